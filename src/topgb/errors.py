@@ -1,0 +1,32 @@
+"""Errors that reach the user as one sentence: what is wrong, where, and what to do."""
+
+
+class TopgbError(Exception):
+    """The work failed although the input was sound (a full disk, a lost file). Exit code 1."""
+
+    exit_code = 1
+
+
+class InputError(TopgbError):
+    """The input, a setting or the command line is wrong. Exit code 2."""
+
+    exit_code = 2
+
+
+class DamagedRecordError(InputError):
+    """A record that cannot be read.
+
+    Attributes: `path` of the shard, `record` number in it (from 0), byte `offset` of the record's
+    header, and the `reason` in words.
+    """
+
+    def __init__(self, path: str, record: int, offset: int, reason: str):
+        super().__init__(
+            f"{path}: record {record} at byte {offset} is damaged: {reason}; "
+            "replace the file, or go on without the record with --on-damaged skip"
+        )
+        self.path, self.record, self.offset, self.reason = path, record, offset, reason
+
+    def __reduce__(self):
+        # Loader workers send exceptions between processes; the default rebuilds from the message alone.
+        return DamagedRecordError, (self.path, self.record, self.offset, self.reason)

@@ -1,0 +1,96 @@
+"""What a data set's records hold: the feature spec, shared by records, models and model files."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from topgb.errors import InputError
+
+Level = Literal["video", "frame"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of a record.
+
+    `size` is its width. `dtype` is how it is stored: `uint8` is one byte a value, quantised linearly
+    over `range` (low, high); `float32` is stored as it is and `range` means nothing.
+    """
+
+    name: str
+    size: int
+    dtype: Literal["uint8", "float32"] = "uint8"
+    range: tuple[float, float] = (-2.0, 2.0)
+
+    @property
+    def scale(self) -> float:
+        """Factor of a stored value: (high - low) / 255 for bytes (4/255 in YouTube-8M), 1 for floats."""
+        return (self.range[1] - self.range[0]) / 255.0 if self.dtype == "uint8" else 1.0
+
+    @property
+    def offset(self) -> float:
+        """What is added after scaling: (high - low) / 512 + low for bytes (4/512 - 2 in YouTube-8M), 0 for floats."""
+        return (self.range[1] - self.range[0]) / 512.0 + self.range[0] if self.dtype == "uint8" else 0.0
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The features of a data set, in the order in which their values are joined.
+
+    `level` is `video` (one `Example` a video, float vectors, T = 1) or `frame` (one `SequenceExample`
+    a video, one value a frame). A batch of the spec has uint8 features if every feature is stored in
+    bytes, and float32 (stored values, bytes as 0.0 to 255.0) otherwise.
+    """
+
+    level: Level
+    features: tuple[Feature, ...]
+
+    def __post_init__(self):
+        names = [feature.name for feature in self.features]
+        if not names:
+            raise InputError("the feature spec names no feature; name at least one")
+        if len(set(names)) != len(names):
+            raise InputError(f"the feature spec names a feature twice: {', '.join(names)}")
+        for feature in self.features:
+            if feature.size < 1:
+                raise InputError(f"feature {feature.name!r} has size {feature.size}; it must be 1 or more")
+            if feature.dtype == "uint8" and not feature.range[0] < feature.range[1]:
+                raise InputError(f"feature {feature.name!r} has range {feature.range}; low must be below high")
+
+    @property
+    def width(self) -> int:
+        """Values of a frame, all features joined."""
+        return sum(feature.size for feature in self.features)
+
+    @property
+    def all_bytes(self) -> bool:
+        """Whether every feature is stored in bytes, so that batches stay uint8."""
+        return all(feature.dtype == "uint8" for feature in self.features)
+
+    def columns(self, name: str) -> slice:
+        """Where feature `name` lies in the joined vector. Raises `InputError` if there is none of that name."""
+        start = 0
+        for feature in self.features:
+            if feature.name == name:
+                return slice(start, start + feature.size)
+            start += feature.size
+        known = ", ".join(feature.name for feature in self.features)
+        raise InputError(f"there is no feature {name!r}; there are: {known}")
+
+    def select(self, names: tuple[str, ...]) -> "FeatureSpec":
+        """The spec of the named features alone, in this spec's order."""
+        for name in names:
+            self.columns(name)
+        return FeatureSpec(self.level, tuple(f for f in self.features if f.name in names))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"level": self.level, "features": [asdict(feature) for feature in self.features]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "FeatureSpec":
+        features = tuple(Feature(**{**entry, "range": tuple(entry["range"])}) for entry in value["features"])
+        return cls(value["level"], features)
+
+
+YOUTUBE8M_FRAMES = FeatureSpec("frame", (Feature("rgb", 1024), Feature("audio", 128)))
+YOUTUBE8M_CLASSES = 3862
+YOUTUBE8M_MAX_FRAMES = 300

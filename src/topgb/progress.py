@@ -1,0 +1,90 @@
+"""Progress of long work: silent for the Python API, a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """What long work reports to. This one is silent."""
+
+    def begin(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        """A stage of `total` units begins, `done` of them finished already."""
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more units are finished; `note` is shown beside them."""
+
+    def end(self) -> None:
+        """The stage is over."""
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+
+
+SILENT = Progress()
+
+
+class TerminalProgress(Progress):
+    """Progress on standard error: a bar where it is a terminal, else a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+
+    def begin(self, what: str, total: int, unit: str, done: int = 0) -> None:
+        self.end()
+        self._what, self._total, self._unit = what, total, unit
+        self._done = self._first = done
+        self._note, self._started = "", time.monotonic()
+        self._last_line = self._started
+        if sys.stderr.isatty():
+            self._begin_bar()
+
+    def advance(self, count: int, note: str = "") -> None:
+        self._done += count
+        self._note = note or self._note
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, note=self._note, speed=self._speed())
+        elif time.monotonic() - self._last_line > LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(self._line())
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+    def say(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _speed(self) -> str:
+        seconds = time.monotonic() - self._started
+        return f"{(self._done - self._first) / seconds:,.0f} {self._unit}/s" if seconds > 0 else ""
+
+    def _line(self) -> str:
+        share = self._done / self._total if self._total else 1.0
+        rate = (self._done - self._first) / max(time.monotonic() - self._started, 1e-9)
+        left = f"{(self._total - self._done) / rate:,.0f} s left" if rate else ""
+        return "  ".join(part for part in (f"{self._what} {share:4.0%}", self._speed(), left, self._note) if part)
+
+    def _begin_bar(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, note="", speed="")
+        self._bar.start()
