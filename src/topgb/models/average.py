@@ -1,0 +1,31 @@
+"""The mean over a video's frames (2018: `FrameLevelLogisticModel`; the identity on video-level records)."""
+
+import torch
+from torch import nn
+
+from topgb.features import FeatureSpec
+from topgb.models import options, registry
+from topgb.models.padding import valid_frames
+
+
+@registry.aggregator("average")
+class Average(nn.Module):
+    """Mean over the valid frames; with `std` their standard deviation is appended: float [B, D or 2 D]."""
+
+    class Options(options.Options):
+        std: bool = False
+
+    def __init__(self, spec: FeatureSpec, options: Options):
+        super().__init__()
+        self.std = options.std
+        self.out_features = spec.width * (2 if self.std else 1)
+
+    def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        count = num_frames[:, None].to(frames.dtype)
+        valid = valid_frames(num_frames, frames.shape[1])[:, :, None]
+        mean = frames.masked_fill(~valid, 0.0).sum(1) / count
+        if not self.std:
+            return mean
+        deviation = (frames - mean[:, None]).masked_fill(~valid, 0.0)
+        # The gradient of a square root is infinite at 0, where a video has one frame or a constant feature.
+        return torch.cat([mean, (deviation.square().sum(1) / count + 1e-12).sqrt()], dim=1)

@@ -1,0 +1,77 @@
+"""The `model` section of a recipe, and of a model file's members: which architecture, and its options."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from topgb.errors import InputError
+from topgb.features import YOUTUBE8M_MAX_FRAMES
+from topgb.models import registry
+from topgb.models.options import Options, validate
+
+
+class _Frame(Options):
+    """The keys that every model has; the other keys belong to its aggregator."""
+
+    aggregator: str
+    head: dict[str, Any]
+    features: list[str] | None = None
+    normalization: Literal["l2", "none"] = "l2"
+    max_frames: int = Field(YOUTUBE8M_MAX_FRAMES, ge=1)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """An architecture with all its options resolved.
+
+    `features` are the names of the features the model uses (None: all of the data's). `normalization` is what
+    the frontend does to each frame's joined vector, `max_frames` the most frames a video is looked at.
+    """
+
+    aggregator: str
+    aggregator_options: Options
+    head: str
+    head_options: Options
+    features: tuple[str, ...] | None
+    normalization: Literal["l2", "none"]
+    max_frames: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The section with every option spelled out; `parse_model` reads it back."""
+        return {
+            "aggregator": self.aggregator,
+            **self.aggregator_options.model_dump(),
+            "head": {"name": self.head, **self.head_options.model_dump()},
+            "features": None if self.features is None else list(self.features),
+            "normalization": self.normalization,
+            "max_frames": self.max_frames,
+        }
+
+
+def parse_model(section: dict[str, Any]) -> ModelConfig:
+    """Validate a `model` section.
+
+    `head` may be a name alone, or a mapping with `name` and the head's options; the aggregator's options stand in
+    the section itself. Raises `InputError` naming the key that is unknown, missing or of the wrong type.
+    """
+    section = dict(section)
+    if isinstance(section.get("head"), str):
+        section["head"] = {"name": section["head"]}
+    frame = validate(_Frame, {k: v for k, v in section.items() if k in registry.RESERVED_KEYS}, "model")
+    aggregator = registry.find("aggregator", frame.aggregator, registry.aggregators())
+    head_options = dict(frame.head)
+    if not isinstance(head_options.get("name"), str):
+        raise InputError(f"'model.head' names no head; say --set model.head.name={'|'.join(registry.heads())}")
+    head_name = head_options.pop("name")
+    head = registry.find("head", head_name, registry.heads())
+    options = {k: v for k, v in section.items() if k not in registry.RESERVED_KEYS}
+    return ModelConfig(
+        aggregator=frame.aggregator,
+        aggregator_options=validate(aggregator.Options, options, "model"),
+        head=head_name,
+        head_options=validate(head.Options, head_options, "model.head"),
+        features=None if frame.features is None else tuple(frame.features),
+        normalization=frame.normalization,
+        max_frames=frame.max_frames,
+    )

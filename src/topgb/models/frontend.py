@@ -1,0 +1,52 @@
+"""From stored features to the frames a model sees: dequantise, blank the padding, normalise."""
+
+import torch
+from torch import nn
+
+from topgb.features import FeatureSpec
+from topgb.models.config import ModelConfig
+from topgb.models.padding import valid_frames
+
+# 2018: tf.nn.l2_normalize's default, under the square root.
+L2_EPSILON = 1e-12
+
+
+def l2_normalize(values: torch.Tensor, dim: int) -> torch.Tensor:
+    """`values` scaled to length 1 along `dim`; a zero vector stays zero (`tf.nn.l2_normalize`)."""
+    return values * values.square().sum(dim, keepdim=True).clamp_min(L2_EPSILON).rsqrt()
+
+
+class Frontend(nn.Module):
+    """Stored features uint8 or float32 [B, T, D] to (frames float32 [B, T, D'], num_frames [B]).
+
+    D' is the width of the features the model uses (`spec`). A byte q becomes q·scale + offset (q·4/255 + 4/512 - 2
+    in YouTube-8M), padding becomes 0, and with normalisation `l2` each frame's joined vector gets length 1. Frames
+    past `max_frames` are cut off.
+    """
+
+    scale: torch.Tensor
+    offset: torch.Tensor
+
+    def __init__(self, data_spec: FeatureSpec, config: ModelConfig):
+        super().__init__()
+        self.spec = data_spec if config.features is None else data_spec.select(config.features)
+        self.uses_all = self.spec == data_spec
+        self.normalize = config.normalization == "l2"
+        self.max_frames = config.max_frames
+        per_column = [(f.scale, f.offset) for f in self.spec.features for _ in range(f.size)]
+        scale, offset = zip(*per_column, strict=True)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
+        self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32), persistent=False)
+        columns = [data_spec.columns(feature.name) for feature in self.spec.features]
+        self._columns = [column for part in columns for column in range(part.start, part.stop)]
+
+    def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = features[:, : self.max_frames]
+        num_frames = num_frames.clamp_max(self.max_frames)
+        if not self.uses_all:
+            features = features[:, :, self._columns]
+        frames = features.float() * self.scale + self.offset
+        if self.normalize:
+            frames = l2_normalize(frames, dim=2)
+        frames = frames.masked_fill(~valid_frames(num_frames, frames.shape[1])[:, :, None], 0.0)
+        return frames, num_frames

@@ -1,0 +1,30 @@
+"""Context gating (Miech, Laptev and Sivic 2017, "Learnable pooling with Context Gating", equation 1)."""
+
+import torch
+from torch import nn
+
+from topgb.models.batchnorm import BatchNorm
+
+
+class ContextGating(nn.Module):
+    """values · sigmoid(norm(W · inputs)), float [B, features].
+
+    `inputs` are the values themselves unless `in_features` says otherwise. `norm` is a batch norm, or a bias where
+    `batch_norm` is off. With `remove_diagonal` a value does not gate itself (2018: `gating_remove_diag`).
+    """
+
+    def __init__(
+        self, features: int, in_features: int | None = None, batch_norm: bool = True, remove_diagonal: bool = False
+    ):
+        super().__init__()
+        self.remove_diagonal = remove_diagonal
+        self.gate = nn.Linear(in_features or features, features, bias=not batch_norm)
+        self.norm = BatchNorm(features) if batch_norm else nn.Identity()
+        for parameter in self.gate.parameters():
+            nn.init.normal_(parameter, std=features**-0.5)
+
+    def forward(self, values: torch.Tensor, inputs: torch.Tensor | None = None) -> torch.Tensor:
+        gates = self.gate(values if inputs is None else inputs)
+        if self.remove_diagonal:
+            gates = gates - self.gate.weight.diagonal() * values
+        return values * torch.sigmoid(self.norm(gates).float())

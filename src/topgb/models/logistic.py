@@ -1,0 +1,39 @@
+"""Logistic regression a class (2018: `LogisticModel`)."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from topgb.models import options, registry
+
+
+def start_bias_at(bias: torch.Tensor, frequencies: torch.Tensor) -> None:
+    """Set `bias` [V] in place to the log-odds of `frequencies` [V], each kept inside (0, 1)."""
+    with torch.no_grad():
+        bias.copy_(frequencies.clamp(1e-6, 1 - 1e-3).logit())
+
+
+@registry.head("logistic")
+class Logistic(nn.Module):
+    """sigmoid(W x + b), float32 [B, V]."""
+
+    class Options(options.Options):
+        """`l2` is the penalty on W (2018: 1e-8)."""
+
+        l2: float = Field(1e-8, ge=0.0)
+
+    def __init__(self, in_features: int, classes: int, options: Options):
+        super().__init__()
+        self.l2 = options.l2
+        self.output = nn.Linear(in_features, classes)
+        nn.init.xavier_uniform_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.output(vectors).float())
+
+    def regularization(self) -> torch.Tensor:
+        return self.l2 / 2 * self.output.weight.square().sum()
+
+    def start_at(self, frequencies: torch.Tensor) -> None:
+        start_bias_at(self.output.bias, frequencies)

@@ -1,0 +1,76 @@
+"""A mixture of logistic experts a class (Jordan and Jacobs 1994; 2018: `MoeModel`)."""
+
+from collections import OrderedDict
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from topgb.errors import InputError
+from topgb.models import options, registry
+from topgb.models.gating import ContextGating
+from topgb.models.logistic import start_bias_at
+
+
+@registry.head("moe")
+class MixtureOfExperts(nn.Module):
+    """p(class) = Σ_m gate_m · sigmoid(expert_m), with a dummy expert that always says 0: float32 [B, V].
+
+    The rows of `gates` and `experts` are grouped by class: class v has the rows v · (mixtures + 1) + m and
+    v · mixtures + m.
+    """
+
+    class Options(options.Options):
+        """2018 flags: `moe_num_mixtures`, `moe_l2`, `moe_low_rank_gating` (-1 there is None here),
+        `moe_prob_gating` with `moe_prob_gating_input` (`prob` there is `probabilities` here), `gating_remove_diag`.
+        """
+
+        mixtures: int = Field(2, ge=1)
+        l2: float = Field(1e-8, ge=0.0)
+        low_rank: int | None = Field(None, ge=1)
+        gating: Literal["none", "probabilities", "input"] = "none"
+        gating_remove_diagonal: bool = False
+
+    def __init__(self, in_features: int, classes: int, options: Options):
+        super().__init__()
+        self.classes, self.mixtures, self.l2 = classes, options.mixtures, options.l2
+        self.start_factor = (self.mixtures + 1) / self.mixtures
+        gates = classes * (self.mixtures + 1)
+        if options.low_rank is None:
+            self.gates: nn.Module = nn.Linear(in_features, gates, bias=False)
+        else:
+            reduce = nn.Linear(in_features, options.low_rank, bias=False)
+            expand = nn.Linear(options.low_rank, gates, bias=False)
+            self.gates = nn.Sequential(OrderedDict(reduce=reduce, expand=expand))
+        self.experts = nn.Linear(in_features, classes * self.mixtures)
+        for linear in self._regularized():
+            nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(self.experts.bias)
+        self.gating = None
+        self.gating_sees_input = options.gating == "input"
+        if options.gating_remove_diagonal and options.gating != "probabilities":
+            raise InputError("'model.head.gating_remove_diagonal' needs 'model.head.gating' to be 'probabilities'")
+        if options.gating != "none":
+            self.gating = ContextGating(
+                classes, in_features if self.gating_sees_input else None, remove_diagonal=options.gating_remove_diagonal
+            )
+            self.start_factor *= 2
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        gates = self.gates(vectors).float().view(-1, self.classes, self.mixtures + 1).softmax(dim=2)
+        experts = torch.sigmoid(self.experts(vectors).float()).view(-1, self.classes, self.mixtures)
+        probabilities = (gates[:, :, :-1] * experts).sum(2)
+        if self.gating is None:
+            return probabilities
+        return self.gating(probabilities, vectors if self.gating_sees_input else None)
+
+    def regularization(self) -> torch.Tensor:
+        return self.l2 / 2 * torch.stack([linear.weight.square().sum() for linear in self._regularized()]).sum()
+
+    def _regularized(self) -> list[nn.Linear]:
+        return [module for module in (*self.gates.modules(), self.experts) if isinstance(module, nn.Linear)]
+
+    def start_at(self, frequencies: torch.Tensor) -> None:
+        # Untrained gates are near uniform, dummy included, and an untrained probability gate is near 1/2.
+        start_bias_at(self.experts.bias, (frequencies * self.start_factor).repeat_interleave(self.mixtures))
