@@ -1,0 +1,64 @@
+"""What a model file holds, for a person or as JSON."""
+
+from typing import Any
+
+import torch
+import yaml
+
+from topgb.modelfile.header import Header
+
+MOST_CLASS_NAMES = 20
+
+
+def to_json(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) -> dict[str, Any]:
+    """Everything `describe` prints, as JSON values."""
+    return {
+        "bytes": file_bytes,
+        "features": header.features.to_json(),
+        "classes": header.classes,
+        "class_names": header.class_names,
+        "members": [{"weight": member.weight, "model": member.model.to_json()} for member in header.members],
+        "tensors": {
+            name: {"encoding": entry.encoding, "shape": list(entry.shape), "bytes": tensors[name].nbytes}
+            for name, entry in header.tensors.items()
+        },
+        "origin": header.origin,
+    }
+
+
+def describe(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) -> str:
+    """A page on a model file: members, sizes a tensor, bytes, origin, class names."""
+    lines = [f"{file_bytes:,} bytes, {header.classes:,} classes, {header.features.level}-level features:"]
+    for feature in header.features.features:
+        stored = f"bytes over {feature.range[0]:g} … {feature.range[1]:g}" if feature.dtype == "uint8" else "float32"
+        lines.append(f"  {feature.name}: {feature.size} values, {stored}")
+    for index, member in enumerate(header.members):
+        lines += ["", f"member {index}, weight {member.weight:g}", *_indented(member.model.to_json())]
+        lines += _tensor_table(header, tensors, f"members.{index}.")
+    lines += ["", "origin", *_indented(header.origin), ""]
+    if header.class_names is None:
+        lines.append("the file names no classes")
+    else:
+        shown = ", ".join(header.class_names[:MOST_CLASS_NAMES])
+        more = len(header.class_names) - MOST_CLASS_NAMES
+        lines.append(f"classes: {shown}" + (f" and {more:,} more" if more > 0 else ""))
+    return "\n".join(lines)
+
+
+def _tensor_table(header: Header, tensors: dict[str, torch.Tensor], prefix: str) -> list[str]:
+    rows = [
+        (name.removeprefix(prefix), " × ".join(map(str, entry.shape)), entry.encoding, f"{tensors[name].nbytes:,}")
+        for name, entry in sorted(header.tensors.items())
+        if name.startswith(prefix)
+    ]
+    total = sum(tensors[name].nbytes for name in header.tensors if name.startswith(prefix))
+    rows = [("tensor", "shape", "encoding", "bytes"), *rows, ("total", "", "", f"{total:,}")]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [
+        f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]:>{widths[3]}}" for row in rows
+    ]
+
+
+def _indented(value: dict[str, Any]) -> list[str]:
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return [f"  {line}" for line in text.splitlines()]

@@ -1,0 +1,120 @@
+"""A model file ready to predict."""
+
+import os
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from topgb.batch import Batch
+from topgb.errors import InputError
+from topgb.modelfile.encodings import decode, encode
+from topgb.modelfile.header import Header, Member, TensorEncoding
+from topgb.modelfile.store import read_model_file
+from topgb.models import Tagger, build_tagger
+from topgb.models.frontend import Frontend
+
+
+class LoadedModel(nn.Module):
+    """The members of a model file and their mixture, in evaluation mode."""
+
+    def __init__(self, header: Header, taggers: list[Tagger]):
+        super().__init__()
+        self.header = header
+        self.members = nn.ModuleList(taggers)
+        self.eval()
+
+    @property
+    def max_frames(self) -> int:
+        """The most frames that any member looks at."""
+        return max(member.model.max_frames for member in self.header.members)
+
+    @torch.inference_mode()
+    def predict_batch(self, batch: Batch) -> torch.Tensor:
+        """Probabilities float32 [B, V] of a batch on the model's device: the weighted mean of the members'."""
+        mixture = torch.zeros(len(batch), self.header.classes, device=batch.features.device)
+        for member, tagger in zip(self.header.members, self.members, strict=True):
+            mixture += member.weight * cast(Tagger, tagger).predict_batch(batch)
+        return mixture
+
+    def predict(self, features: np.ndarray, num_frames: np.ndarray | None = None) -> np.ndarray:
+        """Probabilities float32 [B, V] (or [V]) from stored features [B, T, D] (or [T, D], one video).
+
+        `features` are uint8 where every feature of the file is stored in bytes, float32 otherwise; `num_frames`
+        int [B] is left out where no video is padded. Raises `InputError` where dtype or width do not fit.
+        """
+        single = features.ndim == 2
+        features = features[None] if single else features
+        spec = self.header.features
+        expected = np.uint8 if spec.all_bytes else np.float32
+        if features.ndim != 3 or features.shape[2] != spec.width or features.dtype != expected:
+            raise InputError(
+                f"features are {features.dtype} {list(features.shape)}; this model takes {np.dtype(expected)} "
+                f"[videos, frames, {spec.width}]"
+            )
+        counts = np.full(len(features), features.shape[1]) if num_frames is None else np.atleast_1d(num_frames)
+        if counts.shape != (len(features),) or counts.min() < 1 or counts.max() > features.shape[1]:
+            raise InputError(f"num_frames must be {len(features)} numbers from 1 to {features.shape[1]}")
+        device = next(self.parameters()).device
+        batch = Batch(
+            ids=[str(index) for index in range(len(features))],
+            features=torch.from_numpy(np.ascontiguousarray(features)),
+            num_frames=torch.from_numpy(counts.astype(np.int32)),
+        )
+        probabilities = self.predict_batch(batch.to(device)).cpu().numpy()
+        return probabilities[0] if single else probabilities
+
+
+def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> LoadedModel:
+    """Open a model file for prediction on `device`.
+
+    Raises `InputError` in one sentence where the file is missing, truncated, malformed, of a newer version, or holds
+    values that are not finite.
+    """
+    header, stored = read_model_file(path)
+    return assemble(header, stored, str(path)).to(device)
+
+
+def assemble(header: Header, stored: dict[str, torch.Tensor], source: str) -> LoadedModel:
+    """The model of a header and its stored tensors; `source` names them in an `InputError` where they don't fit."""
+    try:
+        taggers = [_tagger(header, index, member, stored) for index, member in enumerate(header.members)]
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    return LoadedModel(header, taggers)
+
+
+def pack_member(
+    index: int, state: dict[str, torch.Tensor]
+) -> tuple[dict[str, TensorEncoding], dict[str, torch.Tensor]]:
+    """Entries and tensors, by full name, of member `index` from a `Tagger.state_dict()`, unquantised."""
+    entries, tensors = {}, {}
+    for name, tensor in state.items():
+        full = f"members.{index}.{name}"
+        entries[full], tensors[full] = encode(tensor, "float32")
+    return entries, tensors
+
+
+def _tagger(header: Header, index: int, member: Member, stored: dict[str, torch.Tensor]) -> Tagger:
+    # On the meta device no weight is allocated or initialised only to be replaced by the file's.
+    with torch.device("meta"):
+        tagger = build_tagger(header.features, header.classes, member.model)
+    tagger.frontend = Frontend(header.features, member.model)
+    prefix = f"members.{index}."
+    state = {
+        name.removeprefix(prefix): decode(stored[name], entry, name)
+        for name, entry in header.tensors.items()
+        if name.startswith(prefix)
+    }
+    expected = {name: tensor.shape for name, tensor in tagger.state_dict().items()}
+    if state.keys() != expected.keys():
+        odd = sorted(state.keys() ^ expected.keys())
+        raise InputError(f"member {index} and its architecture disagree about the tensors {', '.join(odd[:3])}")
+    for name, tensor in state.items():
+        if tensor.shape != expected[name]:
+            raise InputError(
+                f"tensor {prefix}{name} is {list(tensor.shape)}, but its architecture needs {list(expected[name])}"
+            )
+    tagger.load_state_dict(state, assign=True)
+    return tagger.requires_grad_(False)

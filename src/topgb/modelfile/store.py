@@ -1,0 +1,78 @@
+"""Model files on disk: header and tensors in, one safetensors file out, and back."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from topgb.errors import InputError
+from topgb.files import atomic_path, refuse_existing, write_failure
+from topgb.modelfile.header import METADATA_KEY, Header
+
+
+def write_model_file(path: Path, header: Header, tensors: dict[str, torch.Tensor], force: bool = False) -> None:
+    """Write a model file; the same header and tensors give the same bytes.
+
+    Raises `InputError` where `path` exists and `force` is off, `TopgbError` where it cannot be written.
+    """
+    refuse_existing(path, force)
+    save_tensors(path, tensors, {METADATA_KEY: header.dumps()})
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file beside `path` and rename it. Metadata of more than one key has no fixed byte order."""
+    with atomic_path(path) as partial:
+        try:
+            save_file(tensors, partial, metadata)
+        except SafetensorError as error:
+            raise write_failure(path, OSError(str(error))) from error
+        # The library makes files that only their owner may read; a model file is as readable as any other.
+        partial.chmod(0o666 & ~_umask())
+
+
+def read_model_file(path: str | os.PathLike) -> tuple[Header, dict[str, torch.Tensor]]:
+    """Header and stored tensors of a model file; the tensors are mapped from the file, not copied.
+
+    Raises `InputError` in one sentence where the file is missing, truncated, not a model file or inconsistent.
+    """
+    tensors, metadata = load_tensors(path)
+    if METADATA_KEY not in metadata:
+        raise InputError(f"{path} is a safetensors file but not a topgb model file (its metadata has no 'topgb')")
+    header = Header.loads(metadata[METADATA_KEY], str(path))
+    missing, surplus = header.tensors.keys() - tensors.keys(), tensors.keys() - header.tensors.keys()
+    if missing or surplus:
+        raise InputError(
+            f"{path}: header and tensors disagree (missing: {sorted(missing)[:3]}, surplus: {sorted(surplus)[:3]}); "
+            "get the file again"
+        )
+    return header, tensors
+
+
+def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors (mapped) and metadata of a safetensors file. Raises `InputError` where it cannot be read."""
+    if Path(path).is_dir():
+        raise InputError(f"{path} is a directory; name a model file in it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    except SafetensorError as error:
+        raise InputError(f"{path} is truncated or not a safetensors file ({error}); get it again") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file in hexadecimal: how a model file names its parents."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,34 @@
+"""Predictions equal those of the 2018 code, from the 2018 code's own variables."""
+
+import pytest
+import torch
+
+from golden.cases import Case, cases, variables
+from topgb.features import YOUTUBE8M_FRAMES
+from topgb.modelfile.from_2018 import config_from_flags, known_models, state_from_variables
+from topgb.models import build_tagger
+from topgb.models.frontend import l2_normalize
+
+CASES = [case for case in cases("*") if "flags_all" in case.settings and case.settings["model"] in known_models()]
+
+pytestmark = pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_predictions_equal_2018(case: Case):
+    arrays = case.arrays()
+    config = config_from_flags(case.settings["model"], case.settings["flags_set"])
+    tagger = build_tagger(YOUTUBE8M_FRAMES, case.settings["vocab"], config)
+    tagger.load_state_dict(state_from_variables(tagger, variables(arrays, "var|")))
+    tagger.eval()
+    frames = torch.from_numpy(arrays["input"])
+    num_frames = torch.from_numpy(arrays["num_frames"]).int()
+    if frames.ndim == 2:
+        frames, num_frames = frames[:, None], torch.ones_like(num_frames)
+    frames = l2_normalize(frames, dim=2)
+    with torch.inference_mode():
+        pooled = tagger.aggregator(frames, num_frames)
+        predictions = tagger(frames, num_frames)
+    if pooled.shape == arrays["penultimate"].shape:  # FrameLevelLogisticModel has no vector before its output
+        torch.testing.assert_close(pooled, torch.from_numpy(arrays["penultimate"]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(predictions, torch.from_numpy(arrays["predictions"]), atol=1e-5, rtol=0)
