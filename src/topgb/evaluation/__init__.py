@@ -1,0 +1,1 @@
+"""Model file and records to figures: metrics, scoring, prediction, the report."""

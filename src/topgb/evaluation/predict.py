@@ -1,0 +1,56 @@
+"""A model over records: the challenge's CSV."""
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from topgb.batch import Batch
+from topgb.evaluation.metrics import TOP_K
+from topgb.evaluation.score import EVALUATION_BATCH, Predictor
+from topgb.files import atomic_write, refuse_existing
+from topgb.progress import SILENT, Progress
+from topgb.records.dataset import evaluation_batches
+from topgb.records.reading import Dataset
+
+HEADER = "VideoId,LabelConfidencePairs\n"
+
+
+def write_predictions(
+    model: Predictor,
+    dataset: Dataset,
+    path: Path,
+    device: torch.device,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> int:
+    """Write the challenge's CSV (gzipped where `path` ends in .gz) and return the number of videos.
+
+    A row is `id,class probability class probability …`, the 20 best classes, best first (2018: `inference.py`).
+    """
+    refuse_existing(path, force)
+    videos = 0
+    progress.begin("predicting", dataset.num_records, "videos")
+    with atomic_write(path) as file:
+        # No name and no time in the gzip header, so that the same predictions give the same bytes.
+        text = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
+        text.write(HEADER.encode())
+        for batch in evaluation_batches(dataset, EVALUATION_BATCH):
+            for line in prediction_rows(model, batch, device):
+                text.write(line.encode())
+            videos += len(batch)
+            progress.advance(len(batch))
+        if text is not file:
+            text.close()
+    progress.end()
+    return videos
+
+
+@torch.inference_mode()
+def prediction_rows(model: Predictor, batch: Batch, device: torch.device) -> Iterator[str]:
+    """The CSV rows of one batch, each with its newline."""
+    probabilities = model.predict_batch(batch.to(device))
+    best, classes = probabilities.topk(min(TOP_K, probabilities.shape[1]), dim=1)
+    for video, row, scores in zip(batch.ids, classes.tolist(), best.tolist(), strict=True):
+        yield f"{video},{' '.join(f'{c} {p:.6g}' for c, p in zip(row, scores, strict=True))}\n"

@@ -1,0 +1,66 @@
+"""A model over labelled records: the figures."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from topgb.batch import Batch
+from topgb.errors import InputError
+from topgb.evaluation.metrics import Metrics
+from topgb.files import atomic_write, refuse_existing
+from topgb.modelfile import Header, LoadedModel
+from topgb.progress import SILENT, Progress
+from topgb.records.dataset import evaluation_batches, open_dataset
+from topgb.records.reading import Dataset, OnDamaged
+
+EVALUATION_BATCH = 128
+
+
+class Predictor(Protocol):
+    """Anything that turns a batch on its device into probabilities float32 [B, V]."""
+
+    def predict_batch(self, batch: Batch) -> torch.Tensor: ...
+
+
+def open_for(model: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop") -> Dataset:
+    """The records of `pattern`, read as `model` needs them. Raises `InputError` as `open_dataset` does."""
+    header = model.header
+    return open_dataset(pattern, header.features, header.classes, model.max_frames, on_damaged)
+
+
+@torch.inference_mode()
+def evaluate(model: Predictor, dataset: Dataset, device: torch.device, progress: Progress = SILENT) -> Metrics:
+    """Every labelled video of `dataset`, every frame, once, in shard order.
+
+    Raises `InputError` where a record has no labels or no video is left to look at.
+    """
+    metrics = Metrics(dataset.classes)
+    progress.begin("evaluating", dataset.num_records, "videos")
+    for batch in evaluation_batches(dataset, EVALUATION_BATCH):
+        if batch.labels is None:
+            raise InputError(
+                f"the records hold no labels (video {batch.ids[0]}), so there is nothing to score against; "
+                "use topgb predict for unlabelled records"
+            )
+        metrics.add(model.predict_batch(batch.to(device)), batch.labels.to(device))
+        progress.advance(len(batch))
+    progress.end()
+    if metrics.videos == 0:
+        raise InputError("no video could be read, so there is nothing to score")
+    return metrics
+
+
+def write_per_class(path: Path, metrics: Metrics, header: Header, force: bool = False) -> None:
+    """A CSV with a row a class: index, name, positives, average precision over the videos' 20 best classes."""
+    refuse_existing(path, force)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["class", "name", "positives", "average_precision"])
+    averages = metrics.average_precisions()
+    for index, (positives, average) in enumerate(zip(metrics.positives, averages, strict=True)):
+        rows.writerow([index, header.class_name(index), positives, f"{average:.6f}" if positives else ""])
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
