@@ -1,0 +1,1 @@
+"""Recipe and records to a model file."""

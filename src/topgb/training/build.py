@@ -1,0 +1,60 @@
+"""A run's checkpoint to a model, without a look at the records."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from topgb import __version__
+from topgb.errors import InputError
+from topgb.modelfile import Header, LoadedModel, Member, write_model_file
+from topgb.modelfile.loaded import assemble, pack_member
+from topgb.training.checkpoint import Checkpoint, final_checkpoint
+from topgb.training.recipe import Recipe
+from topgb.training.run import read_settings, run_recipe
+
+
+def build_model_file(run: Path, path: Path, use_ema: bool | None = None, force: bool = False) -> Header:
+    """Write the model file of a run's best (else latest) checkpoint (2018: `eval.py --build_only`).
+
+    `use_ema` None takes the EMA weights where the run keeps them. Raises `InputError` where `run` is not a run, has no
+    checkpoint, or EMA weights are asked for and absent.
+    """
+    header, tensors = _pack(run, use_ema)
+    write_model_file(path, header, tensors, force)
+    return header
+
+
+def load_run(run: Path, use_ema: bool | None = None) -> LoadedModel:
+    """The model that `build_model_file` would write, ready to predict."""
+    header, tensors = _pack(run, use_ema)
+    return assemble(header, tensors, str(run))
+
+
+def _pack(run: Path, use_ema: bool | None) -> tuple[Header, dict[str, torch.Tensor]]:
+    recipe, checkpoint = run_recipe(run), final_checkpoint(run)
+    if use_ema and checkpoint.ema is None:
+        raise InputError(f"{run} keeps no EMA weights; leave out --use-ema")
+    use_ema = checkpoint.ema is not None if use_ema is None else use_ema
+    entries, tensors = pack_member(0, checkpoint.ema if use_ema and checkpoint.ema is not None else checkpoint.weights)
+    header = Header(
+        features=recipe.data.spec(),
+        classes=recipe.data.classes,
+        members=(Member(1.0, recipe.model_section()),),
+        tensors=entries,
+        origin=_origin(run, recipe, checkpoint, use_ema),
+    )
+    return header, tensors
+
+
+def _origin(run: Path, recipe: Recipe, checkpoint: Checkpoint, use_ema: bool) -> dict[str, Any]:
+    settings = read_settings(run)
+    return {
+        "software": f"topgb {__version__}",
+        "recipe": recipe.to_json(),
+        "weights": "ema" if use_ema else "raw",
+        "step": checkpoint.step,
+        "examples": checkpoint.progress["examples"],
+        "validation": checkpoint.progress.get("validation"),
+        "parents": [settings[key] for key in ("init_from", "ema_source") if settings.get(key)],
+    }

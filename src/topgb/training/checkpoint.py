@@ -1,0 +1,91 @@
+"""A run's checkpoints: safetensors for tensors, JSON for the rest, each complete or absent."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from topgb.errors import InputError, TopgbError
+from topgb.files import rename_folder, write_failure
+from topgb.modelfile.store import load_tensors, save_tensors
+
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state of training: raw `weights` and EMA shadows (if the run keeps them) by tensor name, the optimiser's
+    moments, and `progress`, JSON values such as the step.
+    """
+
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+    ema: dict[str, torch.Tensor] | None
+    progress: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Training steps done."""
+        return self.progress["step"]
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint, kind: str = "step") -> None:
+    """Write a checkpoint of `kind` (`step` or `best`), then drop old ones (two `step`s and one `best` stay)."""
+    parent = run / "checkpoints"
+    target = parent / f"{kind}-{checkpoint.step:010d}"
+    partial = parent / f".{target.name}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        save_tensors(partial / "weights.safetensors", checkpoint.weights)
+        save_tensors(partial / "optimizer.safetensors", checkpoint.optimizer)
+        if checkpoint.ema is not None:
+            save_tensors(partial / "ema.safetensors", checkpoint.ema)
+        (partial / "progress.json").write_text(json.dumps(checkpoint.progress, sort_keys=True))
+        shutil.rmtree(target, ignore_errors=True)
+        rename_folder(partial, target)
+        for old in _folders(run, kind)[: -(KEPT if kind == "step" else 1)]:
+            shutil.rmtree(old)
+    except (OSError, TopgbError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise error if isinstance(error, TopgbError) else write_failure(target, error) from error
+
+
+def latest_checkpoint(run: Path) -> Checkpoint | None:
+    """The checkpoint to resume from, or None where the run has none yet."""
+    folders = _folders(run, "step")
+    return _load(folders[-1]) if folders else None
+
+
+def final_checkpoint(run: Path) -> Checkpoint:
+    """The checkpoint to build a model from: the best on the validation records, else the latest.
+
+    Raises `InputError` where `run` is not a run or has no checkpoint yet.
+    """
+    folders = _folders(run, "best") or _folders(run, "step")
+    if not folders:
+        raise InputError(f"{run} holds no checkpoint; name a directory that topgb train has filled")
+    return _load(folders[-1])
+
+
+def _folders(run: Path, kind: str) -> list[Path]:
+    return sorted((run / "checkpoints").glob(f"{kind}-*"))
+
+
+def _load(folder: Path) -> Checkpoint:
+    try:
+        progress = json.loads((folder / "progress.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the checkpoint {folder} is not readable ({error}); remove it to use the one before"
+        ) from None
+    ema = folder / "ema.safetensors"
+    return Checkpoint(
+        weights=load_tensors(folder / "weights.safetensors")[0],
+        optimizer=load_tensors(folder / "optimizer.safetensors")[0],
+        ema=load_tensors(ema)[0] if ema.exists() else None,
+        progress=progress,
+    )

@@ -1,0 +1,51 @@
+"""Exponential moving average of a model's weights and batch-norm statistics."""
+
+import torch
+from torch import nn
+
+from topgb.errors import InputError
+from topgb.training.recipe import Ema, Recipe
+
+# 2018's rule of thumb for continuing a trained model: a half-life of 1500 steps for each device's batch of 512.
+RULE_STEPS, RULE_BATCH = 1500, 512
+CONTINUED_RATE_FACTOR = 0.2
+CONTINUED_EPOCHS = 2
+
+
+def continued_recipe(recipe: Recipe, halflife: float | None, overridden: set[str], devices: int = 1) -> Recipe:
+    """The recipe for continuing a trained model while averaging it, as in 2018 (`--ema_source`, `--ema_halflife`).
+
+    The half-life is 1500 · devices · batch / 512 steps where None is given, the learning rate a fifth of the recipe's
+    and the epochs two, unless `optimizer.learning_rate` or `training.epochs` are among the `overridden` keys.
+    """
+    training, optimizer = recipe.training, recipe.optimizer
+    if halflife is None:
+        halflife = RULE_STEPS * devices * training.batch_size / RULE_BATCH
+    if "training.epochs" not in overridden:
+        training = training.model_copy(update={"epochs": CONTINUED_EPOCHS})
+    if "optimizer.learning_rate" not in overridden:
+        optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * CONTINUED_RATE_FACTOR})
+    if halflife <= 1:
+        raise InputError(f"an EMA half-life of {halflife:g} steps averages nothing; give --ema-halflife more than 1")
+    ema = Ema(halflife=float(halflife), warmup=False)
+    return recipe.model_copy(update={"training": training, "optimizer": optimizer, "ema": ema})
+
+
+class Shadows:
+    """shadow ← d · shadow + (1 - d) · value after each step, d = 1 - 1/halflife, from the values at the start.
+
+    Over every tensor of the model's state: weights, biases, batch-norm scales *and moving statistics*, as in 2018.
+    """
+
+    def __init__(self, model: nn.Module, settings: Ema):
+        self.settings = settings
+        self.values = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Follow the model after training step number `step` (the first is 1)."""
+        decay = 1.0 - 1.0 / self.settings.halflife
+        if self.settings.warmup:
+            decay = min(decay, (1 + step) / (10 + step))
+        state = model.state_dict()
+        torch._foreach_lerp_(list(self.values.values()), [state[name] for name in self.values], 1.0 - decay)

@@ -1,0 +1,337 @@
+"""The training loop: recipe and records in, a run with checkpoints and a model file out."""
+
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.utils.tensorboard import SummaryWriter
+
+from topgb.batch import Batch
+from topgb.errors import DamagedRecordError, InputError, TopgbError
+from topgb.evaluation.metrics import Metrics, Scores, cross_entropy
+from topgb.evaluation.score import evaluate
+from topgb.models import Tagger
+from topgb.progress import SILENT, Progress
+from topgb.records.dataset import TrainingBatches, load_batches, open_dataset
+from topgb.records.reading import Dataset, OnDamaged
+from topgb.records.sampling import parse_sampling
+from topgb.training import run as runs
+from topgb.training.build import build_model_file
+from topgb.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from topgb.training.ema import Shadows
+from topgb.training.optimizer import TF1Adam, clip_each
+from topgb.training.recipe import Recipe
+from topgb.training.schedule import learning_rate
+from topgb.training.start import fresh_tagger, parent_hash
+
+# Fabric announces its precision at every start; the run's settings hold it.
+logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+
+LOG_SECONDS = 2.0
+CHECKPOINT_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What to train, on what, and where to put it.
+
+    recipe          everything that determines the model but the records
+    data            training records: path, glob or URL
+    out             directory of the run
+    validate        records to score after each epoch; the best checkpoint by GAP becomes the model
+    init_from       model file to start from; parts that do not fit the recipe's classes start anew
+    ema_source      model file to continue with its weights averaged; must be of the recipe's architecture
+    resume          go on from the last checkpoint in `out`, if there is one
+    force           overwrite a run in `out`
+    on_damaged      `stop` at a damaged record, or `skip` it
+    workers         processes that read ahead (0: read in this one)
+    accelerator     Fabric's name of the device: `auto`, `cpu`, `cuda` …
+    """
+
+    recipe: Recipe
+    data: str
+    out: Path
+    validate: str | None = None
+    init_from: Path | None = None
+    ema_source: Path | None = None
+    resume: bool = False
+    force: bool = False
+    on_damaged: OnDamaged = "stop"
+    workers: int = 0
+    accelerator: str = "auto"
+
+
+@dataclass
+class TrainingResult:
+    """The model file, its scores on the validation records if there were any, and the records left out."""
+
+    model: Path
+    validation: Scores | None
+    damaged: list[DamagedRecordError] = field(default_factory=list)
+
+
+def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
+    """Train to the end and write `model.safetensors` into the run.
+
+    Interrupted at any moment and called again with `resume`, it ends in the same weights (bit for bit on a CPU with the
+    same number of threads). Raises `InputError` for wrong input or changed settings and `TopgbError` where training
+    diverges or the run cannot be written.
+    """
+    recipe = job.recipe
+    data = _open(job, job.data)
+    validation = None if job.validate is None else _open(job, job.validate)
+    fabric = Fabric(accelerator=job.accelerator, devices=1, precision=_precision(recipe, job.accelerator, progress))
+    settings = {
+        "records": _records_by_shard(data),
+        "validation": None if validation is None else _records_by_shard(validation),
+        "init_from": parent_hash(job.init_from),
+        "ema_source": parent_hash(job.ema_source),
+        "arithmetic": fabric._precision.precision,
+    }
+    if job.resume and runs.is_run(job.out):
+        runs.check_resumable(job.out, recipe, settings)
+    else:
+        runs.start_run(job.out, recipe, settings, job.force)
+    trainer = _Trainer(job, fabric, data, validation, progress)
+    trainer.restore(latest_checkpoint(job.out))
+    trainer.run()
+    build_model_file(job.out, job.out / runs.MODEL_FILE, force=True)
+    return TrainingResult(job.out / runs.MODEL_FILE, trainer.best_scores, data.damaged)
+
+
+class _Trainer:
+    """The state of one training run on this process's device."""
+
+    def __init__(self, job: TrainingJob, fabric: Fabric, data: Dataset, validation: Dataset | None, progress: Progress):
+        self.job, self.recipe, self.fabric, self.progress = job, job.recipe, fabric, progress
+        self.validation = validation
+        options = job.recipe.training
+        self.batches = TrainingBatches(data, options.batch_size, options.seed, parse_sampling(options.frames))
+        self.total_steps = options.epochs * self.batches.steps_per_epoch
+        self.total_examples = options.epochs * data.num_records
+        self.tagger: Tagger = fresh_tagger(job.recipe, job.init_from, job.ema_source, data, progress)
+        self.tagger.set_batch_norm_momentum(options.batch_norm_momentum)
+        optimizer = TF1Adam(
+            self.tagger.parameters(), job.recipe.optimizer.learning_rate, job.recipe.optimizer.weight_decay
+        )
+        self.model, self.optimizer = fabric.setup(self.tagger, optimizer)
+        self.adam = optimizer
+        self.shadows = None if job.recipe.ema is None else Shadows(self.tagger, job.recipe.ema)
+        self.step = 0
+        self.best_scores: Scores | None = None
+        self.epochs_since_best = 0
+
+    def restore(self, checkpoint: Checkpoint | None) -> None:
+        """Continue where `checkpoint` was taken; None begins at the beginning."""
+        if checkpoint is None:
+            return
+        self.tagger.load_state_dict(checkpoint.weights)
+        self.adam.load_moments(
+            dict(self.tagger.named_parameters()), checkpoint.optimizer, checkpoint.progress["updates"]
+        )
+        if self.shadows is not None and checkpoint.ema is not None:
+            for name, value in self.shadows.values.items():
+                value.copy_(checkpoint.ema[name])
+        self.step = checkpoint.step
+        best = checkpoint.progress["validation"]
+        self.best_scores = None if best is None else Scores(**best)
+        self.epochs_since_best = checkpoint.progress["epochs_since_best"]
+        self.progress.say(f"resuming after step {self.step} of {self.total_steps}")
+
+    def run(self) -> None:
+        """Train from the current step to the end, or until validation stops it early."""
+        log = _Log(self.job.out, self.step)
+        saved = time.monotonic()
+        self.tagger.train()
+        self.progress.begin("training", self.total_examples, "videos", self.batches.examples_before(self.step))
+        loader = load_batches(
+            self.batches, range(self.step, self.total_steps), self.job.workers, self.fabric.device.type == "cuda"
+        )
+        for batch, _ in loader:
+            if self._stopped_early():
+                break
+            examples = self.batches.examples_before(self.step)
+            rate = learning_rate(self.recipe.optimizer, examples, self.total_examples)
+            outcome = self._train_step(batch, rate) if len(batch) else None
+            self.step += 1
+            seen = self.batches.examples_before(self.step)
+            if outcome is not None and log.due(last=self.step == self.total_steps):
+                self.progress.advance(0, log.write_step(self.step, seen, rate, *outcome))
+            self.progress.advance(seen - examples)
+            if self.step % self.batches.steps_per_epoch == 0:
+                self._end_epoch(log)
+                saved = time.monotonic()
+            elif time.monotonic() - saved > CHECKPOINT_SECONDS:
+                save_checkpoint(self.job.out, self._checkpoint())
+                saved = time.monotonic()
+        self.progress.end()
+        log.close()
+        if self.adam.steps == 0:
+            raise TopgbError(f"no record of {self.job.data} could be trained on; every one is damaged")
+
+    def _train_step(self, batch: Batch, rate: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """One update; returns the batch's loss, probabilities and labels."""
+        # Dropout depends on the step alone, so resuming needs no generator's state.
+        torch.manual_seed((self.recipe.training.seed << 32) + self.step)
+        self.adam.set_learning_rate(rate)
+        batch = batch.to(self.fabric.device, non_blocking=True)
+        if batch.labels is None:
+            raise InputError(f"video {batch.ids[0]} has no labels; train on labelled records")
+        labels = batch.labels
+        pieces = min(self.recipe.training.accumulate, len(batch))
+        losses, outputs = [], []
+        for rows in torch.arange(len(batch), device=self.fabric.device).tensor_split(pieces):
+            part = slice(int(rows[0]), int(rows[-1]) + 1) if pieces > 1 else slice(None)
+            frames, num_frames = self.tagger.frontend(batch.features[part], batch.num_frames[part])
+            probabilities = self.model(frames, num_frames)
+            share = len(num_frames) / len(batch)
+            loss = cross_entropy(probabilities.float(), labels[part]) * share
+            self.fabric.backward(loss + self.tagger.regularization() * share)
+            losses.append(loss.detach())
+            outputs.append(probabilities.detach())
+        if self.recipe.optimizer.clip_norm is not None:
+            clip_each(self.tagger.parameters(), self.recipe.optimizer.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.shadows is not None:
+            self.shadows.update(self.tagger, self.step + 1)
+        return torch.stack(losses).sum(), torch.cat(outputs), labels
+
+    def _end_epoch(self, log: "_Log") -> None:
+        if self.validation is not None:
+            scores = self._validate()
+            log.write_validation(self.step, scores)
+            best = self.best_scores is None or scores.gap > self.best_scores.gap
+            self.epochs_since_best = 0 if best else self.epochs_since_best + 1
+            if best:
+                self.best_scores = scores
+                save_checkpoint(self.job.out, self._checkpoint(), "best")
+            epoch = self.step // self.batches.steps_per_epoch
+            self.progress.say(
+                f"epoch {epoch}: validation GAP {scores.gap:.4f}, MAP {scores.map:.4f}, loss {scores.loss:.3f}"
+                + (" (best so far)" if best else "")
+            )
+            done = self.batches.examples_before(self.step)
+            self.progress.begin("training", self.total_examples, "videos", done)
+        save_checkpoint(self.job.out, self._checkpoint())
+
+    def _validate(self) -> Scores:
+        assert self.validation is not None
+        raw = {name: value.clone() for name, value in self.tagger.state_dict().items()}
+        if self.shadows is not None:
+            self.tagger.load_state_dict(self.shadows.values)
+        self.tagger.eval()
+        try:
+            return evaluate(self.tagger, self.validation, self.fabric.device, self.progress).compute()
+        finally:
+            self.tagger.load_state_dict(raw)
+            self.tagger.train()
+
+    def _stopped_early(self) -> bool:
+        patience = self.recipe.training.early_stop
+        if patience is None or self.epochs_since_best < patience:
+            return False
+        self.progress.say(f"stopping early: no better validation GAP for {patience} epochs")
+        return True
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            weights=_on_cpu(self.tagger.state_dict()),
+            optimizer=_on_cpu(self.adam.moments(dict(self.tagger.named_parameters()))),
+            ema=None if self.shadows is None else _on_cpu(self.shadows.values),
+            progress={
+                "step": self.step,
+                "updates": self.adam.steps,
+                "examples": self.batches.examples_before(self.step),
+                "validation": None if self.best_scores is None else self.best_scores.to_json(),
+                "epochs_since_best": self.epochs_since_best,
+            },
+        )
+
+
+class _Log:
+    """The run's curves, as lines of JSON and for TensorBoard."""
+
+    def __init__(self, folder: Path, step: int):
+        kept = [entry for entry in runs.read_metrics(folder) if entry["step"] <= step]
+        self._file = open(folder / runs.METRICS_FILE, "w")  # noqa: SIM115 - closed by close()
+        self._file.writelines(json.dumps(entry) + "\n" for entry in kept)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._last = -math.inf
+
+    def due(self, last: bool) -> bool:
+        """Whether it is time for another line: looking at figures holds up the device."""
+        if not last and time.monotonic() - self._last < LOG_SECONDS:
+            return False
+        self._last = time.monotonic()
+        return True
+
+    def write_step(
+        self,
+        step: int,
+        examples: int,
+        rate: float,
+        loss: torch.Tensor,
+        probabilities: torch.Tensor,
+        labels: torch.Tensor,
+    ) -> str:
+        """Log a training step and return it in words. Raises `TopgbError` where the loss is not a number."""
+        value = float(loss)
+        if not math.isfinite(value):
+            raise TopgbError(f"the loss is {value} after step {step}; lower it with --set optimizer.learning_rate=…")
+        metrics = Metrics(probabilities.shape[1])
+        metrics.add(probabilities, labels)
+        gap = metrics.compute().gap
+        self._write({"step": step, "examples": examples, "loss": value, "gap": gap, "learning_rate": rate})
+        for name, figure in (("loss", value), ("GAP", gap), ("learning rate", rate)):
+            self._board.add_scalar(f"training/{name}", figure, step)
+        return f"loss {value:.3f}  GAP {gap:.3f}"
+
+    def write_validation(self, step: int, scores: Scores) -> None:
+        """Log the scores on the validation records."""
+        self._write({"step": step, "validation": scores.to_json()})
+        for name, figure in scores.to_json().items():
+            self._board.add_scalar(f"validation/{name}", figure, step)
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close both files."""
+        self._file.close()
+        self._board.close()
+
+
+def _open(job: TrainingJob, pattern: str) -> Dataset:
+    data = job.recipe.data
+    return open_dataset(pattern, data.spec(), data.classes, job.recipe.model_section().max_frames, job.on_damaged)
+
+
+def _records_by_shard(dataset: Dataset) -> dict[str, int]:
+    return {shard.name: int(count) for shard, count in zip(dataset.shards, dataset.counts, strict=True)}
+
+
+def _precision(recipe: Recipe, accelerator: str, progress: Progress) -> Any:
+    if recipe.training.precision == "float32":
+        return "32-true"
+    if _computes_in_bfloat16(accelerator):
+        return "bf16-mixed"
+    progress.say("this device does not compute in bfloat16; training in float32")
+    return "32-true"
+
+
+def _computes_in_bfloat16(accelerator: str) -> bool:
+    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

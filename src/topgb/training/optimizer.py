@@ -1,0 +1,62 @@
+"""Adam as TensorFlow 1 computes it, and gradient clipping variable by variable."""
+
+from collections.abc import Iterable
+
+import torch
+
+EPSILON = 1e-8
+
+
+class TF1Adam(torch.optim.AdamW):
+    """Adam whose ε stands outside the bias correction (2018: `tf.train.AdamOptimizer`).
+
+    TensorFlow 1 divides by √v + ε, PyTorch by √v / √(1 - β₂ᵗ) + ε (Kingma and Ba 2015, algorithm 1, against the form
+    before section 2.1); so PyTorch's step with ε / √(1 - β₂ᵗ) is TensorFlow's.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float = 0.0):
+        matrices: list[torch.nn.Parameter] = []
+        others: list[torch.nn.Parameter] = []
+        for parameter in parameters:
+            (matrices if parameter.ndim > 1 else others).append(parameter)
+        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+        super().__init__([group for group in groups if group["params"]], lr=learning_rate, fused=True)
+        self.steps = 0
+
+    def step(self, closure=None):
+        self.steps += 1
+        for group in self.param_groups:
+            group["eps"] = EPSILON / (1 - group["betas"][1] ** self.steps) ** 0.5
+        return super().step(closure)
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = learning_rate
+
+    def moments(self, parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
+        """The first and second moments by parameter name, as `NAME.exp_avg` and `NAME.exp_avg_sq`."""
+        return {
+            f"{name}.{key}": self.state[parameter][key]
+            for name, parameter in parameters.items()
+            for key in ("exp_avg", "exp_avg_sq")
+            if parameter in self.state
+        }
+
+    def load_moments(
+        self, parameters: dict[str, torch.nn.Parameter], moments: dict[str, torch.Tensor], steps: int
+    ) -> None:
+        """Go on from `moments` after `steps` steps."""
+        self.steps = steps
+        for name, parameter in parameters.items():
+            self.state[parameter] = {
+                "step": torch.tensor(float(steps), device=parameter.device),
+                "exp_avg": moments[f"{name}.exp_avg"].to(parameter.device, copy=True),
+                "exp_avg_sq": moments[f"{name}.exp_avg_sq"].to(parameter.device, copy=True),
+            }
+
+
+def clip_each(parameters: Iterable[torch.nn.Parameter], clip_norm: float) -> None:
+    """Scale each parameter's gradient to a norm of at most `clip_norm` (2018: `clip_gradient_norm`)."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    torch._foreach_mul_(gradients, [clip_norm / norm.clamp_min(clip_norm) for norm in norms])

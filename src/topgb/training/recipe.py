@@ -1,0 +1,182 @@
+"""Recipes: everything that determines a trained model but the records, in one validated YAML file."""
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from topgb.errors import InputError
+from topgb.features import Feature, FeatureSpec
+from topgb.models import ModelConfig, parse_model
+from topgb.models.options import Options, validate
+
+
+class FeatureEntry(Options):
+    """One feature of the records; `range` (low, high) is the quantisation range of bytes."""
+
+    name: str
+    size: int = Field(ge=1)
+    dtype: Literal["uint8", "float32"] = "uint8"
+    range: tuple[float, float] = Field((-2.0, 2.0), strict=False)
+
+
+class Data(Options):
+    """What the records hold. `classes` is the number of classes V; labels are 0 … V - 1."""
+
+    level: Literal["video", "frame"]
+    features: list[FeatureEntry]
+    classes: int = Field(ge=1)
+
+    def spec(self) -> FeatureSpec:
+        return FeatureSpec(self.level, tuple(Feature(**entry.model_dump()) for entry in self.features))
+
+
+class Training(Options):
+    """How long, on what, and in which arithmetic.
+
+    batch_size      videos of a step on one device (2018: `batch_size`)
+    epochs          passes over the records (2018: `num_epochs`)
+    frames          `all`, or `random:N` or `sequence:N` sampled frames (2018: `iterations`, `sample_random_frames`)
+    seed            of the weights, the order of the records, frame sampling and dropout
+    precision       `float32`, or `bfloat16` autocast where the device computes in it (float32 elsewhere)
+    accumulate      pieces in which a step's batch is computed, one after the other, to save memory
+    batch_norm_momentum         share of a moving statistic that a step keeps (2018: 0.999, too slow for short runs)
+    start_at_class_frequencies  start the output biases at the log-odds of the classes' frequencies
+    early_stop      stop after this many epochs without a better GAP on the validation records
+    """
+
+    batch_size: int = Field(128, ge=1)
+    epochs: int = Field(5, ge=1)
+    frames: str = "all"
+    seed: int = Field(0, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    accumulate: int = Field(1, ge=1)
+    batch_norm_momentum: float = Field(0.99, ge=0.0, lt=1.0)
+    start_at_class_frequencies: bool = True
+    early_stop: int | None = Field(None, ge=1)
+
+
+class Optimizer(Options):
+    """Adam in TensorFlow-1 form, and its learning rate.
+
+    learning_rate   at the start (2018: `base_learning_rate`)
+    schedule        `staircase`: times `decay` each `decay_examples` videos (2018); `cosine` to 0; `constant`
+    warmup          share of the run over which the learning rate rises from 0
+    clip_norm       most gradient norm of each variable (2018: `clip_gradient_norm`), or none
+    weight_decay    decoupled (AdamW), on matrices only; 2018 had none
+    """
+
+    learning_rate: float = Field(gt=0.0)
+    schedule: Literal["staircase", "cosine", "constant"] = "staircase"
+    decay: float = Field(0.95, gt=0.0, le=1.0)
+    decay_examples: int = Field(4_000_000, ge=1)
+    warmup: float = Field(0.0, ge=0.0, lt=1.0)
+    clip_norm: float | None = Field(1.0, gt=0.0)
+    weight_decay: float = Field(0.0, ge=0.0)
+
+
+class Ema(Options):
+    """An exponential moving average of weights and batch-norm statistics.
+
+    `halflife` is 2018's `ema_halflife` in steps: the average keeps 1 - 1/halflife of itself each step (so it is a time
+    constant; the true half-life is 0.69 of it). With `warmup` the share kept at step t is at most (1 + t) / (10 + t).
+    """
+
+    halflife: float = Field(gt=1.0)
+    warmup: bool = True
+
+
+class Recipe(Options):
+    """A whole recipe; `model` is read by `topgb.models.parse_model`."""
+
+    data: Data
+    model: dict[str, Any]
+    training: Training = Field(default_factory=Training)
+    optimizer: Optimizer
+    ema: Ema | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_empty(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("a recipe is a YAML mapping with the keys data, model, training, optimizer and ema")
+        return value
+
+    def model_section(self) -> ModelConfig:
+        return parse_model(self.model)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe with every default and every model option spelled out."""
+        return {**self.model_dump(mode="json"), "model": self.model_section().to_json()}
+
+
+def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
+    """The recipe in the YAML file `name`, or the shipped one of that name, with `KEY.KEY=VALUE` overrides applied.
+
+    Raises `InputError` naming the key that is unknown, missing or of the wrong type.
+    """
+    value = parse_yaml(_recipe_text(name), name)
+    for override in overrides or []:
+        _apply(value, override)
+    return parse_recipe(value)
+
+
+def parse_recipe(value: Any) -> Recipe:
+    """A recipe from plain values. Raises `InputError` naming the key that is wrong."""
+    recipe = validate(Recipe, value, "")
+    recipe.model_section()
+    return recipe
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(p.name.removesuffix(".yaml") for p in _shipped().iterdir() if p.name.endswith(".yaml"))
+
+
+def _shipped():
+    return resources.files("topgb") / "recipes"
+
+
+def _recipe_text(name: str) -> str:
+    if name in shipped_recipes():
+        return (_shipped() / f"{name}.yaml").read_text()
+    try:
+        return Path(name).read_text()
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f"there is no recipe {name!r}: neither a readable file nor one of {', '.join(shipped_recipes())}"
+        ) from None
+
+
+def _apply(recipe: Any, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {override!r} is not KEY=VALUE, such as --set model.clusters=64")
+    *sections, last = key.split(".")
+    for section in sections:
+        if not isinstance(recipe, dict) or not isinstance(recipe.setdefault(section, {}), dict):
+            raise InputError(f"--set {override!r}: {section!r} is not a section of the recipe")
+        recipe = recipe[section]
+    if not isinstance(recipe, dict):
+        raise InputError(f"--set {override!r}: the recipe is not a mapping")
+    recipe[last] = parse_yaml(text, f"--set {override}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 2e-4 as a number, as everyone who writes a recipe means it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text. Raises `InputError` naming `where` it stands."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from None

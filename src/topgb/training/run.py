@@ -1,0 +1,94 @@
+"""A run: the directory that training fills, and the settings it must keep when it is resumed."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from topgb.errors import InputError
+from topgb.files import atomic_write
+from topgb.training.recipe import Recipe, parse_recipe, parse_yaml
+
+SETTINGS_FILE = "settings.json"
+RECIPE_FILE = "recipe.yaml"
+METRICS_FILE = "metrics.jsonl"
+MODEL_FILE = "model.safetensors"
+
+
+def start_run(folder: Path, recipe: Recipe, settings: dict[str, Any], force: bool) -> None:
+    """Make `folder` a fresh run with this recipe. Raises `InputError` where it holds anything and `force` is off.
+
+    `settings` is everything else that the weights depend on (records, parents).
+    """
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; a run needs a directory")
+    if folder.exists() and any(folder.iterdir()):
+        if not force:
+            raise InputError(
+                f"{folder} is not empty; go on with --resume, overwrite with --force, or choose another --out"
+            )
+        _clear(folder)
+    _write_text(folder / RECIPE_FILE, yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True))
+    _write_text(folder / SETTINGS_FILE, json.dumps(settings, indent=1))
+
+
+def check_resumable(folder: Path, recipe: Recipe, settings: dict[str, Any]) -> None:
+    """Raise `InputError` naming the first key in which recipe or settings differ from those the run began with."""
+    before = {**run_recipe(folder).to_json(), **read_settings(folder)}
+    now = {**recipe.to_json(), **json.loads(json.dumps(settings))}
+    old, new = _flatten(before), _flatten(now)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise InputError(
+                f"{folder} was started with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
+                "resume with the same settings, or start another run with another --out"
+            )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` was filled by `topgb train`."""
+    return (folder / SETTINGS_FILE).is_file()
+
+
+def run_recipe(folder: Path) -> Recipe:
+    """The resolved recipe of a run. Raises `InputError` where `folder` is not one."""
+    path = folder / RECIPE_FILE
+    if not path.is_file():
+        raise InputError(
+            f"{folder} is not a run: it has no {RECIPE_FILE}; name a directory that topgb train has filled"
+        )
+    return parse_recipe(parse_yaml(path.read_text(), str(path)))
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What else the run's weights depend on."""
+    return json.loads((folder / SETTINGS_FILE).read_text())
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The run's log, one object a logged step or validation, oldest first."""
+    path = folder / METRICS_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _clear(folder: Path) -> None:
+    if not is_run(folder):
+        raise InputError(f"{folder} holds files that no run wrote; choose another --out")
+    for entry in folder.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, entry in value.items():
+        flat |= _flatten(entry, f"{prefix}.{key}" if prefix else str(key))
+    return flat

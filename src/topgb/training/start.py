@@ -1,0 +1,88 @@
+"""The weights that training starts from: fresh, from a model file, or a trained model to continue."""
+
+from pathlib import Path
+
+import torch
+
+from topgb.errors import InputError
+from topgb.modelfile import LoadedModel, load
+from topgb.modelfile.store import file_sha256
+from topgb.models import Tagger, build_tagger
+from topgb.progress import Progress
+from topgb.records.dataset import label_counts
+from topgb.records.reading import Dataset
+from topgb.training.recipe import Recipe
+
+# Class frequencies are an average: more records than these would not move the start.
+FREQUENCY_RECORDS = 20_000
+
+
+def fresh_tagger(
+    recipe: Recipe, init_from: Path | None, ema_source: Path | None, data: Dataset, progress: Progress
+) -> Tagger:
+    """The model at step 0, on the CPU. Raises `InputError` where a parent does not fit the recipe."""
+    torch.manual_seed(recipe.training.seed)
+    tagger = build_tagger(recipe.data.spec(), recipe.data.classes, recipe.model_section())
+    if init_from is not None and ema_source is not None:
+        raise InputError("--init-from and --ema-source exclude each other; give one of them")
+    anew = set(tagger.state_dict())
+    if ema_source is not None:
+        anew -= _take(tagger, _single(load(ema_source), ema_source), ema_source, all_of_it=True)
+    elif init_from is not None:
+        anew -= _take(tagger, _single(load(init_from), init_from), init_from, all_of_it=False)
+    if anew and recipe.training.start_at_class_frequencies:
+        _start_head(tagger, data, anew)
+    if init_from is not None and anew:
+        progress.say(f"starting anew: {', '.join(sorted(anew))}; everything else is from {init_from}")
+    return tagger
+
+
+def parent_hash(path: Path | None) -> str | None:
+    """The SHA-256 that names a parent model file. Raises `InputError` where it is missing."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise InputError(f"there is no model file {path}")
+    return file_sha256(path)
+
+
+def _single(model: LoadedModel, path: Path) -> Tagger:
+    if len(model.members) != 1:
+        raise InputError(f"{path} is an ensemble of {len(model.members)} members; training starts from a single model")
+    tagger = model.members[0]
+    assert isinstance(tagger, Tagger)
+    return tagger
+
+
+def _take(tagger: Tagger, parent: Tagger, path: Path, all_of_it: bool) -> set[str]:
+    """Copy the parent's tensors into `tagger`; the names of those copied. Only the head may differ, by its classes."""
+    if parent.frontend.spec != tagger.frontend.spec:
+        raise InputError(
+            f"{path} takes other features than the recipe: {parent.frontend.spec} not {tagger.frontend.spec}"
+        )
+    ours, theirs = tagger.state_dict(), parent.state_dict()
+    copied = {name for name in ours.keys() & theirs.keys() if ours[name].shape == theirs[name].shape}
+    differing = sorted(name for name in ours.keys() | theirs.keys() if name not in copied)
+    if not all_of_it and tagger.classes != parent.classes:
+        differing = [name for name in differing if not name.startswith("head.")]
+    if differing:
+        raise InputError(
+            f"{path} is of another architecture than the recipe: they differ in {', '.join(differing[:3])}; "
+            "use the recipe it was trained with (topgb model show prints it)"
+        )
+    for name in copied:
+        ours[name].copy_(theirs[name])
+    return copied
+
+
+def _start_head(tagger: Tagger, data: Dataset, anew: set[str]) -> None:
+    counts, videos = label_counts(data, FREQUENCY_RECORDS)
+    if videos == 0:
+        return
+    # Half a video more in each class: one that did not occur is rare, not impossible.
+    frequencies = torch.from_numpy((counts + 0.5) / (videos + 1)).float()
+    kept = {name: value.clone() for name, value in tagger.state_dict().items() if name not in anew}
+    tagger.head.start_at(frequencies)
+    state = tagger.state_dict()
+    for name, value in kept.items():
+        state[name].copy_(value)
