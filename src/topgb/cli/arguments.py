@@ -1,0 +1,65 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+    from topgb.errors import DamagedRecordError
+    from topgb.modelfile import LoadedModel
+
+ModelOrRun = Annotated[Path, typer.Argument(help="A model file, or the directory of a run.", metavar="MODEL|RUN")]
+Data = Annotated[str, typer.Argument(help="Records: a file, a glob in quotes, a comma-separated list, or a URL.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+OnDamagedOption = Annotated[
+    Literal["stop", "skip"],
+    typer.Option(help="At a damaged record: stop and name it, or skip it and say so at the end."),
+]
+UseEma = Annotated[
+    bool | None,
+    typer.Option("--use-ema/--no-use-ema", help="Of a run: its EMA weights or its raw ones.  [default: EMA if kept]"),
+]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 …")]
+
+
+def choose_device(name: str) -> "torch.device":
+    """The torch device of that name; `auto` is CUDA where there is one, else the CPU. Raises `InputError`."""
+    import torch
+
+    from topgb.errors import InputError
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):
+        raise InputError(f"there is no device {name!r} here; use --device cpu") from None
+
+
+def open_model(path: Path, use_ema: bool | None, device: "torch.device") -> "LoadedModel":
+    """The model of a model file, or of a run's directory."""
+    from topgb.errors import InputError
+
+    if path.is_dir():
+        from topgb.training.build import load_run
+
+        return load_run(path, use_ema).to(device)
+    from topgb.modelfile import load
+
+    if use_ema is not None:
+        raise InputError(
+            f"{path} is a model file, which holds one set of weights; --use-ema chooses in a run's directory"
+        )
+    return load(path, device)
+
+
+def report_damage(damaged: "list[DamagedRecordError]") -> None:
+    """Say on standard error how many records were left out, and where."""
+    if damaged:
+        typer.echo(f"skipped {len(damaged)} damaged record{'s' if len(damaged) > 1 else ''}:", err=True)
+        for error in damaged:
+            typer.echo(f"  {error.path}: record {error.record} at byte {error.offset}: {error.reason}", err=True)

@@ -1,0 +1,5 @@
+"""topgb demo."""
+
+
+def demo() -> None:
+    """The whole story."""

@@ -1,0 +1,57 @@
+"""The program `topgb`: its commands, and how errors reach the user."""
+
+import os
+import sys
+
+import typer
+
+from topgb import __version__
+from topgb.cli import data, demo, evaluate, model, train
+from topgb.errors import TopgbError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="topgb",
+    help="Train multi-label video taggers on frame features and fit them into one model file.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("build")(train.build)
+app.command("eval")(evaluate.evaluate)
+app.command("predict")(evaluate.predict)
+app.add_typer(model.app, name="model")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"topgb {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Run the command line. Exit codes: 0, 1 failure, 2 bad input, 130 interrupted."""
+    try:
+        app()
+    except TopgbError as error:
+        print(f"topgb: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("topgb: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone (`topgb … | head`); there is nothing to say and no one to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

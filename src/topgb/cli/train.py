@@ -1,0 +1,77 @@
+"""topgb train and topgb build."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from topgb.cli.arguments import Force, OnDamagedOption, UseEma, report_damage
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe that comes with topgb, or a YAML file.")],
+    data: Annotated[str, typer.Option(help="Training records: a file, a glob in quotes, a list, or a URL.")],
+    out: Annotated[Path, typer.Option(help="Directory of the run: checkpoints, curves, model.safetensors.")],
+    validate: Annotated[
+        str | None, typer.Option(help="Records to score after each epoch; the best checkpoint becomes the model.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: --set model.clusters=64")
+    ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Start from this model file, with a new head if the classes differ.")
+    ] = None,
+    ema_source: Annotated[
+        Path | None, typer.Option(help="Continue this trained model, keeping an average of its weights.")
+    ] = None,
+    ema_halflife: Annotated[
+        float | None, typer.Option(help="Half-life of that average in steps.  [default: 1500 · devices · batch / 512]")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    force: Force = False,
+    on_damaged: OnDamagedOption = "stop",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read records ahead; 0 reads in this one.")] = 0,
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda.")] = "auto",
+) -> None:
+    """Train a recipe on labelled records and write a model file."""
+    from topgb.errors import InputError
+    from topgb.progress import TerminalProgress
+    from topgb.training.ema import continued_recipe
+    from topgb.training.loop import TrainingJob
+    from topgb.training.loop import train as run_training
+    from topgb.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe, settings)
+    if ema_source is not None:
+        loaded = continued_recipe(loaded, ema_halflife, {text.partition("=")[0] for text in settings or []})
+        assert loaded.ema is not None
+        typer.echo(
+            f"continuing {ema_source}: EMA half-life {loaded.ema.halflife:g} steps, learning rate "
+            f"{loaded.optimizer.learning_rate:g}, {loaded.training.epochs} epochs",
+            err=True,
+        )
+    elif ema_halflife is not None:
+        raise InputError("--ema-halflife goes with --ema-source; to average from scratch use --set ema.halflife=…")
+    job = TrainingJob(
+        loaded, data, out, validate, init_from, ema_source, resume, force, on_damaged, workers, accelerator=device
+    )
+    result = run_training(job, TerminalProgress())
+    report_damage(result.damaged)
+    if result.validation is not None:
+        typer.echo(f"best validation GAP {result.validation.gap:.4f}", err=True)
+    typer.echo(f"{result.model}")
+
+
+def build(
+    run: Annotated[Path, typer.Argument(help="A directory that topgb train has filled.")],
+    use_ema: UseEma = None,
+    out: Annotated[Path | None, typer.Option(help="The model file.  [default: RUN/model.safetensors]")] = None,
+    force: Force = False,
+) -> None:
+    """Make a model file from a run's best checkpoint (the latest, if the run did not validate); no records needed."""
+    from topgb.training.build import build_model_file
+    from topgb.training.run import MODEL_FILE
+
+    path = out or run / MODEL_FILE
+    header = build_model_file(run, path, use_ema, force)
+    typer.echo(f"{path}: {header.origin['weights']} weights of step {header.origin['step']}")
