@@ -1,21 +1,68 @@
-"""Where the tests find real records and golden cases; both lie outside the repository and may be absent."""
+"""What several tests share: small synthetic records, and where real records lie."""
 
-import os
 from pathlib import Path
 
 import pytest
+import yaml
+
+from topgb.features import Feature, FeatureSpec
+from topgb.records.synth import write_synthetic
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-def golden_folder() -> Path:
-    """The folder of golden cases: `TOPGB_GOLDEN`, or `../shared/golden` beside the checkout."""
-    return Path(os.environ.get("TOPGB_GOLDEN", SHARED / "golden"))
+SMALL_SPEC = FeatureSpec("frame", (Feature("rgb", 32), Feature("audio", 8)))
+SMALL_CLASSES = 12
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
+    """The real records beside the checkout."""
     folder = SHARED / "data"
     if not folder.is_dir():
         pytest.skip("the real records (../shared/data beside the checkout) are absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_records(tmp_path_factory) -> dict[str, str]:
+    """Globs of small synthetic records of `SMALL_SPEC`: `train`, `validate`, `unlabelled`."""
+    folder = tmp_path_factory.mktemp("records")
+    for prefix, videos, seed in (("train", 230, 1), ("validate", 90, 2), ("unlabelled", 20, 3)):
+        write_synthetic(
+            folder,
+            SMALL_SPEC,
+            SMALL_CLASSES,
+            videos,
+            videos_per_shard=70,
+            frames=(4, 9),
+            seed=seed,
+            prefix=prefix,
+            labelled=prefix != "unlabelled",
+        )
+    return {prefix: str(folder / f"{prefix}*.tfrecord") for prefix in ("train", "validate", "unlabelled")}
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tmp_path_factory) -> Path:
+    """A recipe that trains on `small_records` in a second or two."""
+    recipe = {
+        "data": {
+            "level": "frame",
+            "features": [{"name": "rgb", "size": 32}, {"name": "audio", "size": 8}],
+            "classes": SMALL_CLASSES,
+        },
+        "model": {
+            "aggregator": "netvlad",
+            "clusters": {"rgb": 4, "audio": 2},
+            "hidden": 16,
+            "relu": False,
+            "gating": True,
+            "dropout": 0.1,
+            "head": {"name": "moe"},
+        },
+        "training": {"batch_size": 32, "epochs": 3, "frames": "random:6", "batch_norm_momentum": 0.9},
+        "optimizer": {"learning_rate": 0.01, "schedule": "cosine"},
+        "ema": {"halflife": 10},
+    }
+    path = tmp_path_factory.mktemp("recipes") / "small.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path

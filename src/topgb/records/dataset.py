@@ -1,0 +1,155 @@
+"""A data set and the batches made of it: shuffled for training, in file order for evaluation."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from topgb.batch import Batch
+from topgb.errors import DamagedRecordError, InputError, TopgbError
+from topgb.features import FeatureSpec
+from topgb.records.order import epoch_order, piece
+from topgb.records.reading import Dataset, OnDamaged
+from topgb.records.sampling import FrameSampling, sampled_rows
+from topgb.records.shards import find_shards
+
+LoadedBatch = tuple[Batch, list[DamagedRecordError]]
+
+
+def open_dataset(
+    pattern: str | Sequence[str], spec: FeatureSpec, classes: int, max_frames: int, on_damaged: OnDamaged = "stop"
+) -> Dataset:
+    """Find the shards of `pattern` (see `find_shards`) and count their records.
+
+    `max_frames` is how many frames of a video are looked at; the rest of a longer one is left out. With `on_damaged`
+    "stop", a file that is cut off or damaged in its framing raises `DamagedRecordError` here already; with "skip" the
+    records before the break are used. Raises `InputError` where nothing matches or no record can be read.
+    """
+    return Dataset(find_shards(pattern), spec, classes, max_frames, on_damaged)
+
+
+def evaluation_batches(dataset: Dataset, batch_size: int, shards: Sequence[int] | None = None) -> Iterator[Batch]:
+    """Every record once, with every frame, in file order, from the shards numbered `shards` (default all).
+
+    A batch never crosses a shard, so any division of the shards gives the same batches. Batches that are empty because
+    all their records are damaged are left out. Raises as `Dataset.read_batch`.
+    """
+    for shard in range(len(dataset.shards)) if shards is None else shards:
+        count = int(dataset.counts[shard])
+        for start in range(0, count, batch_size):
+            batch = dataset.read_batch([(shard, record) for record in range(start, min(start + batch_size, count))])
+            if len(batch):
+                yield batch
+
+
+def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray, int]:
+    """How often each class occurs, int64 [V], and in how many labelled videos, without reading frames.
+
+    `limit` is the most records to look at, spread evenly over the data set; None for all. Raises as `read_batch`.
+    """
+    total = dataset.num_records
+    numbers = np.arange(total) if limit is None or limit >= total else np.arange(limit) * total // limit
+    counts = np.zeros(dataset.classes, np.int64)
+    videos = 0
+    for number in numbers.tolist():
+        labels = dataset.labels_of(dataset.key(number))
+        if labels is not None:
+            videos += 1
+            # As in a batch, a class that a record names twice counts once.
+            counts[list(set(labels))] += 1
+    return counts, videos
+
+
+class TrainingBatches(TorchDataset[LoadedBatch]):
+    """Rank `rank`'s batches, by global step (from 0, on through the epochs).
+
+    An epoch's N records, shuffled by (seed, epoch), are cut in ceil(N / (batch_size · ranks)) steps whose sizes differ
+    by one at most, and each step's records among the ranks in the same way: none is lost, none comes twice, and no
+    batch is much smaller than the others. `batch_size` is the most videos of one rank's batch.
+
+    Which records and which of their frames form a batch depends on the data, seed, step and number of ranks alone.
+    """
+
+    def __init__(
+        self, dataset: Dataset, batch_size: int, seed: int, sampling: FrameSampling, rank: int = 0, ranks: int = 1
+    ):
+        if sampling.mode != "all" and dataset.spec.level == "video":
+            raise InputError("video-level records have no frames to sample; set the frame sampling to 'all'")
+        if batch_size < 1 or seed < 0:
+            raise InputError(f"batch size {batch_size} or seed {seed} is too small; the least are 1 and 0")
+        self.dataset, self.batch_size, self.seed, self.sampling = dataset, batch_size, seed, sampling
+        self.rank, self.ranks = rank, ranks
+        self.steps_per_epoch = -(-dataset.num_records // (batch_size * ranks))
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        """Steps of an epoch; steps beyond it are those of the next epochs."""
+        return self.steps_per_epoch
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 0, that `step` belongs to."""
+        return step // self.steps_per_epoch
+
+    def examples_before(self, step: int) -> int:
+        """Records that all ranks together went through before `step`, damaged ones included."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        total = self.dataset.num_records
+        return epoch * total + piece(total, self.steps_per_epoch, step_in_epoch)[0]
+
+    def records_of(self, step: int) -> np.ndarray:
+        """int64 [B]: the numbers, over the shards in name order, of the records of this rank's batch at `step`."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, epoch_order(self.dataset.counts, self.seed, epoch)
+        start, stop = piece(self.dataset.num_records, self.steps_per_epoch, step_in_epoch)
+        first, last = piece(stop - start, self.ranks, self.rank)
+        return self._order[1][start + first : start + last]
+
+    def __getitem__(self, step: int) -> LoadedBatch:
+        """The batch of `step`, and the damaged records left out of it (always none with `on_damaged="stop"`).
+
+        With random or sequence sampling T is the sampling's count, for every video. A batch can be of zero videos: all
+        of its records damaged, or fewer records than ranks. Raises as `Dataset.read_batch`.
+        """
+        epoch = self.epoch_of(step)
+        numbers = self.records_of(step).tolist()
+        return self.dataset.read_sampled(
+            [self.dataset.key(number) for number in numbers],
+            lambda position, frames: sampled_rows(self.sampling, frames, self.seed, epoch, numbers[position]),
+            None if self.sampling.mode == "all" else self.sampling.count,
+        )
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_order": None}
+
+
+class _ErrorsAsValues(TorchDataset):
+    """Hands errors over as values: `DataLoader` would rebuild an error from a traceback's text, or fail to."""
+
+    def __init__(self, batches: TrainingBatches):
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> LoadedBatch | TopgbError:
+        try:
+            return self.batches[step]
+        except TopgbError as error:
+            return error
+
+
+def load_batches(
+    batches: TrainingBatches, steps: range, workers: int = 0, pin_memory: bool = False
+) -> Iterator[LoadedBatch]:
+    """The batches of `steps` in order, read ahead by `workers` processes (0: read here, when asked).
+
+    Notes damage in the data set, so that it is complete in this process, and yields each batch with its own. Raises as
+    `TrainingBatches.__getitem__`.
+    """
+    loader: DataLoader = DataLoader(
+        _ErrorsAsValues(batches), batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin_memory
+    )
+    for item in loader:
+        if isinstance(item, TopgbError):
+            raise item
+        batches.dataset.note_damage(item[1])
+        yield item

@@ -1,0 +1,219 @@
+"""The codec of records: tf.train.Example for video level, tf.train.SequenceExample for frame level.
+
+Regular records, which is what writers make, are read by a walk over the few length fields that frame their features;
+the values stay where they are, seen through strided NumPy views. All others go the general way, through protobuf,
+which is also the only way that raises errors. Both give the same arrays.
+"""
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+
+import numpy as np
+
+from topgb.errors import InputError
+from topgb.records import wire
+from topgb.records.framing import Place
+from topgb.records.layout import FeatureLayout, Layout
+from topgb.records.protobuf_decoding import decode_generally, features_message, identity, parse_message
+from topgb.records.protos import Features
+
+IDENTITY_KEYS = (b"id", b"video_id", b"labels")
+
+
+@dataclass(frozen=True)
+class DecodedRecord:
+    """One video as stored.
+
+    id      its id
+    labels  the classes it has, or None if the record is unlabelled
+    frames  for each feature of the spec, in its order, uint8 or float32 [N, size] (N = 1 at video level); where the
+            record is regular these are read-only views of its bytes, valid as long as the buffer is
+    """
+
+    id: str
+    labels: list[int] | None
+    frames: tuple[np.ndarray, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """N, frames of the video."""
+        return len(self.frames[0])
+
+    def copy_frames(self, destination: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Fill `destination` [T, D] with the first T frames, or with frames `rows` (int [T]), all features joined."""
+        start = 0
+        for values in self.frames:
+            stop = start + values.shape[1]
+            destination[:, start:stop] = values[: len(destination)] if rows is None else values[rows]
+            start = stop
+
+
+def decode_record(payload: memoryview, layout: Layout, place: Place) -> DecodedRecord:
+    """Decode a record's data (`payload`), the fast way if it is regular.
+
+    Raises `InputError` where the record does not fit the spec (no such feature, another width or kind, a label outside
+    the classes) and `DamagedRecordError` where it makes no sense (not protobuf, no id, no frames, features with
+    unequal frame counts). What the spec does not name is not looked at on the fast way.
+    """
+    walk: Callable[[memoryview, Layout], tuple[bytes | memoryview, tuple[np.ndarray, ...]]]
+    walk = _regular_sequence if layout.spec.level == "frame" else _regular_example
+    try:
+        context, frames = walk(payload, layout)
+    except wire.IrregularError:
+        return DecodedRecord(*decode_generally(payload, layout, place))
+    return DecodedRecord(*identity(features_message(context, place), layout.classes, place), frames)
+
+
+def read_labels(payload: memoryview, layout: Layout, place: Place) -> list[int] | None:
+    """The classes of a record, or None if it is unlabelled, without touching its frames. Raises as `decode_record`."""
+    context: bytes | memoryview | None
+    try:
+        if layout.spec.level == "frame":
+            context = payload[slice(*_sequence_parts(payload)[0])]
+        else:
+            context = _example_parts(payload, ())[0]
+    except wire.IrregularError:
+        context = None
+    message = parse_message(payload, layout, place) if context is None else features_message(context, place)
+    return identity(message, layout.classes, place)[1]
+
+
+def _sequence_parts(payload: memoryview) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Start and stop of the context and of the feature lists."""
+    parts = {}
+    for tag, start, stop in wire.field_spans(payload, 0, len(payload)):
+        # Protobuf merges a message that is given twice; that is left to it.
+        if tag in parts:
+            raise wire.IrregularError
+        parts[tag] = (start, stop)
+    if wire.FIELD_1 not in parts or wire.FIELD_2 not in parts:
+        raise wire.IrregularError
+    return parts[wire.FIELD_1], parts[wire.FIELD_2]
+
+
+def _regular_sequence(payload: memoryview, layout: Layout) -> tuple[memoryview, tuple[np.ndarray, ...]]:
+    (context_start, context_stop), (lists_start, lists_stop) = _sequence_parts(payload)
+    found: list[np.ndarray | None] = [None] * len(layout.features)
+    for tag, start, stop in wire.field_spans(payload, lists_start, lists_stop):
+        if tag != wire.FIELD_1:
+            continue
+        key, value_start, value_stop = wire.map_entry(payload, start, stop)
+        wanted = layout.by_key.get(key)
+        if wanted is None:
+            continue
+        # Of two entries with one key the last counts, as in protobuf.
+        found[wanted.position] = _strided_frames(payload, value_start, value_stop, wanted)
+    frames = _all_found(found)
+    if len({len(values) for values in frames}) != 1:
+        raise wire.IrregularError
+    return payload[context_start:context_stop], frames
+
+
+def _strided_frames(payload: memoryview, start: int, stop: int, layout: FeatureLayout) -> np.ndarray:
+    """The frames of a feature list as an [N, size] view: each one's bytes are the same header, then the values."""
+    header, stride, size = layout.header, layout.stride, layout.feature.size
+    count, rest = divmod(stop - start, stride)
+    if rest or not count:
+        raise wire.IrregularError
+    matrix: np.ndarray = np.ndarray((count, stride), np.uint8, payload, start)
+    if matrix[:, : len(header)].tobytes() != header * count:
+        raise wire.IrregularError
+    if layout.feature.dtype == "uint8":
+        return matrix[:, len(header) :]
+    return np.ndarray((count, size), "<f4", payload, start + len(header), (stride, 4))
+
+
+def _example_parts(payload: memoryview, keys: Container[bytes]) -> tuple[bytes, dict[bytes, tuple[int, int]]]:
+    """The entries of id and labels, and start and stop of the features that `keys` name."""
+    tops = [span for span in wire.field_spans(payload, 0, len(payload)) if span[0] == wire.FIELD_1]
+    if len(tops) != 1:
+        raise wire.IrregularError
+    _, entry_start, end = tops[0]
+    context, spans = [], {}
+    for tag, start, stop in wire.field_spans(payload, entry_start, end):
+        if tag != wire.FIELD_1:
+            raise wire.IrregularError
+        key, value_start, value_stop = wire.map_entry(payload, start, stop)
+        if key in keys:
+            spans[key] = (value_start, value_stop)
+        elif key in IDENTITY_KEYS:
+            context.append(payload[entry_start:stop])
+        entry_start = stop
+    return b"".join(context), spans
+
+
+def _regular_example(payload: memoryview, layout: Layout) -> tuple[bytes, tuple[np.ndarray, ...]]:
+    context, spans = _example_parts(payload, layout.by_key)
+    found: list[np.ndarray | None] = [None] * len(layout.features)
+    for key, (start, stop) in spans.items():
+        wanted = layout.by_key[key]
+        begin = start + len(wanted.header)
+        if stop - start != wanted.stride or payload[start:begin] != wanted.header:
+            raise wire.IrregularError
+        kind = np.uint8 if wanted.feature.dtype == "uint8" else np.dtype("<f4")
+        found[wanted.position] = np.ndarray((1, wanted.feature.size), kind, payload, begin)
+    return context, _all_found(found)
+
+
+def _all_found(found: list[np.ndarray | None]) -> tuple[np.ndarray, ...]:
+    if any(values is None for values in found):
+        raise wire.IrregularError
+    return tuple(found)  # type: ignore[arg-type]
+
+
+def encode_example(
+    video_id: str, features: dict[str, np.ndarray], labels: list[int] | None, id_key: str = "id"
+) -> bytes:
+    """A video-level record: `features` are [size] arrays, float32 kept as floats and uint8 as one bytes value.
+
+    `labels` None leaves the record unlabelled. The same input gives the same bytes.
+    """
+    entries = [_feature_entry(name, _value_bytes(values[None])) for name, values in features.items()]
+    return wire.field(wire.FIELD_1, _identity_entries(video_id, labels, id_key), *entries)
+
+
+def encode_sequence_example(
+    video_id: str, features: dict[str, np.ndarray], labels: list[int] | None, id_key: str = "id"
+) -> bytes:
+    """A frame-level record: `features` are [N, size] arrays, a frame one bytes value (uint8) or float list (float32).
+
+    `labels` None leaves the record unlabelled. The same input gives the same bytes.
+    """
+    lists = []
+    for name, values in features.items():
+        body = _value_bytes(values)
+        prefix = np.frombuffer(bytes((wire.FIELD_1,)) + wire.varint(body.shape[1]), np.uint8)
+        framed = np.hstack([np.broadcast_to(prefix, (len(body), len(prefix))), body])
+        lists.append(_feature_entry(name, framed))
+    return wire.field(wire.FIELD_1, _identity_entries(video_id, labels, id_key)) + wire.field(wire.FIELD_2, *lists)
+
+
+def _identity_entries(video_id: str, labels: list[int] | None, id_key: str) -> bytes:
+    # Dict order is not part of protobuf's promise for maps, so the two entries are serialised one after the other.
+    message = Features()
+    message.feature[id_key].bytes_list.value.append(video_id.encode())
+    encoded = message.SerializeToString()
+    if labels is not None:
+        message = Features()
+        message.feature["labels"].int64_list.value.extend(int(label) for label in labels)
+        # An empty list must be there: a record without the list counts as unlabelled.
+        message.feature["labels"].int64_list.SetInParent()
+        encoded += message.SerializeToString()
+    return encoded
+
+
+def _feature_entry(name: str, value: np.ndarray) -> bytes:
+    return wire.field(wire.FIELD_1, wire.field(wire.FIELD_1, name.encode()), wire.field(wire.FIELD_2, value.tobytes()))
+
+
+def _value_bytes(values: np.ndarray) -> np.ndarray:
+    """uint8 [N, bytes]: a `Feature` message for each row of `values`."""
+    if values.dtype == np.uint8:
+        tag, data = wire.FIELD_1, np.ascontiguousarray(values)
+    elif values.dtype == np.float32:
+        tag, data = wire.FIELD_2, np.ascontiguousarray(values, "<f4").view(np.uint8)
+    else:
+        raise InputError(f"features are stored as uint8 or float32, not {values.dtype}; convert them first")
+    inner = bytes((wire.FIELD_1,)) + wire.varint(data.shape[1])
+    header = np.frombuffer(bytes((tag,)) + wire.varint(len(inner) + data.shape[1]) + inner, np.uint8)
+    return np.hstack([np.broadcast_to(header, (len(data), len(header))), data])

@@ -1,0 +1,121 @@
+"""TFRecord framing: u64 length, u32 masked CRC of the length, the data, u32 masked CRC of the data; little-endian."""
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from crc32c import crc32c
+
+from topgb.errors import DamagedRecordError
+
+HEADER_BYTES = 12
+FOOTER_BYTES = 4
+_HEADER = struct.Struct("<QI")
+_LENGTH = struct.Struct("<Q")
+_CRC = struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+_U32 = 0xFFFFFFFF
+
+
+class Place(NamedTuple):
+    """Where a record lies: the shard's path, the record's number in it (from 0), the byte offset of its header."""
+
+    path: str
+    record: int
+    offset: int
+
+    def damaged(self, reason: str) -> DamagedRecordError:
+        """The error that says that this record cannot be read, and why."""
+        return DamagedRecordError(self.path, self.record, self.offset, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: record {self.record} at byte {self.offset}"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Why the records of a file end early: the number and byte offset of the first unreachable one, and the reason."""
+
+    record: int
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecordIndex:
+    """Where the records of a file are.
+
+    offsets  int64 [N], byte offset of each record's data
+    lengths  int64 [N], bytes of each record's data
+    damage   what ended the walk before the end of the file, or None
+    """
+
+    offsets: np.ndarray
+    lengths: np.ndarray
+    damage: Damage | None
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+
+def masked_crc(data: bytes | memoryview) -> int:
+    """CRC32C of `data`, rotated and offset as TFRecord stores it."""
+    crc = crc32c(data)
+    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & _U32
+
+
+def starts_with_record(head: bytes | memoryview) -> bool:
+    """Whether the first 12 bytes of a file are the header of a record: a length and its CRC."""
+    return len(head) >= HEADER_BYTES and masked_crc(head[:8]) == _CRC.unpack_from(head, 8)[0]
+
+
+def index_records(buffer: memoryview) -> RecordIndex:
+    """Find every record of a file's bytes, checking each length against its CRC and the end of the file.
+
+    Only the headers are read, and nothing of a record's size is allocated, whatever its length field says. The walk
+    ends at the first header that cannot be trusted; the records before it are good to read.
+    """
+    offsets, lengths, damage = [], [], None
+    position, end = 0, len(buffer)
+    unpack, crc_of = _HEADER.unpack_from, crc32c
+    while position < end:
+        if position + HEADER_BYTES > end:
+            damage = f"the file ends {end - position} bytes into the record's header"
+            break
+        length, stored = unpack(buffer, position)
+        # Spelled out rather than calling masked_crc: this loop opens every shard of a data set.
+        crc = crc_of(buffer[position : position + 8])
+        if ((((crc >> 15) | (crc << 17)) + _MASK_DELTA) & _U32) != stored:
+            damage = "its length field does not match the length's CRC"
+            break
+        start = position + HEADER_BYTES
+        position = start + length + FOOTER_BYTES
+        if position > end:
+            damage = f"the file is cut off: the record needs {length} bytes and a CRC, but {end - start} are left"
+            break
+        offsets.append(start)
+        lengths.append(length)
+    if damage is None:
+        return RecordIndex(np.array(offsets, np.int64), np.array(lengths, np.int64), None)
+    broken_at = offsets[-1] + lengths[-1] + FOOTER_BYTES if offsets else 0
+    return RecordIndex(
+        np.array(offsets, np.int64), np.array(lengths, np.int64), Damage(len(offsets), broken_at, damage)
+    )
+
+
+def data_crc_matches(buffer: memoryview, offset: int, length: int) -> bool:
+    """Whether the data of an indexed record (its data's byte `offset` and `length`) matches the CRC behind it."""
+    end = offset + length
+    return masked_crc(buffer[offset:end]) == _CRC.unpack_from(buffer, end)[0]
+
+
+def frame_record(payload: bytes) -> bytes:
+    """A record of the file: `payload` between its header and its CRC."""
+    length = _LENGTH.pack(len(payload))
+    return b"".join((length, _CRC.pack(masked_crc(length)), payload, _CRC.pack(masked_crc(payload))))
+
+
+def write_record(file: BinaryIO, payload: bytes) -> None:
+    """Append one record to a binary file. Raises `OSError` as the file does."""
+    file.write(frame_record(payload))

@@ -1,0 +1,210 @@
+"""What a stranger's files of records hold: level, features, widths, frames, labels."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from google.protobuf.message import DecodeError
+
+from topgb.errors import DamagedRecordError
+from topgb.features import Feature, FeatureSpec
+from topgb.records.framing import data_crc_matches
+from topgb.records.protobuf_decoding import ID_KEYS
+from topgb.records.protos import Example, SequenceExample
+from topgb.records.shards import OpenShard, find_shards, open_shard
+
+Kind = Literal["uint8", "float32", "int64", "mixed", "empty"]
+_KINDS: dict[str | None, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int64_list": "int64", None: "empty"}
+
+
+@dataclass
+class FeatureSummary:
+    """One feature over all records: how it is stored, its least and greatest width, and in how many records it is."""
+
+    name: str
+    kind: Kind
+    min_width: int
+    max_width: int
+    records: int = 1
+
+    def add(self, kind: Kind, min_width: int, max_width: int) -> None:
+        """Take another value of it in."""
+        if kind != self.kind:
+            self.kind = "mixed"
+        self.min_width, self.max_width = min(self.min_width, min_width), max(self.max_width, max_width)
+
+
+@dataclass
+class Inspection:
+    """What `inspect_shards` found.
+
+    level             `video`, `frame`, `mixed` (both kinds of records) or `unknown` (no features)
+    features          those a model could use: of each frame, or of the video
+    other             further context features of frame-level records (start times and the like)
+    min_frames …      frames of a video; None without frame-level records
+    id_keys           under which names ids are, with how many records
+    labelled          records with a label list, empty ones included
+    label_min, …_max  None without labels
+    distinct_classes  how many different labels occur
+    labels_per_video  mean over labelled records; None without any
+    damaged           what could not be read
+    """
+
+    files: int = 0
+    records: int = 0
+    level: Literal["video", "frame", "mixed", "unknown"] = "unknown"
+    features: list[FeatureSummary] = field(default_factory=list)
+    other: list[FeatureSummary] = field(default_factory=list)
+    min_frames: int | None = None
+    max_frames: int | None = None
+    mean_frames: float | None = None
+    id_keys: dict[str, int] = field(default_factory=dict)
+    labelled: int = 0
+    label_min: int | None = None
+    label_max: int | None = None
+    distinct_classes: int = 0
+    labels_per_video: float | None = None
+    damaged: list[DamagedRecordError] = field(default_factory=list)
+
+    @property
+    def suggested_classes(self) -> int | None:
+        """The fewest classes that hold every label, or None without labels; the data set may have more."""
+        return None if self.label_max is None else self.label_max + 1
+
+    @property
+    def suggested_spec(self) -> FeatureSpec | None:
+        """A spec that reads these records, widest feature first; None where there is no such.
+
+        It takes the features that all records have, of one kind and width. Bytes get the usual range, which records
+        do not tell.
+        """
+        if self.level not in ("video", "frame"):
+            return None
+        steady = [f for f in self.features if f.records == self.records and f.kind in ("uint8", "float32")]
+        steady = [f for f in steady if f.min_width == f.max_width > 0]
+        if any(f.max_width > 1 for f in steady):
+            # Single numbers beside vectors are durations and the like.
+            steady = [f for f in steady if f.max_width > 1]
+        if not steady:
+            return None
+        steady.sort(key=lambda f: (-f.max_width, f.name))
+        level: Literal["video", "frame"] = "video" if self.level == "video" else "frame"
+        return FeatureSpec(
+            level,
+            tuple(Feature(f.name, f.max_width, "uint8" if f.kind == "uint8" else "float32") for f in steady),
+        )
+
+
+def inspect_shards(pattern: str | Sequence[str], on_progress: Callable[[int, int], None] | None = None) -> Inspection:
+    """Look at every record of the shards of `pattern` (see `find_shards`), needing no spec.
+
+    `on_progress` is called with (files done, files). Raises `InputError` where nothing matches or a file cannot be
+    opened; damaged records are left out and returned.
+    """
+    shards = find_shards(pattern)
+    survey = _Survey()
+    for done, shard in enumerate(shards, start=1):
+        try:
+            survey.add_shard(open_shard(shard))
+        except DamagedRecordError as empty:
+            survey.damaged.append(empty)
+        if on_progress:
+            on_progress(done, len(shards))
+    return survey.result(len(shards))
+
+
+class _Survey:
+    """Counts taken while going through the records."""
+
+    def __init__(self) -> None:
+        self.levels: Counter[str] = Counter()
+        self.features: dict[str, FeatureSummary] = {}
+        self.other: dict[str, FeatureSummary] = {}
+        self.frames: Counter[int] = Counter()
+        self.ids: Counter[str] = Counter()
+        self.labels: Counter[int] = Counter()
+        self.labelled = 0
+        self.damaged: list[DamagedRecordError] = []
+
+    def add_shard(self, opened: OpenShard) -> None:
+        for record in range(len(opened)):
+            offset, length = int(opened.index.offsets[record]), int(opened.index.lengths[record])
+            message = _parse(opened.data(record)) if data_crc_matches(opened.buffer, offset, length) else None
+            if message is None:
+                self.damaged.append(opened.place(record).damaged("its data does not match its CRC or is not protobuf"))
+            else:
+                self._add_record(message)
+        if opened.damage:
+            self.damaged.append(opened.place(len(opened)).damaged(opened.damage.reason))
+
+    def _add_record(self, message: Any) -> None:
+        lists = message.feature_lists.feature_list
+        context = {name: value for name, value in message.context.feature.items() if not self._is_identity(name, value)}
+        self.levels["frame" if lists else "video" if context else "unknown"] += 1
+        for name, value in context.items():
+            _add(self.other if lists else self.features, name, [value])
+        for name, values in lists.items():
+            _add(self.features, name, values.feature)
+        if lists:
+            self.frames[max(len(values.feature) for values in lists.values())] += 1
+
+    def _is_identity(self, name: str, value: Any) -> bool:
+        if name in ID_KEYS and value.bytes_list.value:
+            self.ids[name] += 1
+            return True
+        if name == "labels" and value.WhichOneof("kind") in ("int64_list", None):
+            self.labelled += value.WhichOneof("kind") is not None
+            self.labels.update(value.int64_list.value)
+            return True
+        return False
+
+    def result(self, files: int) -> Inspection:
+        known = {level for level in ("video", "frame") if self.levels[level]}
+        videos = self.frames.total()
+        return Inspection(
+            files=files,
+            records=self.levels.total(),
+            level="mixed" if len(known) == 2 else known.pop() if known else "unknown",  # type: ignore[arg-type]
+            features=[self.features[name] for name in sorted(self.features)],
+            other=[self.other[name] for name in sorted(self.other)],
+            min_frames=min(self.frames, default=None),
+            max_frames=max(self.frames, default=None),
+            mean_frames=sum(frames * count for frames, count in self.frames.items()) / videos if videos else None,
+            id_keys=dict(sorted(self.ids.items())),
+            labelled=self.labelled,
+            label_min=min(self.labels, default=None),
+            label_max=max(self.labels, default=None),
+            distinct_classes=len(self.labels),
+            labels_per_video=self.labels.total() / self.labelled if self.labelled else None,
+            damaged=self.damaged,
+        )
+
+
+def _parse(payload: memoryview) -> Any:
+    """The record as a SequenceExample, a video-level one with its features as context; None if it is neither."""
+    message = SequenceExample()
+    try:
+        message.ParseFromString(payload)
+    except DecodeError:
+        try:
+            features = Example.FromString(payload).features
+        except DecodeError:
+            return None
+        message = SequenceExample(context=features)
+    return message
+
+
+def _add(summaries: dict[str, FeatureSummary], name: str, values: Any) -> None:
+    kinds: set[Kind] = set()
+    widths: set[int] = set()
+    for value in values:
+        stored = value.WhichOneof("kind")
+        kinds.add(_KINDS[stored])
+        content: Any = getattr(value, stored).value if stored else []
+        widths.add(len(content[0]) if stored == "bytes_list" and len(content) == 1 else len(content))
+    kind: Kind = kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "empty"
+    narrowest, widest = min(widths, default=0), max(widths, default=0)
+    known = summaries.setdefault(name, FeatureSummary(name, kind, narrowest, widest, records=0))
+    known.add(kind, narrowest, widest)
+    known.records += 1

@@ -1,0 +1,183 @@
+"""Reading the records of a data set's shards into batches, by their numbers."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from topgb.batch import Batch
+from topgb.errors import DamagedRecordError, InputError, TopgbError
+from topgb.features import FeatureSpec
+from topgb.records.batching import empty_features, label_matrix
+from topgb.records.example import DecodedRecord, decode_record, read_labels
+from topgb.records.framing import data_crc_matches
+from topgb.records.layout import Layout
+from topgb.records.shards import OpenShard, Shard, ShardCache
+
+OnDamaged = Literal["stop", "skip"]
+# (shard number, record number in the shard), both from 0.
+RecordKey = tuple[int, int]
+# (position in the request, frames of the video) -> rows to take, or None for all in order.
+RowPicker = Callable[[int, int], np.ndarray | None]
+
+
+class Dataset:
+    """Records in shards; made by `topgb.records.dataset.open_dataset`.
+
+    shards       in name order
+    counts       int64 [S], records of each shard that can be reached
+    num_records  their sum
+    damaged      what was found unreadable so far, each record once (only ever filled with `on_damaged="skip"`)
+
+    Can be pickled; files are opened again where it arrives.
+    """
+
+    def __init__(self, shards: list[Shard], spec: FeatureSpec, classes: int, max_frames: int, on_damaged: OnDamaged):
+        self.shards, self.spec, self.classes = shards, spec, classes
+        self.max_frames, self.on_damaged = max_frames, on_damaged
+        self.damaged: list[DamagedRecordError] = []
+        self._layout = Layout(spec, classes)
+        self._frame_bytes = self._layout.frame_bytes
+        self._cache = ShardCache()
+        self.counts = np.array([self._count(shard) for shard in shards], np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(self.counts)])
+        if not self.num_records:
+            raise InputError(
+                f"no record can be read from {shards[0].path} and {len(shards) - 1} more files; check them"
+            )
+
+    @property
+    def num_records(self) -> int:
+        """Records of all shards that can be reached."""
+        return int(self._starts[-1])
+
+    def key(self, number: int) -> RecordKey:
+        """Shard and record of the record with `number`, counted over the shards in name order."""
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return shard, number - int(self._starts[shard])
+
+    def note_damage(self, found: Sequence[DamagedRecordError]) -> None:
+        """Add to `damaged` what is not there yet; workers find the same record once an epoch."""
+        known = {(error.path, error.record) for error in self.damaged}
+        for error in found:
+            if (error.path, error.record) not in known:
+                known.add((error.path, error.record))
+                self.damaged.append(error)
+
+    def read_batch(self, records: Sequence[RecordKey]) -> Batch:
+        """The records of `records`, in that order, with all their frames up to `max_frames`.
+
+        T is the most frames of any of them. Every record's CRC is checked. Raises `InputError` where a record does not
+        fit the spec or labelled and unlabelled ones are mixed, and `DamagedRecordError` for one that cannot be read;
+        with `on_damaged="skip"` the batch lacks it and `damaged` holds it.
+        """
+        batch, found = self.read_sampled(records, lambda position, frames: None, None)
+        self.note_damage(found)
+        return batch
+
+    def read_sampled(
+        self, records: Sequence[RecordKey], pick_rows: RowPicker, frames: int | None
+    ) -> tuple[Batch, list[DamagedRecordError]]:
+        """Like `read_batch`, with the rows that `pick_rows` takes of each video: `frames` of them, None if it varies.
+
+        Damage is returned and not noted.
+        """
+        # Long enough for any of them, as a frame takes at least its stride; the true length is known only at the end.
+        # So each record is checked, decoded and copied in one go, while its bytes are in the processor's cache.
+        opened_records = [(self._open(*key), key[1]) for key in records]
+        longest = frames or max((self._most_frames(*found) for found in opened_records), default=1)
+        features, array = empty_features(len(records), longest, self.spec)
+        videos: list[DecodedRecord] = []
+        num_frames, paths = [], []
+        damaged: list[DamagedRecordError] = []
+        for position, (opened, record) in enumerate(opened_records):
+            with self._skipping(damaged):
+                _check_crc(opened, record)
+                video = decode_record(opened.data(record), self._layout, opened.place(record))
+                usable = min(video.num_frames, self.max_frames)
+                rows = pick_rows(position, usable)
+                taken = usable if rows is None else len(rows)
+                row = array[len(videos)]
+                video.copy_frames(row[:taken], rows)
+                row[taken:] = 0
+                videos.append(video)
+                num_frames.append(taken)
+                paths.append(opened.shard.path)
+        labels = label_matrix(videos, paths, self.classes)
+        if len(videos) < len(records) or max(num_frames, default=longest) < longest:
+            # By NumPy: torch would wake all its threads for it.
+            features = torch.from_numpy(array[: len(videos), : max(num_frames, default=1)].copy())
+        lengths = torch.tensor(num_frames, dtype=torch.int32)
+        return Batch([video.id for video in videos], features, lengths, labels), damaged
+
+    def _most_frames(self, opened: OpenShard, record: int) -> int:
+        """No fewer frames than the record has, as far as they are looked at."""
+        if self.spec.level == "video":
+            return 1
+        return max(1, min(self.max_frames, int(opened.index.lengths[record]) // self._frame_bytes))
+
+    def _skipping(self, damaged: list[DamagedRecordError]) -> "_Skipping":
+        return _Skipping(damaged, self.on_damaged == "skip")
+
+    def _count(self, shard: Shard) -> int:
+        found: list[DamagedRecordError] = []
+        count = 0
+        with self._skipping(found):
+            opened = self._cache.get(shard)
+            count = len(opened)
+            if opened.damage:
+                raise opened.place(count).damaged(f"{opened.damage.reason}, and what follows cannot be reached")
+        self.note_damage(found)
+        return count
+
+    def _open(self, shard: int, record: int) -> OpenShard:
+        opened = self._cache.get(self.shards[shard])
+        if record >= len(opened):
+            raise InputError(
+                f"{opened.shard.path} holds {len(opened)} records, {int(self.counts[shard])} when it was opened first; "
+                "leave the files alone while they are in use, and start again"
+            )
+        return opened
+
+    def labels_of(self, record: RecordKey) -> list[int] | None:
+        """The classes of one record, or None if it is unlabelled or damaged and skipped, without reading its frames.
+
+        The CRC, which covers the frames, is only checked if something is wrong.
+        """
+        shard, number = record
+        opened = self._open(shard, number)
+        found: list[DamagedRecordError] = []
+        labels = None
+        with self._skipping(found):
+            try:
+                labels = read_labels(opened.data(number), self._layout, opened.place(number))
+            except TopgbError:
+                _check_crc(opened, number)
+                raise
+        self.note_damage(found)
+        return labels
+
+
+class _Skipping:
+    """A block whose `DamagedRecordError` is added to `damaged` rather than raised, if `skip`."""
+
+    __slots__ = ("damaged", "skip")
+
+    # A class, as contextlib's generators cost as much as decoding a small record.
+    def __init__(self, damaged: list[DamagedRecordError], skip: bool):
+        self.damaged, self.skip = damaged, skip
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if self.skip and isinstance(error, DamagedRecordError):
+            self.damaged.append(error)
+            return True
+        return False
+
+
+def _check_crc(opened: OpenShard, record: int) -> None:
+    if not data_crc_matches(opened.buffer, int(opened.index.offsets[record]), int(opened.index.lengths[record])):
+        raise opened.place(record).damaged("its data does not match its CRC")

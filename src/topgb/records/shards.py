@@ -1,0 +1,282 @@
+"""Shards: finding a data set's files, wherever they are, and opening one as a mapped buffer of records."""
+
+import glob
+import gzip
+import mmap
+import os
+import stat
+import tempfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from topgb.errors import InputError, TopgbError
+from topgb.records.framing import HEADER_BYTES, Damage, Place, RecordIndex, index_records, starts_with_record
+
+_COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of records: its local path or URL, and whether it is reached through fsspec."""
+
+    path: str
+    remote: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folder."""
+        return self.path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class OpenShard:
+    """A shard's bytes and where its records are.
+
+    The buffer is a read-only memory map; it and its descriptor are freed with the last reference to it.
+    """
+
+    shard: Shard
+    buffer: memoryview
+    index: RecordIndex
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def damage(self) -> Damage | None:
+        """What makes the rest of the file unreadable, or None."""
+        return self.index.damage
+
+    def data(self, record: int) -> memoryview:
+        """The data of record number `record`, not copied and not checked."""
+        start = int(self.index.offsets[record])
+        return self.buffer[start : start + int(self.index.lengths[record])]
+
+    def place(self, record: int) -> Place:
+        """Where record number `record` (from 0) lies, for messages; the number after the last good one too."""
+        if record < len(self.index):
+            return Place(self.shard.path, record, int(self.index.offsets[record]) - HEADER_BYTES)
+        return Place(self.shard.path, record, self.damage.offset if self.damage else len(self.buffer))
+
+
+def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
+    """The files that `pattern` names, in name order, each once.
+
+    `pattern` is a local path, a glob (`**` for any depth), an fsspec URL (globs where its file system lists files), or
+    several of them: separated by commas, or a sequence (whose items are not split, for names with commas). Raises
+    `InputError` for what matches nothing and for folders.
+    """
+    if isinstance(pattern, str):
+        pieces = [pattern] if os.path.exists(pattern) else [p.strip() for p in pattern.split(",") if p.strip()]
+    else:
+        pieces = [os.fspath(piece) for piece in pattern]
+    if not pieces:
+        raise InputError("no records were named; give a file, a glob or a URL")
+    found = {}
+    for piece in pieces:
+        for shard in _remote_shards(piece) if "://" in piece else _local_shards(piece):
+            found[shard.path] = shard
+    return [found[path] for path in sorted(found)]
+
+
+def _local_shards(piece: str) -> list[Shard]:
+    path = os.path.expanduser(piece)
+    if os.path.isdir(path):
+        raise _is_folder(piece)
+    if os.path.exists(path):
+        return [Shard(path)]
+    matches = glob.glob(path, recursive=True)
+    files = [match for match in matches if not os.path.isdir(match)]
+    if matches and not files:
+        raise _is_folder(piece)
+    if not files:
+        raise _no_match(piece)
+    return [Shard(file) for file in files]
+
+
+def _remote_shards(url: str) -> list[Shard]:
+    import fsspec
+    from fsspec.implementations.local import LocalFileSystem
+
+    with _remote_errors(url):
+        system, path = fsspec.url_to_fs(url)
+        if isinstance(system, LocalFileSystem):
+            return _local_shards(path)
+        # A question mark begins the query of a web address; elsewhere it stands for one character.
+        wild = any(sign in path for sign in ("*[" if url.startswith("http") else "*?["))
+        if not wild:
+            if system.isdir(path):
+                raise _is_folder(url)
+            if not system.exists(path):
+                raise _no_match(url)
+            return [Shard(url, remote=True)]
+        entries = system.glob(path, detail=True)
+    files = [name for name, entry in entries.items() if entry.get("type") != "directory"]
+    if entries and not files:
+        raise _is_folder(url)
+    if not files:
+        raise _no_match(url)
+    return [Shard(_with_path(url, system.unstrip_protocol(name), name), remote=True) for name in files]
+
+
+def _with_path(url: str, full_name: str, name: str) -> str:
+    """`url` with its glob replaced by the file `name`, keeping what a chained URL (`a://…::b://…`) has around it."""
+    first, chained, rest = url.partition("::")
+    if not chained:
+        return full_name
+    if "://" in first:
+        return f"{first.split('://')[0]}://{name}::{rest}"
+    return f"{first}::{rest.split('://')[0]}://{name.lstrip('/')}" if "://" in rest else full_name
+
+
+def _is_folder(piece: str) -> InputError:
+    return InputError(f"{piece} is a folder; name the files in it, such as {piece.rstrip('/*')}/*.tfrecord")
+
+
+def _no_match(piece: str) -> InputError:
+    return InputError(f"no file matches {piece!r}; check the path, and quote globs so that the shell leaves them alone")
+
+
+def open_shard(shard: Shard) -> OpenShard:
+    """Map a shard into memory and find its records.
+
+    Remote and gzip-compressed shards (told by their content, not their name) are copied to an unlinked temporary file
+    first, so memory stays bounded. Raises `InputError` where the file is gone or not readable, `DamagedRecordError`
+    where it is empty, `TopgbError` where the temporary folder is full or the network fails.
+    """
+    cut_short = None
+    if shard.remote:
+        file, cut_short = _fetch(shard)
+    else:
+        file = _open_local(shard)
+        head = file.read(HEADER_BYTES)
+        file.seek(0)
+        if _is_gzip(head):
+            with file as compressed:
+                file, cut_short = _spool(compressed, shard, compressed=True)
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            raise Place(shard.path, 0, 0).damaged(cut_short or "the file is empty (0 bytes)")
+        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+    buffer = memoryview(mapped)
+    index = index_records(buffer)
+    if cut_short:
+        end = index.damage.offset if index.damage else size
+        index = RecordIndex(index.offsets, index.lengths, Damage(len(index), end, cut_short))
+    return OpenShard(shard, buffer, index)
+
+
+def _open_local(shard: Shard) -> BinaryIO:
+    try:
+        file = open(shard.path, "rb")  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise InputError(f"cannot read {shard.path}: {error.strerror}; check the path and its permissions") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError(f"{shard.path} is not a regular file; records are read from files, so save it as one first")
+    return file
+
+
+def _is_gzip(head: bytes) -> bool:
+    # A record whose length happens to begin with gzip's two magic bytes is told apart by its CRC.
+    return head[:2] == b"\x1f\x8b" and not starts_with_record(head)
+
+
+def _fetch(shard: Shard) -> tuple[BinaryIO, str | None]:
+    import fsspec
+
+    with _remote_errors(shard.path), fsspec.open(shard.path, "rb") as source:
+        copy, _ = _spool(source, shard, compressed=False)
+    head = copy.read(HEADER_BYTES)
+    copy.seek(0)
+    if not _is_gzip(head):
+        return copy, None
+    with copy:
+        return _spool(copy, shard, compressed=True)
+
+
+def _spool(source: BinaryIO, shard: Shard, compressed: bool) -> tuple[BinaryIO, str | None]:
+    """Copy `source` to an unlinked file. Returns it, and for a broken gzip stream the reason why it ends early."""
+    reader = gzip.GzipFile(fileobj=source, mode="rb") if compressed else source
+    # read1 hands over what was decompressed before a break; read would lose it.
+    read = reader.read1 if compressed else reader.read  # type: ignore[union-attr]
+    copy = tempfile.TemporaryFile(prefix="topgb-")  # noqa: SIM115 - the caller closes it
+    reason = None
+    try:
+        while True:
+            try:
+                chunk = read(_COPY_BYTES)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                if not compressed:
+                    raise
+                reason = f"the gzip stream is broken ({error})"
+                break
+            if not chunk:
+                break
+            _write_spool(copy, chunk, shard)
+        copy.flush()
+        copy.seek(0)
+    except BaseException:
+        copy.close()
+        raise
+    return copy, reason
+
+
+def _write_spool(copy: BinaryIO, chunk: bytes, shard: Shard) -> None:
+    try:
+        copy.write(chunk)
+    except OSError as error:
+        raise TopgbError(
+            f"cannot unpack {shard.path} into the temporary folder {tempfile.gettempdir()}: {error.strerror}; "
+            "free some room there, or set TMPDIR to a folder with more"
+        ) from error
+
+
+@contextmanager
+def _remote_errors(url: str) -> Iterator[None]:
+    try:
+        yield
+    except TopgbError:
+        raise
+    except FileNotFoundError as error:
+        raise _no_match(url) from error
+    except PermissionError as error:
+        raise InputError(f"cannot read {url}: permission denied; check your credentials for it") from error
+    except (ImportError, ValueError) as error:
+        raise InputError(f"cannot read {url}: {error}") from error
+    except Exception as error:
+        # File systems raise their own network errors, of no common kind.
+        reason = str(error) or type(error).__name__
+        raise TopgbError(f"cannot read {url}: {reason}; check the connection and try again") from error
+
+
+class ShardCache:
+    """The shards opened last, at most `limit` of them, so that descriptors and temporary files stay few.
+
+    Pickles without what it holds: a loader's worker opens its own.
+    """
+
+    # Training draws from one window of shards at a time (see order.py); 64 hold it for all usual shard sizes.
+    def __init__(self, limit: int = 64):
+        self.limit = limit
+        self._open: OrderedDict[Shard, OpenShard] = OrderedDict()
+
+    def get(self, shard: Shard) -> OpenShard:
+        """The open shard, opened now if it is not at hand. Raises as `open_shard` does."""
+        held = self._open.get(shard)
+        if held is not None:
+            self._open.move_to_end(shard)
+            return held
+        opened = open_shard(shard)
+        self._open[shard] = opened
+        if len(self._open) > self.limit:
+            self._open.popitem(last=False)
+        return opened
+
+    def __reduce__(self):
+        return ShardCache, (self.limit,)

@@ -1,0 +1,148 @@
+"""Synthetic data sets, learnable and of any size, in the real ones' formats.
+
+Every class is a direction in a small space of hidden causes. A video shows each of its classes during one stretch of
+its frames, over a background that all videos share, a style of its own and noise; each feature value shows a few
+of the hidden causes. Classes overlap, as there are more of them than hidden dimensions: no model is perfect, and
+looking at frames one by one beats looking at their mean.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from topgb.errors import InputError
+from topgb.features import Feature, FeatureSpec
+from topgb.files import atomic_write, refuse_existing
+from topgb.records.example import encode_example, encode_sequence_example
+from topgb.records.framing import write_record
+
+_HIDDEN = 32
+# Hidden causes in each feature value. Few, so that no matrix product is needed, whose threads fight over busy cores.
+_CAUSES = 4
+_MEAN_LABELS = 3.0
+_BACKGROUND = 1.0
+_STYLE = 0.5
+# Standard deviation of a feature's values, as a part of half its range; few of them are clipped.
+_SPREAD = 0.4
+_FEATURE_NOISE = 0.5
+
+
+@dataclass(frozen=True)
+class World:
+    """What the sets of one `world_seed` share.
+
+    prototypes   float32 [V, hidden], each class's direction
+    causes       int64 [4, D], which hidden causes each value shows
+    weights      float32 [4, D], and how much of each
+    background   float32 [hidden]
+    frequencies  float64 [V], chance of each class, falling as in natural data
+    """
+
+    prototypes: np.ndarray
+    causes: np.ndarray
+    weights: np.ndarray
+    background: np.ndarray
+    frequencies: np.ndarray
+
+
+@functools.lru_cache(maxsize=1)
+def make_world(width: int, classes: int, world_seed: int) -> World:
+    """The world of `world_seed` for features of `width` values and `classes` classes."""
+    generator = np.random.default_rng((world_seed, width, classes))
+    prototypes = generator.standard_normal((classes, _HIDDEN), np.float32)
+    prototypes *= np.sqrt(_HIDDEN) / np.linalg.norm(prototypes, axis=1, keepdims=True)
+    causes = generator.integers(0, _HIDDEN, (_CAUSES, width))
+    weights = generator.standard_normal((_CAUSES, width), np.float32) / np.float32(np.sqrt(_CAUSES))
+    background = _BACKGROUND * generator.standard_normal(_HIDDEN, np.float32)
+    frequencies = 1.0 / np.arange(3, classes + 3)
+    return World(prototypes, causes, weights, background, frequencies / frequencies.sum())
+
+
+def write_synthetic(
+    folder: str | Path,
+    spec: FeatureSpec,
+    classes: int,
+    videos: int,
+    videos_per_shard: int = 1000,
+    frames: tuple[int, int] = (20, 60),
+    seed: int = 0,
+    world_seed: int = 0,
+    noise: float = 1.5,
+    labelled: bool = True,
+    prefix: str = "train",
+    id_key: str = "id",
+    force: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write `videos` records to shards `folder/PREFIX0000.tfrecord`, … and return their paths.
+
+    `frames` is the fewest and most frames of a video (video-level records are the mean of as many). Sets of the same
+    `world_seed`, widths and number of classes share their classes, so one can train on a set and evaluate on another
+    of another `seed`. `noise` says how hard it is: with 0 classes are clear, around 5 they drown. `on_progress` is
+    called with (videos written, videos). The same arguments give the same bytes, and every video is the same however
+    many there are. Raises `InputError` for senseless sizes and for files that exist without `force`, `TopgbError`
+    where writing fails.
+    """
+    fewest, most = frames
+    if videos < 1 or classes < 1 or videos_per_shard < 1 or not 1 <= fewest <= most:
+        raise InputError(
+            f"cannot make {videos} videos of {fewest} to {most} frames, {classes} classes and {videos_per_shard} "
+            "videos a shard; give numbers of 1 or more, and the fewer frames first"
+        )
+    world = make_world(spec.width, classes, world_seed)
+    starts = range(0, videos, videos_per_shard)
+    paths = [Path(folder) / f"{prefix}{number:04d}.tfrecord" for number in range(len(starts))]
+    for path in paths:
+        refuse_existing(path, force)
+    for path, start in zip(paths, starts, strict=True):
+        with atomic_write(path) as file:
+            for number in range(start, min(start + videos_per_shard, videos)):
+                generator = np.random.default_rng((seed, world_seed, number))
+                values, labels = _make_video(world, frames, noise, generator)
+                video_id = f"{prefix}-{seed}-{number:06d}"
+                write_record(file, _encode(spec, values, labels if labelled else None, video_id, id_key))
+                if on_progress:
+                    on_progress(number + 1, videos)
+    return paths
+
+
+def _make_video(
+    world: World, frames: tuple[int, int], noise: float, generator: np.random.Generator
+) -> tuple[np.ndarray, list[int]]:
+    """Values float32 [N, D], of deviation about 1, and sorted labels."""
+    classes, hidden = world.prototypes.shape
+    count = int(generator.integers(frames[0], frames[1] + 1))
+    wanted = min(1 + int(generator.poisson(_MEAN_LABELS - 1)), classes)
+    labels = np.sort(generator.choice(classes, wanted, replace=False, p=world.frequencies))
+    causes = world.background + _STYLE * generator.standard_normal(hidden, np.float32)
+    causes = causes + np.float32(noise) * generator.standard_normal((count, hidden), np.float32)
+    for label in labels:
+        length = int(np.ceil(count * generator.uniform(0.2, 1.0)))
+        start = int(generator.integers(0, count - length + 1))
+        causes[start : start + length] += np.float32(generator.uniform(0.6, 1.4)) * world.prototypes[label]
+    values = np.float32(_FEATURE_NOISE) * generator.standard_normal((count, world.causes.shape[1]), np.float32)
+    for shown, weight in zip(world.causes, world.weights, strict=True):
+        values += causes.take(shown, axis=1) * weight
+    return values * np.float32(1 / np.sqrt(1 + _BACKGROUND + _MEAN_LABELS * 0.6 + noise**2)), labels.tolist()
+
+
+def _encode(spec: FeatureSpec, values: np.ndarray, labels: list[int] | None, video_id: str, id_key: str) -> bytes:
+    if spec.level == "video":
+        values = values.mean(axis=0, keepdims=True)
+    stored = {feature.name: _store(values[:, spec.columns(feature.name)], feature) for feature in spec.features}
+    if spec.level == "frame":
+        return encode_sequence_example(video_id, stored, labels, id_key)
+    return encode_example(video_id, {name: rows[0] for name, rows in stored.items()}, labels, id_key)
+
+
+def _store(values: np.ndarray, feature: Feature) -> np.ndarray:
+    """`values`, of deviation about 1, as the feature holds them: float32, or bytes of its range."""
+    low, high = feature.range
+    scaled = np.float32((high - low) / 2 * _SPREAD) * values + np.float32((low + high) / 2)
+    if feature.dtype == "float32":
+        return scaled
+    codes = np.rint((scaled - np.float32(feature.offset)) / np.float32(feature.scale))
+    return np.clip(codes, 0, 255).astype(np.uint8)

@@ -1,0 +1,70 @@
+"""Protobuf's wire format, as far as regular records need it: everything else is left to protobuf itself."""
+
+Span = tuple[int, int, int]
+
+# One-byte tags of length-delimited fields: (field number << 3) | 2.
+FIELD_1 = 0x0A
+FIELD_2 = 0x12
+
+
+class IrregularError(Exception):
+    """The bytes are not laid out as the fast way expects. They may be sound: the general way decides."""
+
+
+def field_spans(buffer: memoryview, position: int, end: int) -> list[Span]:
+    """The fields of the message at `buffer[position:end]`: (tag, start, stop) of each one's content.
+
+    Raises `IrregularError` where a field is not length-delimited, has a tag of several bytes or exceeds the message.
+    """
+    spans = []
+    try:
+        while position < end:
+            tag = buffer[position]
+            if tag & 0x87 != 2 or tag == 2:
+                raise IrregularError
+            length = buffer[position + 1]
+            position += 2
+            if length & 0x80:
+                length &= 0x7F
+                shift = 7
+                while True:
+                    byte = buffer[position]
+                    position += 1
+                    length |= (byte & 0x7F) << shift
+                    if not byte & 0x80:
+                        break
+                    shift += 7
+                    if shift > 28:
+                        raise IrregularError
+            stop = position + length
+            if stop > end:
+                raise IrregularError
+            spans.append((tag, position, stop))
+            position = stop
+    except IndexError:
+        raise IrregularError from None
+    return spans
+
+
+def map_entry(buffer: memoryview, start: int, stop: int) -> tuple[bytes, int, int]:
+    """Key, and start and stop of the value, of a map's entry at `buffer[start:stop]`, written key first, each once."""
+    spans = field_spans(buffer, start, stop)
+    if len(spans) != 2 or spans[0][0] != FIELD_1 or spans[1][0] != FIELD_2:
+        raise IrregularError
+    (_, key_start, key_stop), (_, value_start, value_stop) = spans
+    return bytes(buffer[key_start:key_stop]), value_start, value_stop
+
+
+def varint(value: int) -> bytes:
+    """A non-negative integer in protobuf's variable length."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def field(tag: int, *parts: bytes) -> bytes:
+    """A length-delimited field whose content is `parts`, joined."""
+    return b"".join((bytes((tag,)), varint(sum(map(len, parts))), *parts))
