@@ -92,5 +92,6 @@ class FeatureSpec:
 
 
 YOUTUBE8M_FRAMES = FeatureSpec("frame", (Feature("rgb", 1024), Feature("audio", 128)))
+YOUTUBE8M_VIDEOS = FeatureSpec("video", (Feature("mean_rgb", 1024, "float32"), Feature("mean_audio", 128, "float32")))
 YOUTUBE8M_CLASSES = 3862
 YOUTUBE8M_MAX_FRAMES = 300

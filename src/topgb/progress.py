@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 LINE_SECONDS = 10.0
@@ -88,3 +89,19 @@ class TerminalProgress(Progress):
         )
         self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, note="", speed="")
         self._bar.start()
+
+
+def counting(progress: Progress, what: str, unit: str) -> Callable[[int, int], None]:
+    """A callback (done, total) that reports to `progress` as one stage."""
+    before: int | None = None
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal before
+        if before is None:
+            progress.begin(what, total, unit)
+        progress.advance(done - (before or 0))
+        before = done
+        if done == total:
+            progress.end()
+
+    return on_progress

@@ -26,20 +26,6 @@ UseEma = Annotated[
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 …")]
 
 
-def choose_device(name: str) -> "torch.device":
-    """The torch device of that name; `auto` is CUDA where there is one, else the CPU. Raises `InputError`."""
-    import torch
-
-    from topgb.errors import InputError
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise InputError(f"there is no device {name!r} here; use --device cpu") from None
-
-
 def open_model(path: Path, use_ema: bool | None, device: "torch.device") -> "LoadedModel":
     """The model of a model file, or of a run's directory."""
     from topgb.errors import InputError

@@ -1,5 +1,22 @@
 """topgb demo."""
 
+from pathlib import Path
+from typing import Annotated
 
-def demo() -> None:
-    """The whole story."""
+import typer
+
+from topgb.cli.arguments import Force
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory for records, run, model files and report.")] = Path("demo-out"),
+    force: Force = False,
+) -> None:
+    """The whole story on synthetic records, with a report at the end."""
+    from topgb.demo import run_demo
+    from topgb.progress import TerminalProgress
+
+    result = run_demo(out, force=force, progress=TerminalProgress())
+    for name, scores in result.scores.items():
+        typer.echo(f"{name}: GAP@20 {scores.gap:.4f}, Hit@1 {scores.hit_at_1:.4f}, MAP {scores.map:.4f}")
+    typer.echo(f"report: {result.report}")

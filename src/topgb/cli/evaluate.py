@@ -14,7 +14,6 @@ from topgb.cli.arguments import (
     ModelOrRun,
     OnDamagedOption,
     UseEma,
-    choose_device,
     open_model,
     report_damage,
 )
@@ -31,6 +30,7 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss."""
+    from topgb.devices import choose_device
     from topgb.evaluation.score import evaluate as score
     from topgb.evaluation.score import open_for, write_per_class
     from topgb.files import refuse_existing
@@ -69,6 +69,7 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Write the challenge's CSV: each video's 20 best classes with their probabilities."""
+    from topgb.devices import choose_device
     from topgb.evaluation.predict import write_predictions
     from topgb.evaluation.score import open_for
     from topgb.progress import TerminalProgress

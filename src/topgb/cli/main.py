@@ -44,7 +44,7 @@ def _options(
 def run() -> None:
     """Run the command line. Exit codes: 0, 1 failure, 2 bad input, 130 interrupted."""
     try:
-        app()
+        app(prog_name="topgb")
     except TopgbError as error:
         print(f"topgb: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -31,6 +31,9 @@ def train(
     force: Force = False,
     on_damaged: OnDamagedOption = "stop",
     workers: Annotated[int, typer.Option(min=0, help="Processes that read records ahead; 0 reads in this one.")] = 0,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Most minutes between checkpoints; every epoch ends with one too.")
+    ] = 10.0,
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda.")] = "auto",
 ) -> None:
     """Train a recipe on labelled records and write a model file."""
@@ -53,7 +56,18 @@ def train(
     elif ema_halflife is not None:
         raise InputError("--ema-halflife goes with --ema-source; to average from scratch use --set ema.halflife=…")
     job = TrainingJob(
-        loaded, data, out, validate, init_from, ema_source, resume, force, on_damaged, workers, accelerator=device
+        loaded,
+        data,
+        out,
+        validate,
+        init_from,
+        ema_source,
+        resume,
+        force,
+        on_damaged,
+        workers,
+        device,
+        checkpoint_minutes,
     )
     result = run_training(job, TerminalProgress())
     report_damage(result.damaged)

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 
 from topgb.batch import Batch
+from topgb.devices import choose_device, computes_in_bfloat16
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.evaluation.metrics import Metrics, Scores, cross_entropy
 from topgb.evaluation.score import evaluate
@@ -31,10 +32,9 @@ from topgb.training.schedule import learning_rate
 from topgb.training.start import fresh_tagger, parent_hash
 
 # Fabric announces its precision at every start; the run's settings hold it.
-logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 LOG_SECONDS = 2.0
-CHECKPOINT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class TrainingJob:
     force           overwrite a run in `out`
     on_damaged      `stop` at a damaged record, or `skip` it
     workers         processes that read ahead (0: read in this one)
-    accelerator     Fabric's name of the device: `auto`, `cpu`, `cuda` …
+    device          where to compute: `auto`, `cpu`, `cuda`, `cuda:1` …
+    checkpoint_minutes   most minutes between checkpoints; every epoch ends with one too
     """
 
     recipe: Recipe
@@ -64,7 +65,8 @@ class TrainingJob:
     force: bool = False
     on_damaged: OnDamaged = "stop"
     workers: int = 0
-    accelerator: str = "auto"
+    device: str = "auto"
+    checkpoint_minutes: float = 10.0
 
 
 @dataclass
@@ -86,7 +88,12 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     recipe = job.recipe
     data = _open(job, job.data)
     validation = None if job.validate is None else _open(job, job.validate)
-    fabric = Fabric(accelerator=job.accelerator, devices=1, precision=_precision(recipe, job.accelerator, progress))
+    device = choose_device(job.device)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=1 if device.index is None else [device.index],
+        precision=_precision(recipe, device, progress),
+    )
     settings = {
         "records": _records_by_shard(data),
         "validation": None if validation is None else _records_by_shard(validation),
@@ -147,6 +154,15 @@ class _Trainer:
     def run(self) -> None:
         """Train from the current step to the end, or until validation stops it early."""
         log = _Log(self.job.out, self.step)
+        try:
+            self._run(log)
+        finally:
+            self.progress.end()
+            log.close()
+        if self.adam.steps == 0:
+            raise TopgbError(f"no record of {self.job.data} could be trained on; every one is damaged")
+
+    def _run(self, log: "_Log") -> None:
         saved = time.monotonic()
         self.tagger.train()
         self.progress.begin("training", self.total_examples, "videos", self.batches.examples_before(self.step))
@@ -161,19 +177,16 @@ class _Trainer:
             outcome = self._train_step(batch, rate) if len(batch) else None
             self.step += 1
             seen = self.batches.examples_before(self.step)
+            note = ""
             if outcome is not None and log.due(last=self.step == self.total_steps):
-                self.progress.advance(0, log.write_step(self.step, seen, rate, *outcome))
-            self.progress.advance(seen - examples)
+                note = log.write_step(self.step, seen, rate, *outcome)
+            self.progress.advance(seen - examples, note)
             if self.step % self.batches.steps_per_epoch == 0:
                 self._end_epoch(log)
                 saved = time.monotonic()
-            elif time.monotonic() - saved > CHECKPOINT_SECONDS:
+            elif time.monotonic() - saved > 60 * self.job.checkpoint_minutes:
                 save_checkpoint(self.job.out, self._checkpoint())
                 saved = time.monotonic()
-        self.progress.end()
-        log.close()
-        if self.adam.steps == 0:
-            raise TopgbError(f"no record of {self.job.data} could be trained on; every one is damaged")
 
     def _train_step(self, batch: Batch, rate: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """One update; returns the batch's loss, probabilities and labels."""
@@ -318,19 +331,13 @@ def _records_by_shard(dataset: Dataset) -> dict[str, int]:
     return {shard.name: int(count) for shard, count in zip(dataset.shards, dataset.counts, strict=True)}
 
 
-def _precision(recipe: Recipe, accelerator: str, progress: Progress) -> Any:
+def _precision(recipe: Recipe, device: torch.device, progress: Progress) -> Any:
     if recipe.training.precision == "float32":
         return "32-true"
-    if _computes_in_bfloat16(accelerator):
+    if computes_in_bfloat16(device):
         return "bf16-mixed"
     progress.say("this device does not compute in bfloat16; training in float32")
     return "32-true"
-
-
-def _computes_in_bfloat16(accelerator: str) -> bool:
-    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

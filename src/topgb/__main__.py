@@ -1,0 +1,5 @@
+"""`python -m topgb`."""
+
+from topgb.cli.main import run
+
+run()

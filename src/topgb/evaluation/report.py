@@ -1,0 +1,174 @@
+"""The report: one self-contained HTML page on trained models, for a person to look at."""
+
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from topgb.evaluation.metrics import Metrics
+from topgb.files import atomic_write, refuse_existing
+
+LISTED_CLASSES = 10
+CURVE_POINTS = 400
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+@dataclass(frozen=True)
+class ReportedModel:
+    """A model in the report: what to call it, its size in bytes, and its accumulated metrics."""
+
+    name: str
+    file_bytes: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows.
+
+    `facts` are (what, value) lines for the top, `curves` the run's log as `topgb.training.run.read_metrics` gives it,
+    `models` the rows of the table of scores, the first of them the one whose classes are listed; `class_names` [V] or
+    None. `predictions` are sample rows of the challenge's CSV.
+    """
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    curves: Sequence[dict[str, Any]]
+    models: Sequence[ReportedModel]
+    class_names: Sequence[str] | None = None
+    predictions: Sequence[str] = ()
+
+
+def write_report(path: Path, report: Report, force: bool = False) -> None:
+    """Write the page. Raises `InputError` where `path` exists and `force` is off, `TopgbError` where it cannot be."""
+    refuse_existing(path, force)
+    sections = [
+        _facts(report.facts),
+        "<h2>Scores</h2>" + _scores(report.models),
+        "<h2>Training</h2>" + _figure(_draw_curves, report.curves),
+        "<h2>Precision and recall of the global ranking</h2>"
+        "<p>Every video's 20 best classes in one list, best first. GAP@20 is the area under the curve.</p>"
+        + _figure(_draw_precision_recall, report.models),
+        f"<h2>Best and worst classes ({html.escape(report.models[0].name)})</h2>"
+        + _classes(report.models[0], report.class_names),
+    ]
+    if report.predictions:
+        rows = html.escape("\n".join(report.predictions))
+        sections.append(f"<h2>Predictions</h2><p>The first rows of the challenge's CSV.</p><pre>{rows}</pre>")
+    title = html.escape(report.title)
+    page = _PAGE.replace("TITLE", title).replace("BODY", "\n".join(sections))
+    with atomic_write(path) as file:
+        file.write(page.encode())
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> str:
+    rows = "".join(f"<tr><th>{html.escape(what)}</th><td>{html.escape(value)}</td></tr>" for what, value in facts)
+    return f'<table class="facts">{rows}</table>'
+
+
+def _scores(models: Sequence[ReportedModel]) -> str:
+    names = ("model", "file", "GAP@20", "Hit@1", "PERR", "MAP", "MAP of classes present", "loss")
+    rows = ["<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"]
+    for model in models:
+        s = model.metrics.compute()
+        figures = (s.gap, s.hit_at_1, s.perr, s.map, s.map_present, s.loss)
+        cells = [html.escape(model.name), f"{model.file_bytes / 1e6:,.2f} MB", *(f"{figure:.4f}" for figure in figures)]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return f"<table>{''.join(rows)}</table><p>on {models[0].metrics.videos:,} held-out videos</p>"
+
+
+def _classes(model: ReportedModel, class_names: Sequence[str] | None) -> str:
+    averages = model.metrics.average_precisions()
+    present = np.flatnonzero(model.metrics.positives)
+    order = present[np.argsort(-averages[present], kind="stable")]
+    listed = min(LISTED_CLASSES, len(order) // 2)
+
+    def table(heading: str, classes: np.ndarray) -> str:
+        rows = f"<tr><th>{heading}</th><th>positives</th><th>average precision</th></tr>"
+        for index in classes:
+            name = html.escape(str(index) if class_names is None else class_names[index])
+            rows += f"<tr><td>{name}</td><td>{model.metrics.positives[index]:,}</td><td>{averages[index]:.3f}</td></tr>"
+        return f"<table>{rows}</table>"
+
+    worst = order[len(order) - listed :][::-1]
+    return f'<div class="side">{table("best classes", order[:listed])}{table("worst classes", worst)}</div>'
+
+
+def _draw_curves(figure: Figure, curves: Sequence[dict[str, Any]]) -> None:
+    steps = [entry for entry in curves if "loss" in entry]
+    validations = [entry for entry in curves if "validation" in entry]
+    for axes, key, label in zip(figure.subplots(1, 2), ("loss", "gap"), ("loss", "GAP@20"), strict=True):
+        axes.plot(
+            [e["step"] for e in steps], [e[key] for e in steps], color=COLOURS[0], linewidth=1, label="training batches"
+        )
+        if validations:
+            axes.plot(
+                [e["step"] for e in validations],
+                [e["validation"][key] for e in validations],
+                "o-",
+                color=COLOURS[1],
+                markersize=4,
+                label="held-out videos",
+            )
+        _dress(axes, "step", label)
+
+
+def _draw_precision_recall(figure: Figure, models: Sequence[ReportedModel]) -> None:
+    axes = figure.subplots()
+    for index, model in enumerate(models):
+        hits = np.cumsum(model.metrics.ranking().hits)
+        points = np.unique(np.linspace(0, len(hits) - 1, min(CURVE_POINTS, len(hits))).astype(int))
+        recall = hits[points] / max(model.metrics.positives.sum(), 1)
+        label = f"{model.name}, GAP {model.metrics.compute().gap:.3f}"
+        style = ("-", "--", ":", "-.")[index % 4]
+        axes.plot(recall, hits[points] / (points + 1), style, color=COLOURS[index % len(COLOURS)], label=label)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    _dress(axes, "recall", "precision")
+
+
+def _dress(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+
+
+def _figure(draw: Any, data: Any) -> str:
+    # A fixed salt and no date: the same run gives the same page.
+    with matplotlib.rc_context({"svg.hashsalt": "topgb", "font.size": 10}):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        draw(figure, data)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>TITLE</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px solid #e3e3e3; vertical-align: top; }
+th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
+.facts th, .facts td { text-align: left; border: 0; padding: .1rem 1.5rem .1rem 0; }
+.side { display: flex; gap: 4rem; flex-wrap: wrap; }
+svg { max-width: 100%; height: auto; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .8rem; font-size: 12px; }
+</style></head><body>
+<h1>TITLE</h1>
+BODY
+</body></html>
+"""

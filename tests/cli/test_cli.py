@@ -1,0 +1,173 @@
+"""The program itself, from outside: exit codes, sentences, and the whole path."""
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from topgb.cli import main
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def _topgb(*arguments: str | Path) -> Done:
+    """The program in this process: importing PyTorch once for each of forty calls would take minutes."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["topgb", *map(str, arguments)])
+        try:
+            main.run()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, small_recipe, small_records) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "run"
+    done = _topgb("train", small_recipe, "--data", small_records["train"], "--out", out, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out / "model.safetensors")
+    return out
+
+
+def test_help_waits_for_nothing_heavy():
+    heavy = {"torch", "numpy", "matplotlib", "pydantic"}
+    code = f"import sys; from topgb.cli import main; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_program_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "topgb", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("topgb ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "demo",
+        "train",
+        "build",
+        "eval",
+        "predict",
+        "data",
+        "data inspect",
+        "data verify",
+        "data synth",
+        "model show",
+    ],
+)
+def test_every_command_has_help(command):
+    done = _topgb(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage: topgb" in done.stdout
+
+
+def test_eval_prints_one_json_object(run, small_records, tmp_path):
+    done = _topgb(
+        "eval", run / "model.safetensors", small_records["validate"], "--json", "--per-class", tmp_path / "c.csv"
+    )
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    assert set(scores) == {"videos", "gap", "hit_at_1", "perr", "map", "map_present", "loss"}
+    assert scores["videos"] == 90
+    assert len((tmp_path / "c.csv").read_text().splitlines()) == 13
+
+
+def test_eval_of_a_run_chooses_the_weights(run, small_records):
+    figures = [
+        json.loads(_topgb("eval", run, small_records["validate"], "--json", flag).stdout)["loss"]
+        for flag in ("--use-ema", "--no-use-ema")
+    ]
+    assert figures[0] != figures[1]
+    words = _topgb("eval", run, small_records["validate"]).stdout
+    assert f"{figures[0]:.4f}" in words
+
+
+def test_build_and_show(run, tmp_path):
+    done = _topgb("build", run, "--no-use-ema", "--out", tmp_path / "raw.safetensors")
+    assert "raw weights of step 24" in done.stdout
+    shown = json.loads(_topgb("model", "show", tmp_path / "raw.safetensors", "--json").stdout)
+    assert shown["members"][0]["model"]["aggregator"] == "netvlad"
+    assert shown["origin"]["weights"] == "raw"
+    assert "total" in _topgb("model", "show", tmp_path / "raw.safetensors").stdout
+
+
+def test_predict_writes_the_csv(run, small_records, tmp_path):
+    done = _topgb("predict", run, small_records["unlabelled"], "--out", tmp_path / "p.csv")
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 21
+
+
+def test_synth_inspect_verify(tmp_path):
+    folder = tmp_path / "records"
+    done = _topgb("data", "synth", folder, "--videos", 30, "--classes", 5, "--features", "x:16", "--frames", "2,4")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(_topgb("data", "inspect", folder / "*.tfrecord", "--json").stdout)
+    assert (found["records"], found["level"], found["features"][0]["name"]) == (30, "frame", "x")
+    assert "size: 16" in _topgb("data", "inspect", folder / "*.tfrecord").stdout
+    assert _topgb("data", "verify", folder / "*.tfrecord").returncode == 0
+    shard = next(folder.iterdir())
+    raw = bytearray(shard.read_bytes())
+    raw[-20] ^= 4
+    shard.write_bytes(bytes(raw))
+    broken = _topgb("data", "verify", folder / "*.tfrecord")
+    assert broken.returncode == 1
+    assert f"{shard}: record 29 at byte" in broken.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["eval", "{model}", "{tmp}/none*.tfrecord"], "none*.tfrecord"),
+        (["eval", "{model}", "{tmp}"], "is a folder"),
+        (["eval", "{model}", "{unlabelled}"], "topgb predict"),
+        (["eval", "{tmp}/absent.safetensors", "{validate}"], "there is no file"),
+        (["eval", "{model}", "{validate}", "--use-ema"], "one set of weights"),
+        (["eval", "{tmp}", "{validate}"], "not a run"),
+        (["eval", "{model}", "{validate}", "--device", "abacus"], "no device 'abacus'"),
+        (["eval", "{model}", "{validate}", "--per-class", "{model}"], "--force"),
+        (["predict", "{model}", "{validate}", "--out", "{model}"], "--force"),
+        (["build", "{tmp}"], "not a run"),
+        (["train", "absent", "--data", "{validate}", "--out", "{tmp}/r"], "no recipe 'absent'"),
+        (["train", "demo", "--data", "{validate}", "--out", "{tmp}/r", "--set", "model.clutsers=3"], "model.clutsers"),
+        (["train", "demo", "--data", "{validate}", "--out", "{tmp}/r"], "rgb"),
+        (["train", "{recipe}", "--data", "{validate}", "--out", "{run}"], "--resume"),
+        (["train", "{recipe}", "--data", "{validate}", "--out", "{tmp}/r", "--set", "data.classes=3"], "classes"),
+        (["train", "{recipe}", "--data", "{validate}", "--out", "{tmp}/r", "--ema-halflife", "3"], "--ema-source"),
+        (["train", "{recipe}", "--data", "{validate}", "--out", "{tmp}/r", "--device", "abacus"], "abacus"),
+        (["data", "inspect", "{tmp}/none"], "none"),
+        (["data", "synth", "{tmp}/s", "--features", "rgb"], "NAME:SIZE"),
+        (["data", "synth", "{tmp}/s", "--frames", "5"], "FEWEST,MOST"),
+        (["model", "show", "{recipe}"], "not a safetensors file"),
+    ],
+    ids=lambda value: "-".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(arguments, words, run, small_recipe, small_records, tmp_path):
+    names = {"model": run / "model.safetensors", "run": run, "tmp": tmp_path, "recipe": small_recipe, **small_records}
+    done = _topgb(*(argument.format(**names) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("topgb: ")
+    assert sum(line.startswith("topgb: ") for line in done.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_is_a_failure_not_bad_input(run, small_records):
+    done = _topgb("predict", run, small_records["unlabelled"], "--out", "/proc/nowhere/p.csv")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("topgb: cannot write /proc/nowhere/p.csv")

@@ -1,0 +1,112 @@
+"""Evaluation and prediction over records, with a model that is known by heart."""
+
+import csv
+import gzip
+
+import pytest
+import torch
+
+from conftest import SMALL_CLASSES, SMALL_SPEC
+from topgb.batch import Batch
+from topgb.errors import InputError
+from topgb.evaluation.metrics import Metrics
+from topgb.evaluation.predict import write_predictions
+from topgb.evaluation.report import Report, ReportedModel, write_report
+from topgb.evaluation.score import evaluate, write_per_class
+from topgb.modelfile import Header, Member
+from topgb.models import parse_model
+from topgb.records.dataset import open_dataset
+
+CPU = torch.device("cpu")
+
+
+class Oracle:
+    """Gives each video's classes probabilities that fall with the class number, its labels the highest."""
+
+    def predict_batch(self, batch: Batch) -> torch.Tensor:
+        base = torch.linspace(0.4, 0.1, SMALL_CLASSES).expand(len(batch), -1).clone()
+        return base if batch.labels is None else base + 0.5 * batch.labels
+
+
+def _open(pattern: str):
+    return open_dataset(pattern, SMALL_SPEC, SMALL_CLASSES, 300)
+
+
+def test_an_oracle_scores_one(small_records):
+    scores = evaluate(Oracle(), _open(small_records["validate"]), CPU).compute()
+    assert scores.videos == 90
+    assert (scores.gap, scores.hit_at_1, scores.perr, scores.map_present) == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_unlabelled_records_cannot_be_scored(small_records):
+    with pytest.raises(InputError, match="no labels.*topgb predict"):
+        evaluate(Oracle(), _open(small_records["unlabelled"]), CPU)
+
+
+def test_the_challenges_csv(small_records, tmp_path):
+    path = tmp_path / "p.csv"
+    assert write_predictions(Oracle(), _open(small_records["unlabelled"]), path, CPU) == 20
+    with path.open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["VideoId", "LabelConfidencePairs"]
+    assert len(rows) == 21
+    assert len({row[0] for row in rows}) == 21
+    pairs = rows[1][1].split(" ")
+    assert [int(c) for c in pairs[::2]] == list(range(SMALL_CLASSES))
+    assert [float(p) for p in pairs[1::2]] == pytest.approx(torch.linspace(0.4, 0.1, SMALL_CLASSES).tolist(), rel=1e-5)
+    with pytest.raises(InputError, match="--force"):
+        write_predictions(Oracle(), _open(small_records["unlabelled"]), path, CPU)
+
+
+def test_a_gzipped_csv_holds_the_same_rows(small_records, tmp_path):
+    data = _open(small_records["validate"])
+    write_predictions(Oracle(), data, tmp_path / "p.csv", CPU)
+    write_predictions(Oracle(), data, tmp_path / "p.csv.gz", CPU)
+    assert gzip.decompress((tmp_path / "p.csv.gz").read_bytes()) == (tmp_path / "p.csv").read_bytes()
+
+
+def test_a_failed_prediction_leaves_no_file(small_records, tmp_path):
+    class Broken:
+        calls = 0
+
+        def predict_batch(self, batch: Batch) -> torch.Tensor:
+            self.calls += 1
+            if self.calls > 1:
+                raise RuntimeError("out of memory")
+            return Oracle().predict_batch(batch)
+
+    with pytest.raises(RuntimeError):
+        write_predictions(Broken(), _open(small_records["validate"]), tmp_path / "p.csv", CPU)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_per_class_csv(small_records, tmp_path):
+    metrics = evaluate(Oracle(), _open(small_records["validate"]), CPU)
+    config = parse_model({"aggregator": "average", "head": "logistic"})
+    names = tuple(f"class {index}" for index in range(SMALL_CLASSES))
+    header = Header(SMALL_SPEC, SMALL_CLASSES, (Member(1.0, config),), {}, names)
+    write_per_class(tmp_path / "c.csv", metrics, header)
+    with (tmp_path / "c.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == list(names)
+    assert [int(row["positives"]) for row in rows] == metrics.positives.tolist()
+    assert {row["average_precision"] for row in rows if int(row["positives"])} == {"1.000000"}
+
+
+def test_the_report_is_one_page_and_always_the_same(tmp_path):
+    metrics = Metrics(4)
+    metrics.add(torch.rand(20, 4, generator=torch.Generator().manual_seed(0)), torch.eye(4).bool().repeat(5, 1))
+    curves = [{"step": 1, "loss": 2.0, "gap": 0.3}, {"step": 2, "validation": metrics.compute().to_json()}]
+    report = Report(
+        "a <title>", [("x", "y & z")], curves, [ReportedModel("m", 1_500_000, metrics)], list("wxyz"), ["a,b"]
+    )
+    write_report(tmp_path / "1.html", report)
+    write_report(tmp_path / "2.html", report)
+    page = (tmp_path / "1.html").read_text()
+    assert page == (tmp_path / "2.html").read_text()
+    assert page.count("<svg") == 2
+    for part in ("a &lt;title&gt;", "y &amp; z", "1.50 MB", f"{metrics.compute().gap:.4f}", "best classes"):
+        assert part in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("https://matplotlib.org", ""), "the page must load nothing from elsewhere"

@@ -1,0 +1,128 @@
+"""The parts of models: frontend, batch norm, options, initial frequencies."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from golden.cases import Case, cases
+from topgb.errors import InputError
+from topgb.features import YOUTUBE8M_FRAMES, Feature, FeatureSpec
+from topgb.models import build_tagger, parse_model
+from topgb.models.batchnorm import BatchNorm
+from topgb.models.config import ModelConfig
+from topgb.models.frontend import Frontend
+
+SPEC = FeatureSpec("frame", (Feature("rgb", 3), Feature("audio", 2)))
+
+
+def _config(**options) -> ModelConfig:
+    return parse_model({"aggregator": "average", "head": "logistic", **options})
+
+
+@pytest.mark.parametrize("case", cases("dequantize*"), ids=str)
+def test_dequantising_equals_2018(case: Case):
+    arrays = case.arrays()
+    spec = FeatureSpec("frame", (Feature("rgb", 256),))
+    codes = torch.from_numpy(arrays["codes"])[None, None]
+    frames, _ = Frontend(spec, _config(normalization="none"))(codes, torch.ones(1, dtype=torch.int32))
+    np.testing.assert_allclose(frames[0, 0].numpy(), arrays["tf_float32"], rtol=0, atol=2.5e-7)
+
+
+def test_frontend_blanks_padding_and_normalises_the_joined_vector():
+    features = torch.tensor([[[0, 255, 0, 10, 20], [9, 9, 9, 9, 9]]], dtype=torch.uint8)
+    frames, _ = Frontend(SPEC, _config())(features, torch.tensor([1], dtype=torch.int32))
+    stored = features[0, 0].double() * 4 / 255 + 4 / 512 - 2
+    torch.testing.assert_close(frames[0, 0].double(), stored / stored.norm(), atol=1e-6, rtol=0)
+    assert frames[0, 1].tolist() == [0.0] * 5
+
+
+def test_frontend_takes_named_features_and_the_first_frames():
+    features = torch.arange(20, dtype=torch.uint8).view(1, 4, 5)
+    frontend = Frontend(SPEC, _config(features=["audio"], normalization="none", max_frames=2))
+    frames, counts = frontend(features, torch.tensor([4], dtype=torch.int32))
+    assert frames.shape == (1, 2, 2)
+    assert counts.tolist() == [2]
+    torch.testing.assert_close(frames[0, 1], torch.tensor([8.0, 9.0]) * 4 / 255 + 4 / 512 - 2)
+
+
+def test_frontend_leaves_floats_as_they_are():
+    spec = FeatureSpec("frame", (Feature("mine", 2, "float32"), Feature("rgb", 1, range=(0.0, 1.0))))
+    frames, _ = Frontend(spec, _config(normalization="none"))(
+        torch.tensor([[[0.25, -3.0, 255.0]]]), torch.ones(1, dtype=torch.int32)
+    )
+    torch.testing.assert_close(frames[0, 0], torch.tensor([0.25, -3.0, 1.0 + 1 / 512]))
+
+
+def test_masked_batch_norm_sees_the_valid_frames_only():
+    torch.manual_seed(0)
+    values = torch.randn(3, 4, 5) * 2 + 1
+    valid = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]], dtype=torch.bool)
+    masked, plain = BatchNorm(5).train(), BatchNorm(5).train()
+    found = masked(values, valid)[valid]
+    torch.testing.assert_close(found, plain(values[valid]))
+    torch.testing.assert_close(masked.running_mean, plain.running_mean)
+    torch.testing.assert_close(masked.running_var, plain.running_var)
+
+
+def test_batch_norm_momentum_is_the_share_kept():
+    tagger = build_tagger(
+        YOUTUBE8M_FRAMES, 3, parse_model({"aggregator": "netvlad", "clusters": 2, "head": "logistic"})
+    )
+    tagger.set_batch_norm_momentum(0.9)
+    momenta = [module.momentum for module in tagger.modules() if isinstance(module, BatchNorm)]
+    assert momenta == [pytest.approx(0.1)] * 2 + momenta[2:]
+    assert len(set(momenta)) == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"aggregator": "netvlad", "clutsers": 3, "head": "moe"}, "unknown key 'model.clutsers'"),
+        ({"aggregator": "nextwlad", "head": "moe"}, "no aggregator 'nextwlad'"),
+        ({"aggregator": "average", "head": "mo"}, "no head 'mo'"),
+        ({"aggregator": "average", "head": {"name": "moe", "mixtures": 0}}, "'model.head.mixtures' is 0"),
+        ({"aggregator": "average", "head": {"name": "moe", "mixtures": "two"}}, "'model.head.mixtures' is 'two'"),
+        ({"aggregator": "average"}, "'model.head' is missing"),
+        ({"aggregator": "average", "head": {}}, "'model.head' names no head"),
+    ],
+)
+def test_wrong_model_section_names_the_key(section, words):
+    with pytest.raises(InputError, match="(?i)" + words.replace("'", "'")):
+        parse_model(section)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"clusters": {"rgb": 4}}, {"clusters": {"rgb": 4, "audio": 2, "depth": 1}}, {"clusters": {"rgb": 4, "audio": 0}}],
+)
+def test_netvlad_wants_a_number_for_every_feature(options):
+    with pytest.raises(InputError, match=r"model\.clusters"):
+        build_tagger(SPEC, 3, parse_model({"aggregator": "netvlad", "head": "moe", **options}))
+
+
+def test_diagonal_removal_needs_a_square_gate():
+    section = {"aggregator": "average", "head": {"name": "moe", "gating": "input", "gating_remove_diagonal": True}}
+    with pytest.raises(InputError, match="gating_remove_diagonal"):
+        build_tagger(SPEC, 3, parse_model(section))
+
+
+def test_netvlad_is_the_sum_of_residuals_to_the_centres():
+    """Against the definition, written out frame by frame and cluster by cluster."""
+    torch.manual_seed(3)
+    section = {"aggregator": "netvlad", "clusters": {"rgb": 3, "audio": 2}, "hidden": 4, "batch_norm": False}
+    tagger = build_tagger(SPEC, 3, parse_model({**section, "relu": False, "head": "logistic"})).eval()
+    frames = torch.randn(1, 4, 5)
+    parts = []
+    for name, columns in (("rgb", slice(0, 3)), ("audio", slice(3, 5))):
+        vlad = tagger.aggregator.vlad[name]
+        x = frames[0, :, columns]
+        assign = (x @ vlad.assign.weight.T + vlad.assign.bias).softmax(1)
+        descriptor = torch.zeros(x.shape[1], assign.shape[1])
+        for t, k in np.ndindex(*assign.shape):
+            descriptor[:, k] += assign[t, k] * (x[t] - vlad.centres[:, k])
+        descriptor = descriptor / descriptor.norm(dim=0)
+        parts.append((descriptor / math.sqrt(assign.shape[1])).flatten())
+    expected = torch.cat(parts) @ tagger.aggregator.hidden.weight.T + tagger.aggregator.hidden.bias
+    torch.testing.assert_close(tagger.aggregator(frames, torch.tensor([4]))[0], expected, atol=1e-5, rtol=1e-4)

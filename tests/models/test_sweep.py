@@ -1,0 +1,115 @@
+"""What must hold for every registered aggregator and head; a new one is found here by itself."""
+
+import itertools
+
+import pytest
+import torch
+
+from topgb.features import Feature, FeatureSpec
+from topgb.models import Tagger, build_tagger, parse_model
+from topgb.models.registry import aggregators, heads
+
+SPEC = FeatureSpec("frame", (Feature("rgb", 24), Feature("audio", 8)))
+CLASSES = 7
+# Sizes that keep the sweep quick; an architecture without these options keeps its own.
+SMALL = {"clusters": 4, "hidden": 16, "width": 16}
+PAIRS = list(itertools.product(aggregators(), heads()))
+
+pytestmark = pytest.mark.parametrize(("aggregator", "head"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+
+
+def _tagger(aggregator: str, head: str) -> Tagger:
+    def small(cls):
+        return {key: value for key, value in SMALL.items() if key in cls.Options.model_fields}
+
+    section = {"aggregator": aggregator, **small(aggregators()[aggregator])}
+    section["head"] = {"name": head, **small(heads()[head])}
+    torch.manual_seed(0)
+    tagger = build_tagger(SPEC, CLASSES, parse_model(section))
+    _make_lively(tagger)
+    return tagger.eval()
+
+
+def _make_lively(tagger: Tagger) -> None:
+    """Moving statistics as after training, so that evaluation does not divide by a variance of 1 by luck."""
+    for name, buffer in tagger.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(std=0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.02, 0.1)
+
+
+def _videos(counts: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randint(0, 256, (len(counts), length, SPEC.width), dtype=torch.uint8, generator=generator)
+    return features, torch.tensor(counts, dtype=torch.int32)
+
+
+def test_output_is_a_probability_at_one_frame_and_at_300(aggregator, head):
+    tagger = _tagger(aggregator, head)
+    for length in (1, 300):
+        probabilities = tagger.predict(*_videos([length, 1], length))
+        assert probabilities.shape == (2, CLASSES)
+        assert probabilities.dtype == torch.float32
+        assert bool(((probabilities >= 0) & (probabilities <= 1)).all())
+
+
+def test_padding_and_neighbours_do_not_change_a_video(aggregator, head):
+    tagger = _tagger(aggregator, head)
+    features, counts = _videos([9, 4, 1], 9)
+    together = tagger.predict(features, counts)
+    garbage = torch.cat([features, torch.full((3, 5, SPEC.width), 255, dtype=torch.uint8)], dim=1)
+    torch.testing.assert_close(tagger.predict(garbage, counts), together, atol=1e-6, rtol=1e-5)
+    for index, count in enumerate(counts.tolist()):
+        alone = tagger.predict(features[index : index + 1, :count], counts[index : index + 1])
+        torch.testing.assert_close(alone, together[index : index + 1], atol=1e-6, rtol=1e-5)
+
+
+def test_padding_does_not_change_a_training_step(aggregator, head):
+    features, counts = _videos([6, 6, 3, 2], 6)
+    padded = torch.cat([features, torch.full((4, 5, SPEC.width), 200, dtype=torch.uint8)], dim=1)
+    states = []
+    for batch in (features, padded):
+        tagger = _tagger(aggregator, head).train()
+        torch.manual_seed(2)
+        tagger.predict(batch, counts).sum().backward()
+        states.append({**tagger.state_dict(), **{n: p.grad for n, p in tagger.named_parameters()}})
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_gradient_reaches_every_parameter(aggregator, head):
+    tagger = _tagger(aggregator, head).train()
+    probabilities = tagger.predict(*_videos([5, 3, 4, 5], 5))
+    (probabilities.square().sum() + tagger.regularization()).backward()
+    for name, parameter in tagger.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(parameter.grad.abs().sum() > 0), name
+
+
+def test_bfloat16_stays_near_float32(aggregator, head):
+    tagger = _tagger(aggregator, head)
+    videos = _videos([5, 3], 5)
+    exact = tagger.predict(*videos)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = tagger.predict(*videos)
+    # bfloat16 has 8 bits of mantissa; a few roundings of a logit of size 2 move a probability by up to 0.03.
+    torch.testing.assert_close(rough, exact, atol=0.03, rtol=0)
+
+
+def test_head_starts_at_the_class_frequencies(aggregator, head):
+    tagger = _tagger(aggregator, head)
+    frequencies = torch.tensor([0.3, 0.1, 0.05, 0.01, 0.003, 0.001, 0.0005])
+    tagger.head.start_at(frequencies)
+    with torch.no_grad():
+        for parameter in tagger.head.parameters():
+            if parameter.ndim > 1:
+                parameter.zero_()
+        probabilities = tagger.eval().predict(*_videos([4, 2], 4))
+    torch.testing.assert_close(probabilities, frequencies.expand(2, -1), rtol=0.02, atol=0)
+
+
+def test_is_built_on_the_meta_device_without_memory(aggregator, head):
+    with torch.device("meta"):
+        tagger = build_tagger(SPEC, CLASSES, parse_model({"aggregator": aggregator, "head": head}))
+    assert all(parameter.is_meta for parameter in tagger.parameters())

@@ -1,0 +1,269 @@
+"""Training end to end on small records: resuming, averaging, fine-tuning, stopping, learning."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import topgb
+from conftest import SMALL_CLASSES
+from topgb.errors import InputError, TopgbError
+from topgb.evaluation.score import evaluate, open_for
+from topgb.modelfile import read_model_file
+from topgb.training.build import build_model_file, load_run
+from topgb.training.ema import Shadows, continued_recipe
+from topgb.training.loop import TrainingJob, train
+from topgb.training.recipe import Ema, Recipe, load_recipe
+from topgb.training.run import read_metrics
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def job(small_records, small_recipe, tmp_path) -> TrainingJob:
+    return TrainingJob(load_recipe(str(small_recipe)), small_records["train"], tmp_path / "run", device="cpu")
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    return read_model_file(path)[1]
+
+
+def _assert_same_bits(one: Path, two: Path) -> None:
+    first, second = _weights(one), _weights(two)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def _changed(recipe: Recipe, **training) -> Recipe:
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=training)})
+
+
+def test_training_learns_and_the_same_run_gives_the_same_file(job, small_records):
+    first = train(job).model
+    model = topgb.load(first)
+    scores = evaluate(model, open_for(model, small_records["validate"]), CPU).compute()
+    assert scores.gap > 0.5
+    again = train(replace(job, out=job.out.with_name("again"))).model
+    assert first.read_bytes() == again.read_bytes()
+
+
+def test_workers_do_not_change_the_weights(job):
+    one = train(job).model
+    two = train(replace(job, out=job.out.with_name("workers"), workers=2)).model
+    _assert_same_bits(one, two)
+
+
+def test_killed_and_resumed_gives_the_weights_of_an_uninterrupted_run(job, small_recipe, small_records, tmp_path):
+    """A real SIGKILL in mid-epoch, from another process, between two checkpoints."""
+    settings = ["--set", "training.epochs=12"]
+    command = [sys.executable, "-m", "topgb", "train", str(small_recipe), "--data", small_records["train"], *settings]
+    command += ["--device", "cpu", "--checkpoint-minutes", "0"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
+    process = subprocess.Popen([*command, "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    steps_per_epoch = 8
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        steps = [int(p.name.removeprefix("step-")) for p in killed.glob("checkpoints/step-*")]
+        if steps and max(steps) > steps_per_epoch and max(steps) % steps_per_epoch == 3:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert not (killed / "model.safetensors").exists()
+    resumed = subprocess.run([*command, "--out", str(killed), "--resume"], check=True, capture_output=True, text=True)
+    assert "resuming after step" in resumed.stderr
+    _assert_same_bits(killed / "model.safetensors", whole / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda job: replace(job, recipe=_changed(job.recipe, batch_size=16)), "training.batch_size"),
+        (lambda job: replace(job, recipe=job.recipe.model_copy(update={"ema": None})), "ema"),
+        (lambda job: replace(job, data=job.data.replace("train*", "validate*")), "records"),
+    ],
+)
+def test_changed_settings_on_resume_are_named(job, change, key):
+    train(job)
+    with pytest.raises(InputError, match=f"was started with {key}"):
+        train(replace(change(job), resume=True))
+
+
+def test_a_run_is_not_overwritten_by_accident(job, tmp_path):
+    train(job)
+    before = (job.out / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="--resume"):
+        train(job)
+    train(replace(job, resume=True))
+    assert (job.out / "model.safetensors").read_bytes() == before
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("ten years of work")
+    with pytest.raises(InputError, match="no run wrote"):
+        train(replace(job, out=foreign, force=True))
+    assert (foreign / "thesis.txt").exists()
+
+
+def test_accumulating_gives_the_whole_batchs_gradient(job):
+    """Without batch norm and dropout, pieces of a batch add up to it."""
+    recipe = load_recipe(
+        "demo",
+        ["model={aggregator: average, head: logistic}", "training.frames=all", "data.classes=12", "training.epochs=1"],
+    )
+    features = [{"name": "rgb", "size": 32}, {"name": "audio", "size": 8}]
+    recipe = Recipe(**{**recipe.to_json(), "data": {"level": "frame", "features": features, "classes": SMALL_CLASSES}})
+    whole = train(replace(job, recipe=recipe)).model
+    pieces = train(replace(job, recipe=_changed(recipe, accumulate=3), out=job.out.with_name("pieces"))).model
+    for name, value in _weights(whole).items():
+        torch.testing.assert_close(_weights(pieces)[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_validation_keeps_the_best_checkpoint_and_stops_early(job, small_records):
+    recipe = _changed(job.recipe, epochs=30, early_stop=1)
+    recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"learning_rate": 0.3})})
+    result = train(replace(job, recipe=recipe, validate=small_records["validate"]))
+    validations = [entry for entry in read_metrics(job.out) if "validation" in entry]
+    best = max(validations, key=lambda entry: entry["validation"]["gap"])
+    assert len(validations) < 30
+    assert validations[-1]["step"] > best["step"]
+    header = read_model_file(result.model)[0]
+    assert header.origin["step"] == best["step"]
+    model = topgb.load(result.model)
+    scores = evaluate(model, open_for(model, small_records["validate"]), CPU).compute()
+    assert scores.gap == pytest.approx(best["validation"]["gap"])
+
+
+def test_raw_and_ema_weights_both_stay(job, tmp_path):
+    train(job)
+    build_model_file(job.out, tmp_path / "raw.safetensors", use_ema=False)
+    build_model_file(job.out, tmp_path / "ema.safetensors", use_ema=True)
+    raw, ema = _weights(tmp_path / "raw.safetensors"), _weights(tmp_path / "ema.safetensors")
+    assert any(not torch.equal(raw[name], ema[name]) for name in raw)
+    assert (tmp_path / "ema.safetensors").read_bytes() == (job.out / "model.safetensors").read_bytes()
+    assert read_model_file(tmp_path / "raw.safetensors")[0].origin["weights"] == "raw"
+    assert load_run(job.out, True).header.origin["weights"] == "ema"
+
+
+def test_a_run_without_ema_says_so(job):
+    train(replace(job, recipe=job.recipe.model_copy(update={"ema": None})))
+    with pytest.raises(InputError, match="keeps no EMA weights"):
+        load_run(job.out, use_ema=True)
+
+
+def test_shadows_follow_the_2018_formula_over_weights_and_statistics():
+    model = torch.nn.BatchNorm1d(3)
+    model.num_batches_tracked = None
+    shadows = Shadows(model, Ema(halflife=5.0, warmup=False))
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for step in range(1, 4):
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.add_(step)
+        shadows.update(model, step)
+        expected = {name: 0.8 * expected[name] + 0.2 * model.state_dict()[name] for name in expected}
+    assert set(shadows.values) == {"weight", "bias", "running_mean", "running_var"}
+    for name, value in expected.items():
+        torch.testing.assert_close(shadows.values[name], value)
+
+
+def test_continuing_with_ema_follows_the_rule_of_2018(job, small_records):
+    recipe = job.recipe
+    continued = continued_recipe(recipe, None, set())
+    assert continued.ema == Ema(halflife=1500 * 32 / 512, warmup=False)
+    assert continued.optimizer.learning_rate == pytest.approx(recipe.optimizer.learning_rate / 5)
+    assert continued.training.epochs == 2
+    kept = continued_recipe(recipe, 7.0, {"optimizer.learning_rate", "training.epochs"})
+    assert (kept.ema.halflife, kept.optimizer, kept.training) == (7.0, recipe.optimizer, recipe.training)
+    source = train(job).model
+    ema_job = replace(
+        job, recipe=continued_recipe(recipe, 50.0, set()), out=job.out.with_name("ema"), ema_source=source
+    )
+    result = train(ema_job)
+    header = read_model_file(result.model)[0]
+    assert header.origin["weights"] == "ema"
+    assert len(header.origin["parents"]) == 1
+    before, after = _weights(source), _weights(result.model)
+    moved = [float((after[n] - before[n]).norm() / before[n].norm().clamp_min(1e-9)) for n in before]
+    assert 0 < max(moved) < 1, "the average starts from the source and moves away from it slowly"
+    train(replace(ema_job, resume=True))
+    with pytest.raises(InputError, match="ema_source"):
+        train(replace(ema_job, resume=True, ema_source=None))
+
+
+def test_init_from_takes_the_aggregator_and_starts_another_head(job, small_records, tmp_path):
+    source = train(job).model
+    data = job.recipe.data.model_copy(update={"classes": SMALL_CLASSES + 3})
+    recipe = _changed(job.recipe.model_copy(update={"data": data}), epochs=1)
+    tuned = train(replace(job, recipe=recipe, out=tmp_path / "tuned", init_from=source))
+    assert read_model_file(tuned.model)[0].classes == SMALL_CLASSES + 3
+    fresh = train(replace(job, recipe=recipe, out=tmp_path / "fresh"))
+    name = "members.0.aggregator.hidden.weight"
+    distance = [float((_weights(m.model)[name] - _weights(source)[name]).norm()) for m in (tuned, fresh)]
+    assert distance[0] < distance[1] / 2
+    other = recipe.model_copy(update={"model": {**recipe.model, "hidden": 8}})
+    with pytest.raises(InputError, match=r"another architecture.*aggregator\.gating"):
+        train(replace(job, recipe=other, out=tmp_path / "other", init_from=source))
+    with pytest.raises(InputError, match="there is no model file"):
+        train(replace(job, out=tmp_path / "absent", init_from=tmp_path / "absent.safetensors"))
+
+
+def test_a_diverging_run_says_what_to_lower(job, monkeypatch):
+    monkeypatch.setattr("topgb.training.loop.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("topgb.training.loop.cross_entropy", lambda p, y: p.sum() * float("nan"))
+    with pytest.raises(TopgbError, match=r"the loss is nan after step 1.*learning_rate"):
+        train(job)
+
+
+def test_unlabelled_records_cannot_be_trained_on(job, small_records):
+    with pytest.raises(InputError, match="no labels"):
+        train(replace(job, data=small_records["unlabelled"]))
+
+
+def test_damaged_records_stop_the_run_or_are_counted(job, small_records, tmp_path):
+    shard = tmp_path / "damaged.tfrecord"
+    source = sorted(Path(small_records["train"]).parent.glob("train*.tfrecord"))[0]
+    raw = bytearray(source.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    shard.write_bytes(bytes(raw))
+    with pytest.raises(TopgbError, match=rf"{shard}: record \d+ at byte \d+ is damaged.*--on-damaged skip"):
+        train(replace(job, data=str(shard)))
+    result = train(replace(job, data=str(shard), out=tmp_path / "skipping", on_damaged="skip", workers=1))
+    assert [error.path for error in result.damaged] == [str(shard)]
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(job, monkeypatch):
+    from topgb.training import checkpoint
+
+    whole = train(replace(job, out=job.out.with_name("whole"))).model
+    real, calls = checkpoint.save_tensors, []
+
+    def full_after_one_checkpoint(path, tensors, metadata=None):
+        calls.append(path)
+        if len(calls) > 4:
+            raise OSError(28, "No space left on device")
+        real(path, tensors, metadata)
+
+    monkeypatch.setattr(checkpoint, "save_tensors", full_after_one_checkpoint)
+    with pytest.raises(TopgbError, match="cannot write .*step-.*No space left on device"):
+        train(job)
+    assert [p.name for p in (job.out / "checkpoints").iterdir()] == ["step-0000000008"]
+    monkeypatch.undo()
+    _assert_same_bits(train(replace(job, resume=True)).model, whole)
+
+
+def test_the_log_holds_the_curves(job):
+    train(job)
+    entries = read_metrics(job.out)
+    assert entries[-1]["step"] == 24
+    assert set(entries[-1]) == {"step", "examples", "loss", "gap", "learning_rate"}
+    assert list((job.out / "tensorboard").iterdir())
+    assert json.loads((job.out / "settings.json").read_text())["arithmetic"] == "32-true"

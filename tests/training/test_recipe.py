@@ -1,0 +1,79 @@
+"""Recipes: what is read, what is refused and how it is said; and every shipped one."""
+
+import pytest
+import yaml
+
+from topgb.errors import InputError
+from topgb.models import build_tagger
+from topgb.training.recipe import Optimizer, load_recipe, parse_recipe, shipped_recipes
+from topgb.training.schedule import learning_rate
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_build_and_say_how_to_run_them(name):
+    import torch
+
+    recipe = load_recipe(name)
+    with torch.device("meta"):
+        build_tagger(recipe.data.spec(), recipe.data.classes, recipe.model_section())
+    assert parse_recipe(recipe.to_json()) == parse_recipe(yaml.safe_load(yaml.safe_dump(recipe.to_json())))
+
+
+def test_overrides_reach_every_section():
+    recipe = load_recipe(
+        "demo",
+        ["model.clusters=64", "model.head.mixtures=4", "optimizer.learning_rate=2e-4", "ema=null", "data.classes=7"],
+    )
+    assert recipe.model_section().aggregator_options.clusters == 64
+    assert recipe.model_section().head_options.mixtures == 4
+    assert recipe.optimizer.learning_rate == 2e-4
+    assert recipe.ema is None
+    assert recipe.data.classes == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.epcohs=3", "unknown key 'training.epcohs'; training knows: .*epochs"),
+        ("training.epochs=three", "'training.epochs' is 'three'"),
+        ("training.epochs=2.5", "'training.epochs' is 2.5"),
+        ("training.epochs=0", "'training.epochs' is 0"),
+        ("model.clutsers=3", "unknown key 'model.clutsers'"),
+        ("optimizer.schedule=linear", "'optimizer.schedule' is 'linear'"),
+        ("data.features=[{name: rgb}]", "'data.features.0.size' is missing"),
+        ("data.features=[{name: rgb, size: 3, typ: 1}]", "unknown key 'data.features.0.typ'"),
+        ("surprise=1", "unknown key 'surprise'"),
+        ("training.batch_size", "KEY=VALUE"),
+        ("training.batch_size.x=1", "'batch_size' is not a section"),
+        ("training.frames=[", "not YAML"),
+    ],
+)
+def test_a_wrong_override_names_the_key(override, words):
+    with pytest.raises(InputError, match=words) as raised:
+        load_recipe("demo", [override])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_recipe_can_be_a_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(load_recipe("demo").to_json()))
+    assert load_recipe(str(path)).to_json() == load_recipe("demo").to_json()
+    path.write_text("- a\n- list")
+    with pytest.raises(InputError, match="mapping"):
+        load_recipe(str(path))
+    with pytest.raises(InputError, match="no recipe 'absent'.*yt8m-video"):
+        load_recipe("absent")
+
+
+def test_staircase_counts_examples():
+    optimizer = Optimizer(learning_rate=1.0, decay=0.5, decay_examples=100)
+    assert [learning_rate(optimizer, seen, 400) for seen in (0, 99, 100, 250)] == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_cosine_ends_at_zero_and_warmup_starts_near_it():
+    optimizer = Optimizer(learning_rate=1.0, schedule="cosine", warmup=0.1)
+    rates = [learning_rate(optimizer, seen, 1000) for seen in range(1000)]
+    assert rates[0] < 0.02
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) == 100
+    assert rates[-1] < 1e-5
