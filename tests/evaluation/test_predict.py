@@ -2,15 +2,16 @@
 
 import csv
 import gzip
+import io
 
 import pytest
 import torch
 
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.batch import Batch
-from topgb.errors import InputError
+from topgb.errors import InputError, TopgbError
 from topgb.evaluation.metrics import Metrics
-from topgb.evaluation.predict import write_predictions
+from topgb.evaluation.predict import prediction_rows, write_predictions
 from topgb.evaluation.report import Report, ReportedModel, write_report
 from topgb.evaluation.score import evaluate, write_per_class
 from topgb.modelfile import Header, Member
@@ -56,6 +57,36 @@ def test_the_challenges_csv(small_records, tmp_path):
     assert [float(p) for p in pairs[1::2]] == pytest.approx(torch.linspace(0.4, 0.1, SMALL_CLASSES).tolist(), rel=1e-5)
     with pytest.raises(InputError, match="--force"):
         write_predictions(Oracle(), _open(small_records["unlabelled"]), path, CPU)
+
+
+def _batch(*ids: str) -> Batch:
+    return Batch(list(ids), torch.zeros(len(ids), 1, 40), torch.ones(len(ids), dtype=torch.int32))
+
+
+class Fixed:
+    """Gives every video the same probabilities."""
+
+    def __init__(self, *probabilities: float):
+        self.probabilities = torch.tensor(probabilities)
+
+    def predict_batch(self, batch: Batch) -> torch.Tensor:
+        return self.probabilities.expand(len(batch), -1)
+
+
+def test_ids_are_quoted_where_they_must_be():
+    plain = ["v1", "-", "a b", "é\\xff'", ""]
+    odd = ["a,b", 'say "x"', "two\nlines", "a\rb", '",\n']
+    rows = list(prediction_rows(Fixed(0.25, 0.5), _batch(*plain, *odd), CPU))
+    assert rows[: len(plain)] == [f"{video},1 0.5 0 0.25\n" for video in plain]
+    read = list(csv.reader(io.StringIO("".join(rows), newline="")))
+    assert read == [[video, "1 0.5 0 0.25"] for video in plain + odd]
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_probabilities_that_are_not_finite_are_refused(wrong):
+    with pytest.raises(TopgbError, match="for video v7 are not finite") as caught:
+        list(prediction_rows(Fixed(*[0.5] * 30, wrong), _batch("v7", "v8"), CPU))
+    assert caught.value.exit_code == 1
 
 
 def test_a_gzipped_csv_holds_the_same_rows(small_records, tmp_path):

@@ -58,6 +58,10 @@ def sequence(rgb, audio, name="v"):
         (b"\xff" * 9, "cannot decode"),
         (sequence(2, 2).replace(b"\x02id", b"\x02ix"), "no id"),
         (sequence(0, 0), "no frames"),
+        (encode_sequence_example("v", {}, [1]), "neither frames nor features"),
+        (encode_example("v", {}, [1]), "neither frames nor features"),
+        (encode_example("v", {"x": np.float32([1, np.nan])}, [1]), "'x' holds values that are not finite"),
+        (encode_sequence_example("v", {"x": np.float32([[1, np.inf]])}, [1]), "'x' holds values that are not finite"),
         (sequence(3, 2), "unequal numbers of frames .audio 2, rgb 3."),
     ],
 )
@@ -68,6 +72,40 @@ def test_records_that_make_no_sense(tmp_path, payload, reason):
     assert found.sound == 1
     with pytest.raises(InputError, match=f"record 1 .*{reason}"):
         raise found.damaged[0]
+
+
+def test_odd_but_sound_records(tmp_path):
+    path = tmp_path / "x.tfrecord"
+    great = encode_example("v", {"x": np.full(9, 3e38, np.float32)}, [1])
+    # YouTube-8M's own video-level records have the field of the feature lists, empty.
+    payloads = [great, great + b"\x12\x00", sequence(2, 2).replace(b"\x0a\x01v", b"\x0a\x01\xff")]
+    path.write_bytes(b"".join(map(frame_record, payloads)))
+    found = verify_shards(str(path))
+    assert (found.sound, found.damaged) == (3, [])
+    assert inspect_shards(str(path)).id_keys == {"id": 3}
+
+
+@pytest.mark.parametrize("counts", [(0, 2), (2, 0)])
+def test_inspect_passes_over_lists_without_frames(tmp_path, counts):
+    path = tmp_path / "x.tfrecord"
+    path.write_bytes(b"".join(frame_record(sequence(count, count)) for count in counts))
+    found = inspect_shards(str(path))
+    assert [(f.name, f.kind, f.min_width, f.max_width, f.records) for f in found.features] == [
+        ("audio", "uint8", 1, 1, 2),
+        ("rgb", "uint8", 2, 2, 2),
+    ]
+    assert (found.min_frames, found.max_frames) == (0, 2)
+
+
+def test_inspect_counts_the_width_of_empty_vectors(tmp_path):
+    path = tmp_path / "x.tfrecord"
+    nothing = encode_example("v", {"x": np.zeros(2, np.float32)}, []).replace(
+        b"\x12\x0c\x12\x0a\x0a\x08", b"\x12\x0c\x22\x0a\x0a\x08"
+    )
+    path.write_bytes(b"".join(map(frame_record, [nothing, encode_example("v", {"x": np.zeros(2, np.float32)}, [])])))
+    found = inspect_shards(str(path))
+    (vector,) = found.features
+    assert (vector.kind, vector.min_width, vector.max_width, found.suggested_spec) == ("float32", 0, 2, None)
 
 
 def test_inspect_frame_level(shards):

@@ -1,6 +1,7 @@
 """Batches: what is in them, in which order, and what happens with damaged records."""
 
 import itertools
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from topgb.errors import DamagedRecordError, InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.records.dataset import TrainingBatches, evaluation_batches, label_counts, load_batches, open_dataset
+from topgb.records.example import encode_example
+from topgb.records.framing import frame_record
 from topgb.records.order import BLOCK_RECORDS, POOL_BLOCKS, epoch_order, piece
 from topgb.records.sampling import FrameSampling
 from topgb.records.synth import write_synthetic
@@ -53,6 +56,21 @@ def test_evaluation_order(shards, spec):
     ]
 
 
+def test_fingerprint(shards, spec, tmp_path):
+    pattern = shards(2, 3)
+    (tmp_path / "more").mkdir()
+    shutil.copy(tmp_path / "part001.tfrecord", tmp_path / "more" / "part000.tfrecord")
+    found = open_dataset(f"{pattern},{tmp_path}/more/*", spec, CLASSES, 300).fingerprint()
+    assert json.loads(json.dumps(found)) == found
+    # Framing takes 16 bytes of each record.
+    sizes = [(tmp_path / f"part00{n}.tfrecord").stat().st_size - 16 * count for n, count in enumerate((2, 3))]
+    assert found == [
+        ["part000.tfrecord", 3, sizes[1]],
+        ["part000.tfrecord", 2, sizes[0]],
+        ["part001.tfrecord", 3, sizes[1]],
+    ]
+
+
 def test_long_videos_are_cut(shards, spec):
     dataset = open_dataset(shards(8), spec, CLASSES, max_frames=4)
     check_batch(dataset.read_batch([(0, 6), (0, 1), (0, 7)]), [6, 1, 7], max_frames=4)
@@ -85,6 +103,18 @@ def test_unlabelled(shards, spec, tmp_path):
     mixed = open_dataset(f"{tmp_path}/*.tfrecord", spec, CLASSES, 300)
     with pytest.raises(InputError, match=r"test\.tfrecord: video 'v1' has no labels, but .*part000\.tfrecord has"):
         mixed.read_batch([(0, 0), (1, 1)])
+
+
+def test_labels_are_not_looked_at(shards, spec, tmp_path):
+    shards(3, labelled=False)
+    (tmp_path / "part000.tfrecord").rename(tmp_path / "test.tfrecord")
+    pattern = shards(7).replace("part*", "*")
+    # Label 4 is outside the classes, and the last shard has no labels.
+    dataset = open_dataset(pattern, spec, 4, 300, with_labels=False)
+    batch = dataset.read_batch([(0, 4), (1, 0), (0, 0)])
+    assert (batch.ids, batch.labels) == (["v4", "v0", "v0"], None)
+    assert dataset.read_batch([]).labels is None
+    assert label_counts(dataset)[1] == 0
 
 
 def test_label_counts(shards, spec):
@@ -237,6 +267,18 @@ def test_damaged_data_stops_or_is_skipped(shards, spec, damage):
     assert len(dataset.damaged) == 1
 
 
+def test_values_that_are_not_finite_are_damage(tmp_path):
+    spec = FeatureSpec("video", (Feature("x", 2, "float32"),))
+    records = [encode_example(f"v{n}", {"x": np.float32([1, n])}, [0]) for n in (0, np.nan, 2)]
+    (tmp_path / "x.tfrecord").write_bytes(b"".join(map(frame_record, records)))
+    with pytest.raises(DamagedRecordError, match="record 1 .*'x' holds values that are not finite"):
+        list(evaluation_batches(open_dataset(f"{tmp_path}/*", spec, CLASSES, 300), 4))
+    dataset = open_dataset(f"{tmp_path}/*", spec, CLASSES, 300, on_damaged="skip")
+    (batch,) = evaluation_batches(dataset, 4)
+    assert batch.features.tolist() == [[[1, 0]], [[1, 2]]]
+    assert [error.record for error in dataset.damaged] == [1]
+
+
 def test_damage_in_workers_reaches_this_process(shards, spec, damage):
     pattern = shards(6, 4)
     damage(first_shard(pattern), -8)
@@ -280,7 +322,10 @@ def test_garbled_length(shards, spec, damage):
     damage(first_shard(pattern), 3)
     with pytest.raises(DamagedRecordError, match="record 0 at byte 0 is damaged: its length field"):
         open_dataset(pattern, spec, CLASSES, 300)
-    with pytest.raises(InputError, match="no record can be read"):
+    with pytest.raises(InputError, match=r"^no record can be read from \S*part000\.tfrecord; topgb data verify says"):
+        open_dataset(pattern, spec, CLASSES, 300, on_damaged="skip")
+    (first_shard(pattern).parent / "part001.tfrecord").write_bytes(b"")
+    with pytest.raises(InputError, match=r"from any of 2 files, \S*part000\.tfrecord the first; topgb data verify"):
         open_dataset(pattern, spec, CLASSES, 300, on_damaged="skip")
 
 

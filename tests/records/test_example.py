@@ -14,7 +14,7 @@ from topgb.records.example import decode_record, encode_example, encode_sequence
 from topgb.records.framing import Place
 from topgb.records.layout import Layout
 from topgb.records.protobuf_decoding import decode_generally
-from topgb.records.protos import Example, SequenceExample
+from topgb.records.protos import SequenceExample
 
 PLACE = Place("set/a.tfrecord", 7, 4242)
 CLASSES = 50
@@ -227,27 +227,36 @@ def test_wrong_feature_name():
     refused(frame_record_of(), spec, InputError, "no feature 'speech'", "audio, rgb")
     payload = encode_example("v", {"mean_rgb": np.zeros(4, np.float32)}, [1])
     spec = FeatureSpec("video", (Feature("rgb", 4, "float32"),))
-    refused(payload, spec, InputError, "no feature 'rgb'", "id, labels, mean_rgb")
+    refused(payload, spec, InputError, "no feature 'rgb'", "it has: mean_rgb;", "must name the same features")
 
 
 def test_wrong_level():
     payload = encode_example("v", {"mean_rgb": np.zeros(4, np.float32)}, [1])
-    refused(payload, FRAMES, InputError, "no frame features", "mean_rgb", "video-level spec")
+    refused(payload, FRAMES, InputError, "of the video: mean_rgb;", "video-level record.*expects frame-level")
+    refused(
+        frame_record_of(), VECTORS, InputError, "of the frame: audio, rgb;", "frame-level record.*expects video-level"
+    )
+
+
+@pytest.mark.parametrize("spec", [FRAMES, VECTORS])
+@pytest.mark.parametrize("encoder", [encode_example, encode_sequence_example])
+def test_no_features_at_all(spec, encoder):
+    refused(encoder("v", {}, [1]), spec, DamagedRecordError, "neither frames nor features")
 
 
 def test_wrong_width():
-    refused(frame_record_of(rgb=(3, 5)), FRAMES, InputError, "'rgb' is 5 wide", "says 4")
+    refused(frame_record_of(rgb=(3, 5)), FRAMES, InputError, "'rgb' is 5 wide", "expects 4")
     payload = encode_example("v", {"mean_rgb": np.zeros(3, np.float32)}, [1])
-    refused(payload, VECTORS, InputError, "'mean_rgb' is 3 wide", "says 4")
+    refused(payload, VECTORS, InputError, "'mean_rgb' is 3 wide", "expects 4")
 
 
 def test_wrong_kind():
     payload = encode_example("v", {"mean_rgb": np.zeros(4, np.uint8)}, [1])
     refused(payload, VECTORS, InputError, "'mean_rgb' holds bytes", "float32")
-    message = Example()
-    message.features.feature["id"].bytes_list.value.append(b"v")
-    message.features.feature["mean_rgb"].float_list.value.extend([0] * 4)
-    message.features.feature["labels"].float_list.value.append(1)
+    message = SequenceExample()
+    message.context.feature["id"].bytes_list.value.append(b"v")
+    message.context.feature["mean_rgb"].float_list.value.extend([0] * 4)
+    message.context.feature["labels"].float_list.value.append(1)
     refused(message.SerializeToString(), VECTORS, InputError, "labels hold floats")
 
 
@@ -312,6 +321,34 @@ def test_no_id():
     message = SequenceExample.FromString(frame_record_of())
     del message.context.feature["id"]
     refused(message.SerializeToString(), FRAMES, DamagedRecordError, "no id")
+
+
+@pytest.mark.parametrize(
+    "spec", [VECTORS, FeatureSpec("frame", (Feature("rgb", 4), Feature("mean_rgb", 4, "float32")))]
+)
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("irregular", [b"", b"\x70\x05"])
+def test_floats_that_are_not_finite(spec, wrong, irregular):
+    values = random_features(spec, 3, 0)
+    values["mean_rgb"][..., 2] = wrong
+    payload = encode(spec, "v", values, [1]) + irregular
+    with pytest.raises(DamagedRecordError, match="record 7 .*'mean_rgb' holds values that are not finite"):
+        decode_record(memoryview(payload), Layout(spec, CLASSES), PLACE)
+
+
+def test_great_floats_are_finite():
+    payload = encode_example("v", {"mean_rgb": np.full(4, 3e38, np.float32)}, [1])
+    assert both_ways(payload, Layout(VECTORS, CLASSES)).num_frames == 1
+
+
+def test_an_id_that_is_not_text():
+    payload = frame_record_of().replace(b"\x0a\x01v", b"\x0a\x01\xff")
+    assert both_ways(payload, Layout(FRAMES, CLASSES)).id == "\\xff"
+
+
+def test_labels_that_are_not_looked_at():
+    for found_labels in (None, [], [3], [-1]):
+        assert both_ways(frame_record_of(labels=found_labels), Layout(FRAMES, None)).labels is None
 
 
 def test_no_protobuf():

@@ -35,6 +35,9 @@ def test_patterns(folder):
     assert names(f"{folder}/**/*.tfrecord") == ["a1.tfrecord", "a2.tfrecord", "b1.tfrecord", "c.tfrecord"]
     assert names(f"{folder}/b*, {folder}/a1.tfrecord") == ["a1.tfrecord", "b1.tfrecord"]
     assert names([f"{folder}/a*", f"{folder}/a1*"]) == ["a1.tfrecord", "a2.tfrecord"]
+    (folder / "link.tfrecord").symlink_to(folder / "a1.tfrecord")
+    twice = find_shards(f"{folder}/a1.tfrecord,{folder}/./a1.tfrecord,{folder}/deep/../a1.tfrecord,{folder}/link*")
+    assert [shard.path for shard in twice] == [f"{folder}/a1.tfrecord"]
     assert names(f"file://{folder}/a?.tfrecord") == ["a1.tfrecord", "a2.tfrecord"]
 
 

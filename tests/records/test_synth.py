@@ -80,6 +80,28 @@ def test_existing_files_are_kept(tmp_path):
     assert path.read_bytes() != before
 
 
+def test_a_smaller_set_replaces_a_larger_one_whole(tmp_path):
+    write_synthetic(tmp_path, FRAMES, 9, 6, 2)
+    others = [
+        tmp_path / name for name in ("train0001.txt", "train00010.tfrecord", "train-a.tfrecord", "test0.tfrecord")
+    ]
+    for other in others:
+        other.write_bytes(b"")
+    with pytest.raises(InputError, match="cannot make"):
+        write_synthetic(tmp_path, FRAMES, 9, 0, 2, force=True)
+    assert len(list(tmp_path.iterdir())) == 3 + len(others)
+    (path,) = write_synthetic(tmp_path, FRAMES, 9, 2, 2, force=True)
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+def test_a_set_does_not_mix_with_an_earlier_ones_shards(tmp_path):
+    for path in write_synthetic(tmp_path, FRAMES, 9, 6, 2)[:2]:
+        path.unlink()
+    with pytest.raises(InputError, match=r"train0002\.tfrecord exists already"):
+        write_synthetic(tmp_path, FRAMES, 9, 2, 2)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize("wrong", [{"videos": 0}, {"classes": 0}, {"frames": (0, 3)}, {"frames": (5, 3)}])
 def test_senseless_sizes(tmp_path, wrong):
     with pytest.raises(InputError, match="cannot make"):

@@ -50,10 +50,10 @@ def verify(data: Data, json: Json = False) -> None:
 
 @app.command("synth")
 def synth(
-    folder: Annotated[Path, typer.Argument(help="Directory to write shards to.")],
+    folder: Annotated[Path, typer.Argument(help="Directory to write shards to.", metavar="FOLDER")],
     videos: Annotated[int, typer.Option(min=1, help="How many records.")] = 1000,
     classes: Annotated[int, typer.Option(min=1, help="How many classes.")] = 100,
-    level: Annotated[Literal["video", "frame"], typer.Option(help="SequenceExamples or Examples.")] = "frame",
+    level: Annotated[Literal["video", "frame"], typer.Option(help="Examples or SequenceExamples.")] = "frame",
     features: Annotated[
         str | None, typer.Option(help="NAME:SIZE, comma-separated.  [default: YouTube-8M's of that level]")
     ] = None,
@@ -65,7 +65,10 @@ def synth(
     prefix: Annotated[str, typer.Option(help="File names are PREFIX0000.tfrecord and so on.")] = "train",
     force: Force = False,
 ) -> None:
-    """Write a learnable synthetic data set; the same options give the same bytes."""
+    """Write a learnable synthetic data set; the same options give the same bytes.
+
+    --force replaces an earlier set of the same prefix whole: shards beyond the new ones are removed.
+    """
     from topgb.progress import TerminalProgress, counting
     from topgb.records.synth import write_synthetic
 

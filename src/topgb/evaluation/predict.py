@@ -8,7 +8,7 @@ import torch
 
 from topgb.batch import Batch
 from topgb.evaluation.metrics import TOP_K
-from topgb.evaluation.score import EVALUATION_BATCH, Predictor
+from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
 from topgb.files import atomic_write, refuse_existing
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import evaluation_batches
@@ -27,7 +27,8 @@ def write_predictions(
 ) -> int:
     """Write the challenge's CSV (gzipped where `path` ends in .gz) and return the number of videos.
 
-    A row is `id,class probability class probability …`, the 20 best classes, best first (2018: `inference.py`).
+    A row is `id,class probability class probability …`, the 20 best classes, best first (2018: `inference.py`). Raises
+    `TopgbError` where a probability is not finite.
     """
     refuse_existing(path, force)
     videos = 0
@@ -50,7 +51,15 @@ def write_predictions(
 @torch.inference_mode()
 def prediction_rows(model: Predictor, batch: Batch, device: torch.device) -> Iterator[str]:
     """The CSV rows of one batch, each with its newline."""
-    probabilities = model.predict_batch(batch.to(device))
+    probabilities = finite_predictions(model, batch, device)
     best, classes = probabilities.topk(min(TOP_K, probabilities.shape[1]), dim=1)
     for video, row, scores in zip(batch.ids, classes.tolist(), best.tolist(), strict=True):
-        yield f"{video},{' '.join(f'{c} {p:.6g}' for c, p in zip(row, scores, strict=True))}\n"
+        yield f"{_quoted(video)},{' '.join(f'{c} {p:.6g}' for c, p in zip(row, scores, strict=True))}\n"
+
+
+def _quoted(video_id: str) -> str:
+    """The id as a field of the CSV, in quotes if it needs them."""
+    # Not by the csv module, which in Python 3.11 leaves a lone carriage return bare.
+    if any(sign in video_id for sign in ',"\r\n'):
+        return '"' + video_id.replace('"', '""') + '"'
+    return video_id

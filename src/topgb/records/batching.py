@@ -26,10 +26,13 @@ def empty_features(videos: int, frames: int, spec: FeatureSpec) -> tuple[torch.T
     return torch.from_numpy(array), array
 
 
-def label_matrix(records: Sequence[DecodedRecord], paths: Sequence[str], classes: int) -> torch.Tensor | None:
-    """bool [B, classes], or None if there are records and none is labelled. Raises `InputError` for a mix."""
+def label_matrix(records: Sequence[DecodedRecord], paths: Sequence[str], classes: int | None) -> torch.Tensor | None:
+    """bool [B, classes], or None if there are records and none is labelled, or with `classes` None.
+
+    Raises `InputError` for a mix.
+    """
     labelled = [record.labels is not None for record in records]
-    if records and not any(labelled):
+    if classes is None or (records and not any(labelled)):
         return None
     if not all(labelled):
         missing = labelled.index(False)

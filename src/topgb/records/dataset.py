@@ -18,15 +18,24 @@ LoadedBatch = tuple[Batch, list[DamagedRecordError]]
 
 
 def open_dataset(
-    pattern: str | Sequence[str], spec: FeatureSpec, classes: int, max_frames: int, on_damaged: OnDamaged = "stop"
+    pattern: str | Sequence[str],
+    spec: FeatureSpec,
+    classes: int,
+    max_frames: int,
+    on_damaged: OnDamaged = "stop",
+    with_labels: bool = True,
 ) -> Dataset:
     """Find the shards of `pattern` (see `find_shards`) and count their records.
 
     `max_frames` is how many frames of a video are looked at; the rest of a longer one is left out. With `on_damaged`
     "stop", a file that is cut off or damaged in its framing raises `DamagedRecordError` here already; with "skip" the
-    records before the break are used. Raises `InputError` where nothing matches or no record can be read.
+    records before the break are used. Without `with_labels`, labels are not looked at, whatever they are, and batches
+    have none. Raises `InputError` where nothing matches or no record can be read.
+
+    Remote and gzip-compressed shards are fetched and unpacked here, to count their records. A process keeps the 64
+    shards opened last; any other is fetched again when its records are read.
     """
-    return Dataset(find_shards(pattern), spec, classes, max_frames, on_damaged)
+    return Dataset(find_shards(pattern), spec, classes, max_frames, on_damaged, with_labels)
 
 
 def evaluation_batches(dataset: Dataset, batch_size: int, shards: Sequence[int] | None = None) -> Iterator[Batch]:

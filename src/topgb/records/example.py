@@ -14,7 +14,7 @@ from topgb.errors import InputError
 from topgb.records import wire
 from topgb.records.framing import Place
 from topgb.records.layout import FeatureLayout, Layout
-from topgb.records.protobuf_decoding import decode_generally, features_message, identity, parse_message
+from topgb.records.protobuf_decoding import decode_generally, features_message, identity, parse_record
 from topgb.records.protos import Features
 
 IDENTITY_KEYS = (b"id", b"video_id", b"labels")
@@ -25,7 +25,7 @@ class DecodedRecord:
     """One video as stored.
 
     id      its id
-    labels  the classes it has, or None if the record is unlabelled
+    labels  the classes it has, or None if the record is unlabelled or the layout says not to look
     frames  for each feature of the spec, in its order, uint8 or float32 [N, size] (N = 1 at video level); where the
             record is regular these are read-only views of its bytes, valid as long as the buffer is
     """
@@ -53,19 +53,28 @@ def decode_record(payload: memoryview, layout: Layout, place: Place) -> DecodedR
 
     Raises `InputError` where the record does not fit the spec (no such feature, another width or kind, a label outside
     the classes) and `DamagedRecordError` where it makes no sense (not protobuf, no id, no frames, features with
-    unequal frame counts). What the spec does not name is not looked at on the fast way.
+    unequal frame counts or values that are not finite). What the spec does not name is not looked at on the fast way.
     """
     walk: Callable[[memoryview, Layout], tuple[bytes | memoryview, tuple[np.ndarray, ...]]]
     walk = _regular_sequence if layout.spec.level == "frame" else _regular_example
     try:
         context, frames = walk(payload, layout)
     except wire.IrregularError:
-        return DecodedRecord(*decode_generally(payload, layout, place))
-    return DecodedRecord(*identity(features_message(context, place), layout.classes, place), frames)
+        record = DecodedRecord(*decode_generally(payload, layout, place))
+    else:
+        record = DecodedRecord(*identity(features_message(context, place), layout.classes, place), frames)
+    for feature, values in zip(layout.spec.features, record.frames, strict=True):
+        # One NaN would spread through the whole model. Bytes are always finite.
+        if feature.dtype == "float32" and not np.isfinite(values).all():
+            raise place.damaged(f"feature {feature.name!r} holds values that are not finite")
+    return record
 
 
 def read_labels(payload: memoryview, layout: Layout, place: Place) -> list[int] | None:
-    """The classes of a record, or None if it is unlabelled, without touching its frames. Raises as `decode_record`."""
+    """The classes of a record, or None if it is unlabelled, without touching its frames.
+
+    Raises as `decode_record` for what is wrong with id and labels.
+    """
     context: bytes | memoryview | None
     try:
         if layout.spec.level == "frame":
@@ -74,7 +83,7 @@ def read_labels(payload: memoryview, layout: Layout, place: Place) -> list[int] 
             context = _example_parts(payload, ())[0]
     except wire.IrregularError:
         context = None
-    message = parse_message(payload, layout, place) if context is None else features_message(context, place)
+    message = parse_record(payload, place).context if context is None else features_message(context, place)
     return identity(message, layout.classes, place)[1]
 
 

@@ -5,17 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from google.protobuf.message import DecodeError
-
 from topgb.errors import DamagedRecordError
 from topgb.features import Feature, FeatureSpec
-from topgb.records.framing import data_crc_matches
-from topgb.records.protobuf_decoding import ID_KEYS
-from topgb.records.protos import Example, SequenceExample
+from topgb.records.protobuf_decoding import ID_KEYS, parse_record
 from topgb.records.shards import OpenShard, find_shards, open_shard
 
 Kind = Literal["uint8", "float32", "int64", "mixed", "empty"]
-_KINDS: dict[str | None, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int64_list": "int64", None: "empty"}
+_KINDS: dict[str, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int64_list": "int64"}
 
 
 @dataclass
@@ -26,13 +22,7 @@ class FeatureSummary:
     kind: Kind
     min_width: int
     max_width: int
-    records: int = 1
-
-    def add(self, kind: Kind, min_width: int, max_width: int) -> None:
-        """Take another value of it in."""
-        if kind != self.kind:
-            self.kind = "mixed"
-        self.min_width, self.max_width = min(self.min_width, min_width), max(self.max_width, max_width)
+    records: int
 
 
 @dataclass
@@ -82,6 +72,7 @@ class Inspection:
         if self.level not in ("video", "frame"):
             return None
         steady = [f for f in self.features if f.records == self.records and f.kind in ("uint8", "float32")]
+        steady = [f for f in steady if f.name.isprintable() and "." not in f.name]
         steady = [f for f in steady if f.min_width == f.max_width > 0]
         if any(f.max_width > 1 for f in steady):
             # Single numbers beside vectors are durations and the like.
@@ -114,13 +105,26 @@ def inspect_shards(pattern: str | Sequence[str], on_progress: Callable[[int, int
     return survey.result(len(shards))
 
 
+@dataclass
+class _Seen:
+    """What one feature's values were so far. What holds nothing has no kind, and a list without frames no width."""
+
+    kinds: set[Kind] = field(default_factory=set)
+    widths: set[int] = field(default_factory=set)
+    records: int = 0
+
+    def summary(self, name: str) -> FeatureSummary:
+        kind: Kind = "empty" if not self.kinds else "mixed" if len(self.kinds) > 1 else next(iter(self.kinds))
+        return FeatureSummary(name, kind, min(self.widths, default=0), max(self.widths, default=0), self.records)
+
+
 class _Survey:
     """Counts taken while going through the records."""
 
     def __init__(self) -> None:
         self.levels: Counter[str] = Counter()
-        self.features: dict[str, FeatureSummary] = {}
-        self.other: dict[str, FeatureSummary] = {}
+        self.features: dict[str, _Seen] = {}
+        self.other: dict[str, _Seen] = {}
         self.frames: Counter[int] = Counter()
         self.ids: Counter[str] = Counter()
         self.labels: Counter[int] = Counter()
@@ -129,12 +133,11 @@ class _Survey:
 
     def add_shard(self, opened: OpenShard) -> None:
         for record in range(len(opened)):
-            offset, length = int(opened.index.offsets[record]), int(opened.index.lengths[record])
-            message = _parse(opened.data(record)) if data_crc_matches(opened.buffer, offset, length) else None
-            if message is None:
-                self.damaged.append(opened.place(record).damaged("its data does not match its CRC or is not protobuf"))
-            else:
-                self._add_record(message)
+            try:
+                opened.check_crc(record)
+                self._add_record(parse_record(opened.data(record), opened.place(record)))
+            except DamagedRecordError as error:
+                self.damaged.append(error)
         if opened.damage:
             self.damaged.append(opened.place(len(opened)).damaged(opened.damage.reason))
 
@@ -166,8 +169,8 @@ class _Survey:
             files=files,
             records=self.levels.total(),
             level="mixed" if len(known) == 2 else known.pop() if known else "unknown",  # type: ignore[arg-type]
-            features=[self.features[name] for name in sorted(self.features)],
-            other=[self.other[name] for name in sorted(self.other)],
+            features=[seen.summary(name) for name, seen in sorted(self.features.items())],
+            other=[seen.summary(name) for name, seen in sorted(self.other.items())],
             min_frames=min(self.frames, default=None),
             max_frames=max(self.frames, default=None),
             mean_frames=sum(frames * count for frames, count in self.frames.items()) / videos if videos else None,
@@ -181,30 +184,12 @@ class _Survey:
         )
 
 
-def _parse(payload: memoryview) -> Any:
-    """The record as a SequenceExample, a video-level one with its features as context; None if it is neither."""
-    message = SequenceExample()
-    try:
-        message.ParseFromString(payload)
-    except DecodeError:
-        try:
-            features = Example.FromString(payload).features
-        except DecodeError:
-            return None
-        message = SequenceExample(context=features)
-    return message
-
-
-def _add(summaries: dict[str, FeatureSummary], name: str, values: Any) -> None:
-    kinds: set[Kind] = set()
-    widths: set[int] = set()
+def _add(survey: dict[str, _Seen], name: str, values: Any) -> None:
+    seen = survey.setdefault(name, _Seen())
+    seen.records += 1
     for value in values:
         stored = value.WhichOneof("kind")
-        kinds.add(_KINDS[stored])
         content: Any = getattr(value, stored).value if stored else []
-        widths.add(len(content[0]) if stored == "bytes_list" and len(content) == 1 else len(content))
-    kind: Kind = kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "empty"
-    narrowest, widest = min(widths, default=0), max(widths, default=0)
-    known = summaries.setdefault(name, FeatureSummary(name, kind, narrowest, widest, records=0))
-    known.add(kind, narrowest, widest)
-    known.records += 1
+        if stored:
+            seen.kinds.add(_KINDS[stored])
+        seen.widths.add(len(content[0]) if stored == "bytes_list" and len(content) == 1 else len(content))

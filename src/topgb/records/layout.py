@@ -28,10 +28,13 @@ class FeatureLayout:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the codec needs to know of a data set: its spec, its number of classes, and each feature by its key."""
+    """What the codec needs to know of a data set: its spec, its number of classes, and each feature by its key.
+
+    With `classes` None labels are not looked at.
+    """
 
     spec: FeatureSpec
-    classes: int
+    classes: int | None
     features: tuple[FeatureLayout, ...] = field(init=False)
     by_key: dict[bytes, FeatureLayout] = field(init=False, compare=False)
 

@@ -9,7 +9,7 @@ from topgb.errors import InputError
 from topgb.features import Feature
 from topgb.records.framing import Place
 from topgb.records.layout import Layout
-from topgb.records.protos import Example, Features, SequenceExample
+from topgb.records.protos import Features, SequenceExample
 
 ID_KEYS = ("id", "video_id")
 _KINDS = {"uint8": "bytes_list", "float32": "float_list"}
@@ -23,23 +23,18 @@ def decode_generally(
 
     Raises `InputError` where the record does not fit the spec, `DamagedRecordError` where it makes no sense.
     """
-    video_level = layout.spec.level == "video"
-    message = (Example if video_level else SequenceExample)()
-    try:
-        message.ParseFromString(payload)
-    except DecodeError as error:
-        raise _not_protobuf(place) from error
-    context = message.features if video_level else message.context
-    video_id, labels = identity(context, layout.classes, place)
+    message = parse_record(payload, place)
+    video_id, labels = identity(message.context, layout.classes, place)
     frames = []
     for feature in layout.spec.features:
-        if video_level:
-            stored = context.feature.get(feature.name)
+        if layout.spec.level == "video":
+            stored = message.context.feature.get(feature.name)
             rows = None if stored is None else [stored]
         else:
             stored = message.feature_lists.feature_list.get(feature.name)
             rows = None if stored is None else stored.feature
         if rows is None:
+            check_holds_features(message, place)
             raise _missing_feature(feature, message, layout, place)
         if not len(rows):
             raise place.damaged(f"feature {feature.name!r} has no frames")
@@ -51,15 +46,29 @@ def decode_generally(
     return video_id, labels, tuple(frames)
 
 
-def parse_message(payload: memoryview, layout: Layout, place: Place) -> Any:
-    """The `Features` message of id and labels of any record. Raises `DamagedRecordError` where it is not protobuf."""
-    # An Example's features and a SequenceExample's context have the same field number.
-    message = (Example if layout.spec.level == "video" else SequenceExample)()
+def parse_record(payload: memoryview, place: Place) -> Any:
+    """Any record as a SequenceExample message. Raises `DamagedRecordError` where it is not protobuf.
+
+    An Example is a SequenceExample without feature lists: its features and the other's context are the same field.
+    """
+    message = SequenceExample()
     try:
         message.ParseFromString(payload)
     except DecodeError as error:
         raise _not_protobuf(place) from error
-    return message.features if layout.spec.level == "video" else message.context
+    return message
+
+
+def check_holds_features(message: Any, place: Place) -> None:
+    """Raise `DamagedRecordError` for a record that has no features, neither of frames nor of the whole video."""
+    # That the field of the lists is there tells nothing: YouTube-8M's video-level records have it, empty.
+    if not message.feature_lists.feature_list and not feature_names(message.context):
+        raise place.damaged("it has neither frames nor features")
+
+
+def feature_names(context: Any) -> list[str]:
+    """The features of the whole video, by a record's `Features` message: all but id and labels."""
+    return sorted(set(context.feature) - {*ID_KEYS, "labels"})
 
 
 def features_message(encoded: bytes | memoryview, place: Place) -> Any:
@@ -72,9 +81,10 @@ def features_message(encoded: bytes | memoryview, place: Place) -> Any:
     return message
 
 
-def identity(context: Any, classes: int, place: Place) -> tuple[str, list[int] | None]:
-    """Id and labels (None if unlabelled) of a record, from its `Features` message.
+def identity(context: Any, classes: int | None, place: Place) -> tuple[str, list[int] | None]:
+    """Id and labels of a record, from its `Features` message.
 
+    Labels are None if it is unlabelled; with `classes` None they are not looked at and None too.
     Raises `InputError` for labels outside the classes or not stored as integers, `DamagedRecordError` without an id.
     """
     feature = context.feature
@@ -85,6 +95,8 @@ def identity(context: Any, classes: int, place: Place) -> tuple[str, list[int] |
             break
     else:
         raise place.damaged("it has no id (neither 'id' nor 'video_id' holds a bytes value)")
+    if classes is None:
+        return video_id, None
     stored = feature.get("labels")
     kind = stored.WhichOneof("kind") if stored is not None else None
     if kind is None:
@@ -96,7 +108,7 @@ def identity(context: Any, classes: int, place: Place) -> tuple[str, list[int] |
         if not 0 <= label < classes:
             raise InputError(
                 f"{place}: label {label} is outside the {classes} classes (0 to {classes - 1}); "
-                "set the number of classes to the data's"
+                "the model or recipe needs as many classes as the data has"
             )
     return video_id, labels
 
@@ -110,8 +122,8 @@ def _stack(rows: Any, feature: Feature, place: Place) -> np.ndarray:
         if stored != kind:
             if number == 0:
                 raise InputError(
-                    f"{place}: feature {feature.name!r} holds {_KIND_WORDS[stored]}, but the feature spec says "
-                    f"{feature.dtype}; correct its dtype in the spec"
+                    f"{place}: feature {feature.name!r} holds {_KIND_WORDS[stored]}, but the model or recipe expects "
+                    f"{feature.dtype}; the two must agree"
                 )
             raise place.damaged(f"frame {number} of feature {feature.name!r} holds {_KIND_WORDS[stored]}")
         if kind == "bytes_list":
@@ -127,23 +139,25 @@ def _stack(rows: Any, feature: Feature, place: Place) -> np.ndarray:
     width = widths.pop()
     if width != feature.size:
         raise InputError(
-            f"{place}: feature {feature.name!r} is {width} wide, but the feature spec says {feature.size}; "
-            "correct its size in the spec"
+            f"{place}: feature {feature.name!r} is {width} wide, but the model or recipe expects {feature.size}; "
+            "the two must agree"
         )
     return np.stack(arrays)
 
 
 def _missing_feature(feature: Feature, message: Any, layout: Layout, place: Place) -> InputError:
-    if layout.spec.level == "video":
-        names = sorted(message.features.feature)
-    else:
-        names = sorted(message.feature_lists.feature_list)
-        if not names:
-            return InputError(
-                f"{place} has no frame features, and so no {feature.name!r}; for the whole video it has: "
-                f"{_list(sorted(message.context.feature))}; use a video-level spec if it is such a record"
-            )
-    return InputError(f"{place} has no feature {feature.name!r}; it has: {_list(names)}; correct the feature spec")
+    lists = sorted(message.feature_lists.feature_list)
+    names = lists or feature_names(message.context)
+    level = "frame" if lists else "video"
+    if level != layout.spec.level:
+        return InputError(
+            f"{place} has no feature {feature.name!r} of the {layout.spec.level}, but of the {level}: {_list(names)}; "
+            f"it looks like a {level}-level record, while the model or recipe expects {layout.spec.level}-level ones"
+        )
+    return InputError(
+        f"{place} has no feature {feature.name!r}; it has: {_list(names)}; "
+        "the model or recipe and the records must name the same features"
+    )
 
 
 def _not_protobuf(place: Place) -> InputError:
@@ -151,4 +165,4 @@ def _not_protobuf(place: Place) -> InputError:
 
 
 def _list(items: list) -> str:
-    return ", ".join(map(str, items)) or "none"
+    return ", ".join(map(str, items))

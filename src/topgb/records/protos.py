@@ -1,6 +1,7 @@
-"""The protobuf messages of TensorFlow's Example and SequenceExample, declared here so that nothing is generated.
+"""The protobuf messages of TensorFlow's SequenceExample, declared here so that nothing is generated.
 
-They live in a descriptor pool of their own: a program that also imports TensorFlow sees no clash.
+An Example is read as one too (see `protobuf_decoding.parse_record`). The messages live in a descriptor pool of their
+own: a program that also imports TensorFlow sees no clash.
 """
 
 from typing import Any
@@ -52,8 +53,6 @@ def _declare() -> descriptor_pb2.FileDescriptorProto:
     _add_field(feature_list, "feature", 1, _FIELD.TYPE_MESSAGE, repeated=True, type_name="Feature")
     _add_map(file, "Features", "feature", "FeatureEntry", "Feature")
     _add_map(file, "FeatureLists", "feature_list", "FeatureListEntry", "FeatureList")
-    example = file.message_type.add(name="Example")
-    _add_field(example, "features", 1, _FIELD.TYPE_MESSAGE, type_name="Features")
     sequence = file.message_type.add(name="SequenceExample")
     _add_field(sequence, "context", 1, _FIELD.TYPE_MESSAGE, type_name="Features")
     _add_field(sequence, "feature_lists", 2, _FIELD.TYPE_MESSAGE, type_name="FeatureLists")
@@ -69,5 +68,4 @@ def _message_class(name: str) -> Any:
 
 
 Features = _message_class("Features")
-Example = _message_class("Example")
 SequenceExample = _message_class("SequenceExample")

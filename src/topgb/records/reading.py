@@ -11,7 +11,6 @@ from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.features import FeatureSpec
 from topgb.records.batching import empty_features, label_matrix
 from topgb.records.example import DecodedRecord, decode_record, read_labels
-from topgb.records.framing import data_crc_matches
 from topgb.records.layout import Layout
 from topgb.records.shards import OpenShard, Shard, ShardCache
 
@@ -33,24 +32,43 @@ class Dataset:
     Can be pickled; files are opened again where it arrives.
     """
 
-    def __init__(self, shards: list[Shard], spec: FeatureSpec, classes: int, max_frames: int, on_damaged: OnDamaged):
+    def __init__(
+        self,
+        shards: list[Shard],
+        spec: FeatureSpec,
+        classes: int,
+        max_frames: int,
+        on_damaged: OnDamaged,
+        with_labels: bool,
+    ):
         self.shards, self.spec, self.classes = shards, spec, classes
         self.max_frames, self.on_damaged = max_frames, on_damaged
         self.damaged: list[DamagedRecordError] = []
-        self._layout = Layout(spec, classes)
+        self._layout = Layout(spec, classes if with_labels else None)
         self._frame_bytes = self._layout.frame_bytes
         self._cache = ShardCache()
-        self.counts = np.array([self._count(shard) for shard in shards], np.int64)
+        measured = [self._measure(shard) for shard in shards]
+        self.counts = np.array([count for count, _ in measured], np.int64)
+        self._payload_bytes = [size for _, size in measured]
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         if not self.num_records:
-            raise InputError(
-                f"no record can be read from {shards[0].path} and {len(shards) - 1} more files; check them"
-            )
+            files = shards[0].path if len(shards) == 1 else f"any of {len(shards)} files, {shards[0].path} the first"
+            raise InputError(f"no record can be read from {files}; topgb data verify says why")
 
     @property
     def num_records(self) -> int:
         """Records of all shards that can be reached."""
         return int(self._starts[-1])
+
+    def fingerprint(self) -> list[list]:
+        """[name, records, bytes of the records' data] of each shard, in order; equal lists, most likely equal records.
+
+        Names are without folders, so that a data set that was moved is the same.
+        """
+        return [
+            [shard.name, int(count), size]
+            for shard, count, size in zip(self.shards, self.counts, self._payload_bytes, strict=True)
+        ]
 
     def key(self, number: int) -> RecordKey:
         """Shard and record of the record with `number`, counted over the shards in name order."""
@@ -93,7 +111,7 @@ class Dataset:
         damaged: list[DamagedRecordError] = []
         for position, (opened, record) in enumerate(opened_records):
             with self._skipping(damaged):
-                _check_crc(opened, record)
+                opened.check_crc(record)
                 video = decode_record(opened.data(record), self._layout, opened.place(record))
                 usable = min(video.num_frames, self.max_frames)
                 rows = pick_rows(position, usable)
@@ -104,7 +122,7 @@ class Dataset:
                 videos.append(video)
                 num_frames.append(taken)
                 paths.append(opened.shard.path)
-        labels = label_matrix(videos, paths, self.classes)
+        labels = label_matrix(videos, paths, self._layout.classes)
         if len(videos) < len(records) or max(num_frames, default=longest) < longest:
             # By NumPy: torch would wake all its threads for it.
             features = torch.from_numpy(array[: len(videos), : max(num_frames, default=1)].copy())
@@ -120,16 +138,17 @@ class Dataset:
     def _skipping(self, damaged: list[DamagedRecordError]) -> "_Skipping":
         return _Skipping(damaged, self.on_damaged == "skip")
 
-    def _count(self, shard: Shard) -> int:
+    def _measure(self, shard: Shard) -> tuple[int, int]:
+        """How many records of the shard can be reached, and the bytes of their data."""
         found: list[DamagedRecordError] = []
-        count = 0
+        count = size = 0
         with self._skipping(found):
             opened = self._cache.get(shard)
-            count = len(opened)
+            count, size = len(opened), int(opened.index.lengths.sum())
             if opened.damage:
                 raise opened.place(count).damaged(f"{opened.damage.reason}, and what follows cannot be reached")
         self.note_damage(found)
-        return count
+        return count, size
 
     def _open(self, shard: int, record: int) -> OpenShard:
         opened = self._cache.get(self.shards[shard])
@@ -141,8 +160,9 @@ class Dataset:
         return opened
 
     def labels_of(self, record: RecordKey) -> list[int] | None:
-        """The classes of one record, or None if it is unlabelled or damaged and skipped, without reading its frames.
+        """The classes of one record, without reading its frames.
 
+        None if it is unlabelled, damaged and skipped, or if the data set was opened without labels.
         The CRC, which covers the frames, is only checked if something is wrong.
         """
         shard, number = record
@@ -153,7 +173,7 @@ class Dataset:
             try:
                 labels = read_labels(opened.data(number), self._layout, opened.place(number))
             except TopgbError:
-                _check_crc(opened, number)
+                opened.check_crc(number)
                 raise
         self.note_damage(found)
         return labels
@@ -176,8 +196,3 @@ class _Skipping:
             self.damaged.append(error)
             return True
         return False
-
-
-def _check_crc(opened: OpenShard, record: int) -> None:
-    if not data_crc_matches(opened.buffer, int(opened.index.offsets[record]), int(opened.index.lengths[record])):
-        raise opened.place(record).damaged("its data does not match its CRC")

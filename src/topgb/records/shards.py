@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from topgb.errors import InputError, TopgbError
-from topgb.records.framing import HEADER_BYTES, Damage, Place, RecordIndex, index_records, starts_with_record
+from topgb.records.framing import (
+    HEADER_BYTES,
+    Damage,
+    Place,
+    RecordIndex,
+    data_crc_matches,
+    index_records,
+    starts_with_record,
+)
 
 _COPY_BYTES = 1 << 20
 
@@ -56,6 +64,11 @@ class OpenShard:
         start = int(self.index.offsets[record])
         return self.buffer[start : start + int(self.index.lengths[record])]
 
+    def check_crc(self, record: int) -> None:
+        """Raise `DamagedRecordError` where the data of record number `record` does not match its CRC."""
+        if not data_crc_matches(self.buffer, int(self.index.offsets[record]), int(self.index.lengths[record])):
+            raise self.place(record).damaged("its data does not match its CRC")
+
     def place(self, record: int) -> Place:
         """Where record number `record` (from 0) lies, for messages; the number after the last good one too."""
         if record < len(self.index):
@@ -64,7 +77,7 @@ class OpenShard:
 
 
 def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
-    """The files that `pattern` names, in name order, each once.
+    """The files that `pattern` names, in name order, each once, however often and by whichever paths it is named.
 
     `pattern` is a local path, a glob (`**` for any depth), an fsspec URL (globs where its file system lists files), or
     several of them: separated by commas, or a sequence (whose items are not split, for names with commas). Raises
@@ -76,11 +89,11 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
         pieces = [os.fspath(piece) for piece in pattern]
     if not pieces:
         raise InputError("no records were named; give a file, a glob or a URL")
-    found = {}
+    found: dict[str, Shard] = {}
     for piece in pieces:
         for shard in _remote_shards(piece) if "://" in piece else _local_shards(piece):
-            found[shard.path] = shard
-    return [found[path] for path in sorted(found)]
+            found.setdefault(shard.path if shard.remote else os.path.realpath(shard.path), shard)
+    return sorted(found.values(), key=lambda shard: shard.path)
 
 
 def _local_shards(piece: str) -> list[Shard]:

@@ -7,6 +7,8 @@ looking at frames one by one beats looking at their mean.
 """
 
 import functools
+import glob
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
-from topgb.files import atomic_write, refuse_existing
+from topgb.files import atomic_write, refuse_existing, write_failure
 from topgb.records.example import encode_example, encode_sequence_example
 from topgb.records.framing import write_record
 
@@ -83,8 +85,9 @@ def write_synthetic(
     `world_seed`, widths and number of classes share their classes, so one can train on a set and evaluate on another
     of another `seed`. `noise` says how hard it is: with 0 classes are clear, around 5 they drown. `on_progress` is
     called with (videos written, videos). The same arguments give the same bytes, and every video is the same however
-    many there are. Raises `InputError` for senseless sizes and for files that exist without `force`, `TopgbError`
-    where writing fails.
+    many there are. With `force`, an earlier set of the prefix (files named PREFIX and four digits) is replaced, and
+    those of its shards that the new one lacks are removed first. Raises `InputError` for senseless sizes and, without
+    `force`, for shards of the prefix that exist; `TopgbError` where writing fails.
     """
     fewest, most = frames
     if videos < 1 or classes < 1 or videos_per_shard < 1 or not 1 <= fewest <= most:
@@ -95,8 +98,15 @@ def write_synthetic(
     world = make_world(spec.width, classes, world_seed)
     starts = range(0, videos, videos_per_shard)
     paths = [Path(folder) / f"{prefix}{number:04d}.tfrecord" for number in range(len(starts))]
-    for path in paths:
+    # A glob of the new shards would take the earlier ones in. Four digits and no more, as other prefixes end in digits.
+    earlier = {Path(name) for name in glob.glob(glob.escape(os.path.join(folder, prefix)) + "[0-9]" * 4 + ".tfrecord")}
+    for path in sorted({*paths, *earlier}):
         refuse_existing(path, force)
+    for path in sorted(earlier - set(paths)):
+        try:
+            path.unlink()
+        except OSError as error:
+            raise write_failure(path, error) from error
     for path, start in zip(paths, starts, strict=True):
         with atomic_write(path) as file:
             for number in range(start, min(start + videos_per_shard, videos)):

@@ -1,14 +1,12 @@
 """Checking files of records: every CRC, and that every record makes sense, whatever its features are."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from google.protobuf.message import DecodeError
-
 from topgb.errors import DamagedRecordError
-from topgb.records.framing import data_crc_matches
-from topgb.records.protobuf_decoding import ID_KEYS
-from topgb.records.protos import Example, SequenceExample
+from topgb.records.framing import Place
+from topgb.records.protobuf_decoding import check_holds_features, feature_names, identity, parse_record
 from topgb.records.shards import Shard, find_shards, open_shard
 
 
@@ -46,13 +44,12 @@ def verify_shard(shard: Shard) -> tuple[int, list[DamagedRecordError]]:
     except DamagedRecordError as empty:
         return 0, [empty]
     damaged = []
-    for record, (offset, length) in enumerate(zip(opened.index.offsets, opened.index.lengths, strict=True)):
-        if data_crc_matches(opened.buffer, int(offset), int(length)):
-            reason = _flaw(opened.data(record))
-        else:
-            reason = "its data does not match its CRC"
-        if reason:
-            damaged.append(opened.place(record).damaged(reason))
+    for record in range(len(opened)):
+        try:
+            opened.check_crc(record)
+            _check_sense(opened.data(record), opened.place(record))
+        except DamagedRecordError as error:
+            damaged.append(error)
     sound = len(opened) - len(damaged)
     if opened.damage:
         reason = f"{opened.damage.reason}, and what follows it in the file cannot be reached"
@@ -60,25 +57,23 @@ def verify_shard(shard: Shard) -> tuple[int, list[DamagedRecordError]]:
     return sound, damaged
 
 
-def _flaw(payload: memoryview) -> str | None:
-    """What is wrong with a record whose CRC holds, or None."""
-    message = SequenceExample()
-    try:
-        # An Example is a SequenceExample without lists, except for fields that neither has.
-        message.ParseFromString(payload)
-        context = message.context
-    except DecodeError:
-        try:
-            context = Example.FromString(payload).features
-        except DecodeError:
-            return "its CRC holds, but protobuf cannot decode it"
-        message = SequenceExample()
-    if not any(key in context.feature and context.feature[key].bytes_list.value for key in ID_KEYS):
-        return "it has no id (neither 'id' nor 'video_id' holds a bytes value)"
-    counts = {name: len(values.feature) for name, values in message.feature_lists.feature_list.items()}
-    if counts and not all(counts.values()):
-        return "it has no frames"
+def _check_sense(payload: memoryview, place: Place) -> None:
+    """Raise `DamagedRecordError` for a record that no model could read, whatever its features."""
+    message = parse_record(payload, place)
+    identity(message.context, None, place)
+    check_holds_features(message, place)
+    lists = message.feature_lists.feature_list
+    counts = {name: len(values.feature) for name, values in lists.items()}
+    if not all(counts.values()):
+        raise place.damaged("it has no frames")
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        return f"its features have unequal numbers of frames ({told})"
-    return None
+        raise place.damaged(f"its features have unequal numbers of frames ({told})")
+    if lists:
+        values = {name: rows.feature for name, rows in lists.items()}
+    else:
+        values = {name: [message.context.feature[name]] for name in feature_names(message.context)}
+    for name, rows in values.items():
+        # A sum is finite if all values are: they are 32 bits wide, and it 64.
+        if not all(math.isfinite(sum(row.float_list.value)) for row in rows):
+            raise place.damaged(f"feature {name!r} holds values that are not finite")
