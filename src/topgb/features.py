@@ -1,11 +1,18 @@
 """What a data set's records hold: the feature spec, shared by records, models and model files."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from topgb.errors import InputError
 
 Level = Literal["video", "frame"]
+Dtype = Literal["uint8", "float32"]
+
+MOST_FEATURES = 1000
+# The greatest size that 32-bit counts hold.
+MOST_VALUES = 2**31 - 1
+# Dequantised values beyond this overflow float32 once they are squared or summed.
+MOST_RANGE = 1e15
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,7 @@ class Feature:
 
     name: str
     size: int
-    dtype: Literal["uint8", "float32"] = "uint8"
+    dtype: Dtype = "uint8"
     range: tuple[float, float] = (-2.0, 2.0)
 
     @property
@@ -49,12 +56,14 @@ class FeatureSpec:
         if not names:
             raise InputError("the feature spec names no feature; name at least one")
         if len(set(names)) != len(names):
-            raise InputError(f"the feature spec names a feature twice: {', '.join(names)}")
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(f"the feature spec names the feature {twice!r} twice; give each a name of its own")
+        if len(names) > MOST_FEATURES:
+            raise InputError(f"the feature spec names {len(names)} features; there may be at most {MOST_FEATURES}")
+        if self.level not in get_args(Level):
+            raise InputError(f"the feature spec has the level {self.level!r}; it must be video or frame")
         for feature in self.features:
-            if feature.size < 1:
-                raise InputError(f"feature {feature.name!r} has size {feature.size}; it must be 1 or more")
-            if feature.dtype == "uint8" and not feature.range[0] < feature.range[1]:
-                raise InputError(f"feature {feature.name!r} has range {feature.range}; low must be below high")
+            _check_feature(feature)
 
     @property
     def width(self) -> int:
@@ -85,10 +94,22 @@ class FeatureSpec:
     def to_json(self) -> dict[str, Any]:
         return {"level": self.level, "features": [asdict(feature) for feature in self.features]}
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "FeatureSpec":
-        features = tuple(Feature(**{**entry, "range": tuple(entry["range"])}) for entry in value["features"])
-        return cls(value["level"], features)
+
+def _check_feature(feature: Feature) -> None:
+    # Names become parts of tensor names, which are split at dots.
+    if not feature.name or "." in feature.name or not feature.name.isprintable():
+        raise InputError(f"a feature is named {feature.name!r}; a name needs printable characters and no dot")
+    if not 1 <= feature.size <= MOST_VALUES:
+        raise InputError(f"feature {feature.name!r} has size {feature.size}; it must be from 1 to {MOST_VALUES}")
+    if feature.dtype not in get_args(Dtype):
+        raise InputError(f"feature {feature.name!r} has dtype {feature.dtype!r}; it must be uint8 or float32")
+    low, high = feature.range
+    if not (abs(low) <= MOST_RANGE and abs(high) <= MOST_RANGE):
+        raise InputError(
+            f"feature {feature.name!r} has range {feature.range}; low and high must be finite, at most {MOST_RANGE:g}"
+        )
+    if feature.dtype == "uint8" and not low < high:
+        raise InputError(f"feature {feature.name!r} has range {feature.range}; low must be below high")
 
 
 YOUTUBE8M_FRAMES = FeatureSpec("frame", (Feature("rgb", 1024), Feature("audio", 128)))

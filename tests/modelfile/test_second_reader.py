@@ -87,9 +87,9 @@ class SecondReader:
         return _sigmoid(self.tensors[p + "output.weight"] @ v + self.tensors[p + "output.bias"])
 
     def mlp(self, p: str, o: dict, v: np.ndarray) -> np.ndarray:
-        return self.logistic(
-            p + "logistic.", o, np.maximum(self._bn(p + "norm", self.tensors[p + "hidden.weight"] @ v), 0)
-        )
+        h = self._bn(p + "norm", self.tensors[p + "hidden.weight"] @ v)
+        h = {"relu": np.maximum(h, 0), "silu": h * _sigmoid(h)}[o["activation"]]
+        return self.logistic(p + "logistic.", o, h)
 
     def moe(self, p: str, o: dict, v: np.ndarray) -> np.ndarray:
         t, classes = self.tensors, self.header["classes"]
@@ -130,6 +130,7 @@ NETVLAD = {"aggregator": "netvlad", "clusters": {"rgb": 3, "extra": 1, "audio": 
     [
         {"aggregator": "average", "head": "logistic"},
         {"aggregator": "average", "std": True, "normalization": "none", "head": {"name": "mlp", "width": 7}},
+        {"aggregator": "average", "head": {"name": "mlp", "width": 7, "activation": "silu"}},
         {"aggregator": "average", "features": ["audio", "rgb"], "max_frames": 2, "head": "moe"},
         {**NETVLAD, "head": {"name": "moe", "mixtures": 3, "low_rank": 2, "gating": "input"}},
         {**NETVLAD, "relu": False, "gating": True, "head": {"name": "moe", "gating": "probabilities"}},

@@ -1,6 +1,7 @@
 """The model file: what goes in comes out bit for bit, and what is wrong with a file is said in one sentence."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -145,27 +146,70 @@ def _edit_header(path: Path, change) -> None:
 HIDDEN = "members.0.aggregator.hidden.weight"
 
 
+def _feature(**change):
+    return lambda header: header["features"]["features"][0].update(change)
+
+
+def _all_huge(header: dict) -> None:
+    header["classes"] = 2**31 - 1
+    header["class_names"] = None
+    header["members"][0]["model"]["head"]["mixtures"] = 2**31 - 1
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda h: h.update(version=2), "format 2.*upgrade topgb"),
-        (lambda h: h.update(version="x"), "format x"),
+        (lambda h: h.update(version="x"), "'version' is 'x'"),
+        (lambda h: h.update(version=0), "'version' is 0"),
+        (lambda h: h.update(version=-1), "'version' is -1"),
+        (lambda h: h.update(version=True), "'version' is True"),
         (lambda h: h.pop("version"), "header is not readable"),
         (lambda h: h.pop("classes"), "malformed"),
         (lambda h: h.update(classes=6), "architecture needs"),
-        (lambda h: h.update(classes=0), "0 classes"),
+        (lambda h: h.update(classes=0), "'classes' is 0"),
+        (lambda h: h.update(classes="5"), "'classes' is '5'"),
+        (lambda h: h.update(classes=1e30), "'classes' is 1e.30"),
+        (lambda h: h.update(classes=math.inf), "header is not readable"),
+        (lambda h: h.update(origin={"score": math.nan}), "header is not readable"),
+        (lambda h: h.update(class_names="abcde"), "'class_names' is 'abcde'"),
         (lambda h: h.update(class_names=["a"]), "1 class names for 5 classes"),
         (lambda h: h["members"][0].update(weight=0.5), "sum to 0.5"),
-        (lambda h: h.update(members=[]), "sum to 0"),
+        (lambda h: h["members"][0].update(weight=math.nan), "header is not readable"),
+        (lambda h: h["members"].append({**h["members"][0], "weight": -1.0}), "'members.1.weight' is -1.0"),
+        (lambda h: h.update(members=[]), "'members' is .*at least 1"),
         (lambda h: h["members"][0]["model"].update(aggregator="nope"), "no aggregator 'nope'"),
         (lambda h: h["members"][0]["model"].update(hidden=9), "architecture needs"),
+        (lambda h: h["members"][0]["model"].update(hidden=10**20), "member 0: 'model.hidden' is 10*; numbers go up"),
+        (lambda h: h["members"][0]["model"].update(clusters={"rgb": 10**9, "audio": 2}), "architecture needs"),
+        (lambda h: h["members"][0]["model"]["head"].update(mixtures=2**31 - 1), "architecture needs"),
+        (lambda h: _all_huge(h), "member 0: the sizes in the header make no model"),
+        (lambda h: h["members"][0]["model"].update(max_frames=10**30), "'model.max_frames' is"),
+        (lambda h: h["members"][0]["model"].update(features=["nope"]), "member 0: there is no feature 'nope'"),
+        (lambda h: h["members"][0]["model"].update(features=[]), "'model.features' is "),
         (lambda h: h["members"][0]["model"].update(surprise=9), "unknown key 'model.surprise'"),
         (lambda h: h["tensors"][HIDDEN].update(encoding="int3"), "encoding 'int3'.*upgrade topgb"),
         (lambda h: h["tensors"][HIDDEN].update(encoding="float16"), "header says float16"),
         (lambda h: h["tensors"][HIDDEN].update(shape=[4, 15]), r"header says float32 \[4, 15\]"),
+        (lambda h: h["tensors"][HIDDEN].update(shape=[4, -16]), "shape.1' is -16"),
+        (lambda h: h["tensors"][HIDDEN].update(bits=3), "unknown key .*bits'.* knows: encoding, shape"),
         (lambda h: h["tensors"].pop(HIDDEN), "header and tensors disagree"),
         (lambda h: h["features"]["features"][0].update(size=7), "architecture needs"),
         (lambda h: h["features"]["features"].clear(), "names no feature"),
+        (lambda h: h["features"].update(level="foo"), "'features.level' is 'foo'"),
+        (lambda h: h.update(surprise=9), "unknown key 'surprise'"),
+        (_feature(size=6.0), "size' is 6.0"),
+        (_feature(size=2**31), "size 2147483648"),
+        (_feature(dtype="int32"), "dtype' is 'int32'"),
+        (_feature(range=["a", "b"]), "range.0' is 'a'"),
+        (_feature(range=[[1], [2]]), r"range.0' is \[1\]"),
+        (_feature(range=[-2, 2, 3]), "range' is .*at most 2"),
+        (_feature(range=[-1e39, 1e39]), "must be finite"),
+        (_feature(range=[2.0, -2.0]), "low must be below high"),
+        (_feature(name=5), "name' is 5"),
+        (_feature(name="a.b"), "named 'a.b'"),
+        (_feature(name=""), "named ''"),
+        (_feature(name="audio"), "'audio' twice"),
     ],
 )
 def test_an_odd_header_is_refused_by_name(tmp_path, change, words):
@@ -185,6 +229,43 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     path = _write(tmp_path / "m.safetensors", {1.0: tagger})
     with pytest.raises(InputError, match=f"{HIDDEN}.*not finite"):
         topgb.load(path)
+
+
+def test_a_negative_variance_is_refused(tmp_path):
+    tagger = _tagger(1)
+    tagger.aggregator.input_norm.running_var[0] = -1
+    path = _write(tmp_path / "m.safetensors", {1.0: tagger})
+    with pytest.raises(InputError, match="input_norm.running_var has a negative variance"):
+        topgb.load(path)
+
+
+@pytest.mark.parametrize("name", ["foo", "members.1.head.x", "members.00.head.x", "members.0"])
+def test_a_tensor_of_no_member_is_refused(tmp_path, name):
+    header, tensors = _pack({1.0: _tagger(1)})
+    header.tensors[name], tensors[name] = encode(torch.zeros(1), "float32")
+    write_model_file(tmp_path / "m.safetensors", header, tensors)
+    with pytest.raises(InputError, match=f"tensor '{name}' belongs to no member"):
+        read_model_file(tmp_path / "m.safetensors")
+
+
+def test_features_may_have_the_names_of_a_modules_attributes(tmp_path):
+    spec = FeatureSpec("frame", tuple(Feature(name, 2) for name in ("keys", "type", "training", "forward")))
+    tagger = build_tagger(spec, 3, parse_model({"aggregator": "netvlad", "clusters": 2, "hidden": 4, "head": "moe"}))
+    tagger.train().eval()
+    entries, tensors = pack_member(0, tagger.state_dict())
+    assert "members.0.aggregator.vlad.keys.assign.weight" in entries
+    path = tmp_path / "m.safetensors"
+    write_model_file(path, Header(spec, 3, (Member(1.0, tagger.config),), entries), tensors)
+    features = np.random.default_rng(0).integers(0, 256, (2, 3, 8), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = tagger.predict(torch.from_numpy(features), torch.tensor([3, 3])).numpy()
+    np.testing.assert_array_equal(topgb.load(path).predict(features), expected)
+
+
+def test_show_does_not_hand_control_characters_to_the_terminal(tmp_path):
+    path = _write(tmp_path / "m.safetensors", {1.0: _tagger(1)}, class_names=("a\x1b[2J\n", *"bcdé"))
+    text = describe(*read_model_file(path), path.stat().st_size)
+    assert "classes: a\\x1b[2J\\n, b, c, d, é" in text
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 2000])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import model_validator
 
 from golden.cases import Case, cases
 from topgb.errors import InputError
@@ -13,6 +14,7 @@ from topgb.models import build_tagger, parse_model
 from topgb.models.batchnorm import BatchNorm
 from topgb.models.config import ModelConfig
 from topgb.models.frontend import Frontend
+from topgb.models.options import Options, validate
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 3), Feature("audio", 2)))
 
@@ -86,11 +88,69 @@ def test_batch_norm_momentum_is_the_share_kept():
         ({"aggregator": "average", "head": {"name": "moe", "mixtures": "two"}}, "'model.head.mixtures' is 'two'"),
         ({"aggregator": "average"}, "'model.head' is missing"),
         ({"aggregator": "average", "head": {}}, "'model.head' names no head"),
+        (
+            {"aggregator": "netvlad", "clusters": True, "head": "moe"},
+            "'model.clusters' is True: input should be a mapping or a valid integer$",
+        ),
+        ({"aggregator": "netvlad", "clusters": {"rgb": "x"}, "head": "moe"}, "'model.clusters.rgb' is 'x': [^.]*$"),
+        ({"aggregator": "netvlad", "clusters": {"rgb": 2**31}, "head": "moe"}, "'model.clusters' .* numbers go up to"),
+        ({"aggregator": "average", "head": {"name": "moe", "mixtures": 10**30}}, "'model.head.mixtures' .* go up to"),
+        ({"aggregator": "average", "head": {"name": "moe", "l2": float("inf")}}, "'model.head.l2' is inf: .*finite"),
+        ({"aggregator": "average", "head": "moe", "max_frames": 10**30}, "'model.max_frames' is 1"),
+        ({"aggregator": "average", "head": "moe", "features": []}, "'model.features' is "),
     ],
 )
 def test_wrong_model_section_names_the_key(section, words):
     with pytest.raises(InputError, match="(?i)" + words.replace("'", "'")):
         parse_model(section)
+
+
+class Inner(Options):
+    size: int
+
+
+class Outer(Options):
+    parts: list[Inner]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_empty(cls, value):
+        if value is None:
+            raise ValueError("An outer is a mapping")
+        return value
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (None, "an outer is a mapping"),
+        ({"parts": [3]}, "'parts.0' is 3: input should be a mapping"),
+        ({"parts": [{"size": 1, "x": 2}]}, "unknown key 'parts.0.x'; parts.0 knows: size"),
+        ({"parts": [{}]}, "'parts.0.size' is missing; state it in the recipe or with --set parts.0.size=…"),
+        ({"parts": ["x" * 10**6]}, f"'parts.0' is '{'x' * 12}...{'x' * 13}': input should be a mapping"),
+    ],
+)
+def test_a_wrong_value_is_one_short_sentence_without_python_in_it(value, sentence):
+    with pytest.raises(InputError) as raised:
+        validate(Outer, value, "")
+    assert str(raised.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("level", "features", "words"),
+    [
+        ("foo", [Feature("rgb", 1)], "level 'foo'"),
+        ("frame", [Feature("rgb", 1, "int32")], "dtype 'int32'"),
+        ("frame", [Feature("rgb", 1, range=(-math.inf, math.inf))], "must be finite"),
+        ("frame", [Feature("rgb", 1, range=(math.nan, 1.0))], "must be finite"),
+        ("frame", [Feature("rgb", 0)], "size 0"),
+        ("frame", [Feature("r.b", 1)], "named 'r.b'"),
+        ("frame", [Feature(f"f{index}", 1) for index in range(1001)], "1001 features"),
+    ],
+)
+def test_a_wrong_feature_is_refused(level, features, words):
+    with pytest.raises(InputError, match=words):
+        FeatureSpec(level, tuple(features))
 
 
 @pytest.mark.parametrize(

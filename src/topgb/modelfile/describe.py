@@ -42,7 +42,12 @@ def describe(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) 
         shown = ", ".join(header.class_names[:MOST_CLASS_NAMES])
         more = len(header.class_names) - MOST_CLASS_NAMES
         lines.append(f"classes: {shown}" + (f" and {more:,} more" if more > 0 else ""))
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
+
+
+def _printable(line: str) -> str:
+    # Names come from the file: a terminal must not obey them.
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _tensor_table(header: Header, tensors: dict[str, torch.Tensor], prefix: str) -> list[str]:

@@ -1,5 +1,7 @@
 """How one tensor is stored in a model file, and how to get its values back."""
 
+import reprlib
+
 import torch
 
 from topgb.errors import InputError
@@ -21,13 +23,13 @@ def decode(stored: torch.Tensor, entry: TensorEncoding, name: str) -> torch.Tens
     """
     if entry.encoding not in PLAIN_DTYPES:
         raise InputError(
-            f"tensor {name} has the encoding {entry.encoding!r}, which this topgb does not know; upgrade topgb"
+            f"tensor {name!r} has the encoding {entry.encoding!r}, which this topgb does not know; upgrade topgb"
         )
     if stored.dtype != PLAIN_DTYPES[entry.encoding] or tuple(stored.shape) != entry.shape:
         raise InputError(
-            f"tensor {name} is {stored.dtype} {list(stored.shape)}, "
-            f"but the header says {entry.encoding} {list(entry.shape)}"
+            f"tensor {name!r} is {stored.dtype} {list(stored.shape)}, "
+            f"but the header says {entry.encoding} {reprlib.repr(list(entry.shape))}; get the file again"
         )
     if not bool(torch.isfinite(stored).all()):
-        raise InputError(f"tensor {name} has values that are not finite; the model is broken, build it again")
+        raise InputError(f"tensor {name!r} has values that are not finite; the model is broken, build it again")
     return stored.float()

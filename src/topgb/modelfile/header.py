@@ -1,15 +1,59 @@
 """What a model file says of itself: the JSON under the metadata key `topgb` (docs/model-file.md)."""
 
 import json
+import math
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from topgb.errors import InputError
-from topgb.features import FeatureSpec
+from topgb.features import MOST_VALUES, Dtype, Feature, FeatureSpec, Level
 from topgb.models import ModelConfig, parse_model
+from topgb.models.options import Options, validate
 
 METADATA_KEY = "topgb"
 FORMAT_VERSION = 1
+MOST_MEMBERS = 1000
+# Levels of lists and mappings in a header.
+DEEPEST = 50
+
+_TENSOR_NAME = re.compile(r"members\.(0|[1-9]\d{0,3})\..+")
+
+
+class _FeatureEntry(Options):
+    name: str
+    size: int
+    dtype: Dtype
+    range: list[float] = Field(min_length=2, max_length=2)
+
+
+class _FeaturesEntry(Options):
+    level: Level
+    features: list[_FeatureEntry]
+
+
+class _MemberEntry(Options):
+    weight: float = Field(ge=0.0)
+    model: dict[str, Any]
+
+
+class _TensorEntry(Options):
+    encoding: str
+    shape: list[Annotated[int, Field(ge=0)]]
+
+
+class _HeaderEntry(Options):
+    """The header's JSON, key by key."""
+
+    version: int = Field(ge=1)
+    features: _FeaturesEntry
+    classes: int = Field(ge=1, le=MOST_VALUES)
+    class_names: list[str] | None
+    members: list[_MemberEntry] = Field(min_length=1, max_length=MOST_MEMBERS)
+    tensors: dict[str, _TensorEntry]
+    origin: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,39 +107,69 @@ class Header:
     @classmethod
     def loads(cls, text: str, path: str) -> "Header":
         """The header in `text`. Raises `InputError` naming `path` where it is malformed or of a newer version."""
+        value = _parse(text, path)
         try:
-            value = json.loads(text)
-            version = value["version"]
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{path}: the model file's header is not readable; get the file again") from None
-        if not isinstance(version, int) or version > FORMAT_VERSION:
-            raise InputError(
-                f"{path} has model file format {version}; this topgb reads up to {FORMAT_VERSION}; upgrade topgb"
-            )
-        try:
+            entry = validate(_HeaderEntry, value, "", if_missing="every header has it")
+            features = [Feature(f.name, f.size, f.dtype, (f.range[0], f.range[1])) for f in entry.features.features]
             header = cls(
-                features=FeatureSpec.from_json(value["features"]),
-                classes=int(value["classes"]),
-                class_names=None if value["class_names"] is None else tuple(map(str, value["class_names"])),
-                members=tuple(Member(float(m["weight"]), parse_model(m["model"])) for m in value["members"]),
-                tensors={
-                    str(name): TensorEncoding(str(entry["encoding"]), tuple(int(size) for size in entry["shape"]))
-                    for name, entry in value["tensors"].items()
-                },
-                origin=dict(value["origin"]),
+                features=FeatureSpec(entry.features.level, tuple(features)),
+                classes=entry.classes,
+                class_names=None if entry.class_names is None else tuple(entry.class_names),
+                members=tuple(_member(index, member) for index, member in enumerate(entry.members)),
+                tensors={name: TensorEncoding(t.encoding, tuple(t.shape)) for name, t in entry.tensors.items()},
+                origin=entry.origin,
             )
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: the model file's header is malformed ({error!r}); get the file again") from None
+            raise InputError(f"{path}: the model file's header is malformed, get the file again: {error}") from None
         header._check(path)
         return header
 
     def _check(self, path: str) -> None:
-        if self.classes < 1:
-            raise InputError(f"{path}: the model file says it has {self.classes} classes; get the file again")
         if self.class_names is not None and len(self.class_names) != self.classes:
-            raise InputError(f"{path}: {len(self.class_names)} class names for {self.classes} classes")
+            raise InputError(
+                f"{path}: {len(self.class_names)} class names for {self.classes} classes; get the file again"
+            )
         total = sum(member.weight for member in self.members)
-        if not self.members or abs(total - 1.0) > 1e-4:
+        if abs(total - 1.0) > 1e-4:
             raise InputError(f"{path}: the members' weights sum to {total:g}, not 1; get the file again")
+        for name in self.tensors:
+            match = _TENSOR_NAME.fullmatch(name)
+            if match is None or int(match[1]) >= len(self.members):
+                raise InputError(f"{path}: the tensor {name!r} belongs to no member; get the file again")
+
+
+def _parse(text: str, path: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or "version" not in value or _is_deep(value):
+        raise InputError(f"{path}: the model file's header is not readable; get the file again")
+    version = value["version"]
+    if type(version) is int and version > FORMAT_VERSION:
+        raise InputError(
+            f"{path} has model file format {version}; this topgb reads up to {FORMAT_VERSION}; upgrade topgb"
+        )
+    return value
+
+
+def _member(index: int, entry: _MemberEntry) -> Member:
+    try:
+        return Member(entry.weight, parse_model(entry.model))
+    except InputError as error:
+        raise InputError(f"member {index}: {error}") from None
+
+
+def _finite(text: str) -> float:
+    # Python's JSON has NaN and Infinity, and reads 1e400 as one.
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number
+
+
+def _is_deep(value: Any, levels: int = DEEPEST) -> bool:
+    # What prints or copies a header goes one call deeper for each level.
+    if not isinstance(value, dict | list) or levels == 0:
+        return levels == 0
+    return any(_is_deep(part, levels - 1) for part in (value.values() if isinstance(value, dict) else value))

@@ -78,10 +78,16 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> LoadedM
 
 def assemble(header: Header, stored: dict[str, torch.Tensor], source: str) -> LoadedModel:
     """The model of a header and its stored tensors; `source` names them in an `InputError` where they don't fit."""
-    try:
-        taggers = [_tagger(header, index, member, stored) for index, member in enumerate(header.members)]
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
+    entries: list[dict[str, TensorEncoding]] = [{} for _ in header.members]
+    for full, entry in header.tensors.items():
+        _, index, name = full.split(".", 2)
+        entries[int(index)][name] = entry
+    taggers = []
+    for place in range(len(header.members)):
+        try:
+            taggers.append(_tagger(header, place, entries[place], stored))
+        except InputError as error:
+            raise InputError(f"{source}: member {place}: {error}") from error.__cause__
     return LoadedModel(header, taggers)
 
 
@@ -96,25 +102,35 @@ def pack_member(
     return entries, tensors
 
 
-def _tagger(header: Header, index: int, member: Member, stored: dict[str, torch.Tensor]) -> Tagger:
-    # On the meta device no weight is allocated or initialised only to be replaced by the file's.
-    with torch.device("meta"):
-        tagger = build_tagger(header.features, header.classes, member.model)
-    tagger.frontend = Frontend(header.features, member.model)
-    prefix = f"members.{index}."
-    state = {
-        name.removeprefix(prefix): decode(stored[name], entry, name)
-        for name, entry in header.tensors.items()
-        if name.startswith(prefix)
-    }
+def _tagger(header: Header, index: int, entries: dict[str, TensorEncoding], stored: dict[str, torch.Tensor]) -> Tagger:
+    member, prefix = header.members[index], f"members.{index}."
+    tagger = _unfilled(header, member)
+    state = {name: decode(stored[prefix + name], entry, prefix + name) for name, entry in entries.items()}
     expected = {name: tensor.shape for name, tensor in tagger.state_dict().items()}
     if state.keys() != expected.keys():
         odd = sorted(state.keys() ^ expected.keys())
-        raise InputError(f"member {index} and its architecture disagree about the tensors {', '.join(odd[:3])}")
+        raise InputError(
+            f"file and architecture disagree about the tensors {', '.join(map(repr, odd[:3]))}; get the file again"
+        )
     for name, tensor in state.items():
         if tensor.shape != expected[name]:
             raise InputError(
-                f"tensor {prefix}{name} is {list(tensor.shape)}, but its architecture needs {list(expected[name])}"
+                f"tensor {prefix}{name} is {list(tensor.shape)}, but its architecture needs {list(expected[name])}; "
+                "get the file again"
             )
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise InputError(f"tensor {prefix}{name} has a negative variance; the model is broken, build it again")
     tagger.load_state_dict(state, assign=True)
+    # Its buffers are as wide as the header says, which is known to be true only now.
+    tagger.frontend = Frontend(header.features, member.model)
     return tagger.requires_grad_(False)
+
+
+def _unfilled(header: Header, member: Member) -> Tagger:
+    """The member's architecture on the meta device, where no weight is allocated only to be replaced by the file's."""
+    try:
+        with torch.device("meta"):
+            return build_tagger(header.features, header.classes, member.model)
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        # Each size may be sound and their product still too much for a tensor.
+        raise InputError("the sizes in the header make no model; get the file again") from error

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from topgb.errors import InputError
-from topgb.features import YOUTUBE8M_MAX_FRAMES
+from topgb.features import MOST_VALUES, YOUTUBE8M_MAX_FRAMES
 from topgb.models import registry
 from topgb.models.options import Options, validate
 
@@ -16,9 +16,9 @@ class _Frame(Options):
 
     aggregator: str
     head: dict[str, Any]
-    features: list[str] | None = None
+    features: list[str] | None = Field(None, min_length=1)
     normalization: Literal["l2", "none"] = "l2"
-    max_frames: int = Field(YOUTUBE8M_MAX_FRAMES, ge=1)
+    max_frames: int = Field(YOUTUBE8M_MAX_FRAMES, ge=1, le=MOST_VALUES)
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,19 @@ def parse_model(section: dict[str, Any]) -> ModelConfig:
     options = {k: v for k, v in section.items() if k not in registry.RESERVED_KEYS}
     return ModelConfig(
         aggregator=frame.aggregator,
-        aggregator_options=validate(aggregator.Options, options, "model"),
+        aggregator_options=_sized(validate(aggregator.Options, options, "model"), "model"),
         head=head_name,
-        head_options=validate(head.Options, head_options, "model.head"),
+        head_options=_sized(validate(head.Options, head_options, "model.head"), "model.head"),
         features=None if frame.features is None else tuple(frame.features),
         normalization=frame.normalization,
         max_frames=frame.max_frames,
     )
+
+
+def _sized(options: Options, path: str) -> Options:
+    """`options` where every number is one that a tensor's size can be; torch overflows above."""
+    for key, value in options.model_dump().items():
+        numbers = value.values() if isinstance(value, dict) else [value]
+        if any(isinstance(number, int) and number > MOST_VALUES for number in numbers):
+            raise InputError(f"'{path}.{key}' is {value}; numbers go up to {MOST_VALUES}")
+    return options

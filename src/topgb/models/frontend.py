@@ -33,18 +33,17 @@ class Frontend(nn.Module):
         self.uses_all = self.spec == data_spec
         self.normalize = config.normalization == "l2"
         self.max_frames = config.max_frames
-        per_column = [(f.scale, f.offset) for f in self.spec.features for _ in range(f.size)]
-        scale, offset = zip(*per_column, strict=True)
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
-        self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32), persistent=False)
-        columns = [data_spec.columns(feature.name) for feature in self.spec.features]
-        self._columns = [column for part in columns for column in range(part.start, part.stop)]
+        scale = torch.cat([torch.full((f.size,), f.scale, dtype=torch.float32) for f in self.spec.features])
+        offset = torch.cat([torch.full((f.size,), f.offset, dtype=torch.float32) for f in self.spec.features])
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
+        self._columns = [data_spec.columns(feature.name) for feature in self.spec.features]
 
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = features[:, : self.max_frames]
         num_frames = num_frames.clamp_max(self.max_frames)
         if not self.uses_all:
-            features = features[:, :, self._columns]
+            features = torch.cat([features[:, :, columns] for columns in self._columns], dim=2)
         frames = features.float() * self.scale + self.offset
         if self.normalize:
             frames = l2_normalize(frames, dim=2)

@@ -1,5 +1,7 @@
 """NetVLAD (Arandjelović et al. 2016, equation 4), as the 2018 system pools frames with it."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -40,6 +42,18 @@ class VLAD(nn.Module):
         return l2_normalize(l2_normalize(descriptor, dim=1).flatten(1), dim=1)
 
 
+class _ByFeature(nn.ModuleDict):
+    """Modules by feature name, which may be that of an attribute too (`keys`, `type`, `training`)."""
+
+    def __setitem__(self, key: str, module: nn.Module) -> None:
+        # add_module refuses such names.
+        self._modules[key] = module
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A module's own __setattr__ takes `self.training = …` for the feature of that name.
+        object.__setattr__(self, name, value)
+
+
 @registry.aggregator("netvlad")
 class NetVLAD(nn.Module):
     """VLAD of each feature, joined, through a hidden layer: float [B, hidden] (2018: `NetVLADModelLF`)."""
@@ -48,8 +62,8 @@ class NetVLAD(nn.Module):
         """`clusters` is a number for each feature by name, or one number for every feature.
 
         2018 flags: `netvlad_cluster_size` (audio had half of it), `netvlad_hidden_size`, `netvlad_relu`,
-        `netvlad_add_batch_norm`, `lightvlad`, `gating`, `gating_remove_diag`. `dropout` acts on the joined
-        descriptor in training; the 2018 system had none.
+        `netvlad_add_batch_norm`, `lightvlad`, `gating`, `gating_remove_diag`. `dropout` acts on the
+        result in training; the 2018 system had none.
         """
 
         clusters: dict[str, int] | int = 64
@@ -67,7 +81,7 @@ class NetVLAD(nn.Module):
         self.relu = options.relu
         clusters = clusters_by_feature(options.clusters, spec)
         self.input_norm = BatchNorm(spec.width) if options.batch_norm else None
-        self.vlad = nn.ModuleDict(
+        self.vlad = _ByFeature(
             {f.name: VLAD(f.size, clusters[f.name], options.light, options.batch_norm) for f in spec.features}
         )
         self.columns = {feature.name: spec.columns(feature.name) for feature in spec.features}
@@ -91,12 +105,12 @@ class NetVLAD(nn.Module):
         if self.input_norm is not None:
             frames = self.input_norm(frames, valid)
         parts = [self.vlad[name](frames[:, :, columns], valid) for name, columns in self.columns.items()]
-        hidden = self.hidden(self.dropout(torch.cat(parts, dim=1)))
+        hidden = self.hidden(torch.cat(parts, dim=1))
         if self.hidden_norm is not None:
             hidden = self.hidden_norm(hidden)
         if self.relu:
             hidden = F.relu6(hidden)
-        return hidden if self.gating is None else self.gating(hidden)
+        return self.dropout(hidden if self.gating is None else self.gating(hidden))
 
 
 def clusters_by_feature(clusters: dict[str, int] | int, spec: FeatureSpec) -> dict[str, int]:

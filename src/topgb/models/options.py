@@ -1,8 +1,10 @@
 """The base of every architecture's options: typed, closed and immutable."""
 
+import reprlib
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from topgb.errors import InputError
 
@@ -10,38 +12,62 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class Options(BaseModel):
-    """Settings of one aggregator or head, as a recipe states them. Unknown keys are errors."""
+    """Settings of one aggregator or head, as a recipe states them. Unknown keys and numbers not finite are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def validate(schema: type[Schema], value: Any, path: str) -> Schema:
-    """`value` as `schema`; the first thing wrong with it becomes an `InputError` that names the key."""
+def validate(
+    schema: type[Schema], value: Any, path: str, if_missing: str = "state it in the recipe or with --set {key}=…"
+) -> Schema:
+    """`value` as `schema`; the first thing wrong with it becomes an `InputError` that names the key.
+
+    `if_missing` says what to do where the key `{key}` is missing.
+    """
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        raise InputError(_sentence(error, schema, path)) from None
+        raise InputError(_sentence(error.errors(), schema, value, path, if_missing)) from None
 
 
-def _sentence(error: ValidationError, schema: type[BaseModel], path: str) -> str:
-    first = error.errors()[0]
-    key = ".".join([path, *(str(part) for part in first["loc"])]).strip(".")
+def _sentence(errors: list[ErrorDetails], schema: type[BaseModel], value: Any, path: str, if_missing: str) -> str:
+    first = errors[0]
+    location = _keys(first, value)
+    key = ".".join([path, *location]).strip(".")
     if first["type"] == "extra_forbidden":
-        where = ".".join([path, *(str(part) for part in first["loc"][:-1])]).strip(".") or "the top level"
-        known = _known_keys(schema, first["loc"][:-1])
-        return f"unknown key {key!r}; {where} knows: {', '.join(known)}"
+        where = ".".join([path, *location[:-1]]).strip(".") or "the top level"
+        return f"unknown key {key!r}; {where} knows: {', '.join(_known_keys(schema, first['loc'][:-1]))}"
     if first["type"] == "missing":
-        return f"{key!r} is missing; state it in the recipe or with --set {key}=…"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{key!r} is {first['input']!r}: {message[0].lower()}{message[1:]}"
+        return f"{key!r} is missing; {if_missing.format(key=key)}"
+    # Where a value may be of several types, there is an error for each.
+    messages = dict.fromkeys(_message(error) for error in errors if _keys(error, value) == location)
+    message = " or ".join(messages).replace(" or input should be ", " or ")
+    return f"{key!r} is {reprlib.repr(first['input'])}: {message}" if key else message
+
+
+def _message(error: ErrorDetails) -> str:
+    if error["type"] in ("model_type", "dict_type"):
+        return "input should be a mapping"
+    message = error["msg"].removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _keys(error: ErrorDetails, value: Any) -> list[str]:
+    """The keys of `value` that lead to an error; pydantic puts the names of a union's types between them."""
+    keys = []
+    for part in error["loc"]:
+        if part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int):
+            value = value[part]
+        elif error["type"] != "missing" or part != error["loc"][-1]:
+            continue
+        keys.append(str(part))
+    return keys
 
 
 def _known_keys(schema: type[BaseModel], location: tuple) -> list[str]:
     for part in location:
-        annotation = schema.model_fields[part].annotation if part in schema.model_fields else None
+        # Places in a list and keys of a mapping lead to no other schema than the list's or the mapping's own.
+        annotation = schema.model_fields[part].annotation if part in schema.model_fields else schema
         candidates = [annotation, *getattr(annotation, "__args__", ())]
-        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not nested:
-            return []
-        schema = nested[0]
+        schema = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), schema)
     return sorted(schema.model_fields)
