@@ -15,9 +15,9 @@ from topgb.modelfile import load
 from topgb.progress import SILENT, Progress, counting
 from topgb.records.synth import write_synthetic
 from topgb.training.build import build_model_file
+from topgb.training.curves import read_metrics
 from topgb.training.loop import TrainingJob, train
 from topgb.training.recipe import Recipe, load_recipe
-from topgb.training.run import read_metrics
 
 RECIPE = "demo"
 FRAMES = (20, 60)
@@ -39,6 +39,8 @@ def run_demo(
 
     Raises `InputError` where `out` holds something and `force` is off.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; the demo needs a directory, choose another --out")
     if out.exists() and any(out.iterdir()) and not force:
         raise InputError(f"{out} is not empty; overwrite it with --force, or choose another --out")
     began = time.monotonic()

@@ -4,15 +4,20 @@ import torch
 
 from topgb.errors import InputError
 
+USABLE = ("cpu", "cuda", "mps")
+
 
 def choose_device(name: str) -> torch.device:
     """The device of that name; `auto` is CUDA where there is one, else the CPU. Raises `InputError`."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
+        if device.type in USABLE:
+            return device
     except (RuntimeError, AssertionError):
-        raise InputError(f"there is no device {name!r} here; use --device cpu") from None
+        pass
+    raise InputError(f"there is no device {name!r} here; use --device cpu")
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

@@ -16,11 +16,13 @@ from conftest import SMALL_CLASSES
 from topgb.errors import InputError, TopgbError
 from topgb.evaluation.score import evaluate, open_for
 from topgb.modelfile import read_model_file
+from topgb.progress import Progress
 from topgb.training.build import build_model_file, load_run
+from topgb.training.checkpoint import latest_checkpoint
+from topgb.training.curves import read_metrics
 from topgb.training.ema import Shadows, continued_recipe
 from topgb.training.loop import TrainingJob, train
 from topgb.training.recipe import Ema, Recipe, load_recipe
-from topgb.training.run import read_metrics
 
 CPU = torch.device("cpu")
 
@@ -108,8 +110,9 @@ def test_a_run_is_not_overwritten_by_accident(job, tmp_path):
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("ten years of work")
-    with pytest.raises(InputError, match="no run wrote"):
-        train(replace(job, out=foreign, force=True))
+    for force in (True, False):
+        with pytest.raises(InputError, match="no run wrote"):
+            train(replace(job, out=foreign, force=force))
     assert (foreign / "thesis.txt").exists()
 
 
@@ -183,6 +186,9 @@ def test_continuing_with_ema_follows_the_rule_of_2018(job, small_records):
     assert continued.training.epochs == 2
     kept = continued_recipe(recipe, 7.0, {"optimizer.learning_rate", "training.epochs"})
     assert (kept.ema.halflife, kept.optimizer, kept.training) == (7.0, recipe.optimizer, recipe.training)
+    assert continued_recipe(recipe, None, {"ema.halflife"}).ema.halflife == recipe.ema.halflife
+    with pytest.raises(InputError, match="more than 1"):
+        continued_recipe(recipe, float("nan"), set())
     source = train(job).model
     ema_job = replace(
         job, recipe=continued_recipe(recipe, 50.0, set()), out=job.out.with_name("ema"), ema_source=source
@@ -199,7 +205,7 @@ def test_continuing_with_ema_follows_the_rule_of_2018(job, small_records):
         train(replace(ema_job, resume=True, ema_source=None))
 
 
-def test_init_from_takes_the_aggregator_and_starts_another_head(job, small_records, tmp_path):
+def test_init_from_takes_the_aggregator_and_starts_another_head(job, tmp_path):
     source = train(job).model
     data = job.recipe.data.model_copy(update={"classes": SMALL_CLASSES + 3})
     recipe = _changed(job.recipe.model_copy(update={"data": data}), epochs=1)
@@ -209,6 +215,16 @@ def test_init_from_takes_the_aggregator_and_starts_another_head(job, small_recor
     name = "members.0.aggregator.hidden.weight"
     distance = [float((_weights(m.model)[name] - _weights(source)[name]).norm()) for m in (tuned, fresh)]
     assert distance[0] < distance[1] / 2
+    slow = job.recipe.optimizer.model_copy(update={"learning_rate": 1e-4})
+    one_epoch = replace(
+        job, recipe=_changed(job.recipe.model_copy(update={"optimizer": slow}), epochs=1), init_from=source
+    )
+    head = "members.0.head.experts.weight"
+    distance = []
+    for new_head in (False, True):
+        after = _weights(train(replace(one_epoch, new_head=new_head, out=tmp_path / f"{new_head}")).model)[head]
+        distance.append(float((after - _weights(source)[head]).norm()))
+    assert distance[0] < distance[1] / 2
     other = recipe.model_copy(update={"model": {**recipe.model, "hidden": 8}})
     with pytest.raises(InputError, match=r"another architecture.*aggregator\.gating"):
         train(replace(job, recipe=other, out=tmp_path / "other", init_from=source))
@@ -217,15 +233,90 @@ def test_init_from_takes_the_aggregator_and_starts_another_head(job, small_recor
 
 
 def test_a_diverging_run_says_what_to_lower(job, monkeypatch):
-    monkeypatch.setattr("topgb.training.loop.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("topgb.training.curves.LOG_SECONDS", 0.0)
     monkeypatch.setattr("topgb.training.loop.cross_entropy", lambda p, y: p.sum() * float("nan"))
-    with pytest.raises(TopgbError, match=r"the loss is nan after step 1.*learning_rate"):
+    with pytest.raises(TopgbError, match=r"not finite after step 1;.*learning_rate"):
         train(job)
 
 
-def test_unlabelled_records_cannot_be_trained_on(job, small_records):
+def test_weights_that_are_not_finite_are_never_saved(job, monkeypatch):
+    """The loss is looked at now and then only; the weights before every checkpoint."""
+    monkeypatch.setattr("topgb.training.curves.LOG_SECONDS", 1e9)
+    rates = iter([0.01] * 10 + [float("inf")] * 100)
+    monkeypatch.setattr("topgb.training.loop.learning_rate", lambda *_: next(rates))
+    with pytest.raises(TopgbError, match="diverged"):
+        train(job)
+    kept = latest_checkpoint(job.out)
+    assert kept.step == 8
+    assert all(bool(value.isfinite().all()) for value in kept.weights.values())
+
+
+@pytest.mark.parametrize("which", ["data", "validate"])
+def test_unlabelled_records_are_refused_before_a_run_is_made(job, small_records, which):
     with pytest.raises(InputError, match="no labels"):
-        train(replace(job, data=small_records["unlabelled"]))
+        train(replace(job, **{which: small_records["unlabelled"]}))
+    assert not job.out.exists()
+
+
+def test_what_is_wrong_with_the_input_is_found_before_an_old_run_is_cleared(job, small_records):
+    model = train(job).model
+    before = model.read_bytes()
+    for wrong, words in (
+        ({"init_from": job.out.with_name("absent.safetensors")}, "no model file"),
+        ({"init_from": model}, "--force would clear"),
+        ({"recipe": _changed(job.recipe, early_stop=2)}, "give --validate"),
+        ({"recipe": _changed(job.recipe, frames="random:500")}, r"model\.max_frames"),
+        ({"recipe": _changed(job.recipe, frames="often")}, "often"),
+        ({"new_head": True}, "--init-from"),
+    ):
+        with pytest.raises(InputError, match=words):
+            train(replace(job, force=True, **wrong))
+        assert model.read_bytes() == before
+
+
+def test_a_single_record_can_be_trained_on(job, small_records, tmp_path):
+    """Batch norm over one video: its variance is 0, as in TensorFlow, and nothing breaks."""
+    recipe = _changed(job.recipe, batch_size=1, epochs=1)
+    assert train(replace(job, recipe=recipe)).model.exists()
+
+
+@pytest.mark.parametrize("damage", ["settings.json", "recipe.yaml", "checkpoints/step-0000000024/progress.json"])
+def test_a_broken_run_is_said_to_be_broken(job, damage):
+    train(job)
+    (job.out / damage).write_bytes(b"\xff{")
+    with pytest.raises(InputError, match="not readable"):
+        load_run(job.out)
+
+
+def test_a_cut_off_log_line_does_not_hinder_resuming(job):
+    train(job)
+    with (job.out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    train(replace(job, resume=True))
+    assert all("step" in entry for entry in read_metrics(job.out))
+
+
+def test_resuming_over_validation_workers_and_early_stopping(job, small_records):
+    """Interrupted in the middle and resumed with other workers: the same file, the same best epoch."""
+    recipe = _changed(job.recipe, epochs=8, early_stop=2)
+    recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"learning_rate": 0.2})})
+    job = replace(job, recipe=recipe, validate=small_records["validate"], checkpoint_minutes=0.0)
+    whole = train(job)
+
+    class Interrupting(Progress):
+        seen = 0
+
+        def advance(self, count, note=""):
+            self.seen += count
+            if self.seen > 500:
+                raise KeyboardInterrupt
+
+    broken = replace(job, out=job.out.with_name("broken"))
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, Interrupting())
+    resumed = train(replace(broken, resume=True, workers=2))
+    assert resumed.validation == whole.validation
+    assert resumed.model.read_bytes() == whole.model.read_bytes()
 
 
 def test_damaged_records_stop_the_run_or_are_counted(job, small_records, tmp_path):
@@ -238,6 +329,8 @@ def test_damaged_records_stop_the_run_or_are_counted(job, small_records, tmp_pat
         train(replace(job, data=str(shard)))
     result = train(replace(job, data=str(shard), out=tmp_path / "skipping", on_damaged="skip", workers=1))
     assert [error.path for error in result.damaged] == [str(shard)]
+    again = train(replace(job, data=str(shard), out=tmp_path / "skipping", on_damaged="skip", resume=True))
+    assert [error.record for error in again.damaged] == [error.record for error in result.damaged]
 
 
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(job, monkeypatch):

@@ -5,7 +5,7 @@ import yaml
 
 from topgb.errors import InputError
 from topgb.models import build_tagger
-from topgb.training.recipe import Optimizer, load_recipe, parse_recipe, shipped_recipes
+from topgb.training.recipe import Optimizer, load_recipe, overridden_keys, parse_recipe, shipped_recipes
 from topgb.training.schedule import learning_rate
 
 
@@ -46,6 +46,10 @@ def test_overrides_reach_every_section():
         ("training.batch_size", "KEY=VALUE"),
         ("training.batch_size.x=1", "'batch_size' is not a section"),
         ("training.frames=[", "not YAML"),
+        ("training={epochs: 1, epochs: 2}", "'epochs' stands there twice"),
+        ("training.seed=4294967296", "training.seed"),
+        ("ema.halflife=.inf", "ema.halflife"),
+        ("training=" + "[" * 3000, "not YAML"),
     ],
 )
 def test_a_wrong_override_names_the_key(override, words):
@@ -58,11 +62,21 @@ def test_a_recipe_can_be_a_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(load_recipe("demo").to_json()))
     assert load_recipe(str(path)).to_json() == load_recipe("demo").to_json()
-    path.write_text("- a\n- list")
-    with pytest.raises(InputError, match="mapping"):
+    for text in ("- a\n- list", ""):
+        path.write_text(text)
+        with pytest.raises(InputError, match=f"{path} is not a recipe"):
+            load_recipe(str(path))
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="not text"):
         load_recipe(str(path))
     with pytest.raises(InputError, match="no recipe 'absent'.*yt8m-video"):
         load_recipe("absent")
+
+
+def test_overridden_keys_are_found_in_sections_too():
+    overrides = ["optimizer={learning_rate: 1, clip_norm: 2}", "training.epochs=3", "ema=null"]
+    keys = {"optimizer.learning_rate", "optimizer.clip_norm", "training.epochs", "ema"}
+    assert overridden_keys(overrides) == keys
 
 
 def test_staircase_counts_examples():

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from topgb.modelfile import LoadedModel
 
 ModelOrRun = Annotated[Path, typer.Argument(help="A model file, or the directory of a run.", metavar="MODEL|RUN")]
-Data = Annotated[str, typer.Argument(help="Records: a file, a glob in quotes, a comma-separated list, or a URL.")]
+Data = Annotated[
+    str, typer.Argument(help="Records: a file, a glob in quotes, a comma-separated list, or a URL.", metavar="DATA")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
 OnDamagedOption = Annotated[

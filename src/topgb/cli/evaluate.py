@@ -2,7 +2,7 @@
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from topgb.cli.arguments import (
     open_model,
     report_damage,
 )
+
+if TYPE_CHECKING:
+    from topgb.evaluation.metrics import Scores
 
 
 def evaluate(
@@ -43,18 +46,21 @@ def evaluate(
     dataset = open_for(loaded, data, on_damaged)
     metrics = score(loaded, dataset, chosen, TerminalProgress())
     scores = metrics.compute()
-    if per_class is not None:
-        write_per_class(per_class, metrics, loaded.header, force)
     report_damage(dataset.damaged)
     if json:
         typer.echo(json_module.dumps(scores.to_json()))
-        return
-    present = int((metrics.positives > 0).sum())
+    else:
+        _print(scores, dataset.classes, int((metrics.positives > 0).sum()))
+    if per_class is not None:
+        write_per_class(per_class, metrics, loaded.header, force)
+
+
+def _print(scores: "Scores", classes: int, present: int) -> None:
     typer.echo(f"videos   {scores.videos:,}")
     typer.echo(f"GAP@20   {scores.gap:.4f}")
     typer.echo(f"Hit@1    {scores.hit_at_1:.4f}")
     typer.echo(f"PERR     {scores.perr:.4f}")
-    typer.echo(f"MAP      {scores.map:.4f}   over all {dataset.classes:,} classes")
+    typer.echo(f"MAP      {scores.map:.4f}   over all {classes:,} classes")
     typer.echo(f"         {scores.map_present:.4f}   over the {present:,} classes that occur")
     typer.echo(f"loss     {scores.loss:.4f}")
 
@@ -76,7 +82,7 @@ def predict(
 
     chosen = choose_device(device)
     loaded = open_model(model, use_ema, chosen)
-    dataset = open_for(loaded, data, on_damaged)
+    dataset = open_for(loaded, data, on_damaged, with_labels=False)
     videos = write_predictions(loaded, dataset, out, chosen, force, TerminalProgress())
     report_damage(dataset.damaged)
     typer.echo(f"{out}: {videos:,} videos")

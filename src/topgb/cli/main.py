@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -10,6 +11,12 @@ from topgb.cli import data, demo, evaluate, model, train
 from topgb.errors import TopgbError
 
 INTERRUPTED = 130
+
+
+def _shipped_recipes() -> list[str]:
+    # Not from topgb.training, which would import PyTorch before the help is printed.
+    return sorted(path.stem for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
 
 app = typer.Typer(
     name="topgb",
@@ -21,7 +28,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
-app.command("train")(train.train)
+app.command("train", epilog=f"Recipes: {', '.join(_shipped_recipes())}.")(train.train)
 app.command("build")(train.build)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(evaluate.predict)
@@ -48,10 +55,13 @@ def run() -> None:
     except TopgbError as error:
         print(f"topgb: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("topgb: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has gone (`topgb … | head`); there is nothing to say and no one to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        print(f"topgb: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("topgb: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -9,7 +9,7 @@ from topgb.cli.arguments import Force, OnDamagedOption, UseEma, report_damage
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe that comes with topgb, or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe that comes with topgb, or a YAML file.", metavar="RECIPE")],
     data: Annotated[str, typer.Option(help="Training records: a file, a glob in quotes, a list, or a URL.")],
     out: Annotated[Path, typer.Option(help="Directory of the run: checkpoints, curves, model.safetensors.")],
     validate: Annotated[
@@ -21,6 +21,9 @@ def train(
     init_from: Annotated[
         Path | None, typer.Option(help="Start from this model file, with a new head if the classes differ.")
     ] = None,
+    new_head: Annotated[
+        bool, typer.Option("--new-head", help="With --init-from: start the head anew although the classes are as many.")
+    ] = False,
     ema_source: Annotated[
         Path | None, typer.Option(help="Continue this trained model, keeping an average of its weights.")
     ] = None,
@@ -42,11 +45,11 @@ def train(
     from topgb.training.ema import continued_recipe
     from topgb.training.loop import TrainingJob
     from topgb.training.loop import train as run_training
-    from topgb.training.recipe import load_recipe
+    from topgb.training.recipe import load_recipe, overridden_keys
 
     loaded = load_recipe(recipe, settings)
     if ema_source is not None:
-        loaded = continued_recipe(loaded, ema_halflife, {text.partition("=")[0] for text in settings or []})
+        loaded = continued_recipe(loaded, ema_halflife, overridden_keys(settings))
         assert loaded.ema is not None
         typer.echo(
             f"continuing {ema_source}: EMA half-life {loaded.ema.halflife:g} steps, learning rate "
@@ -56,18 +59,19 @@ def train(
     elif ema_halflife is not None:
         raise InputError("--ema-halflife goes with --ema-source; to average from scratch use --set ema.halflife=…")
     job = TrainingJob(
-        loaded,
-        data,
-        out,
-        validate,
-        init_from,
-        ema_source,
-        resume,
-        force,
-        on_damaged,
-        workers,
-        device,
-        checkpoint_minutes,
+        recipe=loaded,
+        data=data,
+        out=out,
+        validate=validate,
+        init_from=init_from,
+        new_head=new_head,
+        ema_source=ema_source,
+        resume=resume,
+        force=force,
+        on_damaged=on_damaged,
+        workers=workers,
+        device=device,
+        checkpoint_minutes=checkpoint_minutes,
     )
     result = run_training(job, TerminalProgress())
     report_damage(result.damaged)
@@ -77,15 +81,21 @@ def train(
 
 
 def build(
-    run: Annotated[Path, typer.Argument(help="A directory that topgb train has filled.")],
+    run: Annotated[Path, typer.Argument(help="A directory that topgb train has filled.", metavar="RUN")],
     use_ema: UseEma = None,
-    out: Annotated[Path | None, typer.Option(help="The model file.  [default: RUN/model.safetensors]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The model file.  [default: RUN/ema.safetensors or raw.safetensors, as chosen, else model.safetensors]"
+        ),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Make a model file from a run's best checkpoint (the latest, if the run did not validate); no records needed."""
     from topgb.training.build import build_model_file
     from topgb.training.run import MODEL_FILE
 
-    path = out or run / MODEL_FILE
+    names = {None: MODEL_FILE, True: "ema.safetensors", False: "raw.safetensors"}
+    path = out or run / names[use_ema]
     header = build_model_file(run, path, use_ema, force)
     typer.echo(f"{path}: {header.origin['weights']} weights of step {header.origin['step']}")

@@ -34,7 +34,7 @@ class ReportedModel:
 class Report:
     """What the page shows.
 
-    `facts` are (what, value) lines for the top, `curves` the run's log as `topgb.training.run.read_metrics` gives it,
+    `facts` are (what, value) lines for the top, `curves` the run's log (`topgb.training.curves.read_metrics`),
     `models` the rows of the table of scores, the first of them the one whose classes are listed; `class_names` [V] or
     None. `predictions` are sample rows of the challenge's CSV.
     """

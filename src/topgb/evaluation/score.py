@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from topgb.batch import Batch
-from topgb.errors import InputError
+from topgb.errors import InputError, TopgbError
 from topgb.evaluation.metrics import Metrics
 from topgb.files import atomic_write, refuse_existing
 from topgb.modelfile import Header, LoadedModel
@@ -25,10 +25,10 @@ class Predictor(Protocol):
     def predict_batch(self, batch: Batch) -> torch.Tensor: ...
 
 
-def open_for(model: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop") -> Dataset:
+def open_for(model: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop", with_labels: bool = True) -> Dataset:
     """The records of `pattern`, read as `model` needs them. Raises `InputError` as `open_dataset` does."""
     header = model.header
-    return open_dataset(pattern, header.features, header.classes, model.max_frames, on_damaged)
+    return open_dataset(pattern, header.features, header.classes, model.max_frames, on_damaged, with_labels)
 
 
 @torch.inference_mode()
@@ -45,12 +45,24 @@ def evaluate(model: Predictor, dataset: Dataset, device: torch.device, progress:
                 f"the records hold no labels (video {batch.ids[0]}), so there is nothing to score against; "
                 "use topgb predict for unlabelled records"
             )
-        metrics.add(model.predict_batch(batch.to(device)), batch.labels.to(device))
+        metrics.add(finite_predictions(model, batch, device), batch.labels.to(device))
         progress.advance(len(batch))
     progress.end()
     if metrics.videos == 0:
         raise InputError("no video could be read, so there is nothing to score")
     return metrics
+
+
+def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> torch.Tensor:
+    """The model's probabilities float32 [B, V] of a batch. Raises `TopgbError` naming a video whose are not finite."""
+    probabilities = model.predict_batch(batch.to(device))
+    finite = probabilities.isfinite().all(1)
+    if not bool(finite.all()):
+        video = batch.ids[int(finite.int().argmin())]
+        raise TopgbError(
+            f"the model's probabilities for video {video} are not finite; the model or the record is broken"
+        )
+    return probabilities
 
 
 def write_per_class(path: Path, metrics: Metrics, header: Header, force: bool = False) -> None:

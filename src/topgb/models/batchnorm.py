@@ -26,8 +26,10 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, values: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
         rows = values.reshape(-1, self.num_features)
-        if self.training and valid is not None and not bool(valid.all()):
-            return self._normalize_valid(rows, valid.reshape(-1)).view(values.shape)
+        if self.training and (len(rows) == 1 or (valid is not None and not bool(valid.all()))):
+            # PyTorch refuses a single row; its variance is 0, as in TensorFlow.
+            counted = rows.new_ones(len(rows), dtype=torch.bool) if valid is None else valid.reshape(-1)
+            return self._normalize_valid(rows, counted).view(values.shape)
         return super().forward(rows).view(values.shape)
 
     def _normalize_valid(self, rows: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from topgb.errors import InputError, TopgbError
-from topgb.files import rename_folder, write_failure
+from topgb.files import atomic_write, rename_folder, write_failure
 from topgb.modelfile.store import load_tensors, save_tensors
 
 KEPT = 2
+PROGRESS_KEYS = ("step", "updates", "examples", "validation", "epochs_since_best", "damaged")
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,23 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, kind: str = "step") -> No
         save_tensors(partial / "optimizer.safetensors", checkpoint.optimizer)
         if checkpoint.ema is not None:
             save_tensors(partial / "ema.safetensors", checkpoint.ema)
-        (partial / "progress.json").write_text(json.dumps(checkpoint.progress, sort_keys=True))
+        with atomic_write(partial / "progress.json") as file:
+            file.write(json.dumps(checkpoint.progress, sort_keys=True).encode())
         shutil.rmtree(target, ignore_errors=True)
         rename_folder(partial, target)
         for old in _folders(run, kind)[: -(KEPT if kind == "step" else 1)]:
             shutil.rmtree(old)
     except (OSError, TopgbError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise error if isinstance(error, TopgbError) else write_failure(target, error) from error
+        if isinstance(error, TopgbError):
+            raise
+        raise write_failure(target, error) from error
+
+
+def clear_partial_checkpoints(run: Path) -> None:
+    """Remove what a kill in the middle of writing left behind."""
+    for partial in (run / "checkpoints").glob(".*.partial"):
+        shutil.rmtree(partial)
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:
@@ -76,16 +86,16 @@ def _folders(run: Path, kind: str) -> list[Path]:
 
 
 def _load(folder: Path) -> Checkpoint:
+    ema = folder / "ema.safetensors"
     try:
         progress = json.loads((folder / "progress.json").read_text())
-    except (OSError, ValueError) as error:
+        return Checkpoint(
+            weights=load_tensors(folder / "weights.safetensors")[0],
+            optimizer=load_tensors(folder / "optimizer.safetensors")[0],
+            ema=load_tensors(ema)[0] if ema.exists() else None,
+            progress={key: progress[key] for key in PROGRESS_KEYS},
+        )
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(
-            f"the checkpoint {folder} is not readable ({error}); remove it to use the one before"
+            f"the checkpoint {folder} is not readable ({error}); remove it to go on from the one before"
         ) from None
-    ema = folder / "ema.safetensors"
-    return Checkpoint(
-        weights=load_tensors(folder / "weights.safetensors")[0],
-        optimizer=load_tensors(folder / "optimizer.safetensors")[0],
-        ema=load_tensors(ema)[0] if ema.exists() else None,
-        progress=progress,
-    )

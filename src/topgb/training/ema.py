@@ -1,5 +1,7 @@
 """Exponential moving average of a model's weights and batch-norm statistics."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -15,17 +17,20 @@ CONTINUED_EPOCHS = 2
 def continued_recipe(recipe: Recipe, halflife: float | None, overridden: set[str], devices: int = 1) -> Recipe:
     """The recipe for continuing a trained model while averaging it, as in 2018 (`--ema_source`, `--ema_halflife`).
 
-    The half-life is 1500 · devices · batch / 512 steps where None is given, the learning rate a fifth of the recipe's
-    and the epochs two, unless `optimizer.learning_rate` or `training.epochs` are among the `overridden` keys.
+    Where None is given the half-life is 1500 · devices · batch / 512 steps; the learning rate is a fifth of the
+    recipe's, and the epochs two. Values whose keys (`ema.halflife`, `optimizer.learning_rate`, `training.epochs`) are
+    among the `overridden` ones stay as they are.
     """
     training, optimizer = recipe.training, recipe.optimizer
+    if halflife is None and recipe.ema is not None and "ema.halflife" in overridden:
+        halflife = recipe.ema.halflife
     if halflife is None:
         halflife = RULE_STEPS * devices * training.batch_size / RULE_BATCH
     if "training.epochs" not in overridden:
         training = training.model_copy(update={"epochs": CONTINUED_EPOCHS})
     if "optimizer.learning_rate" not in overridden:
         optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * CONTINUED_RATE_FACTOR})
-    if halflife <= 1:
+    if not 1 < halflife < math.inf:
         raise InputError(f"an EMA half-life of {halflife:g} steps averages nothing; give --ema-halflife more than 1")
     ema = Ema(halflife=float(halflife), warmup=False)
     return recipe.model_copy(update={"training": training, "optimizer": optimizer, "ema": ema})

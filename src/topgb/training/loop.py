@@ -1,8 +1,6 @@
 """The training loop: recipe and records in, a run with checkpoints and a model file out."""
 
-import json
 import logging
-import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,21 +8,26 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch.utils.tensorboard import SummaryWriter
 
 from topgb.batch import Batch
 from topgb.devices import choose_device, computes_in_bfloat16
 from topgb.errors import DamagedRecordError, InputError, TopgbError
-from topgb.evaluation.metrics import Metrics, Scores, cross_entropy
+from topgb.evaluation.metrics import Scores, cross_entropy
 from topgb.evaluation.score import evaluate
 from topgb.models import Tagger
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import TrainingBatches, load_batches, open_dataset
+from topgb.records.dataset import TrainingBatches, label_counts, load_batches, open_dataset
 from topgb.records.reading import Dataset, OnDamaged
 from topgb.records.sampling import parse_sampling
 from topgb.training import run as runs
 from topgb.training.build import build_model_file
-from topgb.training.checkpoint import Checkpoint, latest_checkpoint, save_checkpoint
+from topgb.training.checkpoint import (
+    Checkpoint,
+    clear_partial_checkpoints,
+    latest_checkpoint,
+    save_checkpoint,
+)
+from topgb.training.curves import Curves, diverged
 from topgb.training.ema import Shadows
 from topgb.training.optimizer import TF1Adam, clip_each
 from topgb.training.recipe import Recipe
@@ -33,8 +36,6 @@ from topgb.training.start import fresh_tagger, parent_hash
 
 # Fabric announces its precision at every start; the run's settings hold it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-
-LOG_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class TrainingJob:
     data            training records: path, glob or URL
     out             directory of the run
     validate        records to score after each epoch; the best checkpoint by GAP becomes the model
-    init_from       model file to start from; parts that do not fit the recipe's classes start anew
+    init_from       model file to start from; a head for another number of classes starts anew
+    new_head        start the head anew in any case: other classes, although as many
     ema_source      model file to continue with its weights averaged; must be of the recipe's architecture
     resume          go on from the last checkpoint in `out`, if there is one
     force           overwrite a run in `out`
@@ -60,6 +62,7 @@ class TrainingJob:
     out: Path
     validate: str | None = None
     init_from: Path | None = None
+    new_head: bool = False
     ema_source: Path | None = None
     resume: bool = False
     force: bool = False
@@ -95,17 +98,20 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
         precision=_precision(recipe, device, progress),
     )
     settings = {
-        "records": _records_by_shard(data),
-        "validation": None if validation is None else _records_by_shard(validation),
+        "records": data.fingerprint(),
+        "validation": None if validation is None else validation.fingerprint(),
         "init_from": parent_hash(job.init_from),
         "ema_source": parent_hash(job.ema_source),
+        "new_head": job.new_head,
         "arithmetic": fabric._precision.precision,
     }
+    # Everything that can be wrong with the input is found before a directory is made, or an old run in it is cleared.
+    trainer = _Trainer(job, fabric, data, validation, progress)
     if job.resume and runs.is_run(job.out):
         runs.check_resumable(job.out, recipe, settings)
+        clear_partial_checkpoints(job.out)
     else:
-        runs.start_run(job.out, recipe, settings, job.force)
-    trainer = _Trainer(job, fabric, data, validation, progress)
+        runs.start_run(job.out, recipe, settings, job.force, keep=[job.init_from, job.ema_source])
     trainer.restore(latest_checkpoint(job.out))
     trainer.run()
     build_model_file(job.out, job.out / runs.MODEL_FILE, force=True)
@@ -119,10 +125,20 @@ class _Trainer:
         self.job, self.recipe, self.fabric, self.progress = job, job.recipe, fabric, progress
         self.validation = validation
         options = job.recipe.training
-        self.batches = TrainingBatches(data, options.batch_size, options.seed, parse_sampling(options.frames))
+        sampling = parse_sampling(options.frames)
+        if sampling.count > job.recipe.model_section().max_frames:
+            raise InputError(
+                f"'training.frames' is {options.frames!r}, more than the model's 'model.max_frames' looks at"
+            )
+        if options.early_stop is not None and validation is None:
+            raise InputError("'training.early_stop' needs records to validate on; give --validate")
+        _require_labels(data, job.data)
+        if validation is not None:
+            _require_labels(validation, str(job.validate))
+        self.batches = TrainingBatches(data, options.batch_size, options.seed, sampling)
         self.total_steps = options.epochs * self.batches.steps_per_epoch
         self.total_examples = options.epochs * data.num_records
-        self.tagger: Tagger = fresh_tagger(job.recipe, job.init_from, job.ema_source, data, progress)
+        self.tagger: Tagger = fresh_tagger(job.recipe, data, progress, job.init_from, job.ema_source, job.new_head)
         self.tagger.set_batch_norm_momentum(options.batch_norm_momentum)
         optimizer = TF1Adam(
             self.tagger.parameters(), job.recipe.optimizer.learning_rate, job.recipe.optimizer.weight_decay
@@ -142,27 +158,30 @@ class _Trainer:
         self.adam.load_moments(
             dict(self.tagger.named_parameters()), checkpoint.optimizer, checkpoint.progress["updates"]
         )
-        if self.shadows is not None and checkpoint.ema is not None:
+        if self.shadows is not None:
+            if checkpoint.ema is None:
+                raise InputError(f"the last checkpoint of {self.job.out} lacks its EMA weights; remove that checkpoint")
             for name, value in self.shadows.values.items():
                 value.copy_(checkpoint.ema[name])
         self.step = checkpoint.step
         best = checkpoint.progress["validation"]
         self.best_scores = None if best is None else Scores(**best)
         self.epochs_since_best = checkpoint.progress["epochs_since_best"]
+        self.batches.dataset.note_damage([DamagedRecordError(*found) for found in checkpoint.progress["damaged"]])
         self.progress.say(f"resuming after step {self.step} of {self.total_steps}")
 
     def run(self) -> None:
         """Train from the current step to the end, or until validation stops it early."""
-        log = _Log(self.job.out, self.step)
+        curves = Curves(self.job.out, self.step)
         try:
-            self._run(log)
+            self._run(curves)
         finally:
             self.progress.end()
-            log.close()
+            curves.close()
         if self.adam.steps == 0:
             raise TopgbError(f"no record of {self.job.data} could be trained on; every one is damaged")
 
-    def _run(self, log: "_Log") -> None:
+    def _run(self, curves: Curves) -> None:
         saved = time.monotonic()
         self.tagger.train()
         self.progress.begin("training", self.total_examples, "videos", self.batches.examples_before(self.step))
@@ -178,13 +197,14 @@ class _Trainer:
             self.step += 1
             seen = self.batches.examples_before(self.step)
             note = ""
-            if outcome is not None and log.due(last=self.step == self.total_steps):
-                note = log.write_step(self.step, seen, rate, *outcome)
+            if outcome is not None and curves.due(last=self.step == self.total_steps):
+                note = curves.write_step(self.step, seen, rate, *outcome)
             self.progress.advance(seen - examples, note)
             if self.step % self.batches.steps_per_epoch == 0:
-                self._end_epoch(log)
+                self._end_epoch(curves)
                 saved = time.monotonic()
             elif time.monotonic() - saved > 60 * self.job.checkpoint_minutes:
+                self._require_finite()
                 save_checkpoint(self.job.out, self._checkpoint())
                 saved = time.monotonic()
 
@@ -216,10 +236,15 @@ class _Trainer:
             self.shadows.update(self.tagger, self.step + 1)
         return torch.stack(losses).sum(), torch.cat(outputs), labels
 
-    def _end_epoch(self, log: "_Log") -> None:
+    def _require_finite(self) -> None:
+        if not all(bool(tensor.isfinite().all()) for tensor in self.tagger.state_dict().values()):
+            raise diverged(self.step)
+
+    def _end_epoch(self, curves: Curves) -> None:
+        self._require_finite()
         if self.validation is not None:
             scores = self._validate()
-            log.write_validation(self.step, scores)
+            curves.write_validation(self.step, scores)
             best = self.best_scores is None or scores.gap > self.best_scores.gap
             self.epochs_since_best = 0 if best else self.epochs_since_best + 1
             if best:
@@ -264,62 +289,9 @@ class _Trainer:
                 "examples": self.batches.examples_before(self.step),
                 "validation": None if self.best_scores is None else self.best_scores.to_json(),
                 "epochs_since_best": self.epochs_since_best,
+                "damaged": [[e.path, e.record, e.offset, e.reason] for e in self.batches.dataset.damaged],
             },
         )
-
-
-class _Log:
-    """The run's curves, as lines of JSON and for TensorBoard."""
-
-    def __init__(self, folder: Path, step: int):
-        kept = [entry for entry in runs.read_metrics(folder) if entry["step"] <= step]
-        self._file = open(folder / runs.METRICS_FILE, "w")  # noqa: SIM115 - closed by close()
-        self._file.writelines(json.dumps(entry) + "\n" for entry in kept)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-        self._last = -math.inf
-
-    def due(self, last: bool) -> bool:
-        """Whether it is time for another line: looking at figures holds up the device."""
-        if not last and time.monotonic() - self._last < LOG_SECONDS:
-            return False
-        self._last = time.monotonic()
-        return True
-
-    def write_step(
-        self,
-        step: int,
-        examples: int,
-        rate: float,
-        loss: torch.Tensor,
-        probabilities: torch.Tensor,
-        labels: torch.Tensor,
-    ) -> str:
-        """Log a training step and return it in words. Raises `TopgbError` where the loss is not a number."""
-        value = float(loss)
-        if not math.isfinite(value):
-            raise TopgbError(f"the loss is {value} after step {step}; lower it with --set optimizer.learning_rate=…")
-        metrics = Metrics(probabilities.shape[1])
-        metrics.add(probabilities, labels)
-        gap = metrics.compute().gap
-        self._write({"step": step, "examples": examples, "loss": value, "gap": gap, "learning_rate": rate})
-        for name, figure in (("loss", value), ("GAP", gap), ("learning rate", rate)):
-            self._board.add_scalar(f"training/{name}", figure, step)
-        return f"loss {value:.3f}  GAP {gap:.3f}"
-
-    def write_validation(self, step: int, scores: Scores) -> None:
-        """Log the scores on the validation records."""
-        self._write({"step": step, "validation": scores.to_json()})
-        for name, figure in scores.to_json().items():
-            self._board.add_scalar(f"validation/{name}", figure, step)
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close both files."""
-        self._file.close()
-        self._board.close()
 
 
 def _open(job: TrainingJob, pattern: str) -> Dataset:
@@ -327,8 +299,10 @@ def _open(job: TrainingJob, pattern: str) -> Dataset:
     return open_dataset(pattern, data.spec(), data.classes, job.recipe.model_section().max_frames, job.on_damaged)
 
 
-def _records_by_shard(dataset: Dataset) -> dict[str, int]:
-    return {shard.name: int(count) for shard, count in zip(dataset.shards, dataset.counts, strict=True)}
+def _require_labels(dataset: Dataset, pattern: str) -> None:
+    # A few records tell; one in the middle without labels is found when its batch is read.
+    if label_counts(dataset, limit=50)[1] == 0:
+        raise InputError(f"the records of {pattern} hold no labels; training and validation need labelled ones")
 
 
 def _precision(recipe: Recipe, device: torch.device, progress: Progress) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
@@ -28,7 +28,7 @@ class Data(Options):
 
     level: Literal["video", "frame"]
     features: list[FeatureEntry]
-    classes: int = Field(ge=1)
+    classes: int = Field(ge=1, lt=2**31)
 
     def spec(self) -> FeatureSpec:
         return FeatureSpec(self.level, tuple(Feature(**entry.model_dump()) for entry in self.features))
@@ -51,7 +51,7 @@ class Training(Options):
     batch_size: int = Field(128, ge=1)
     epochs: int = Field(5, ge=1)
     frames: str = "all"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["float32", "bfloat16"] = "float32"
     accumulate: int = Field(1, ge=1)
     batch_norm_momentum: float = Field(0.99, ge=0.0, lt=1.0)
@@ -98,13 +98,6 @@ class Recipe(Options):
     optimizer: Optimizer
     ema: Ema | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _not_empty(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise ValueError("a recipe is a YAML mapping with the keys data, model, training, optimizer and ema")
-        return value
-
     def model_section(self) -> ModelConfig:
         return parse_model(self.model)
 
@@ -119,9 +112,20 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     Raises `InputError` naming the key that is unknown, missing or of the wrong type.
     """
     value = parse_yaml(_recipe_text(name), name)
+    if not isinstance(value, dict):
+        raise InputError(f"{name} is not a recipe: a YAML mapping with data, model, training, optimizer and ema")
     for override in overrides or []:
         _apply(value, override)
     return parse_recipe(value)
+
+
+def overridden_keys(overrides: list[str] | None) -> set[str]:
+    """The full keys that `KEY.KEY=VALUE` overrides set; one that sets a section counts for every key in its value."""
+    keys: set[str] = set()
+    for override in overrides or []:
+        key, _, text = override.partition("=")
+        keys |= _leaves(parse_yaml(text, f"--set {override}"), key)
+    return keys
 
 
 def parse_recipe(value: Any) -> Recipe:
@@ -145,7 +149,9 @@ def _recipe_text(name: str) -> str:
         return (_shipped() / f"{name}.yaml").read_text()
     try:
         return Path(name).read_text()
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        raise InputError(f"{name} is not a recipe: it is not text") from None
+    except OSError:
         raise InputError(
             f"there is no recipe {name!r}: neither a readable file nor one of {', '.join(shipped_recipes())}"
         ) from None
@@ -160,9 +166,13 @@ def _apply(recipe: Any, override: str) -> None:
         if not isinstance(recipe, dict) or not isinstance(recipe.setdefault(section, {}), dict):
             raise InputError(f"--set {override!r}: {section!r} is not a section of the recipe")
         recipe = recipe[section]
-    if not isinstance(recipe, dict):
-        raise InputError(f"--set {override!r}: the recipe is not a mapping")
     recipe[last] = parse_yaml(text, f"--set {override}")
+
+
+def _leaves(value: Any, key: str) -> set[str]:
+    if not isinstance(value, dict) or not value:
+        return {key}
+    return set().union(*(_leaves(entry, f"{key}.{name}") for name, entry in value.items()))
 
 
 class _Loader(yaml.SafeLoader):
@@ -174,9 +184,20 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise yaml.YAMLError(f"the key {key!r} stands there twice")
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text. Raises `InputError` naming `where` it stands."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, TypeError) as error:
         raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from None

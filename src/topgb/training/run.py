@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,27 @@ from topgb.training.recipe import Recipe, parse_recipe, parse_yaml
 
 SETTINGS_FILE = "settings.json"
 RECIPE_FILE = "recipe.yaml"
-METRICS_FILE = "metrics.jsonl"
 MODEL_FILE = "model.safetensors"
 
 
-def start_run(folder: Path, recipe: Recipe, settings: dict[str, Any], force: bool) -> None:
+def start_run(
+    folder: Path, recipe: Recipe, settings: dict[str, Any], force: bool, keep: Sequence[Path | None] = ()
+) -> None:
     """Make `folder` a fresh run with this recipe. Raises `InputError` where it holds anything and `force` is off.
 
-    `settings` is everything else that the weights depend on (records, parents).
+    `settings` is everything else that the weights depend on (records, parents). With `force` an old run in `folder` is
+    cleared, unless one of the files in `keep` lies in it.
     """
-    if folder.is_file():
+    if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; a run needs a directory")
     if folder.exists() and any(folder.iterdir()):
+        if not force and not is_run(folder):
+            raise InputError(f"{folder} holds files that no run wrote; choose another --out")
         if not force:
             raise InputError(
                 f"{folder} is not empty; go on with --resume, overwrite with --force, or choose another --out"
             )
-        _clear(folder)
+        _clear(folder, [path for path in keep if path is not None])
     _write_text(folder / RECIPE_FILE, yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True))
     _write_text(folder / SETTINGS_FILE, json.dumps(settings, indent=1))
 
@@ -59,25 +64,36 @@ def run_recipe(folder: Path) -> Recipe:
         raise InputError(
             f"{folder} is not a run: it has no {RECIPE_FILE}; name a directory that topgb train has filled"
         )
-    return parse_recipe(parse_yaml(path.read_text(), str(path)))
+    return parse_recipe(parse_yaml(_read_text(path), str(path)))
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What else the run's weights depend on."""
-    return json.loads((folder / SETTINGS_FILE).read_text())
+    """What else the run's weights depend on. Raises `InputError` where that cannot be read."""
+    path = folder / SETTINGS_FILE
+    try:
+        settings = json.loads(_read_text(path))
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} is not readable; the run is broken, train it anew")
+    return settings
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The run's log, one object a logged step or validation, oldest first."""
-    path = folder / METRICS_FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, keep: Sequence[Path]) -> None:
     if not is_run(folder):
         raise InputError(f"{folder} holds files that no run wrote; choose another --out")
+    for path in keep:
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{path} lies in {folder}, which --force would clear; choose another --out")
     for entry in folder.iterdir():
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable ({error}); the run is broken, train it anew") from None
 
 
 def _write_text(path: Path, text: str) -> None:

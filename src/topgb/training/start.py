@@ -18,7 +18,12 @@ FREQUENCY_RECORDS = 20_000
 
 
 def fresh_tagger(
-    recipe: Recipe, init_from: Path | None, ema_source: Path | None, data: Dataset, progress: Progress
+    recipe: Recipe,
+    data: Dataset,
+    progress: Progress,
+    init_from: Path | None = None,
+    ema_source: Path | None = None,
+    new_head: bool = False,
 ) -> Tagger:
     """The model at step 0, on the CPU. Raises `InputError` where a parent does not fit the recipe."""
     torch.manual_seed(recipe.training.seed)
@@ -27,9 +32,12 @@ def fresh_tagger(
         raise InputError("--init-from and --ema-source exclude each other; give one of them")
     anew = set(tagger.state_dict())
     if ema_source is not None:
-        anew -= _take(tagger, _single(load(ema_source), ema_source), ema_source, all_of_it=True)
+        anew -= _take(tagger, _single(load(ema_source), ema_source), ema_source, new_head=False)
     elif init_from is not None:
-        anew -= _take(tagger, _single(load(init_from), init_from), init_from, all_of_it=False)
+        parent = _single(load(init_from), init_from)
+        anew -= _take(tagger, parent, init_from, new_head or tagger.classes != parent.classes)
+    elif new_head:
+        raise InputError("--new-head goes with --init-from; without it the head is new anyway")
     if anew and recipe.training.start_at_class_frequencies:
         _start_head(tagger, data, anew)
     if init_from is not None and anew:
@@ -42,7 +50,8 @@ def parent_hash(path: Path | None) -> str | None:
     if path is None:
         return None
     if not path.is_file():
-        raise InputError(f"there is no model file {path}")
+        hint = f"; did you mean {path / 'model.safetensors'}?" if path.is_dir() else ""
+        raise InputError(f"there is no model file {path}{hint}")
     return file_sha256(path)
 
 
@@ -54,25 +63,33 @@ def _single(model: LoadedModel, path: Path) -> Tagger:
     return tagger
 
 
-def _take(tagger: Tagger, parent: Tagger, path: Path, all_of_it: bool) -> set[str]:
-    """Copy the parent's tensors into `tagger`; the names of those copied. Only the head may differ, by its classes."""
+def _take(tagger: Tagger, parent: Tagger, path: Path, new_head: bool) -> set[str]:
+    """Copy the parent's tensors into `tagger`, with `new_head` all but the head's; the names of those copied."""
     if parent.frontend.spec != tagger.frontend.spec:
         raise InputError(
-            f"{path} takes other features than the recipe: {parent.frontend.spec} not {tagger.frontend.spec}"
+            f"{path} takes other features than the recipe: {_features(parent)}; the recipe's are {_features(tagger)}"
         )
-    ours, theirs = tagger.state_dict(), parent.state_dict()
-    copied = {name for name in ours.keys() & theirs.keys() if ours[name].shape == theirs[name].shape}
-    differing = sorted(name for name in ours.keys() | theirs.keys() if name not in copied)
-    if not all_of_it and tagger.classes != parent.classes:
-        differing = [name for name in differing if not name.startswith("head.")]
+    ours, theirs = (_shapes(t, new_head) for t in (tagger, parent))
+    differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if differing:
         raise InputError(
             f"{path} is of another architecture than the recipe: they differ in {', '.join(differing[:3])}; "
             "use the recipe it was trained with (topgb model show prints it)"
         )
-    for name in copied:
-        ours[name].copy_(theirs[name])
-    return copied
+    state, parents = tagger.state_dict(), parent.state_dict()
+    for name in ours:
+        state[name].copy_(parents[name])
+    return set(ours)
+
+
+def _features(tagger: Tagger) -> str:
+    spec = tagger.frontend.spec
+    return ", ".join(f"{f.name} ({f.size} {f.dtype})" for f in spec.features) + f" at {spec.level} level"
+
+
+def _shapes(tagger: Tagger, without_head: bool) -> dict[str, torch.Size]:
+    state = tagger.state_dict()
+    return {name: t.shape for name, t in state.items() if not (without_head and name.startswith("head."))}
 
 
 def _start_head(tagger: Tagger, data: Dataset, anew: set[str]) -> None:

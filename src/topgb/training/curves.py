@@ -1,0 +1,121 @@
+"""A run's curves, as lines of JSON and for TensorBoard."""
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from topgb.errors import TopgbError
+from topgb.evaluation.metrics import Metrics, Scores
+from topgb.files import atomic_write, write_failure
+
+METRICS_FILE = "metrics.jsonl"
+# Figures are looked at this often: looking holds up the device.
+LOG_SECONDS = 2.0
+RUNNING_BATCHES = 20
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The run's log, one object a logged step or validation, oldest first; a line that was cut off is left out."""
+    path = folder / METRICS_FILE
+    entries = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            continue
+    return entries
+
+
+class Curves:
+    """Writes the curves of the run in `folder`, going on after `step`.
+
+    Raises `TopgbError` where they cannot be written.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        self._path = folder / METRICS_FILE
+        kept = [entry for entry in read_metrics(folder) if entry["step"] <= step]
+        with atomic_write(self._path) as file:
+            file.writelines(json.dumps(entry).encode() + b"\n" for entry in kept)
+        with self._writing():
+            self._file = open(self._path, "a")  # noqa: SIM115 - closed by close()
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._last = -math.inf
+        self._recent: deque[Metrics] = deque(maxlen=RUNNING_BATCHES)
+
+    def due(self, last: bool) -> bool:
+        """Whether it is time for another line; always for the run's `last` step."""
+        if not last and time.monotonic() - self._last < LOG_SECONDS:
+            return False
+        self._last = time.monotonic()
+        return True
+
+    def write_step(
+        self,
+        step: int,
+        examples: int,
+        rate: float,
+        loss: torch.Tensor,
+        probabilities: torch.Tensor,
+        labels: torch.Tensor,
+    ) -> str:
+        """Log a training step, and return its loss and the running GAP of the batches logged last, in words.
+
+        Raises `TopgbError` where the loss is not a number.
+        """
+        value = float(loss)
+        if not math.isfinite(value):
+            raise diverged(step)
+        self._recent.append(Metrics(probabilities.shape[1]))
+        self._recent[-1].add(probabilities, labels)
+        running = Metrics(probabilities.shape[1])
+        for part in self._recent:
+            running.merge(part)
+        gap = running.compute().gap
+        self._write({"step": step, "examples": examples, "loss": value, "gap": gap, "learning_rate": rate})
+        self._draw(step, "training", {"loss": value, "GAP": gap, "learning rate": rate})
+        return f"loss {value:.3f}  GAP {gap:.3f}"
+
+    def write_validation(self, step: int, scores: Scores) -> None:
+        """Log the scores on the validation records."""
+        self._write({"step": step, "validation": scores.to_json()})
+        self._draw(step, "validation", scores.to_json())
+
+    def close(self) -> None:
+        """Write what is pending and close both files."""
+        with self._writing():
+            self._file.close()
+            self._board.close()
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        with self._writing():
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+
+    def _draw(self, step: int, group: str, figures: dict[str, float]) -> None:
+        with self._writing():
+            for name, figure in figures.items():
+                self._board.add_scalar(f"{group}/{name}", figure, step)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise write_failure(self._path.parent, error) from error
+
+
+def diverged(step: int) -> TopgbError:
+    """The error of a run whose loss or weights are not finite any more."""
+    return TopgbError(
+        f"training diverged: loss or weights are not finite after step {step}; lower the learning rate "
+        "(--set optimizer.learning_rate=…); the last checkpoint is kept"
+    )
