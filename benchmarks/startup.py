@@ -1,0 +1,39 @@
+"""How long `topgb --help` takes, beside an empty Python: the best and the median of ten.
+
+.venv/bin/python benchmarks/startup.py
+"""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+ROUNDS = 10
+
+
+def seconds(command: list[str]) -> list[float]:
+    """Wall-clock seconds of each of `ROUNDS` runs."""
+    taken = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+def main() -> None:
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
+    print("| command | best | median |\n|---|---|---|")
+    for name, command in (
+        ("python -c pass", [sys.executable, "-c", "pass"]),
+        ("topgb --help", [sys.executable, "-m", "topgb", "--help"]),
+        ("topgb train --help", [sys.executable, "-m", "topgb", "train", "--help"]),
+    ):
+        taken = seconds(command)
+        print(f"| {name} | {min(taken):.2f} s | {statistics.median(taken):.2f} s |")
+
+
+if __name__ == "__main__":
+    main()
