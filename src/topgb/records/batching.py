@@ -8,7 +8,10 @@ from torch.utils.data import get_worker_info
 
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
+from topgb.records.buffers import BufferPool
 from topgb.records.example import DecodedRecord
+
+_buffers = BufferPool()
 
 
 def empty_features(videos: int, frames: int, spec: FeatureSpec) -> tuple[torch.Tensor, np.ndarray]:
@@ -21,8 +24,7 @@ def empty_features(videos: int, frames: int, spec: FeatureSpec) -> tuple[torch.T
         storage = torch.UntypedStorage._new_shared(bytes_needed)
         tensor = torch.empty(0, dtype=torch.uint8 if spec.all_bytes else torch.float32).set_(storage).view(shape)
         return tensor, tensor.numpy()
-    # NumPy asks the kernel for huge pages, torch.empty does not.
-    array = np.empty(shape, dtype)
+    array = _buffers.lend(shape, dtype)
     return torch.from_numpy(array), array
 
 
