@@ -1,8 +1,12 @@
 """Recipes: what is read, what is refused and how it is said; and every shipped one."""
 
+from pathlib import Path
+
 import pytest
+import torch
 import yaml
 
+import topgb
 from topgb.errors import InputError
 from topgb.models import build_tagger
 from topgb.training.recipe import Optimizer, load_recipe, overridden_keys, parse_recipe, shipped_recipes
@@ -11,8 +15,8 @@ from topgb.training.schedule import learning_rate
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_shipped_recipes_build_and_say_how_to_run_them(name):
-    import torch
-
+    text = (Path(topgb.__file__).parent / "recipes" / f"{name}.yaml").read_text()
+    assert "#   topgb " in text.partition("data:")[0], "a recipe's header says its command"
     recipe = load_recipe(name)
     with torch.device("meta"):
         build_tagger(recipe.data.spec(), recipe.data.classes, recipe.model_section())
