@@ -8,9 +8,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from conftest import SMALL_CLASSES
 from topgb.cli import main
+from topgb.modelfile import read_model_file, write_model_file
+from topgb.records.example import encode_sequence_example
+from topgb.records.framing import frame_record
 
 
 @dataclass
@@ -165,6 +170,72 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(arguments, words, run, smal
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("topgb: ")
     assert sum(line.startswith("topgb: ") for line in done.stderr.splitlines()) == 1
+
+
+def _damaged(kind: str, source: Path, target: Path) -> None:
+    """A shard with one thing wrong, made from a sound one."""
+    raw = bytearray(source.read_bytes())
+    rgb, audio = np.zeros((3, 32), np.uint8), np.zeros((3, 8), np.uint8)
+    records = {
+        "zero frames": {"rgb": rgb[:0], "audio": audio[:0]},
+        "unequal frame counts": {"rgb": rgb, "audio": audio[:2]},
+        "another width": {"rgb": rgb[:, :30], "audio": audio},
+        "another feature": {"red": rgb, "audio": audio},
+        "label outside": {"rgb": rgb, "audio": audio},
+    }
+    if kind == "flipped byte":
+        raw[-20] ^= 1
+    elif kind == "truncated":
+        del raw[-20:]
+    elif kind == "empty":
+        raw.clear()
+    else:
+        raw[:] = frame_record(
+            encode_sequence_example("v", records[kind], [SMALL_CLASSES if kind == "label outside" else 0])
+        )
+    target.write_bytes(bytes(raw))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("flipped byte", "does not match its CRC"),
+        ("truncated", "cut off"),
+        ("empty", "empty"),
+        ("zero frames", "no frames"),
+        ("unequal frame counts", "frames"),
+        ("another width", "30 wide"),
+        ("another feature", "'rgb'"),
+        ("label outside", "label 12 is outside the 12 classes"),
+    ],
+)
+def test_damaged_records_are_named(kind, words, run, small_records, tmp_path):
+    shard = tmp_path / "shard.tfrecord"
+    _damaged(kind, sorted(Path(small_records["validate"]).parent.glob("validate*"))[0], shard)
+    done = _topgb("eval", run / "model.safetensors", shard)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert str(shard) in done.stderr
+    assert done.stderr.count("topgb: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("truncated", "truncated"), ("nan", "not finite"), ("newer", "upgrade topgb")]
+)
+def test_broken_model_files_are_refused(kind, words, run, small_records, tmp_path):
+    header, tensors = read_model_file(run / "model.safetensors")
+    path = tmp_path / "model.safetensors"
+    if kind == "nan":
+        next(iter(tensors.values())).view(-1)[0] = float("nan")
+    write_model_file(path, header, tensors)
+    if kind == "newer":
+        path.write_bytes(path.read_bytes().replace(b'\\"version\\":1', b'\\"version\\":2'))
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    done = _topgb("eval", path, small_records["validate"])
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert str(path) in done.stderr
 
 
 def test_a_full_disk_is_a_failure_not_bad_input(run, small_records):

@@ -18,8 +18,8 @@ from topgb.files import atomic_write, write_failure
 
 METRICS_FILE = "metrics.jsonl"
 # Figures are looked at this often: looking holds up the device.
-LOG_SECONDS = 2.0
-RUNNING_BATCHES = 20
+LOG_SECONDS = 1.0
+RUNNING_BATCHES = 5
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
