@@ -256,7 +256,8 @@ class _Trainer:
                 + (" (best so far)" if best else "")
             )
             done = self.batches.examples_before(self.step)
-            self.progress.begin("training", self.total_examples, "videos", done)
+            if done < self.total_examples:
+                self.progress.begin("training", self.total_examples, "videos", done)
         save_checkpoint(self.job.out, self._checkpoint())
 
     def _validate(self) -> Scores:
