@@ -73,7 +73,11 @@ def train(
         device=device,
         checkpoint_minutes=checkpoint_minutes,
     )
-    result = run_training(job, TerminalProgress())
+    try:
+        result = run_training(job, TerminalProgress())
+    except KeyboardInterrupt:
+        typer.echo("the same command with --resume goes on from the last checkpoint", err=True)
+        raise
     report_damage(result.damaged)
     if result.validation is not None:
         typer.echo(f"best validation GAP {result.validation.gap:.4f}", err=True)

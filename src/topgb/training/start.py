@@ -38,8 +38,9 @@ def fresh_tagger(
         anew -= _take(tagger, parent, init_from, new_head or tagger.classes != parent.classes)
     elif new_head:
         raise InputError("--new-head goes with --init-from; without it the head is new anyway")
-    if anew and recipe.training.start_at_class_frequencies:
-        _start_head(tagger, data, anew)
+    head_is_new = any(name.startswith("head.") for name in anew)
+    if head_is_new and recipe.training.start_at_class_frequencies:
+        _start_head(tagger, data)
     if init_from is not None and anew:
         progress.say(f"starting anew: {', '.join(sorted(anew))}; everything else is from {init_from}")
     return tagger
@@ -92,14 +93,7 @@ def _shapes(tagger: Tagger, without_head: bool) -> dict[str, torch.Size]:
     return {name: t.shape for name, t in state.items() if not (without_head and name.startswith("head."))}
 
 
-def _start_head(tagger: Tagger, data: Dataset, anew: set[str]) -> None:
+def _start_head(tagger: Tagger, data: Dataset) -> None:
     counts, videos = label_counts(data, FREQUENCY_RECORDS)
-    if videos == 0:
-        return
     # Half a video more in each class: one that did not occur is rare, not impossible.
-    frequencies = torch.from_numpy((counts + 0.5) / (videos + 1)).float()
-    kept = {name: value.clone() for name, value in tagger.state_dict().items() if name not in anew}
-    tagger.head.start_at(frequencies)
-    state = tagger.state_dict()
-    for name, value in kept.items():
-        state[name].copy_(value)
+    tagger.head.start_at(torch.from_numpy((counts + 0.5) / (videos + 1)).float())
