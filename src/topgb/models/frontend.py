@@ -44,8 +44,10 @@ class Frontend(nn.Module):
         num_frames = num_frames.clamp_max(self.max_frames)
         if not self.uses_all:
             features = torch.cat([features[:, :, columns] for columns in self._columns], dim=2)
-        frames = features.float() * self.scale + self.offset
+        # In place: nothing here is trained, and a batch of full-length frames as floats is large.
+        frames = features.to(torch.float32, copy=True).mul_(self.scale).add_(self.offset)
         if self.normalize:
-            frames = l2_normalize(frames, dim=2)
-        frames = frames.masked_fill(~valid_frames(num_frames, frames.shape[1])[:, :, None], 0.0)
+            length = torch.linalg.vector_norm(frames, dim=2, keepdim=True)
+            frames.div_(length.clamp_min_(L2_EPSILON**0.5))
+        frames.masked_fill_(~valid_frames(num_frames, frames.shape[1])[:, :, None], 0.0)
         return frames, num_frames

@@ -84,7 +84,7 @@ class NetVLAD(nn.Module):
         self.vlad = _ByFeature(
             {f.name: VLAD(f.size, clusters[f.name], options.light, options.batch_norm) for f in spec.features}
         )
-        self.columns = {feature.name: spec.columns(feature.name) for feature in spec.features}
+        self.widths = [feature.size for feature in spec.features]
         width = sum(feature.size * clusters[feature.name] for feature in spec.features)
         self.dropout = nn.Dropout(options.dropout)
         normalized = options.batch_norm and options.relu
@@ -104,7 +104,9 @@ class NetVLAD(nn.Module):
         valid = valid_frames(num_frames, frames.shape[1])
         if self.input_norm is not None:
             frames = self.input_norm(frames, valid)
-        parts = [self.vlad[name](frames[:, :, columns], valid) for name, columns in self.columns.items()]
+        # The gradient of a split is one concatenation; that of slices fills a whole batch with zeros for each.
+        by_feature = zip(self.vlad.values(), frames.split(self.widths, dim=2), strict=True)
+        parts = [vlad(part, valid) for vlad, part in by_feature]
         hidden = self.hidden(torch.cat(parts, dim=1))
         if self.hidden_norm is not None:
             hidden = self.hidden_norm(hidden)
