@@ -1,8 +1,4 @@
-"""The samplers against the 2018 code's own draws, where the golden cases are at hand, and by their properties."""
-
-import json
-import os
-from pathlib import Path
+"""The samplers by their properties; tests/golden compares them with the 2018 code's own draws."""
 
 import numpy as np
 import pytest
@@ -13,28 +9,8 @@ from topgb.records.sampling import (
     parse_sampling,
     random_frames,
     random_sequence,
-    sample_all,
     sampled_rows,
 )
-
-GOLDEN = Path(os.environ.get("TOPGB_GOLDEN", Path(__file__).resolve().parents[2].parent / "shared" / "golden"))
-CASES = sorted(GOLDEN.glob("sample_*.npz"))
-
-
-@pytest.mark.skipif(not CASES, reason=f"no golden sampling cases in {GOLDEN}")
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
-def test_golden(case):
-    settings = json.loads(case.with_suffix(".json").read_text())
-    values = np.load(case)
-    for video, num_frames in enumerate(values["num_frames"].tolist()):
-        uniform = values["uniform"][video]
-        if settings["function"] == "SampleRandomSequence":
-            rows = random_sequence(uniform, num_frames, settings["num_samples"])
-        elif settings["flags"].get("sample_all"):
-            rows = sample_all(uniform, num_frames)
-        else:
-            rows = random_frames(uniform, num_frames)
-        np.testing.assert_array_equal(values["input"][video][rows], values["output"][video])
 
 
 def test_the_largest_draw_never_reaches_past_the_last_frame():

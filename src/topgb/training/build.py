@@ -35,14 +35,14 @@ def _pack(run: Path, use_ema: bool | None) -> tuple[Header, dict[str, torch.Tens
     recipe, checkpoint = run_recipe(run), final_checkpoint(run)
     if use_ema and checkpoint.ema is None:
         raise InputError(f"{run} keeps no EMA weights; leave out --use-ema")
-    use_ema = checkpoint.ema is not None if use_ema is None else use_ema
-    entries, tensors = pack_member(0, checkpoint.ema if use_ema and checkpoint.ema is not None else checkpoint.weights)
+    chosen = None if use_ema is False else checkpoint.ema
+    entries, tensors = pack_member(0, checkpoint.weights if chosen is None else chosen)
     header = Header(
         features=recipe.data.spec(),
         classes=recipe.data.classes,
         members=(Member(1.0, recipe.model_section()),),
         tensors=entries,
-        origin=_origin(run, recipe, checkpoint, use_ema),
+        origin=_origin(run, recipe, checkpoint, use_ema=chosen is not None),
     )
     return header, tensors
 
