@@ -132,7 +132,7 @@ def test_tensors_of_other_types_are_refused(sound, dtype, bits):
     raw = sound.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     outer = json.loads(raw[8 : 8 + size])
-    name = "members.0.aggregator.vlad.rgb.assign.weight"
+    name = "members.0.aggregator.pools.rgb.assign.weight"
     start, stop = outer[name]["data_offsets"]
     outer[name] |= {"dtype": dtype, "shape": [(stop - start) * 8 // bits]}
     encoded = json.dumps(outer).encode()

@@ -253,7 +253,7 @@ def test_features_may_have_the_names_of_a_modules_attributes(tmp_path):
     tagger = build_tagger(spec, 3, parse_model({"aggregator": "netvlad", "clusters": 2, "hidden": 4, "head": "moe"}))
     tagger.train().eval()
     entries, tensors = pack_member(0, tagger.state_dict())
-    assert "members.0.aggregator.vlad.keys.assign.weight" in entries
+    assert "members.0.aggregator.pools.keys.assign.weight" in entries
     path = tmp_path / "m.safetensors"
     write_model_file(path, Header(spec, 3, (Member(1.0, tagger.config),), entries), tensors)
     features = np.random.default_rng(0).integers(0, 256, (2, 3, 8), dtype=np.uint8)

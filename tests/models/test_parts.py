@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from pydantic import model_validator
+from torch import nn
 
 from golden.cases import Case, cases
 from topgb.errors import InputError
 from topgb.features import YOUTUBE8M_FRAMES, Feature, FeatureSpec
 from topgb.models import build_tagger, parse_model
-from topgb.models.batchnorm import BatchNorm
+from topgb.models.batchnorm import BatchNorm, folded_linear
 from topgb.models.config import ModelConfig
 from topgb.models.frontend import Frontend
 from topgb.models.options import Options, validate
@@ -66,6 +67,39 @@ def test_masked_batch_norm_sees_the_valid_frames_only():
     torch.testing.assert_close(found, plain(values[valid]))
     torch.testing.assert_close(masked.running_mean, plain.running_mean)
     torch.testing.assert_close(masked.running_var, plain.running_var)
+
+
+@pytest.mark.parametrize("population", [False, True], ids=["sample", "population"])
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("training", [False, True], ids=["evaluating", "training"])
+def test_a_folded_batch_norm_is_the_batch_norm(training, padded, population):
+    torch.manual_seed(0)
+    norms = [BatchNorm(5, population).train(training) for _ in range(2)]
+    weight, bias, mean = torch.randn(3, 5)
+    variance, out = torch.rand(5) + 0.5, torch.randn(3, 4, 5)
+    for norm in norms:
+        norm.load_state_dict({"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance})
+    values = torch.randn(3, 4, 5) * 2 + 1
+    valid = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]], dtype=torch.bool) if padded else None
+    counted = slice(None) if valid is None else valid
+    scale, shift = norms[0].fold(values, valid)
+    folded, plain = (values * scale + shift)[counted], norms[1](values, valid)[counted]
+    torch.testing.assert_close(folded, plain, atol=1e-5, rtol=1e-5)
+    for found in (folded, plain):
+        (found * out[counted]).sum().backward()
+    for name in ("weight", "bias"):
+        torch.testing.assert_close(getattr(norms[0], name).grad, getattr(norms[1], name).grad, atol=1e-5, rtol=1e-4)
+    for name in ("running_mean", "running_var"):
+        torch.testing.assert_close(getattr(norms[0], name), getattr(norms[1], name), atol=1e-6, rtol=1e-5)
+        assert torch.equal(getattr(norms[0], name), {"running_mean": mean, "running_var": variance}[name]) != training
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_folded_linear_layer_is_the_layer_of_the_normalised_values(bias):
+    torch.manual_seed(0)
+    linear, values, affine = nn.Linear(5, 3, bias=bias), torch.randn(2, 4, 5), tuple(torch.randn(2, 5))
+    torch.testing.assert_close(folded_linear(values, linear, affine), linear(values * affine[0] + affine[1]))
+    assert torch.equal(folded_linear(values, linear, None), linear(values))
 
 
 def test_batch_norm_momentum_is_the_share_kept():
@@ -176,7 +210,7 @@ def test_netvlad_is_the_sum_of_residuals_to_the_centres():
     frames = torch.randn(1, 4, 5)
     parts = []
     for name, columns in (("rgb", slice(0, 3)), ("audio", slice(3, 5))):
-        vlad = tagger.aggregator.vlad[name]
+        vlad = tagger.aggregator.pools[name]
         x = frames[0, :, columns]
         assign = (x @ vlad.assign.weight.T + vlad.assign.bias).softmax(1)
         descriptor = torch.zeros(x.shape[1], assign.shape[1])

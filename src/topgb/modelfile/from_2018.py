@@ -1,25 +1,34 @@
-"""How the 2018 system's models are called here: its flags as a model section, its variables as our tensors."""
+"""How the 2018 system's models are called here: its flags as a model section."""
 
-import re
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import torch
-
 from topgb.errors import InputError
-from topgb.models import ModelConfig, Tagger, parse_model
-
-_TOWERS = {"rgb": "video", "audio": "audio"}
-
+from topgb.models import ModelConfig, parse_model
 
 DEFAULT_FLAGS: dict[str, Any] = {
     "video_level_classifier_model": "MoeModel",
+    "dbof_cluster_size": 8192,
+    "dbof_hidden_size": 1024,
+    "dbof_pooling_method": "max",
+    "dbof_add_batch_norm": True,
+    "dbof_relu": True,
+    "softdbof_maxpool": False,
+    "fc_dimred": True,
+    "lstm_cells": 1024,
+    "lstm_layers": 2,
     "netvlad_cluster_size": 64,
     "netvlad_hidden_size": 1024,
     "netvlad_relu": True,
     "netvlad_add_batch_norm": True,
     "lightvlad": False,
+    "vlagd": False,
+    "fv_cluster_size": 64,
+    "fv_hidden_size": 2048,
+    "fv_relu": True,
+    "fv_couple_weights": True,
+    "fv_coupling_factor": 0.01,
     "gating": False,
     "gating_remove_diag": False,
     "moe_num_mixtures": 2,
@@ -28,6 +37,25 @@ DEFAULT_FLAGS: dict[str, Any] = {
     "moe_prob_gating": False,
     "moe_prob_gating_input": "prob",
 }
+
+# Flags about which frames are looked at, which is no part of a model here, and three that no code of 2018 read.
+WITHOUT_EFFECT: dict[str, Any] = {
+    "iterations": 30,
+    "sample_random_frames": True,
+    "sample_all": False,
+    "frame_shuffle": False,
+    "dbof_var_features": 0,
+    "dbof_activation": "relu",
+    "netvlad_dimred": -1,
+}
+
+_CHOICES = {
+    "video_level_classifier_model": ("LogisticModel", "MoeModel"),
+    "moe_prob_gating_input": ("prob", "input"),
+}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}
+# No flag's number comes near it, and a whole number above the greatest float would be no float.
+_MOST = 1e300
 
 
 def known_models() -> list[str]:
@@ -38,41 +66,34 @@ def known_models() -> list[str]:
 def config_from_flags(model: str, flags: Mapping[str, Any]) -> ModelConfig:
     """The architecture that the 2018 class `model` builds under `flags` (those set; the others have their defaults).
 
-    Raises `InputError` where the class is not known.
+    Raises `InputError` where the class or a flag is not known, or a flag's value is of the wrong type.
     """
+    return parse_model(section_from_flags(model, flags))
+
+
+def section_from_flags(model: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """As `config_from_flags`, the `model` section of a recipe."""
     if model not in _MODELS:
         raise InputError(f"there is no 2018 model {model!r} here; there are: {', '.join(known_models())}")
-    return parse_model(_MODELS[model]({**DEFAULT_FLAGS, **flags}))
+    defaults = {**DEFAULT_FLAGS, **WITHOUT_EFFECT}
+    for flag, value in flags.items():
+        if flag not in defaults:
+            raise InputError(
+                f"there is no 2018 flag {flag!r} of models here; there are: {', '.join(sorted(DEFAULT_FLAGS))}"
+            )
+        _check_value(flag, value, type(defaults[flag]))
+    return _MODELS[model]({**DEFAULT_FLAGS, **flags})
 
 
-def state_from_variables(tagger: Tagger, variables: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """The state of `tagger` from 2018 variables (name without the scope `tower/`, to values).
-
-    Raises `InputError` naming a variable that is missing or of another shape.
-    """
-    return {name: _tensor(name, ours, variables) for name, ours in tagger.state_dict().items()}
-
-
-def variable_name(tensor_name: str) -> str:
-    """The 2018 name, without the scope `tower/`, of the tensor `tensor_name` of a `Tagger`."""
-    for pattern, replacement in _RENAMES:
-        tensor_name = re.sub(pattern, replacement, tensor_name)
-    return tensor_name
-
-
-def _tensor(name: str, ours: torch.Tensor, variables: Mapping[str, np.ndarray]) -> torch.Tensor:
-    theirs = variable_name(name)
-    if theirs not in variables:
-        raise InputError(f"the variable {theirs!r} is missing; the model has {', '.join(sorted(variables))}")
-    value = torch.from_numpy(np.asarray(variables[theirs], dtype=np.float32))
-    if theirs.endswith("cluster_weights2"):
-        value = value[0]
-    elif value.ndim == 2:
-        # TensorFlow multiplies x · W with W [in, out]; here matrices are [out, in].
-        value = value.T
-    if value.shape != ours.shape:
-        raise InputError(f"the variable {theirs!r} is {list(value.shape)} as {name}, which needs {list(ours.shape)}")
-    return value.contiguous()
+def _check_value(flag: str, value: Any, kind: type) -> None:
+    if flag in _CHOICES:
+        fits, wanted = value in _CHOICES[flag], " or ".join(_CHOICES[flag])
+    else:
+        # To Python True is a number.
+        fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+        wanted = _KINDS[kind]
+    if not fits or (kind is float and not -_MOST < value < _MOST):
+        raise InputError(f"the 2018 flag {flag!r} is {reprlib.repr(value)}; it must be {wanted}")
 
 
 def _logistic(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +117,8 @@ def _chosen_head(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _netvlad(flags: Mapping[str, Any]) -> dict[str, Any]:
+    if flags["vlagd"]:
+        raise InputError("the flag 'vlagd' names a layer that the 2018 code itself lacked; unset it")
     clusters = flags["netvlad_cluster_size"]
     return {
         "aggregator": "netvlad",
@@ -105,7 +128,92 @@ def _netvlad(flags: Mapping[str, Any]) -> dict[str, Any]:
         "batch_norm": flags["netvlad_add_batch_norm"],
         "light": flags["lightvlad"],
         "gating": flags["gating"],
-        "gating_remove_diagonal": flags["gating_remove_diag"],
+        "gating_remove_diagonal": bool(flags["gating"] and flags["gating_remove_diag"]),
+        "head": _chosen_head(flags),
+    }
+
+
+def _netfv(flags: Mapping[str, Any]) -> dict[str, Any]:
+    clusters = flags["fv_cluster_size"]
+    return {
+        "aggregator": "netfv",
+        "clusters": {"rgb": clusters, "audio": clusters // 2},
+        "hidden": flags["fv_hidden_size"],
+        "relu": flags["fv_relu"],
+        "batch_norm": flags["netvlad_add_batch_norm"],
+        "coupling": float(flags["fv_coupling_factor"]) if flags["fv_couple_weights"] else None,
+        "gating": flags["gating"],
+        "head": _chosen_head(flags),
+    }
+
+
+def _dbof(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "aggregator": "dbof",
+        "clusters": flags["dbof_cluster_size"],
+        "hidden": flags["dbof_hidden_size"],
+        "pooling": flags["dbof_pooling_method"],
+        "batch_norm": flags["dbof_add_batch_norm"],
+        "head": _chosen_head(flags),
+    }
+
+
+def _soft_dbof(flags: Mapping[str, Any]) -> dict[str, Any]:
+    clusters = flags["dbof_cluster_size"]
+    return {
+        "aggregator": "soft_dbof",
+        "clusters": {"rgb": clusters, "audio": clusters // 8},
+        "hidden": flags["dbof_hidden_size"] if flags["fc_dimred"] else None,
+        "relu": flags["dbof_relu"],
+        "batch_norm": flags["dbof_add_batch_norm"],
+        "max_pool": flags["softdbof_maxpool"],
+        "head": _chosen_head(flags),
+    }
+
+
+def _gated_dbof(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_soft_dbof(flags), "aggregator": "gated_dbof", "gated": ["rgb"]}
+
+
+def _attention(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "aggregator": "attention",
+        "hidden": {"rgb": 2048, "audio": 256},
+        "attend_to_padding": True,
+        # The 2018 class looked at no flag for its classifier.
+        "head": _logistic(flags),
+    }
+
+
+def _lstm(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "aggregator": "lstm",
+        "cells": flags["lstm_cells"],
+        "layers": flags["lstm_layers"],
+        "head": _chosen_head(flags),
+    }
+
+
+def _bilstm(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {"aggregator": "bilstm", "cells": flags["lstm_cells"], "head": _chosen_head(flags)}
+
+
+def _bigru(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "aggregator": "bigru",
+        "cells": flags["lstm_cells"],
+        "reset": "before",
+        "gating": flags["gating"],
+        "head": _chosen_head(flags),
+    }
+
+
+def _branched_gru(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "aggregator": "branched_gru",
+        "cells": {"rgb": 1024, "audio": 128},
+        "reset": "before",
+        "count_padding": True,
         "head": _chosen_head(flags),
     }
 
@@ -114,33 +222,14 @@ _MODELS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "LogisticModel": lambda flags: {"aggregator": "average", "head": _logistic(flags)},
     "MoeModel": lambda flags: {"aggregator": "average", "head": _moe(flags)},
     "FrameLevelLogisticModel": lambda flags: {"aggregator": "average", "head": _logistic(flags)},
+    "DbofModel": _dbof,
+    "SoftDbofModelLF": _soft_dbof,
+    "GatedDbofModelLF": _gated_dbof,
     "NetVLADModelLF": _netvlad,
+    "NetFVModelLF": _netfv,
+    "attention_frames_v0": _attention,
+    "LstmModel": _lstm,
+    "Lstmbidirect": _bilstm,
+    "GRUbidirect": _bigru,
+    "GRUbidirect_branchedBN": _branched_gru,
 }
-
-_RENAMES = (
-    (r"^aggregator\.input_norm\.", "input_bn/"),
-    *((rf"^aggregator\.vlad\.{feature}\.", f"{tower}_VLAD/") for feature, tower in _TOWERS.items()),
-    (r"VLAD/assign\.weight$", "VLAD/cluster_weights"),
-    (r"VLAD/assign\.bias$", "VLAD/cluster_biases"),
-    (r"VLAD/norm\.", "VLAD/cluster_bn/"),
-    (r"VLAD/centres$", "VLAD/cluster_weights2"),
-    (r"^aggregator\.hidden\.weight$", "hidden1_weights"),
-    (r"^aggregator\.hidden\.bias$", "hidden1_biases"),
-    (r"^aggregator\.hidden_norm\.", "hidden1_bn/"),
-    (r"^aggregator\.gating\.gate\.weight$", "gating_weights_2"),
-    (r"^aggregator\.gating\.gate\.bias$", "gating_biases"),
-    (r"^aggregator\.gating\.norm\.", "gating_bn/"),
-    (r"^head\.output\.weight$", "fully_connected/weights"),
-    (r"^head\.output\.bias$", "fully_connected/biases"),
-    (r"^head\.gates\.weight$", "gates/weights"),
-    (r"^head\.gates\.reduce\.weight$", "gates1/weights"),
-    (r"^head\.gates\.expand\.weight$", "gates2/weights"),
-    (r"^head\.experts\.weight$", "experts/weights"),
-    (r"^head\.experts\.bias$", "experts/biases"),
-    (r"^head\.gating\.gate\.weight$", "gating_prob_weights"),
-    (r"^head\.gating\.norm\.", "gating_prob_bn/"),
-    (r"_bn/weight$", "_bn/gamma"),
-    (r"_bn/bias$", "_bn/beta"),
-    (r"_bn/running_mean$", "_bn/moving_mean"),
-    (r"_bn/running_var$", "_bn/moving_variance"),
-)

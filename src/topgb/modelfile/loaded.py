@@ -122,7 +122,7 @@ def _tagger(header: Header, index: int, entries: dict[str, TensorEncoding], stor
             raise InputError(f"tensor {prefix}{name} has a negative variance; the model is broken, build it again")
     tagger.load_state_dict(state, assign=True)
     # Its buffers are as wide as the header says, which is known to be true only now.
-    tagger.frontend = Frontend(header.features, member.model)
+    tagger.frontend = Frontend(header.features, member.model, tagger.frontend.pads_to_max_frames)
     return tagger.requires_grad_(False)
 
 

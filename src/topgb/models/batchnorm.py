@@ -1,22 +1,28 @@
 """Batch normalisation as TensorFlow's slim layer computes it, blind to padding."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+
+from topgb.models.precision import full_precision
 
 # 2018: slim.batch_norm's defaults. PyTorch's momentum is the share of the *new* statistic.
 EPSILON = 1e-3
 MOMENTUM_2018 = 0.999
+# Rows whose statistics are taken at once: a thousand floats each are a few hundred KB.
+BLOCK = 256
 
 
 class BatchNorm(nn.BatchNorm1d):
     """Normalises the last axis of [N, C] or [B, T, C] over all the others.
 
-    The moving variance takes Bessel's correction, as the 2018 graph's does for rank-2 inputs. With `valid`
-    (bool [B, T]) only these frames count as data in training.
+    The moving variance takes Bessel's correction, as the 2018 graph's does for rank-2 inputs; with `population` it does
+    not, as there for rank-3 inputs. With `valid` (bool [B, T]) only these frames count as data in training.
     """
 
-    def __init__(self, features: int):
+    def __init__(self, features: int, population: bool = False):
         super().__init__(features, eps=EPSILON, momentum=1.0 - MOMENTUM_2018)
+        self.population = population
         # An integer counter that nothing reads would be one more thing to save, average and keep in step.
         self.num_batches_tracked = None
 
@@ -26,23 +32,83 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, values: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
         rows = values.reshape(-1, self.num_features)
-        if self.training and (len(rows) == 1 or (valid is not None and not bool(valid.all()))):
-            # PyTorch refuses a single row; its variance is 0, as in TensorFlow.
-            counted = rows.new_ones(len(rows), dtype=torch.bool) if valid is None else valid.reshape(-1)
-            return self._normalize_valid(rows, counted).view(values.shape)
+        # PyTorch refuses a single row; its variance is 0, as in TensorFlow.
+        if self.training and (valid is not None or self.population or len(rows) == 1):
+            return self._normalize_valid(rows, valid).view(values.shape)
         return super().forward(rows).view(values.shape)
 
-    def _normalize_valid(self, rows: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        rows = rows.float()
-        count = valid.sum()
-        share = valid.float() / count
-        mean = share @ rows
-        centred = rows - mean
-        variance = share @ centred.square()
+    def fold(self, values: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """(scale, shift), float32 [C] each, so that values · scale + shift is what `forward` returns.
+
+        For values without a gradient (the frames): what is linear in them can take the scale and the shift into its
+        weights, so that neither the normalised frames nor their gradient are ever made. In training the moving
+        statistics are updated as by `forward`.
+        """
+        if self.training:
+            with torch.no_grad():
+                rows = values.reshape(-1, self.num_features)
+                share, count = _shares(rows, valid)
+                mean, variance = _moments(rows, share)
+                self._update(mean, variance, count)
+        else:
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            mean, variance = self.running_mean, self.running_var
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return scale, self.bias - mean * scale
+
+    def _normalize_valid(self, rows: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+        with full_precision(rows.device):
+            share, count = _shares(rows, valid)
+            mean = share @ rows.float()
+            centred = rows.float() - mean
+            variance = share @ centred.square()
+            self._update(mean.detach(), variance.detach(), count)
+            return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+
+    def _update(self, mean: torch.Tensor, variance: torch.Tensor, count: torch.Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None
+        correction = 1.0 if self.population else count / (count - 1).clamp_min(1)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1).clamp_min(1)), self.momentum)
-        return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+            self.running_var.lerp_(variance * correction, self.momentum)
+
+
+def _shares(rows: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each of rows [N, C] counts, float32 [N], summing to 1; and how many count, float32 []."""
+    if valid is None:
+        count = torch.full((), float(len(rows)), device=rows.device)
+        return torch.full((len(rows),), 1 / max(len(rows), 1), device=rows.device), count
+    counted = valid.reshape(-1).float()
+    count = counted.sum()
+    return counted / count, count
+
+
+def _moments(rows: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and population variance, float32 [C] each, of rows [N, C] that count `share` (float32 [N]) each."""
+    # About the first row, which is near enough to the mean that squares lose nothing; in blocks that stay in the cache.
+    shift = rows[0].float()
+    first, second = (torch.zeros_like(shift) for _ in range(2))
+    block = BLOCK if rows.device.type == "cpu" else len(rows)
+    with full_precision(rows.device):
+        for part, weights in zip(rows.split(block), share.split(block), strict=True):
+            centred = part.float() - shift
+            first += weights @ centred
+            second += weights @ centred.square_()
+    return first + shift, (second - first.square()).clamp_min_(0.0)
+
+
+Affine = tuple[torch.Tensor, torch.Tensor] | None
+
+
+def folded_linear(values: torch.Tensor, linear: nn.Linear, affine: Affine) -> torch.Tensor:
+    """`linear` of values · scale + shift, without making that product; `affine` None: `linear` alone."""
+    if affine is None:
+        return linear(values)
+    scale, shift = affine
+    weight = linear.weight
+    with full_precision(values.device):
+        bias = weight @ shift
+    return F.linear(values, weight * scale, bias if linear.bias is None else bias + linear.bias)

@@ -19,6 +19,7 @@ class _Frame(Options):
     features: list[str] | None = Field(None, min_length=1)
     normalization: Literal["l2", "none"] = "l2"
     max_frames: int = Field(YOUTUBE8M_MAX_FRAMES, ge=1, le=MOST_VALUES)
+    mixture: int = Field(1, ge=1, le=100)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class ModelConfig:
     """An architecture with all its options resolved.
 
     `features` are the names of the features the model uses (None: all of the data's). `normalization` is what
-    the frontend does to each frame's joined vector, `max_frames` the most frames a video is looked at.
+    the frontend does to each frame's joined vector, `max_frames` the most frames a video is looked at. `mixture` is the
+    number of such models mixed into one (`topgb.models.mixture`).
     """
 
     aggregator: str
@@ -36,6 +38,7 @@ class ModelConfig:
     features: tuple[str, ...] | None
     normalization: Literal["l2", "none"]
     max_frames: int
+    mixture: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The section with every option spelled out; `parse_model` reads it back."""
@@ -46,6 +49,7 @@ class ModelConfig:
             "features": None if self.features is None else list(self.features),
             "normalization": self.normalization,
             "max_frames": self.max_frames,
+            "mixture": self.mixture,
         }
 
 
@@ -74,6 +78,7 @@ def parse_model(section: dict[str, Any]) -> ModelConfig:
         features=None if frame.features is None else tuple(frame.features),
         normalization=frame.normalization,
         max_frames=frame.max_frames,
+        mixture=frame.mixture,
     )
 
 

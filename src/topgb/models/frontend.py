@@ -1,11 +1,12 @@
 """From stored features to the frames a model sees: dequantise, blank the padding, normalise."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from topgb.features import FeatureSpec
 from topgb.models.config import ModelConfig
-from topgb.models.padding import valid_frames
+from topgb.models.padding import padding_mask
 
 # 2018: tf.nn.l2_normalize's default, under the square root.
 L2_EPSILON = 1e-12
@@ -21,14 +22,15 @@ class Frontend(nn.Module):
 
     D' is the width of the features the model uses (`spec`). A byte q becomes q·scale + offset (q·4/255 + 4/512 - 2
     in YouTube-8M), padding becomes 0, and with normalisation `l2` each frame's joined vector gets length 1. Frames
-    past `max_frames` are cut off.
+    past `max_frames` are cut off. With `pads_to_max_frames` T' is `max_frames` always, else T or less.
     """
 
     scale: torch.Tensor
     offset: torch.Tensor
 
-    def __init__(self, data_spec: FeatureSpec, config: ModelConfig):
+    def __init__(self, data_spec: FeatureSpec, config: ModelConfig, pads_to_max_frames: bool = False):
         super().__init__()
+        self.pads_to_max_frames = pads_to_max_frames
         self.spec = data_spec if config.features is None else data_spec.select(config.features)
         self.uses_all = self.spec == data_spec
         self.normalize = config.normalization == "l2"
@@ -49,5 +51,9 @@ class Frontend(nn.Module):
         if self.normalize:
             length = torch.linalg.vector_norm(frames, dim=2, keepdim=True)
             frames.div_(length.clamp_min_(L2_EPSILON**0.5))
-        frames.masked_fill_(~valid_frames(num_frames, frames.shape[1])[:, :, None], 0.0)
+        valid = padding_mask(num_frames, frames.shape[1])
+        if valid is not None:
+            frames.masked_fill_(~valid[:, :, None], 0.0)
+        if self.pads_to_max_frames:
+            frames = F.pad(frames, (0, 0, 0, self.max_frames - frames.shape[1]))
         return frames, num_frames

@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import nn
 
 from topgb.models import options, registry
+from topgb.models.penalty import l2_penalty
 
 
 def start_bias_at(bias: torch.Tensor, frequencies: torch.Tensor) -> None:
@@ -33,7 +34,7 @@ class Logistic(nn.Module):
         return torch.sigmoid(self.output(vectors).float())
 
     def regularization(self) -> torch.Tensor:
-        return self.l2 / 2 * self.output.weight.square().sum()
+        return l2_penalty(self.l2, self.output.weight)
 
     def start_at(self, frequencies: torch.Tensor) -> None:
         start_bias_at(self.output.bias, frequencies)

@@ -11,6 +11,7 @@ from topgb.errors import InputError
 from topgb.models import options, registry
 from topgb.models.gating import ContextGating
 from topgb.models.logistic import start_bias_at
+from topgb.models.penalty import l2_penalty
 
 
 @registry.head("moe")
@@ -66,7 +67,7 @@ class MixtureOfExperts(nn.Module):
         return self.gating(probabilities, vectors if self.gating_sees_input else None)
 
     def regularization(self) -> torch.Tensor:
-        return self.l2 / 2 * torch.stack([linear.weight.square().sum() for linear in self._regularized()]).sum()
+        return l2_penalty(self.l2, *(linear.weight for linear in self._regularized()))
 
     def _regularized(self) -> list[nn.Linear]:
         return [module for module in (*self.gates.modules(), self.experts) if isinstance(module, nn.Linear)]

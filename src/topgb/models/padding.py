@@ -6,3 +6,17 @@ import torch
 def valid_frames(num_frames: torch.Tensor, length: int) -> torch.Tensor:
     """bool [B, length], true where the frame is before the video's `num_frames` (int [B])."""
     return torch.arange(length, device=num_frames.device) < num_frames[:, None]
+
+
+def padding_mask(num_frames: torch.Tensor, length: int) -> torch.Tensor | None:
+    """`valid_frames`, or None where it is known without waiting for a device that no frame is padding."""
+    if num_frames.device.type == "cpu" and bool((num_frames >= length).all()):
+        return None
+    return valid_frames(num_frames, length)
+
+
+def without_padding(values: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+    """`values` [B, T, …] with zeros where `valid` (bool [B, T], None for all) is false."""
+    if valid is None:
+        return values
+    return values.masked_fill(~valid.view(*valid.shape, *(1,) * (values.ndim - 2)), 0.0)

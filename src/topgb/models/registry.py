@@ -21,7 +21,8 @@ class Aggregator(Protocol):
     """Frames to one vector a video; an `nn.Module`.
 
     `forward(frames float [B, T, D], num_frames int [B]) -> float [B, out_features]` must not depend on
-    what lies past `num_frames`.
+    what lies past `num_frames`. Where it has a true `pads_to_max_frames` it does look there, as some of 2018 did, and
+    is always given `max_frames` frames.
     """
 
     Options: type[Options]
@@ -51,7 +52,7 @@ _AGGREGATORS: dict[str, Any] = {}
 _HEADS: dict[str, Any] = {}
 
 # Keys of a recipe's `model` section that are not an aggregator's options.
-RESERVED_KEYS = frozenset({"aggregator", "head", "features", "normalization", "max_frames"})
+RESERVED_KEYS = frozenset({"aggregator", "head", "features", "normalization", "max_frames", "mixture"})
 
 
 def aggregator(name: str) -> Callable[[Any], Any]:

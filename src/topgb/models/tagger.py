@@ -1,5 +1,7 @@
 """A whole model: frontend, aggregator and head."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -9,24 +11,32 @@ from topgb.models import registry
 from topgb.models.batchnorm import BatchNorm
 from topgb.models.config import ModelConfig
 from topgb.models.frontend import Frontend
+from topgb.models.mixture import MixtureAggregator, MixtureHead
 
 
 class Tagger(nn.Module):
     """Frames to class probabilities.
 
     `forward(frames float [B, T, D], num_frames int [B]) -> float32 [B, classes]`; a video's output is the same, to
-    rounding, at any padded length and in any batch. `predict` starts from a batch's stored features instead.
+    rounding, at any padded length and in any batch (but for 2018's models that attend to padding, which need frames
+    padded to `max_frames`). `predict` starts from a batch's stored features instead.
     """
 
     def __init__(self, spec: FeatureSpec, classes: int, config: ModelConfig):
         super().__init__()
         self.config = config
         self.classes = classes
-        self.frontend = Frontend(spec, config)
         aggregator = registry.aggregators()[config.aggregator]
         head = registry.heads()[config.head]
-        self.aggregator = aggregator(self.frontend.spec, config.aggregator_options)
-        self.head = head(self.aggregator.out_features, classes, config.head_options)
+        seen = spec if config.features is None else spec.select(config.features)
+        aggregators = [aggregator(seen, config.aggregator_options) for _ in range(config.mixture)]
+        heads = [head(a.out_features, classes, config.head_options) for a in aggregators]
+        if config.mixture == 1:
+            self.aggregator, self.head = aggregators[0], heads[0]
+        else:
+            self.aggregator = MixtureAggregator(aggregators, seen.width)
+            self.head = MixtureHead(heads, self.aggregator.splits)
+        self.frontend = Frontend(spec, config, getattr(self.aggregator, "pads_to_max_frames", False))
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         return self.head(self.aggregator(frames, num_frames))
@@ -42,6 +52,12 @@ class Tagger(nn.Module):
     def regularization(self) -> torch.Tensor:
         """The L2 penalty that training adds to the loss, a scalar."""
         return self.head.regularization()
+
+    def distillation_loss(
+        self, labels: torch.Tensor, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor | None:
+        """What a mixture's members learn beside it from the batch seen last, a scalar; None for a single model."""
+        return self.head.distillation(labels, loss) if isinstance(self.head, MixtureHead) else None
 
     def set_batch_norm_momentum(self, momentum: float) -> None:
         """Set the share of a moving statistic that each training step keeps (2018: `decay`, 0.999)."""

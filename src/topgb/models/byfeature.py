@@ -1,0 +1,39 @@
+"""What an aggregator holds for each feature apart."""
+
+from typing import Any
+
+from torch import nn
+
+from topgb.errors import InputError
+from topgb.features import FeatureSpec
+
+
+class ByFeature(nn.ModuleDict):
+    """Modules by feature name, which may be that of an attribute too (`keys`, `type`, `training`)."""
+
+    def __setitem__(self, key: str, module: nn.Module) -> None:
+        # add_module refuses such names.
+        self._modules[key] = module
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A module's own __setattr__ takes `self.training = …` for the feature of that name.
+        object.__setattr__(self, name, value)
+
+
+def number_by_feature(
+    option: str, value: dict[str, int] | int, spec: FeatureSpec, multiple_of: int = 1
+) -> dict[str, int]:
+    """The number of each feature of `spec`, in its order, that `model.OPTION` states: by name, or one for all.
+
+    Raises `InputError` where a feature has no number, a number has no feature, or one is not a positive multiple of
+    `multiple_of`.
+    """
+    names = [feature.name for feature in spec.features]
+    if isinstance(value, int):
+        value = dict.fromkeys(names, value)
+    if set(value) != set(names):
+        raise InputError(f"'model.{option}' names {', '.join(value)}; the model's features are {', '.join(names)}")
+    if any(number < 1 or number % multiple_of for number in value.values()):
+        needed = "at least 1" if multiple_of == 1 else f"a positive multiple of {multiple_of}"
+        raise InputError(f"'model.{option}' is {value}; every feature needs {needed}")
+    return {name: value[name] for name in names}

@@ -1,0 +1,111 @@
+"""GRU models of 2018 (Cho et al. 2014)."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from topgb.features import FeatureSpec
+from topgb.models import options, registry
+from topgb.models.batchnorm import BatchNorm, folded_linear
+from topgb.models.byfeature import ByFeature, number_by_feature
+from topgb.models.gating import ContextGating
+from topgb.models.padding import padding_mask
+from topgb.models.recurrent import GRU, ResetAfterGRU, last_outputs
+
+Reset = Literal["before", "after"]
+
+
+class TwoLayerGRU(nn.Module):
+    """A bidirectional GRU of half the cells each way under another GRU: frames [B, T, D] to its last state [B, cells].
+
+    `reset` says where the reset gate acts: `before` the candidate's matrix product is the 2018 cell, `after` the one
+    that cuDNN computes.
+    """
+
+    def __init__(self, features: int, cells: int, reset: Reset):
+        super().__init__()
+        layer = {"before": GRU, "after": ResetAfterGRU}[reset]
+        self.both = layer(features, cells // 2, bidirectional=True)
+        self.top = layer(cells, cells)
+
+    def forward(self, frames: torch.Tensor, num_frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+        return last_outputs(self.top(self.both(frames, valid), valid), num_frames)
+
+
+@registry.aggregator("bigru")
+class BidirectionalGRU(nn.Module):
+    """Two layers of GRUs, with `gating` context gating of the last state: float [B, cells] (2018: `GRUbidirect`)."""
+
+    class Options(options.Options):
+        """2018 flags: `lstm_cells`, `gating`. `reset` `before` is the 2018 cell, `after` the one that cuDNN computes.
+
+        `dropout` acts on the result in training.
+        """
+
+        cells: int = Field(1024, ge=2, multiple_of=2)
+        reset: Reset = "before"
+        gating: bool = False
+        dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+    def __init__(self, spec: FeatureSpec, options: Options):
+        super().__init__()
+        self.out_features = options.cells
+        self.layers = TwoLayerGRU(spec.width, options.cells, options.reset)
+        self.gating = ContextGating(options.cells, batch_norm=False) if options.gating else None
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        state = self.layers(frames, num_frames, padding_mask(num_frames, frames.shape[1]))
+        return self.dropout(state if self.gating is None else self.gating(state))
+
+
+class Branch(nn.Module):
+    """One batch-normalised feature, projected to `cells` ReLU6 units, through two layers of GRUs: float [B, cells]."""
+
+    def __init__(self, features: int, cells: int, reset: Reset):
+        super().__init__()
+        self.input_norm = BatchNorm(features, population=True)
+        self.project = nn.Linear(features, cells, bias=False)
+        nn.init.xavier_uniform_(self.project.weight)
+        self.norm = BatchNorm(cells, population=True)
+        self.layers = TwoLayerGRU(cells, cells, reset)
+
+    def forward(self, frames: torch.Tensor, num_frames: torch.Tensor, counted: torch.Tensor | None) -> torch.Tensor:
+        affine = self.input_norm.fold(frames, counted)
+        units = F.relu6(self.norm(folded_linear(frames, self.project, affine), counted))
+        return self.layers(units, num_frames, padding_mask(num_frames, frames.shape[1]))
+
+
+@registry.aggregator("branched_gru")
+class BranchedGRU(nn.Module):
+    """A branch of GRUs for each feature, joined: float [B, sum of `cells`] (2018: `GRUbidirect_branchedBN`)."""
+
+    class Options(options.Options):
+        """`cells` of each feature by name, or one number for every feature (2018: the feature's size).
+
+        `reset` as in `bigru`. `count_padding` lets padding count in the batch norms' statistics in training, as the
+        2018 graph did; predictions never look at padding. `dropout` acts on the result in training.
+        """
+
+        cells: dict[str, int] | int = 1024
+        reset: Reset = "before"
+        count_padding: bool = False
+        dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+    def __init__(self, spec: FeatureSpec, options: Options):
+        super().__init__()
+        cells = number_by_feature("cells", options.cells, spec, multiple_of=2)
+        self.pads_to_max_frames = options.count_padding
+        self.widths = [feature.size for feature in spec.features]
+        self.out_features = sum(cells.values())
+        self.branches = ByFeature({f.name: Branch(f.size, cells[f.name], options.reset) for f in spec.features})
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        counted = None if self.pads_to_max_frames else padding_mask(num_frames, frames.shape[1])
+        by_feature = zip(self.branches.values(), frames.split(self.widths, dim=2), strict=True)
+        states = [branch(part, num_frames, counted) for branch, part in by_feature]
+        return self.dropout(torch.cat(states, dim=1))

@@ -1,0 +1,65 @@
+"""LSTM models of 2018 (Hochreiter and Schmidhuber 1997)."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from topgb.features import FeatureSpec
+from topgb.models import options, registry
+from topgb.models.padding import padding_mask
+from topgb.models.recurrent import LSTM, last_outputs
+
+
+@registry.aggregator("lstm")
+class StackedLSTM(nn.Module):
+    """A stack of LSTMs; the last one's output at a video's last frame: float [B, cells] (2018: `LstmModel`)."""
+
+    class Options(options.Options):
+        """2018 flags: `lstm_cells`, `lstm_layers`. `dropout` acts on the result in training."""
+
+        cells: int = Field(1024, ge=1)
+        layers: int = Field(2, ge=1, le=100)
+        dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+    def __init__(self, spec: FeatureSpec, options: Options):
+        super().__init__()
+        self.out_features = options.cells
+        self.layers = nn.ModuleList(
+            LSTM(options.cells if layer else spec.width, options.cells) for layer in range(options.layers)
+        )
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        # What is right at a video's last frame needs no care for the padding behind it.
+        for layer in self.layers:
+            frames, _ = layer(frames, None)
+        return self.dropout(last_outputs(frames, num_frames))
+
+
+@registry.aggregator("bilstm")
+class BidirectionalLSTM(nn.Module):
+    """A bidirectional LSTM under another LSTM, whose last *cell state* is the result: float [B, cells].
+
+    2018: `Lstmbidirect`. Each direction has half the cells.
+    """
+
+    class Options(options.Options):
+        """2018 flag: `lstm_cells` (`frame_shuffle` is the recipe's `training.frames: shuffle`).
+
+        `dropout` acts on the result in training.
+        """
+
+        cells: int = Field(1024, ge=2, multiple_of=2)
+        dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+    def __init__(self, spec: FeatureSpec, options: Options):
+        super().__init__()
+        self.out_features = options.cells
+        self.both = LSTM(spec.width, options.cells // 2, bidirectional=True)
+        self.top = LSTM(options.cells, options.cells)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        valid = padding_mask(num_frames, frames.shape[1])
+        outputs, _ = self.both(frames, valid)
+        return self.dropout(self.top(outputs, valid)[1])

@@ -1,0 +1,71 @@
+"""NetFV: a Fisher vector with learned clusters (Miech, Laptev and Sivic 2017, section 3.2), as in the 2018 system."""
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from topgb.features import FeatureSpec
+from topgb.models import registry
+from topgb.models.batchnorm import Affine
+from topgb.models.byfeature import number_by_feature
+from topgb.models.frontend import l2_normalize
+from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
+
+# 2018: added to the squared weights, so that no standard deviation is 0.
+LEAST_DEVIATION = 1e-6
+
+
+class FisherVector(SoftAssignment):
+    """One feature's frames [B, T, D] to its Fisher vector [B, 2 · D · clusters], feature-major.
+
+    With σ = deviations² + 1e-6 (the 2018 form) and Σ over a video's frames weighted by the assignment, the first order
+    is Σ (x - centre) / σ, normalised over D, then together; the second is Σ ((x - centre)² / σ² - 1), normalised
+    together. `coupling` makes the centres that multiple of the assignment's weights; None learns them apart.
+    """
+
+    def __init__(self, features: int, clusters: int, batch_norm: bool, coupling: float | None):
+        super().__init__(features, clusters, batch_norm)
+        self.out_features = 2 * features * clusters
+        self.coupling = coupling
+        self.deviations = nn.Parameter(1.0 + torch.randn(features, clusters) * features**-0.5)
+        self.centres = nn.Parameter(torch.randn(features, clusters) * features**-0.5) if coupling is None else None
+
+    def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
+        assignment = self.assignment(frames, affine, valid)
+        deviations = self.deviations.square() + LEAST_DEVIATION
+        centres = self.assign.weight.T * (self.coupling or 0.0) if self.centres is None else self.centres
+        total = assignment.sum(1, keepdim=True).float()
+        by_feature = frames.transpose(1, 2).to(assignment.dtype)
+        first = (by_feature @ assignment).float()
+        second = (by_feature.square() @ assignment).float()
+        if affine is not None:
+            # The batch norm's scale s and shift t act on the sums of x and x², not on the frames.
+            scale, shift = affine[0][:, None], affine[1][:, None]
+            second = second * scale.square() + first * (2 * scale * shift) + total * shift.square()
+            first = first * scale + total * shift
+        second = (second - 2 * first * centres + total * centres.square()) / deviations.square() - total
+        first = l2_normalize((first - total * centres) / deviations, dim=1)
+        return torch.cat([l2_normalize(first.flatten(1), dim=1), l2_normalize(second.flatten(1), dim=1)], dim=1)
+
+
+@registry.aggregator("netfv")
+class NetFV(PooledFeatures):
+    """The Fisher vector of each feature, joined, through a hidden layer: float [B, hidden] (2018: `NetFVModelLF`)."""
+
+    class Options(HiddenOptions):
+        """`clusters` is a number for each feature by name, or one number for every feature.
+
+        2018 flags: `fv_cluster_size` (audio had half of it), `fv_hidden_size`, `fv_relu`, `netvlad_add_batch_norm`,
+        `gating`; `coupling` is `fv_coupling_factor` with `fv_couple_weights`, None without.
+        """
+
+        clusters: dict[str, int] | int = 64
+        hidden: int | None = Field(2048, ge=1)
+        coupling: float | None = 0.01
+
+    def __init__(self, spec: FeatureSpec, options: Options):
+        clusters = number_by_feature("clusters", options.clusters, spec)
+        pools = {
+            f.name: FisherVector(f.size, clusters[f.name], options.batch_norm, options.coupling) for f in spec.features
+        }
+        super().__init__(spec, pools, options, clusters)

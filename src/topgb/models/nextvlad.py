@@ -1,0 +1,122 @@
+"""NeXtVLAD (Lin, Xiao and Fan 2018, "NeXtVLAD: An Efficient Neural Network to Aggregate Frame-level Features")."""
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from topgb.errors import InputError
+from topgb.features import FeatureSpec
+from topgb.models import options, registry
+from topgb.models.batchnorm import BatchNorm
+from topgb.models.byfeature import ByFeature, number_by_feature
+from topgb.models.frontend import l2_normalize
+from topgb.models.padding import padding_mask, without_padding
+
+
+class GroupedVLAD(nn.Module):
+    """One feature's frames [B, T, D] to its descriptor [B, clusters · expansion · D / groups] (equations 3 to 6).
+
+    Each frame is expanded to expansion · D values and cut into groups, each assigned to clusters shared by all of them
+    with an attention of its own; the residuals to the centres are summed over groups and frames, normalised for each
+    cluster, flattened and batch-normalised.
+    """
+
+    def __init__(self, features: int, clusters: int, groups: int, expansion: int):
+        super().__init__()
+        width = expansion * features
+        self.clusters, self.groups = clusters, groups
+        self.out_features = clusters * width // groups
+        self.expand = nn.Linear(features, width)
+        self.attend = nn.Linear(width, groups)
+        self.assign = nn.Linear(width, groups * clusters, bias=False)
+        self.assign_norm = BatchNorm(groups * clusters)
+        self.centres = nn.Parameter(torch.randn(clusters, width // groups) * features**-0.5)
+        self.norm = BatchNorm(self.out_features)
+        for linear in (self.expand, self.attend):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        nn.init.normal_(self.assign.weight, std=width**-0.5)
+
+    def forward(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+        batch, time, _ = frames.shape
+        expanded = self.expand(frames)
+        # Both projections are linear in the frames: taking the expansion into their weights halves their work.
+        weight, bias = self.expand.weight, self.expand.bias
+        attention = torch.sigmoid(
+            F.linear(frames, self.attend.weight @ weight, self.attend.weight @ bias + self.attend.bias).float()
+        )
+        activation = F.linear(frames, self.assign.weight @ weight, self.assign.weight @ bias)
+        activation = self.assign_norm(activation, valid).view(batch, time, self.groups, self.clusters)
+        assignment = activation.softmax(dim=3) * attention[:, :, :, None].to(activation.dtype)
+        assignment = without_padding(assignment, valid).view(batch, time * self.groups, self.clusters)
+        groups = expanded.view(batch, time * self.groups, -1).to(assignment.dtype)
+        descriptor = assignment.transpose(1, 2) @ groups - assignment.sum(1)[:, :, None] * self.centres
+        return self.norm(l2_normalize(descriptor, dim=2).flatten(1))
+
+
+class SqueezeGating(nn.Module):
+    """values · σ(gates), the gates through a layer `reduction` times narrower: float [B, features] (section 3.3)."""
+
+    def __init__(self, features: int, reduction: int):
+        super().__init__()
+        narrow = max(features // reduction, 1)
+        self.reduce = nn.Linear(features, narrow, bias=False)
+        self.reduce_norm = BatchNorm(narrow)
+        self.expand = nn.Linear(narrow, features, bias=False)
+        self.expand_norm = BatchNorm(features)
+        for linear in (self.reduce, self.expand):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        narrow = F.relu(self.reduce_norm(self.reduce(values)))
+        return values * torch.sigmoid(self.expand_norm(self.expand(narrow)).float())
+
+
+@registry.aggregator("nextvlad")
+class NeXtVLAD(nn.Module):
+    """The grouped VLAD of each feature, joined, dropout, a hidden layer with batch norm, gating: float [B, hidden]."""
+
+    class Options(options.Options):
+        """`clusters` and `groups` are a number for each feature by name, or one number for every feature.
+
+        `expansion` is the paper's λ; `dropout` acts on the joined descriptors in training; `reduction` is that of the
+        gates, None for no gates.
+        """
+
+        clusters: dict[str, int] | int = 128
+        groups: dict[str, int] | int = 8
+        expansion: int = Field(2, ge=1)
+        hidden: int = Field(2048, ge=1)
+        dropout: float = Field(0.5, ge=0.0, lt=1.0)
+        reduction: int | None = Field(8, ge=1)
+
+    def __init__(self, spec: FeatureSpec, options: Options):
+        super().__init__()
+        clusters = number_by_feature("clusters", options.clusters, spec)
+        groups = number_by_feature("groups", options.groups, spec)
+        for feature in spec.features:
+            if feature.size * options.expansion % groups[feature.name]:
+                raise InputError(
+                    f"'model.groups' is {groups[feature.name]} for {feature.name}, which does not divide its "
+                    f"{feature.size} · {options.expansion} values"
+                )
+        self.widths = [feature.size for feature in spec.features]
+        self.out_features = options.hidden
+        pools = {
+            f.name: GroupedVLAD(f.size, clusters[f.name], groups[f.name], options.expansion) for f in spec.features
+        }
+        self.pools = ByFeature(dict(pools))
+        self.dropout = nn.Dropout(options.dropout)
+        joined = sum(pool.out_features for pool in pools.values())
+        self.hidden = nn.Linear(joined, options.hidden, bias=False)
+        nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="linear")
+        self.hidden_norm = BatchNorm(options.hidden)
+        self.gating = None if options.reduction is None else SqueezeGating(options.hidden, options.reduction)
+
+    def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        valid = padding_mask(num_frames, frames.shape[1])
+        by_feature = zip(self.pools.values(), frames.split(self.widths, dim=2), strict=True)
+        joined = torch.cat([pool(part, valid) for pool, part in by_feature], dim=1)
+        hidden = self.hidden_norm(self.hidden(self.dropout(joined)))
+        return hidden if self.gating is None else self.gating(hidden)

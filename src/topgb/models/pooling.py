@@ -1,0 +1,109 @@
+"""What NetVLAD, NetFV and the soft bags of frames share: soft assignment to clusters, and the layers behind them."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from topgb.errors import InputError
+from topgb.features import FeatureSpec
+from topgb.models import options
+from topgb.models.batchnorm import Affine, BatchNorm, folded_linear
+from topgb.models.byfeature import ByFeature
+from topgb.models.gating import ContextGating
+from topgb.models.padding import padding_mask, without_padding
+
+
+class SoftAssignment(nn.Module):
+    """Assigns a feature's frames [B, T, D] to clusters; a subclass pools them: float [B, out_features].
+
+    The assignment is a softmax over the clusters of a batch-normalised projection (without `batch_norm`, of one with a
+    bias).
+    """
+
+    out_features: int
+
+    def __init__(self, features: int, clusters: int, batch_norm: bool):
+        super().__init__()
+        self.assign = nn.Linear(features, clusters, bias=not batch_norm)
+        self.norm = BatchNorm(clusters) if batch_norm else None
+        for parameter in self.assign.parameters():
+            nn.init.normal_(parameter, std=features**-0.5)
+
+    def assignment(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
+        """float [B, T, clusters], 0 at padding, of frames · scale + shift (`affine`)."""
+        activation = folded_linear(frames, self.assign, affine)
+        if self.norm is not None:
+            activation = self.norm(activation, valid)
+        return without_padding(activation.softmax(dim=2), valid)
+
+
+class HiddenOptions(options.Options):
+    """`hidden` units over the joined features, with batch norm and ReLU6 or with a bias alone; then context gating.
+
+    `hidden` None leaves the joined features as they are. `batch_norm` is that of the input, the clusters, the hidden
+    layer and the gates. `dropout` acts on the result in training; the 2018 system had none.
+    """
+
+    hidden: int | None = Field(1024, ge=1)
+    relu: bool = True
+    batch_norm: bool = True
+    gating: bool = False
+    gating_remove_diagonal: bool = False
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+
+class PooledFeatures(nn.Module):
+    """Each feature of the batch-normalised frames pooled by a module of its own, joined, through a hidden layer.
+
+    `pools` have `out_features` and are called with (frames float [B, T, D of the feature], affine, valid). The hidden
+    layer's weights start as in 2018 at a stddev of 1/√(`clusters` of the first feature).
+    """
+
+    def __init__(
+        self, spec: FeatureSpec, pools: Mapping[str, SoftAssignment], options: HiddenOptions, clusters: dict[str, int]
+    ):
+        super().__init__()
+        self.widths = [feature.size for feature in spec.features]
+        self.input_norm = BatchNorm(spec.width) if options.batch_norm else None
+        self.pools = ByFeature(dict(pools))
+        self.out_features = sum(pool.out_features for pool in pools.values())
+        self.dropout = nn.Dropout(options.dropout)
+        self.hidden = self.hidden_norm = self.gating = None
+        self.relu = options.relu
+        if options.gating_remove_diagonal and not options.gating:
+            raise InputError("'model.gating_remove_diagonal' needs 'model.gating'")
+        if options.hidden is None:
+            if options.gating:
+                raise InputError("'model.gating' needs a hidden layer to gate; set 'model.hidden'")
+            return
+        normalized = options.batch_norm and options.relu
+        self.hidden = nn.Linear(self.out_features, options.hidden, bias=not normalized)
+        self.hidden_norm = BatchNorm(options.hidden) if normalized else None
+        self.out_features = options.hidden
+        nn.init.normal_(self.hidden.weight, std=next(iter(clusters.values())) ** -0.5)
+        if self.hidden.bias is not None:
+            nn.init.normal_(self.hidden.bias, std=0.01)
+        if options.gating:
+            self.gating = ContextGating(
+                options.hidden, batch_norm=options.batch_norm, remove_diagonal=options.gating_remove_diagonal
+            )
+
+    def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        valid = padding_mask(num_frames, frames.shape[1])
+        affines: list[Affine] = [None] * len(self.widths)
+        if self.input_norm is not None:
+            scale, shift = self.input_norm.fold(frames, valid)
+            affines = list(zip(scale.split(self.widths), shift.split(self.widths), strict=True))
+        by_feature = zip(self.pools.values(), frames.split(self.widths, dim=2), affines, strict=True)
+        pooled = torch.cat([pool(part, affine, valid) for pool, part, affine in by_feature], dim=1)
+        if self.hidden is None:
+            return self.dropout(pooled)
+        hidden = self.hidden(pooled)
+        if self.hidden_norm is not None:
+            hidden = self.hidden_norm(hidden)
+        if self.relu:
+            hidden = F.relu6(hidden)
+        return self.dropout(hidden if self.gating is None else self.gating(hidden))

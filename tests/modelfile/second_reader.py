@@ -1,0 +1,259 @@
+"""A second reader of the model file, written from docs/model-file.md alone: bytes, JSON and NumPy, no topgb.
+
+If the page stops being true, this reader stops agreeing with the first.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+Columns = dict[str, slice]
+
+
+class SecondReader:
+    """`predict` takes one video's stored features [T, D], all rows its own, to probabilities [V]."""
+
+    def __init__(self, path: Path):
+        raw = path.read_bytes()
+        (size,) = struct.unpack("<Q", raw[:8])
+        outer = json.loads(raw[8 : 8 + size])
+        self.header = json.loads(outer.pop("__metadata__")["topgb"])
+        assert self.header["version"] == 1
+        self.tensors = {}
+        for name, entry in outer.items():
+            dtype = {"F32": np.float32, "F16": np.float16}[entry["dtype"]]
+            start, stop = entry["data_offsets"]
+            values = np.frombuffer(raw[8 + size + start : 8 + size + stop], dtype)
+            self.tensors[name] = values.reshape(entry["shape"]).astype(np.float64)
+        assert self.tensors.keys() == self.header["tensors"].keys()
+        self.used: set[str] = set()
+
+    def predict(self, video: np.ndarray) -> np.ndarray:
+        members = enumerate(self.header["members"])
+        return sum(member["weight"] * self._member(f"members.{i}.", member["model"], video) for i, member in members)
+
+    def _member(self, prefix: str, model: dict, video: np.ndarray) -> np.ndarray:
+        columns, parts, start = {}, [], 0
+        for feature in self.header["features"]["features"]:
+            values = video[: model["max_frames"], start : start + feature["size"]].astype(np.float64)
+            start += feature["size"]
+            if model["features"] is not None and feature["name"] not in model["features"]:
+                continue
+            if feature["dtype"] == "uint8":
+                low, high = feature["range"]
+                values = values * (high - low) / 255 + (high - low) / 512 + low
+            parts.append(values)
+            columns[feature["name"]] = slice(sum(p.shape[1] for p in parts[:-1]), sum(p.shape[1] for p in parts))
+        rows = np.hstack(parts)
+        if model["normalization"] == "l2":
+            rows = rows / np.sqrt(np.maximum((rows**2).sum(1, keepdims=True), 1e-12))
+        vector = getattr(self, model["aggregator"])(prefix + "aggregator.", model, rows, columns)
+        return getattr(self, model["head"]["name"])(prefix + "head.", model["head"], vector)
+
+    # Aggregators: tensor name prefix, options, rows [n, D'] and where each feature lies in them, to a vector.
+
+    def average(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        mean = rows.mean(0)
+        return np.concatenate([mean, np.sqrt(((rows - mean) ** 2).mean(0) + 1e-12)]) if o["std"] else mean
+
+    def dbof(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        bn, linear = self._batch_norm(o["batch_norm"]), self._linear
+        units = _relu6(bn(p + "project_norm", linear(p + "project", bn(p + "input_norm", rows), not o["batch_norm"])))
+        pooled = {"max": units.max, "average": units.mean}[o["pooling"]](0)
+        return _relu6(bn(p + "hidden_norm", linear(p + "hidden", pooled, not o["batch_norm"])))
+
+    def netvlad(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        def pool(q: str, name: str, x: np.ndarray, a: np.ndarray) -> list[np.ndarray]:
+            v = x.T @ a - (0 if o["light"] else a.sum(0) * self._get(q + "centres"))
+            return [_unit(_unit(v, axis=0).ravel())]
+
+        return self._pooled(p, o, rows, columns, pool)
+
+    def netfv(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        def pool(q: str, name: str, x: np.ndarray, a: np.ndarray) -> list[np.ndarray]:
+            s = self._get(q + "deviations") ** 2 + 1e-6
+            uncoupled = o["coupling"] is None
+            c = self._get(q + "centres") if uncoupled else o["coupling"] * self._get(q + "assign.weight").T
+            distance = x[:, :, None] - c
+            first = (a[:, None] * distance / s).sum(0)
+            second = (a[:, None] * (distance**2 / s**2 - 1)).sum(0)
+            return [_unit(_unit(first, axis=0).ravel()), _unit(second.ravel())]
+
+        return self._pooled(p, o, rows, columns, pool)
+
+    def soft_dbof(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        return self._pooled(p, o, rows, columns, lambda q, name, x, a: _soft_bag(o, a))
+
+    def gated_dbof(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        def pool(q: str, name: str, x: np.ndarray, a: np.ndarray) -> list[np.ndarray]:
+            if o["gated"] is not None and name not in o["gated"]:
+                return _soft_bag(o, a)
+            narrow = self._linear(q + "reduce", _unit(a.max(0)), False)
+            gate = self._linear(q + "expand", narrow, not o["batch_norm"])
+            return [_unit(a.sum(0) * _sigmoid(self._batch_norm(o["batch_norm"])(q + "gate_norm", gate)))]
+
+        return self._pooled(p, o, rows, columns, pool)
+
+    def attention(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        if o["attend_to_padding"]:
+            rows = np.pad(rows, ((0, o["max_frames"] - len(rows)), (0, 0)))
+        parts = []
+        for name, where in columns.items():
+            q = f"{p}pools.{name}."
+            x = self._bn(q + "input_norm", rows[:, where])
+            u = _relu6(self._bn(q + "norm", self._linear(q + "project", x, False)))
+            a = _softmax(self._linear(q + "gate", x, False)[:, 0])
+            parts.append(a @ u)
+        return np.concatenate(parts)
+
+    def lstm(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        for layer in range(o["layers"]):
+            rows, _ = self._lstm_cell(f"{p}layers.{layer}.cells.0", rows)
+        return rows[-1]
+
+    def bilstm(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        forward, _ = self._lstm_cell(p + "both.cells.0", rows)
+        backward, _ = self._lstm_cell(p + "both.cells.1", rows[::-1])
+        _, state = self._lstm_cell(p + "top.cells.0", np.hstack([forward, backward[::-1]]))
+        return state
+
+    def bigru(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        h = self._two_layers(p + "layers.", o, rows)
+        return h * _sigmoid(self._linear(p + "gating.gate", h, True)) if o["gating"] else h
+
+    def branched_gru(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        parts = []
+        for name, where in columns.items():
+            q = f"{p}branches.{name}."
+            x = self._linear(q + "project", self._bn(q + "input_norm", rows[:, where]), False)
+            parts.append(self._two_layers(q + "layers.", o, _relu6(self._bn(q + "norm", x))))
+        return np.concatenate(parts)
+
+    # Heads: tensor name prefix, options and a vector, to probabilities [V].
+
+    def logistic(self, p: str, o: dict, v: np.ndarray) -> np.ndarray:
+        return _sigmoid(self._linear(p + "output", v, True))
+
+    def mlp(self, p: str, o: dict, v: np.ndarray) -> np.ndarray:
+        h = self._bn(p + "norm", self._linear(p + "hidden", v, False))
+        h = {"relu": np.maximum(h, 0), "silu": h * _sigmoid(h)}[o["activation"]]
+        return self.logistic(p + "logistic.", o, h)
+
+    def moe(self, p: str, o: dict, v: np.ndarray) -> np.ndarray:
+        classes = self.header["classes"]
+        if o["low_rank"] is None:
+            g = self._linear(p + "gates", v, False)
+        else:
+            g = self._linear(p + "gates.expand", self._linear(p + "gates.reduce", v, False), False)
+        e = _sigmoid(self._linear(p + "experts", v, True)).reshape(classes, -1)
+        probabilities = (_softmax(g.reshape(classes, -1))[:, :-1] * e).sum(1)
+        if o["gating"] == "none":
+            return probabilities
+        z = probabilities if o["gating"] == "probabilities" else v
+        gate = self._gate(p + "gating.gate", o, z, False)
+        return probabilities * _sigmoid(self._bn(p + "gating.norm", gate))
+
+    # What several of them share.
+
+    def _pooled(
+        self,
+        p: str,
+        o: dict,
+        rows: np.ndarray,
+        columns: Columns,
+        pool: Callable[[str, str, np.ndarray, np.ndarray], list[np.ndarray]],
+    ) -> np.ndarray:
+        """`pool` takes the prefix of a feature's names, its name, X [n, D] and A [n, K]."""
+        bn, bias = self._batch_norm(o["batch_norm"]), not o["batch_norm"]
+        rows = bn(p + "input_norm", rows)
+        parts = []
+        for name, where in columns.items():
+            x, q = rows[:, where], f"{p}pools.{name}."
+            parts += pool(q, name, x, _softmax(bn(q + "norm", self._linear(q + "assign", x, bias))))
+        v = np.concatenate(parts)
+        if o["hidden"] is None:
+            return v
+        if o["relu"]:
+            h = _relu6(bn(p + "hidden_norm", self._linear(p + "hidden", v, bias)))
+        else:
+            h = self._linear(p + "hidden", v, True)
+        return h * _sigmoid(bn(p + "gating.norm", self._gate(p + "gating.gate", o, h, bias))) if o["gating"] else h
+
+    def _two_layers(self, p: str, o: dict, rows: np.ndarray) -> np.ndarray:
+        cell = {"before": self._gru_before, "after": self._gru_after}[o["reset"]]
+        forward, backward = (list(cell(p + "both.", d, r)) for d, r in (("0", rows), ("1", rows[::-1])))
+        *_, h = cell(p + "top.", "0", np.hstack([forward, backward[::-1]]))
+        return h
+
+    def _lstm_cell(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs [n, cells] and the last state [cells]."""
+        h = s = np.zeros(self._get(name + ".bias").size // 4)
+        outputs = []
+        for x in rows:
+            i, f, g, o = np.split(self._linear(name, np.concatenate([x, h]), True), 4)
+            s = s * _sigmoid(f + 1) + _sigmoid(i) * np.tanh(g)
+            h = _sigmoid(o) * np.tanh(s)
+            outputs.append(h)
+        return np.array(outputs), s
+
+    def _gru_before(self, p: str, direction: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        h = np.zeros(self._get(f"{p}candidates.{direction}.bias").size)
+        for x in rows:
+            r, z = np.split(_sigmoid(self._linear(f"{p}gates.{direction}", np.concatenate([x, h]), True)), 2)
+            u = np.tanh(self._linear(f"{p}candidates.{direction}", np.concatenate([x, r * h]), True))
+            h = z * h + (1 - z) * u
+            yield h
+
+    def _gru_after(self, p: str, direction: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        h = np.zeros(self._get(f"{p}inputs.{direction}.bias").size // 3)
+        for x in rows:
+            a = np.split(self._linear(f"{p}inputs.{direction}", x, True), 3)
+            b = np.split(self._linear(f"{p}recurrents.{direction}", h, True), 3)
+            r, z = _sigmoid(a[0] + b[0]), _sigmoid(a[1] + b[1])
+            u = np.tanh(a[2] + r * b[2])
+            h = z * h + (1 - z) * u
+            yield h
+
+    def _get(self, name: str) -> np.ndarray:
+        self.used.add(name)
+        return self.tensors[name]
+
+    def _linear(self, name: str, x: np.ndarray, bias: bool) -> np.ndarray:
+        return x @ self._get(name + ".weight").T + (self._get(name + ".bias") if bias else 0)
+
+    def _gate(self, name: str, o: dict, x: np.ndarray, bias: bool) -> np.ndarray:
+        diagonal = np.diag(self._get(name + ".weight")) * x if o["gating_remove_diagonal"] else 0
+        return self._linear(name, x, bias) - diagonal
+
+    def _bn(self, name: str, x: np.ndarray) -> np.ndarray:
+        mean, variance, weight, bias = (
+            self._get(f"{name}.{part}") for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / np.sqrt(variance + 0.001) * weight + bias
+
+    def _batch_norm(self, on: bool) -> Callable[[str, np.ndarray], np.ndarray]:
+        return self._bn if on else lambda name, x: x
+
+
+def _soft_bag(o: dict, a: np.ndarray) -> list[np.ndarray]:
+    return [_unit(a.sum(0)), _unit(a.max(0))] if o["max_pool"] else [_unit(a.sum(0))]
+
+
+def _unit(x: np.ndarray, axis: int | None = None) -> np.ndarray:
+    return x / np.sqrt(np.maximum((x**2).sum(axis, keepdims=True), 1e-12))
+
+
+def _relu6(x: np.ndarray) -> np.ndarray:
+    return np.clip(x, 0, 6)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
