@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import statistics
 
 import pytest
 import torch
@@ -13,10 +14,12 @@ from topgb.errors import InputError, TopgbError
 from topgb.evaluation.metrics import Metrics
 from topgb.evaluation.predict import prediction_rows, write_predictions
 from topgb.evaluation.report import Report, ReportedModel, write_report
-from topgb.evaluation.score import evaluate, write_per_class
+from topgb.evaluation.score import evaluate, evaluate_rounds, write_per_class
 from topgb.modelfile import Header, Member
 from topgb.models import parse_model
+from topgb.progress import SILENT
 from topgb.records.dataset import open_dataset
+from topgb.records.sampling import parse_sampling
 
 CPU = torch.device("cpu")
 
@@ -37,6 +40,55 @@ def test_an_oracle_scores_one(small_records):
     scores = evaluate(Oracle(), _open(small_records["validate"]), CPU).compute()
     assert scores.videos == 90
     assert (scores.gap, scores.hit_at_1, scores.perr, scores.map_present) == (1.0, 1.0, 1.0, 1.0)
+
+
+class MeanFrame:
+    """Probabilities from the mean of a video's frames, so that they depend on which are looked at."""
+
+    def predict_batch(self, batch: Batch) -> torch.Tensor:
+        sums = batch.features.double().sum(1)[:, :SMALL_CLASSES]
+        return torch.sigmoid(sums / batch.num_frames[:, None] / 32 - 4).float()
+
+
+@pytest.mark.parametrize("text", ["random:5", "sequence:3", "sample_all"])
+def test_sampled_figures_depend_on_seed_and_round_alone(small_records, monkeypatch, text):
+    data = open_dataset(small_records["validate"], SMALL_SPEC, SMALL_CLASSES, 12)
+    sampling = parse_sampling(text)
+
+    def figures(seed, round_number):
+        return evaluate(MeanFrame(), data, CPU, SILENT, sampling, seed, round_number).compute().to_json()
+
+    first = figures(0, 0)
+    assert first["videos"] == 90
+    assert figures(1, 0) != first
+    assert figures(0, 1) != first
+    monkeypatch.setattr("topgb.evaluation.score.EVALUATION_BATCH", 7)
+    assert figures(0, 0) == pytest.approx(first, rel=1e-6)
+
+
+def test_a_shuffled_mean_is_the_mean(small_records):
+    data = _open(small_records["validate"])
+    shuffled = evaluate(MeanFrame(), data, CPU, SILENT, parse_sampling("shuffle")).compute()
+    assert shuffled.to_json() == pytest.approx(evaluate(MeanFrame(), data, CPU).compute().to_json(), rel=1e-6)
+
+
+def test_rounds_give_mean_and_deviation(small_records):
+    data, sampling = _open(small_records["validate"]), parse_sampling("random:2")
+    found = evaluate_rounds(MeanFrame(), data, CPU, sampling, rounds=3, seed=7)
+    gaps = [evaluate(MeanFrame(), data, CPU, SILENT, sampling, 7, number).compute().gap for number in range(3)]
+    assert [scores.gap for scores in found.scores] == gaps
+    assert len(set(gaps)) == 3
+    assert found.mean().gap == pytest.approx(sum(gaps) / 3)
+    assert found.deviation()["gap"] == pytest.approx(statistics.stdev(gaps))
+    assert found.to_json()["rounds"] == [scores.to_json() for scores in found.scores]
+    assert {**found.to_json(), "rounds": None} == {**found.mean().to_json(), "rounds": None}
+    one = evaluate_rounds(MeanFrame(), data, CPU, sampling, seed=7)
+    assert one.to_json() == one.metrics.compute().to_json() == found.scores[0].to_json()
+
+
+def test_more_frames_than_the_model_looks_at_cannot_be_drawn(small_records):
+    with pytest.raises(InputError, match=r"'random:301' takes more frames .*is 300"):
+        evaluate(MeanFrame(), _open(small_records["validate"]), CPU, SILENT, parse_sampling("random:301"))
 
 
 def test_unlabelled_records_cannot_be_scored(small_records):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from golden.cases import Case, cases
-from topgb.records.sampling import random_frames, random_sequence, sample_all
+from topgb.records.sampling import random_frames, random_sequence, sample_all, shuffle_frames
 
-CASES = cases("sample_*")
+CASES = cases("sample_*") + cases("shuffle_*")
 
 pytestmark = pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent")
 
@@ -16,7 +16,11 @@ def test_sampled_frames_equal_2018(case: Case):
     arrays, settings = case.arrays(), case.settings
     for video, num_frames in enumerate(arrays["num_frames"].tolist()):
         uniform = arrays["uniform"][video]
-        if settings["function"] == "SampleRandomSequence":
+        if settings["function"] == "shuffle":
+            # Padding stays where it is.
+            rows = np.arange(arrays["input"].shape[1])
+            rows[:num_frames] = shuffle_frames(uniform[:num_frames], num_frames)
+        elif settings["function"] == "SampleRandomSequence":
             rows = random_sequence(uniform, num_frames, settings["num_samples"])
         elif settings["flags"].get("sample_all"):
             rows = sample_all(uniform, num_frames)

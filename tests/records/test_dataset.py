@@ -18,7 +18,7 @@ from topgb.records.dataset import TrainingBatches, evaluation_batches, label_cou
 from topgb.records.example import encode_example
 from topgb.records.framing import frame_record
 from topgb.records.order import BLOCK_RECORDS, POOL_BLOCKS, epoch_order, piece
-from topgb.records.sampling import FrameSampling
+from topgb.records.sampling import FrameSampling, parse_sampling
 from topgb.records.synth import write_synthetic
 
 CLASSES = 5
@@ -74,6 +74,17 @@ def test_fingerprint(shards, spec, tmp_path):
 def test_long_videos_are_cut(shards, spec):
     dataset = open_dataset(shards(8), spec, CLASSES, max_frames=4)
     check_batch(dataset.read_batch([(0, 6), (0, 1), (0, 7)]), [6, 1, 7], max_frames=4)
+
+
+def test_most_frames_are_known_without_reading(shards, spec, tmp_path):
+    pattern = shards(3, 5, 2)
+    dataset = open_dataset(pattern, spec, CLASSES, 300)
+    # Video 6 has 7 frames; what else is in its record might have been two more.
+    assert 7 <= dataset.most_frames <= 9
+    assert open_dataset(pattern, spec, CLASSES, 4).most_frames == 4
+    video = FeatureSpec("video", (Feature("mean_rgb", 7, "float32"),))
+    write_synthetic(tmp_path / "video", video, CLASSES, 6)
+    assert open_dataset(f"{tmp_path}/video/*", video, CLASSES, 300).most_frames == 1
 
 
 def test_floats_and_bytes_joined(tmp_path):
@@ -200,32 +211,77 @@ def test_same_batches_for_any_workers_and_after_resuming(shards, spec):
     assert_same(alone[13:14], as_values([pickle.loads(pickle.dumps(batches()))[13]]))
 
 
-@pytest.mark.parametrize("mode", ["random", "sequence"])
-def test_sampled_frames(shards, spec, mode):
+def frames_found(batch, max_frames):
+    """The numbers of the frames that each video's rows are, by video id."""
+    found = {}
+    for video_id, row, count in zip(batch.ids, batch.features.numpy(), batch.num_frames.tolist(), strict=True):
+        number = int(video_id[1:])
+        known = expected_features(number, 1 + number % 7)[:max_frames]
+        places = [(known == frame).all(axis=1).nonzero()[0] for frame in row[:count]]
+        assert all(len(place) == 1 for place in places)
+        assert not row[count:].any()
+        found[video_id] = np.concatenate(places).tolist()
+    return found
+
+
+@pytest.mark.parametrize("text", ["random:4", "sequence:3", "sample_all", "shuffle"])
+def test_sampled_frames(shards, spec, text):
+    sampling = parse_sampling(text)
     dataset = open_dataset(shards(14), spec, CLASSES, 5)
-    batches = TrainingBatches(dataset, 14, 0, FrameSampling(mode, 9))
+    batches = TrainingBatches(dataset, 14, 0, sampling)
     epochs = {}
     for epoch in (0, 1):
         batch, damaged = batches[epoch]
         assert damaged == []
-        assert batch.features.shape == (14, 9, 9)
-        assert batch.num_frames.tolist() == [9] * 14
-        for video_id, row in zip(batch.ids, batch.features.numpy(), strict=True):
-            number = int(video_id[1:])
-            known = expected_features(number, 1 + number % 7)[:5]
-            found = [(known == frame).all(axis=1).nonzero()[0] for frame in row]
-            assert all(len(places) == 1 for places in found)
-            epochs.setdefault(video_id, []).append(np.concatenate(found).tolist())
-    if mode == "random":
-        assert any(first != second for first, second in epochs.values())
-    else:
-        assert all(rows == sorted(rows) for both in epochs.values() for rows in both)
+        for video_id, rows in frames_found(batch, 5).items():
+            frames = min(1 + int(video_id[1:]) % 7, 5)
+            assert len(rows) == {"random": 4, "sequence": 3, "sample_all": 5, "shuffle": frames}[sampling.mode]
+            if sampling.mode == "sequence":
+                assert rows == [min(rows[0] + step, frames - 1) for step in range(3)]
+            elif sampling.mode == "sample_all":
+                assert rows[:frames] == list(range(frames))
+            elif sampling.mode == "shuffle":
+                assert sorted(rows) == list(range(frames))
+            epochs.setdefault(video_id, []).append(rows)
+    assert any(first != second for first, second in epochs.values())
     # The frames of a video don't depend on the batch it comes in.
-    whole, _ = batches[0]
+    whole = frames_found(batches[0][0], 5)
     for step in range(5):
-        part, _ = TrainingBatches(dataset, 3, 0, FrameSampling(mode, 9))[step]
-        for video_id, row in zip(part.ids, part.features, strict=True):
-            assert torch.equal(row, whole.features[whole.ids.index(video_id)])
+        for video_id, rows in frames_found(TrainingBatches(dataset, 3, 0, sampling)[step][0], 5).items():
+            assert rows == whole[video_id]
+
+
+@pytest.mark.parametrize("text", ["random:4", "sequence:3", "sample_all", "shuffle"])
+def test_sampled_evaluation_does_not_depend_on_the_division(shards, spec, text):
+    dataset = open_dataset(shards(9, 5, 7), spec, CLASSES, 300 if text != "sample_all" else 9)
+
+    def frames(batch_size, shards=None, seed=1, round_number=2):
+        found = {}
+        for batch in evaluation_batches(dataset, batch_size, shards, parse_sampling(text), seed, round_number):
+            found |= frames_found(batch, 300)
+        return found
+
+    whole = frames(100)
+    assert list(whole) == [f"v{number}" for number in range(21)]
+    assert frames(2) == whole
+    assert {**frames(3, [2]), **frames(4, [1, 0])} == whole
+    assert frames(100, seed=2) != whole
+    assert frames(100, round_number=3) != whole
+
+
+def test_sampling_of_damaged_records_is_that_of_the_others(shards, spec, damage):
+    pattern = shards(6, 4)
+    sampling = parse_sampling("random:4")
+    sound = {}
+    for batch in evaluation_batches(open_dataset(pattern, spec, CLASSES, 300), 100, sampling=sampling):
+        sound |= frames_found(batch, 300)
+    damage(first_shard(pattern), -8)
+    dataset = open_dataset(pattern, spec, CLASSES, 300, on_damaged="skip")
+    found = {}
+    for batch in evaluation_batches(dataset, 100, sampling=sampling):
+        found |= frames_found(batch, 300)
+    assert found == {video_id: rows for video_id, rows in sound.items() if video_id != "v5"}
+    assert [error.record for error in dataset.damaged] == [5]
 
 
 def test_all_frames_in_training(shards, spec):
@@ -243,6 +299,8 @@ def test_senseless_settings(shards, spec, tmp_path):
     dataset = open_dataset(f"{tmp_path}/video/*", video, CLASSES, 300)
     with pytest.raises(InputError, match="no frames to sample"):
         TrainingBatches(dataset, 2, 0, FrameSampling("random", 3))
+    with pytest.raises(InputError, match="no frames to sample"):
+        next(evaluation_batches(dataset, 2, sampling=FrameSampling("shuffle")))
 
 
 def first_shard(pattern):

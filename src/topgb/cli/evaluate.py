@@ -18,8 +18,11 @@ from topgb.cli.arguments import (
     report_damage,
 )
 
+# As for a recipe's seed.
+MOST_SEED = 2**31 - 1
+
 if TYPE_CHECKING:
-    from topgb.evaluation.metrics import Scores
+    from topgb.evaluation.rounds import Rounds
 
 
 def evaluate(
@@ -29,40 +32,66 @@ def evaluate(
     json: Json = False,
     per_class: Annotated[Path | None, typer.Option(help="Also write a CSV with every class's figures.")] = None,
     force: Force = False,
+    frames: Annotated[
+        str, typer.Option(help="Frames of a video to look at: all, random:N, sequence:N, sample_all or shuffle.")
+    ] = "all",
+    rounds: Annotated[
+        int, typer.Option(min=1, help="With sampled frames: score this many draws, print mean and deviation.")
+    ] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST_SEED, help="With sampled frames: another seed, other draws.")
+    ] = None,
     on_damaged: OnDamagedOption = "stop",
     device: Device = "auto",
 ) -> None:
-    """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss."""
+    """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss.
+
+    Every frame is looked at once, and the figures are always the same; --frames samples them as the 2018 system did.
+    """
     from topgb.devices import choose_device
-    from topgb.evaluation.score import evaluate as score
-    from topgb.evaluation.score import open_for, write_per_class
+    from topgb.errors import InputError
+    from topgb.evaluation.score import evaluate_rounds, open_for, write_per_class
     from topgb.files import refuse_existing
     from topgb.progress import TerminalProgress
+    from topgb.records.sampling import parse_sampling
 
+    sampling = parse_sampling(frames)
+    if sampling.mode == "all" and (rounds > 1 or seed is not None):
+        raise InputError("--rounds and --seed go with sampled frames; add --frames random:300, or leave them out")
+    if per_class is not None and rounds > 1:
+        raise InputError("--per-class writes the figures of one round; leave out --rounds")
     if per_class is not None:
         refuse_existing(per_class, force)
     chosen = choose_device(device)
     loaded = open_model(model, use_ema, chosen)
     dataset = open_for(loaded, data, on_damaged)
-    metrics = score(loaded, dataset, chosen, TerminalProgress())
-    scores = metrics.compute()
+    found = evaluate_rounds(loaded, dataset, chosen, sampling, rounds, seed or 0, TerminalProgress())
     report_damage(dataset.damaged)
     if json:
-        typer.echo(json_module.dumps(scores.to_json()))
+        typer.echo(json_module.dumps(found.to_json()))
     else:
-        _print(scores, dataset.classes, int((metrics.positives > 0).sum()))
+        _print(found)
     if per_class is not None:
-        write_per_class(per_class, metrics, loaded.header, force)
+        write_per_class(per_class, found.metrics, loaded.header, force)
 
 
-def _print(scores: "Scores", classes: int, present: int) -> None:
-    typer.echo(f"videos   {scores.videos:,}")
-    typer.echo(f"GAP@20   {scores.gap:.4f}")
-    typer.echo(f"Hit@1    {scores.hit_at_1:.4f}")
-    typer.echo(f"PERR     {scores.perr:.4f}")
-    typer.echo(f"MAP      {scores.map:.4f}   over all {classes:,} classes")
-    typer.echo(f"         {scores.map_present:.4f}   over the {present:,} classes that occur")
-    typer.echo(f"loss     {scores.loss:.4f}")
+def _print(found: "Rounds") -> None:
+    mean = found.mean().to_json()
+    deviation = found.deviation() if len(found.scores) > 1 else {}
+    positives = found.metrics.positives
+    typer.echo(f"videos   {mean['videos']:,}")
+    if deviation:
+        typer.echo(f"rounds   {len(found.scores):,}, mean ± standard deviation")
+    for label, key, note in (
+        ("GAP@20", "gap", ""),
+        ("Hit@1", "hit_at_1", ""),
+        ("PERR", "perr", ""),
+        ("MAP", "map", f"   over all {len(positives):,} classes"),
+        ("", "map_present", f"   over the {int((positives > 0).sum()):,} classes that occur"),
+        ("loss", "loss", ""),
+    ):
+        spread = f" ± {deviation[key]:.4f}" if deviation else ""
+        typer.echo(f"{label:<9}{mean[key]:.4f}{spread}{note}")
 
 
 def predict(

@@ -10,11 +10,13 @@ import torch
 from topgb.batch import Batch
 from topgb.errors import InputError, TopgbError
 from topgb.evaluation.metrics import Metrics
+from topgb.evaluation.rounds import Rounds
 from topgb.files import atomic_write, refuse_existing
 from topgb.modelfile import Header, LoadedModel
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.reading import Dataset, OnDamaged
+from topgb.records.sampling import EVERY_FRAME, FrameSampling
 
 EVALUATION_BATCH = 128
 
@@ -32,14 +34,23 @@ def open_for(model: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop", w
 
 
 @torch.inference_mode()
-def evaluate(model: Predictor, dataset: Dataset, device: torch.device, progress: Progress = SILENT) -> Metrics:
-    """Every labelled video of `dataset`, every frame, once, in shard order.
+def evaluate(
+    model: Predictor,
+    dataset: Dataset,
+    device: torch.device,
+    progress: Progress = SILENT,
+    sampling: FrameSampling = EVERY_FRAME,
+    seed: int = 0,
+    round_number: int = 0,
+) -> Metrics:
+    """Every labelled video of `dataset` once, in shard order, with every frame or those that `sampling` draws.
 
-    Raises `InputError` where a record has no labels or no video is left to look at.
+    Draws are keyed by (seed, round, record). Raises `InputError` where a record has no labels, no video is left to look
+    at, or `sampling` does not fit the records.
     """
     metrics = Metrics(dataset.classes)
     progress.begin("evaluating", dataset.num_records, "videos")
-    for batch in evaluation_batches(dataset, EVALUATION_BATCH):
+    for batch in evaluation_batches(dataset, EVALUATION_BATCH, None, sampling, seed, round_number):
         if batch.labels is None:
             raise InputError(
                 f"the records hold no labels (video {batch.ids[0]}), so there is nothing to score against; "
@@ -51,6 +62,26 @@ def evaluate(model: Predictor, dataset: Dataset, device: torch.device, progress:
     if metrics.videos == 0:
         raise InputError("no video could be read, so there is nothing to score")
     return metrics
+
+
+def evaluate_rounds(
+    model: Predictor,
+    dataset: Dataset,
+    device: torch.device,
+    sampling: FrameSampling = EVERY_FRAME,
+    rounds: int = 1,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> Rounds:
+    """`evaluate` in `rounds` rounds (one or more), frames drawn anew in each. Raises as `evaluate` does.
+
+    2018 sampled in evaluation too, from an unseeded generator: its figures are those of one such round.
+    """
+    scores = []
+    for number in range(rounds):
+        metrics = evaluate(model, dataset, device, progress, sampling, seed, number)
+        scores.append(metrics.compute())
+    return Rounds(tuple(scores), metrics)
 
 
 def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> torch.Tensor:

@@ -10,8 +10,8 @@ from topgb.batch import Batch
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.features import FeatureSpec
 from topgb.records.order import epoch_order, piece
-from topgb.records.reading import Dataset, OnDamaged
-from topgb.records.sampling import FrameSampling, sampled_rows
+from topgb.records.reading import Dataset, OnDamaged, RecordKey
+from topgb.records.sampling import EVERY_FRAME, FrameSampling, sampled_rows, sampling_for
 from topgb.records.shards import find_shards
 
 LoadedBatch = tuple[Batch, list[DamagedRecordError]]
@@ -38,18 +38,39 @@ def open_dataset(
     return Dataset(find_shards(pattern), spec, classes, max_frames, on_damaged, with_labels)
 
 
-def evaluation_batches(dataset: Dataset, batch_size: int, shards: Sequence[int] | None = None) -> Iterator[Batch]:
-    """Every record once, with every frame, in file order, from the shards numbered `shards` (default all).
+def evaluation_batches(
+    dataset: Dataset,
+    batch_size: int,
+    shards: Sequence[int] | None = None,
+    sampling: FrameSampling = EVERY_FRAME,
+    seed: int = 0,
+    round_number: int = 0,
+) -> Iterator[Batch]:
+    """Every record once, in file order, from the shards numbered `shards` (default all).
 
-    A batch never crosses a shard, so any division of the shards gives the same batches. Batches that are empty because
-    all their records are damaged are left out. Raises as `Dataset.read_batch`.
+    A batch never crosses a shard, and draws of frames are keyed by (seed, round, record), so any division of the shards
+    gives the same batches, and any batch size the same videos. Batches that are empty because all their records are
+    damaged are left out. Raises as `Dataset.read_batch`, and as `sampling_for`.
     """
+    sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames)
     for shard in range(len(dataset.shards)) if shards is None else shards:
         count = int(dataset.counts[shard])
         for start in range(0, count, batch_size):
-            batch = dataset.read_batch([(shard, record) for record in range(start, min(start + batch_size, count))])
+            keys = [(shard, record) for record in range(start, min(start + batch_size, count))]
+            batch, damaged = _read(dataset, keys, sampling, seed, round_number)
+            dataset.note_damage(damaged)
             if len(batch):
                 yield batch
+
+
+def _read(dataset: Dataset, keys: list[RecordKey], sampling: FrameSampling, seed: int, epoch: int) -> LoadedBatch:
+    """The records of `keys` with the frames that `sampling` takes of them, and their damage."""
+    numbers = [dataset.number(key) for key in keys]
+    return dataset.read_sampled(
+        keys,
+        lambda position, frames: sampled_rows(sampling, frames, seed, epoch, numbers[position]),
+        sampling.count or None,
+    )
 
 
 def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray, int]:
@@ -83,11 +104,10 @@ class TrainingBatches(TorchDataset[LoadedBatch]):
     def __init__(
         self, dataset: Dataset, batch_size: int, seed: int, sampling: FrameSampling, rank: int = 0, ranks: int = 1
     ):
-        if sampling.mode != "all" and dataset.spec.level == "video":
-            raise InputError("video-level records have no frames to sample; set the frame sampling to 'all'")
         if batch_size < 1 or seed < 0:
             raise InputError(f"batch size {batch_size} or seed {seed} is too small; the least are 1 and 0")
-        self.dataset, self.batch_size, self.seed, self.sampling = dataset, batch_size, seed, sampling
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames)
         self.rank, self.ranks = rank, ranks
         self.steps_per_epoch = -(-dataset.num_records // (batch_size * ranks))
         self._order: tuple[int, np.ndarray] | None = None
@@ -118,16 +138,11 @@ class TrainingBatches(TorchDataset[LoadedBatch]):
     def __getitem__(self, step: int) -> LoadedBatch:
         """The batch of `step`, and the damaged records left out of it (always none with `on_damaged="stop"`).
 
-        With random or sequence sampling T is the sampling's count, for every video. A batch can be of zero videos: all
-        of its records damaged, or fewer records than ranks. Raises as `Dataset.read_batch`.
+        T is the sampling's count where it has one, for every video. A batch can be of zero videos: all of its records
+        damaged, or fewer records than ranks. Raises as `Dataset.read_batch`.
         """
-        epoch = self.epoch_of(step)
-        numbers = self.records_of(step).tolist()
-        return self.dataset.read_sampled(
-            [self.dataset.key(number) for number in numbers],
-            lambda position, frames: sampled_rows(self.sampling, frames, self.seed, epoch, numbers[position]),
-            None if self.sampling.mode == "all" else self.sampling.count,
-        )
+        keys = [self.dataset.key(number) for number in self.records_of(step).tolist()]
+        return _read(self.dataset, keys, self.sampling, self.seed, self.epoch_of(step))
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_order": None}

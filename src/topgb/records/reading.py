@@ -48,8 +48,9 @@ class Dataset:
         self._frame_bytes = self._layout.frame_bytes
         self._cache = ShardCache()
         measured = [self._measure(shard) for shard in shards]
-        self.counts = np.array([count for count, _ in measured], np.int64)
-        self._payload_bytes = [size for _, size in measured]
+        self.counts = np.array([count for count, _, _ in measured], np.int64)
+        self._payload_bytes = [size for _, size, _ in measured]
+        self._longest = max(longest for _, _, longest in measured)
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         if not self.num_records:
             files = shards[0].path if len(shards) == 1 else f"any of {len(shards)} files, {shards[0].path} the first"
@@ -59,6 +60,11 @@ class Dataset:
     def num_records(self) -> int:
         """Records of all shards that can be reached."""
         return int(self._starts[-1])
+
+    @property
+    def most_frames(self) -> int:
+        """No fewer frames than any video has, as far as they are looked at; known without reading a record."""
+        return self._frames_within(self._longest)
 
     def fingerprint(self) -> list[list]:
         """[name, records, bytes of the records' data] of each shard, in order; equal lists, most likely equal records.
@@ -74,6 +80,10 @@ class Dataset:
         """Shard and record of the record with `number`, counted over the shards in name order."""
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
         return shard, number - int(self._starts[shard])
+
+    def number(self, key: RecordKey) -> int:
+        """The number, counted over the shards in name order, of the record of `key`."""
+        return int(self._starts[key[0]]) + key[1]
 
     def note_damage(self, found: Sequence[DamagedRecordError]) -> None:
         """Add to `damaged` what is not there yet; workers find the same record once an epoch."""
@@ -104,7 +114,9 @@ class Dataset:
         # Long enough for any of them, as a frame takes at least its stride; the true length is known only at the end.
         # So each record is checked, decoded and copied in one go, while its bytes are in the processor's cache.
         opened_records = [(self._open(*key), key[1]) for key in records]
-        longest = frames or max((self._most_frames(*found) for found in opened_records), default=1)
+        longest = frames or max(
+            (self._frames_within(int(opened.index.lengths[record])) for opened, record in opened_records), default=1
+        )
         features, array = empty_features(len(records), longest, self.spec)
         videos: list[DecodedRecord] = []
         num_frames, paths = [], []
@@ -129,26 +141,27 @@ class Dataset:
         lengths = torch.tensor(num_frames, dtype=torch.int32)
         return Batch([video.id for video in videos], features, lengths, labels), damaged
 
-    def _most_frames(self, opened: OpenShard, record: int) -> int:
-        """No fewer frames than the record has, as far as they are looked at."""
+    def _frames_within(self, record_bytes: int) -> int:
+        """No fewer frames than a record of that many bytes has, as far as they are looked at."""
         if self.spec.level == "video":
             return 1
-        return max(1, min(self.max_frames, int(opened.index.lengths[record]) // self._frame_bytes))
+        return max(1, min(self.max_frames, record_bytes // self._frame_bytes))
 
     def _skipping(self, damaged: list[DamagedRecordError]) -> "_Skipping":
         return _Skipping(damaged, self.on_damaged == "skip")
 
-    def _measure(self, shard: Shard) -> tuple[int, int]:
-        """How many records of the shard can be reached, and the bytes of their data."""
+    def _measure(self, shard: Shard) -> tuple[int, int, int]:
+        """How many records of the shard can be reached, the bytes of their data, and of the longest."""
         found: list[DamagedRecordError] = []
-        count = size = 0
+        count = size = longest = 0
         with self._skipping(found):
             opened = self._cache.get(shard)
-            count, size = len(opened), int(opened.index.lengths.sum())
+            lengths = opened.index.lengths
+            count, size, longest = len(opened), int(lengths.sum()), int(lengths.max(initial=0))
             if opened.damage:
                 raise opened.place(count).damaged(f"{opened.damage.reason}, and what follows cannot be reached")
         self.note_damage(found)
-        return count, size
+        return count, size, longest
 
     def _open(self, shard: int, record: int) -> OpenShard:
         opened = self._cache.get(self.shards[shard])
