@@ -1,9 +1,15 @@
-"""Where to compute."""
+"""Where to compute, and what memory is free there."""
+
+import ctypes
+import sys
+from pathlib import Path
 
 import torch
 
 from topgb.errors import InputError
 
+# malloc.h: the most allocations that get pages of their own, and the free memory above which pages are returned.
+_M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
 USABLE = ("cpu", "cuda", "mps")
 
 
@@ -25,3 +31,67 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for its next tensors (Linux with glibc; elsewhere nothing).
+
+    By default large tensors are given back to the system at once, and clearing fresh pages for the next ones takes a
+    fifth to a third of a training step on a CPU (docs/benchmarks.md).
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def free_memory(device: torch.device, system: Path = Path("/")) -> int | None:
+    """Bytes that can still be taken on `device`; None where that cannot be known (MPS, CPUs outside Linux).
+
+    On a CPU it is the least of what the machine and the control groups of this process have left, page cache counted
+    as free: the kernel gives it up. `system` is where their files lie.
+    """
+    if device.type == "cuda":
+        # What PyTorch keeps of freed tensors looks taken from outside.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    if device.type != "cpu":
+        return None
+    try:
+        available = 1024 * _figures(system / "proc/meminfo")["MemAvailable:"]
+    except (OSError, KeyError):
+        return None
+    return max(0, min([available, *_left_in_groups(system)]))
+
+
+def _left_in_groups(system: Path) -> list[int]:
+    """What each control group with a limit, of this process or above it, has left (versions 2 and 1)."""
+    left = []
+    path = system / "proc/self/cgroup"
+    for line in path.read_text().splitlines() if path.exists() else []:
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":
+            root, limit, usage, cached = "", "memory.max", "memory.current", ("active_file", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root, limit, usage = "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cached = ("total_active_file", "total_inactive_file")
+        else:
+            continue
+        # In a container the group's own folder may lie out of sight, and the root is the container's.
+        for name in (Path(group), *Path(group).parents):
+            folder = system / "sys/fs/cgroup" / root / name.relative_to("/")
+            try:
+                most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
+                figures = _figures(folder / "memory.stat")
+            except (OSError, ValueError):
+                continue
+            left.append(most - used + sum(figures.get(key, 0) for key in cached))
+    return left
+
+
+def _figures(path: Path) -> dict[str, int]:
+    """The first number of each line of a file, by the word before it."""
+    rows = [line.split() for line in path.read_text().splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}

@@ -44,6 +44,7 @@ def run(tmp_path_factory, small_recipe, small_records) -> Path:
     done = _topgb("train", small_recipe, "--data", small_records["train"], "--out", out, "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(out / "model.safetensors")
+    assert done.stderr.startswith("memory: weights ")
     return out
 
 
@@ -89,6 +90,25 @@ def test_eval_prints_one_json_object(run, small_records, tmp_path):
     assert set(scores) == {"videos", "gap", "hit_at_1", "perr", "map", "map_present", "loss"}
     assert scores["videos"] == 90
     assert len((tmp_path / "c.csv").read_text().splitlines()) == 13
+
+
+def test_eval_samples_frames(run, small_records):
+    arguments = ["eval", run / "model.safetensors", small_records["validate"]]
+    sampled = ["--frames", "random:6", "--rounds", "3", "--seed", "5"]
+    scores = json.loads(_topgb(*arguments, *sampled, "--json").stdout)
+    losses = [scores["loss"] for scores in scores["rounds"]]
+    assert len(set(losses)) == 3
+    assert scores["loss"] == pytest.approx(np.mean(losses))
+    assert scores["videos"] == 90
+    words = _topgb(*arguments, *sampled).stdout
+    assert f"loss     {np.mean(losses):.4f} ± {np.std(losses, ddof=1):.4f}\n" in words
+    assert "rounds   3, mean ± standard deviation\n" in words
+    once = json.loads(_topgb(*arguments, *sampled[:2], "--seed", "5", "--json").stdout)
+    assert once == scores["rounds"][0]
+    assert "±" not in _topgb(*arguments, *sampled[:2]).stdout
+    every = _topgb(*arguments, "--json").stdout
+    assert every == _topgb(*arguments, "--json", "--frames", "all").stdout
+    assert json.loads(every)["loss"] not in losses
 
 
 def test_eval_of_a_run_chooses_the_weights(run, small_records):
@@ -144,6 +164,14 @@ def test_synth_inspect_verify(tmp_path):
         (["eval", "{tmp}", "{validate}"], "not a run"),
         (["eval", "{model}", "{validate}", "--device", "abacus"], "no device 'abacus'"),
         (["eval", "{model}", "{validate}", "--per-class", "{model}"], "--force"),
+        (["eval", "{model}", "{validate}", "--rounds", "2"], "go with sampled frames"),
+        (["eval", "{model}", "{validate}", "--seed", "0"], "go with sampled frames"),
+        (["eval", "{model}", "{validate}", "--frames", "some"], "frame sampling 'some'"),
+        (["eval", "{model}", "{validate}", "--frames", "random:301"], "'model.max_frames' is 300"),
+        (
+            ["eval", "{model}", "{validate}", "--frames", "shuffle", "--rounds", "2", "--per-class", "{tmp}/c"],
+            "one round",
+        ),
         (["predict", "{model}", "{validate}", "--out", "{model}"], "--force"),
         (["build", "{tmp}"], "not a run"),
         (["train", "absent", "--data", "{validate}", "--out", "{tmp}/r"], "no recipe 'absent'"),

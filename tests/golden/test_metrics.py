@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from golden.cases import Case, cases
-from topgb.evaluation.metrics import Metrics, cross_entropy
+from topgb.evaluation.metrics import Metrics
 
 CASES = cases("metrics_*")
 
@@ -32,18 +32,6 @@ def test_metrics_equal_2018(case: Case):
         golden = arrays["hit_at_one" if name == "hit_at_1" else name]
         assert getattr(scores, name) == pytest.approx(float(golden), abs=tolerance), name
     np.testing.assert_allclose(metrics.average_precisions(), arrays["aps"], atol=tolerance)
-
-
-@pytest.mark.parametrize("case", cases("losses*"), ids=str)
-def test_cross_entropy_equals_2018(case: Case):
-    arrays = case.arrays()
-    probabilities = torch.from_numpy(arrays["predictions"]).requires_grad_()
-    loss = cross_entropy(probabilities, torch.from_numpy(arrays["labels"]))
-    loss.backward()
-    torch.testing.assert_close(loss.detach(), torch.from_numpy(arrays["CrossEntropyLoss"]), rtol=1e-6, atol=0)
-    torch.testing.assert_close(
-        probabilities.grad, torch.from_numpy(arrays["CrossEntropyLoss|grad"]), rtol=1e-5, atol=1e-6
-    )
 
 
 def _split(values: torch.Tensor, parts: int) -> list[torch.Tensor]:

@@ -1,6 +1,7 @@
 """Training end to end on small records: resuming, averaging, fine-tuning, stopping, learning."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from topgb.training.checkpoint import latest_checkpoint
 from topgb.training.curves import read_metrics
 from topgb.training.ema import Shadows, continued_recipe
 from topgb.training.loop import TrainingJob, train
+from topgb.training.losses import LOSSES
 from topgb.training.recipe import Ema, Recipe, load_recipe
 
 CPU = torch.device("cpu")
@@ -130,6 +132,30 @@ def test_accumulating_gives_the_whole_batchs_gradient(job):
         torch.testing.assert_close(_weights(pieces)[name], value, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("frames", ["sequence:4", "sample_all", "shuffle"])
+def test_every_way_of_sampling_trains(job, frames):
+    recipe = _changed(job.recipe, frames=frames, epochs=1)
+    job = replace(job, recipe=recipe.model_copy(update={"model": {**recipe.model, "max_frames": 12}}))
+    trained = _weights(train(job).model)
+    every = replace(job, recipe=_changed(job.recipe, frames="all"), out=job.out.with_name("all"))
+    assert any(not torch.equal(value, trained[name]) for name, value in _weights(train(every).model).items())
+
+
+@pytest.mark.parametrize("name", ["hinge", "softmax"])
+def test_the_recipes_loss_is_the_trained_and_the_logged_one(job, small_records, name):
+    recipe = _changed(job.recipe, loss=name, epochs=2)
+    validation = train(replace(job, recipe=recipe, validate=small_records["validate"])).validation
+    logged = read_metrics(job.out)[0]["loss"]
+    # Of an untrained model, about: every class near its frequency, 2 of 12, and each video with a label or two.
+    assert logged == pytest.approx({"hinge": SMALL_CLASSES, "softmax": math.log(SMALL_CLASSES)}[name], rel=0.15)
+    by_cross_entropy = train(replace(job, recipe=_changed(recipe, loss="cross_entropy"), out=job.out.with_name("ce")))
+    of_that, of_this = (_weights(m) for m in (by_cross_entropy.model, job.out / "model.safetensors"))
+    assert any(not torch.equal(value, of_that[key]) for key, value in of_this.items())
+    model = topgb.load(job.out / "model.safetensors")
+    scores = evaluate(model, open_for(model, small_records["validate"]), CPU).compute()
+    assert scores.loss == pytest.approx(validation.loss), "evaluation keeps to cross entropy"
+
+
 def test_validation_keeps_the_best_checkpoint_and_stops_early(job, small_records):
     recipe = _changed(job.recipe, epochs=30, early_stop=1)
     recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"learning_rate": 0.3})})
@@ -234,7 +260,7 @@ def test_init_from_takes_the_aggregator_and_starts_another_head(job, tmp_path):
 
 def test_a_diverging_run_says_what_to_lower(job, monkeypatch):
     monkeypatch.setattr("topgb.training.curves.LOG_SECONDS", 0.0)
-    monkeypatch.setattr("topgb.training.loop.cross_entropy", lambda p, y: p.sum() * float("nan"))
+    monkeypatch.setitem(LOSSES, "cross_entropy", lambda p, y: p.sum() * float("nan"))
     with pytest.raises(TopgbError, match=r"not finite after step 1;.*learning_rate"):
         train(job)
 

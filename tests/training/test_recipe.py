@@ -43,6 +43,7 @@ def test_overrides_reach_every_section():
         ("training.epochs=2.5", "'training.epochs' is 2.5"),
         ("training.epochs=0", "'training.epochs' is 0"),
         ("model.clutsers=3", "unknown key 'model.clutsers'"),
+        ("training.loss=mixed", "'training.loss' is 'mixed'"),
         ("optimizer.schedule=linear", "'optimizer.schedule' is 'linear'"),
         ("data.features=[{name: rgb}]", "'data.features.0.size' is missing"),
         ("data.features=[{name: rgb, size: 3, typ: 1}]", "unknown key 'data.features.0.typ'"),

@@ -10,9 +10,9 @@ import torch
 from lightning_fabric import Fabric
 
 from topgb.batch import Batch
-from topgb.devices import choose_device, computes_in_bfloat16
+from topgb.devices import choose_device, computes_in_bfloat16, keep_freed_memory
 from topgb.errors import DamagedRecordError, InputError, TopgbError
-from topgb.evaluation.metrics import Scores, cross_entropy
+from topgb.evaluation.metrics import Scores
 from topgb.evaluation.score import evaluate
 from topgb.models import Tagger
 from topgb.progress import SILENT, Progress
@@ -29,6 +29,8 @@ from topgb.training.checkpoint import (
 )
 from topgb.training.curves import Curves, diverged
 from topgb.training.ema import Shadows
+from topgb.training.losses import LOSSES
+from topgb.training.memory import check_memory
 from topgb.training.optimizer import TF1Adam, clip_each
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
@@ -89,6 +91,7 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     diverges or the run cannot be written.
     """
     recipe = job.recipe
+    keep_freed_memory()
     data = _open(job, job.data)
     validation = None if job.validate is None else _open(job, job.validate)
     device = choose_device(job.device)
@@ -125,17 +128,15 @@ class _Trainer:
         self.job, self.recipe, self.fabric, self.progress = job, job.recipe, fabric, progress
         self.validation = validation
         options = job.recipe.training
-        sampling = parse_sampling(options.frames)
-        if sampling.count > job.recipe.model_section().max_frames:
-            raise InputError(
-                f"'training.frames' is {options.frames!r}, more than the model's 'model.max_frames' looks at"
-            )
         if options.early_stop is not None and validation is None:
             raise InputError("'training.early_stop' needs records to validate on; give --validate")
         _require_labels(data, job.data)
         if validation is not None:
             _require_labels(validation, str(job.validate))
-        self.batches = TrainingBatches(data, options.batch_size, options.seed, sampling)
+        self.batches = TrainingBatches(data, options.batch_size, options.seed, parse_sampling(options.frames))
+        videos, frames = min(options.batch_size, data.num_records), self.batches.sampling.count or data.most_frames
+        check_memory(job.recipe, videos, frames, fabric.device, progress)
+        self.loss = LOSSES[options.loss]
         self.total_steps = options.epochs * self.batches.steps_per_epoch
         self.total_examples = options.epochs * data.num_records
         self.tagger: Tagger = fresh_tagger(job.recipe, data, progress, job.init_from, job.ema_source, job.new_head)
@@ -224,8 +225,12 @@ class _Trainer:
             frames, num_frames = self.tagger.frontend(batch.features[part], batch.num_frames[part])
             probabilities = self.model(frames, num_frames)
             share = len(num_frames) / len(batch)
-            loss = cross_entropy(probabilities.float(), labels[part]) * share
-            self.fabric.backward(loss + self.tagger.regularization() * share)
+            loss = self.loss(probabilities.float(), labels[part]) * share
+            extra = self.tagger.regularization()
+            distillation = self.tagger.distillation_loss(labels[part], self.loss)
+            if distillation is not None:
+                extra = extra + distillation
+            self.fabric.backward(loss + extra * share)
             losses.append(loss.detach())
             outputs.append(probabilities.detach())
         if self.recipe.optimizer.clip_norm is not None:

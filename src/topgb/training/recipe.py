@@ -39,7 +39,9 @@ class Training(Options):
 
     batch_size      videos of a step on one device (2018: `batch_size`)
     epochs          passes over the records (2018: `num_epochs`)
-    frames          `all`, or `random:N` or `sequence:N` sampled frames (2018: `iterations`, `sample_random_frames`)
+    frames          `all`, `random:N`, `sequence:N`, `sample_all` or `shuffle`: which frames of a video are looked at,
+                    drawn anew each epoch (2018: `iterations`, `sample_random_frames`, `sample_all`, `frame_shuffle`)
+    loss            `cross_entropy`, `hinge` or `softmax` (2018: `label_loss`)
     seed            of the weights, the order of the records, frame sampling and dropout
     precision       `float32`, or `bfloat16` autocast where the device computes in it (float32 elsewhere)
     accumulate      pieces in which a step's batch is computed, one after the other, to save memory
@@ -51,6 +53,7 @@ class Training(Options):
     batch_size: int = Field(128, ge=1)
     epochs: int = Field(5, ge=1)
     frames: str = "all"
+    loss: Literal["cross_entropy", "hinge", "softmax"] = "cross_entropy"
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["float32", "bfloat16"] = "float32"
     accumulate: int = Field(1, ge=1)
@@ -128,6 +131,11 @@ def overridden_keys(overrides: list[str] | None) -> set[str]:
     return keys
 
 
+def parse_overrides(overrides: list[str] | None) -> dict[str, Any]:
+    """The values of `KEY=VALUE` overrides by key. Raises `InputError` for one that is not of this form."""
+    return dict(_parse_override(override) for override in overrides or [])
+
+
 def parse_recipe(value: Any) -> Recipe:
     """A recipe from plain values. Raises `InputError` naming the key that is wrong."""
     recipe = validate(Recipe, value, "")
@@ -158,15 +166,20 @@ def _recipe_text(name: str) -> str:
 
 
 def _apply(recipe: Any, override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError(f"--set {override!r} is not KEY=VALUE, such as --set model.clusters=64")
+    key, value = _parse_override(override)
     *sections, last = key.split(".")
     for section in sections:
         if not isinstance(recipe, dict) or not isinstance(recipe.setdefault(section, {}), dict):
             raise InputError(f"--set {override!r}: {section!r} is not a section of the recipe")
         recipe = recipe[section]
-    recipe[last] = parse_yaml(text, f"--set {override}")
+    recipe[last] = value
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {override!r} is not KEY=VALUE, such as --set model.clusters=64")
+    return key, parse_yaml(text, f"--set {override}")
 
 
 def _leaves(value: Any, key: str) -> set[str]:

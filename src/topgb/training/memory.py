@@ -1,0 +1,152 @@
+"""How much memory a training run takes, known before any of it is taken."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from weakref import WeakSet, finalize
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from topgb.devices import free_memory
+from topgb.errors import InputError
+from topgb.models import Tagger, build_tagger
+from topgb.progress import Progress
+from topgb.training.losses import LOSSES
+from topgb.training.recipe import Recipe, Training
+
+ADAM_MOMENTS = 2
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that training takes on its device.
+
+    weights    the model's tensors
+    optimizer  gradients, Adam's moments, EMA shadows
+    batch      a batch as stored, and the most that one step on it takes at any time beyond the above
+    complete   whether that step could be followed to its end; else `batch` is only the least
+    """
+
+    weights: int
+    optimizer: int
+    batch: int
+    complete: bool
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.optimizer + self.batch
+
+
+def estimate_memory(recipe: Recipe, videos: int, frames: int) -> MemoryEstimate:
+    """The memory of `recipe` with batches of `videos` videos padded to `frames` frames.
+
+    A step, forward and backward, is computed on the meta device, where tensors have sizes and no memory, and its
+    tensors are counted as they come and go. What is approximated: memory that one operation takes inside is not seen
+    (packed matrices, a sort's scratch; with oneDNN's LSTM it is a third of the whole), nor what PyTorch and its
+    allocator take for themselves, nor what loader workers read ahead, a parent's weights and validation. Everything
+    counts as float32, too much for bfloat16. An architecture that looks at values cannot be computed without them:
+    then `complete` is false.
+
+    Raises `InputError` where the sizes make no model.
+    """
+    spec, training = recipe.data.spec(), recipe.training
+    with torch.device("meta"):
+        try:
+            tagger = build_tagger(spec, recipe.data.classes, recipe.model_section()).train()
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+            # Each size may be sound and their product still too much for a tensor.
+            raise InputError("the sizes in the recipe's 'model' section make no model; lower them") from error
+        dtype = torch.uint8 if spec.all_bytes else torch.float32
+        features = torch.empty(videos, frames, spec.width, dtype=dtype)
+        labels = torch.empty(videos, recipe.data.classes, dtype=torch.bool)
+        most, complete = _most_of_a_step(tagger, training, features, labels)
+    weights, gradients = _bytes(tagger.state_dict().values()), _bytes(tagger.parameters())
+    shadows = 0 if recipe.ema is None else weights
+    # Gradients are among what the step takes.
+    batch = _bytes([features, labels]) + max(0, most - gradients)
+    return MemoryEstimate(weights, (1 + ADAM_MOMENTS) * gradients + shadows, batch, complete)
+
+
+def check_memory(recipe: Recipe, videos: int, frames: int, device: torch.device, progress: Progress) -> None:
+    """Say what `estimate_memory` finds, and raise `InputError` where `device` has less than that free.
+
+    Where it cannot be known what is free, nothing is refused. `frames` may be more than batches will have (the records
+    tell only a bound), and then so is the estimate.
+    """
+    needed, free = estimate_memory(recipe, videos, frames), free_memory(device)
+    parts = (
+        f"weights {_gigabytes(needed.weights)}, gradients and optimiser {_gigabytes(needed.optimizer)}, "
+        f"a batch of {videos} {'about' if needed.complete else 'at least'} "
+        f"{_gigabytes(needed.batch)}"
+    )
+    if free is None:
+        progress.say(f"memory: {parts}")
+        return
+    if needed.total > free:
+        remedy = "lower the model's sizes"
+        if needed.weights + needed.optimizer < free:
+            remedy = "lower training.batch_size or the model's sizes, or raise training.accumulate"
+        raise InputError(
+            f"training needs about {_gigabytes(needed.total)} of memory ({parts}), but {_gigabytes(free)} are free on "
+            f"{device}; {remedy}"
+        )
+    progress.say(f"memory: {parts}; {_gigabytes(free)} are free")
+
+
+class _Living(TorchDispatchMode):
+    """Counts the bytes of tensors that operations make until they are freed; `most` is the most at any time.
+
+    Those in `known` exist before and are not counted.
+    """
+
+    def __init__(self, known: Iterable[torch.Tensor]):
+        super().__init__()
+        self.now = self.most = 0
+        # By storage: a view, or a tensor changed in place, is no new memory.
+        self._known = WeakSet(tensor.untyped_storage() for tensor in known)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self._known:
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        self._known.add(storage)
+        self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        finalize(storage, self._forget, storage.nbytes())
+
+    def _forget(self, count: int) -> None:
+        self.now -= count
+
+
+def _most_of_a_step(
+    tagger: Tagger, training: Training, features: torch.Tensor, labels: torch.Tensor
+) -> tuple[int, bool]:
+    """The most bytes that a step's tensors take at once, its gradients among them; and whether it could be ended."""
+    rows = -(-len(features) // training.accumulate)
+    with _Living([*tagger.parameters(), *tagger.buffers(), features, labels]) as living:
+        try:
+            # The second piece finds the gradients of the first; more are no different.
+            for start in range(0, min(2 * rows, len(features)), rows):
+                piece = slice(start, start + rows)
+                num_frames = torch.empty(len(features[piece]), dtype=torch.int32)
+                frames, num_frames = tagger.frontend(features[piece], num_frames)
+                criterion = LOSSES[training.loss]
+                loss = criterion(tagger(frames, num_frames).float(), labels[piece]) + tagger.regularization()
+                distillation = tagger.distillation_loss(labels[piece], criterion)
+                (loss if distillation is None else loss + distillation).backward()
+        except RuntimeError:
+            return living.most, False
+    return living.most, True
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e9:.2g} GB"

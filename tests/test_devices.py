@@ -1,0 +1,73 @@
+"""What memory is free: of the machine, and of the control groups this process is in."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from topgb.devices import free_memory
+
+CPU = torch.device("cpu")
+
+
+def _system(folder: Path, groups: str, files: dict[str, str]) -> Path:
+    """A machine of which 8,192,000 bytes are available, with these control groups."""
+    (folder / "proc/self").mkdir(parents=True)
+    (folder / "proc/meminfo").write_text("MemTotal:       16000 kB\nMemAvailable:    8000 kB\nHugePages_Total:   0\n")
+    (folder / "proc/self/cgroup").write_text(groups)
+    for name, text in files.items():
+        path = folder / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def _version_2(group: str, most: str, used: int) -> dict[str, str]:
+    return {
+        f"{group}/memory.max": most,
+        f"{group}/memory.current": f"{used}\n",
+        f"{group}/memory.stat": "anon 100\nfile 700\nactive_file 200\ninactive_file 300\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "free"),
+    [
+        ("0::/\n", {}, 8_192_000),
+        ("0::/a/b\n", _version_2("a/b", "10000\n", 4000), 10000 - 4000 + 500),
+        ("0::/a/b\n", _version_2("a/b", "max\n", 4000), 8_192_000),
+        ("0::/a/b\n", {**_version_2("a/b", "10000\n", 4000), **_version_2("a", "9000\n", 8000)}, 9000 - 8000 + 500),
+        # In a container: the group is named as outside, its files are at the root.
+        ("0::/docker/123\n", _version_2(".", "10000\n", 4000), 10000 - 4000 + 500),
+        ("0::/\n", _version_2(".", "10000\n", 12000), 0),
+        (
+            "5:cpu,cpuacct:/a\n4:memory:/a\n0::/\n",
+            {
+                "memory/a/memory.limit_in_bytes": "10000\n",
+                "memory/a/memory.usage_in_bytes": "4000\n",
+                "memory/a/memory.stat": "cache 900\nactive_file 1\ntotal_active_file 20\ntotal_inactive_file 30\n",
+                "memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "memory/memory.usage_in_bytes": "4000\n",
+                "memory/memory.stat": "",
+            },
+            10000 - 4000 + 50,
+        ),
+    ],
+)
+def test_free_memory_is_the_least_of_machine_and_groups(tmp_path, groups, files, free):
+    assert free_memory(CPU, _system(tmp_path, groups, files)) == free
+
+
+def test_free_memory_is_not_known_everywhere(tmp_path):
+    assert free_memory(torch.device("mps")) is None
+    assert free_memory(CPU, tmp_path) is None
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="this is not Linux")
+def test_memory_that_is_taken_is_not_free():
+    before = free_memory(CPU)
+    assert before is not None
+    taken = torch.ones(50_000_000)
+    # Others take and give memory meanwhile.
+    assert 100e6 < before - free_memory(CPU) < 2e9
+    del taken
