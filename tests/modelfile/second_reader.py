@@ -50,8 +50,21 @@ class SecondReader:
         rows = np.hstack(parts)
         if model["normalization"] == "l2":
             rows = rows / np.sqrt(np.maximum((rows**2).sum(1, keepdims=True), 1e-12))
-        vector = getattr(self, model["aggregator"])(prefix + "aggregator.", model, rows, columns)
-        return getattr(self, model["head"]["name"])(prefix + "head.", model["head"], vector)
+        if model.get("mixture", 1) > 1:
+            return self._mixture(prefix, model, rows, columns)
+        return self._classified(prefix, "", model, rows, columns)
+
+    def _classified(self, prefix: str, place: str, model: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        vector = getattr(self, model["aggregator"])(f"{prefix}aggregator.{place}", model, rows, columns)
+        return getattr(self, model["head"]["name"])(f"{prefix}head.{place}", model["head"], vector)
+
+    def _mixture(self, prefix: str, model: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        g = _softmax(self._linear(prefix + "head.gate", self._bn(prefix + "head.gate_norm", rows.mean(0)), True))
+        logit = 0
+        for j in range(model["mixture"]):
+            q = np.clip(self._classified(prefix, f"members.{j}.", model, rows, columns), 1e-7, 1 - 1e-7)
+            logit = logit + g[j] * np.log(q / (1 - q))
+        return _sigmoid(logit)
 
     # Aggregators: tensor name prefix, options, rows [n, D'] and where each feature lies in them, to a vector.
 
@@ -96,6 +109,26 @@ class SecondReader:
             return [_unit(a.sum(0) * _sigmoid(self._batch_norm(o["batch_norm"])(q + "gate_norm", gate)))]
 
         return self._pooled(p, o, rows, columns, pool)
+
+    def nextvlad(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
+        parts = []
+        for name, where in columns.items():
+            q = f"{p}pools.{name}."
+            clusters, groups = (n if isinstance(n, int) else n[name] for n in (o["clusters"], o["groups"]))
+            v = np.zeros((clusters, o["expansion"] * rows[:, where].shape[1] // groups))
+            for x in rows[:, where]:
+                e = self._linear(q + "expand", x, True)
+                a = _sigmoid(self._linear(q + "attend", e, True))
+                assigned = self._bn(q + "assign_norm", self._linear(q + "assign", e, False))
+                assigned = _softmax(assigned.reshape(groups, clusters))
+                distance = e.reshape(groups, 1, -1) - self._get(q + "centres")
+                v += (a[:, None, None] * assigned[:, :, None] * distance).sum(0)
+            parts.append(self._bn(q + "norm", _unit(v, axis=1).ravel()))
+        h = self._bn(p + "hidden_norm", self._linear(p + "hidden", np.concatenate(parts), False))
+        if o["reduction"] is None:
+            return h
+        narrow = np.maximum(self._bn(p + "gating.reduce_norm", self._linear(p + "gating.reduce", h, False)), 0)
+        return h * _sigmoid(self._linear(p + "gating.expand", narrow, False))
 
     def attention(self, p: str, o: dict, rows: np.ndarray, columns: Columns) -> np.ndarray:
         if o["attend_to_padding"]:

@@ -25,6 +25,13 @@ NETFV = {"aggregator": "netfv", "clusters": CLUSTERS, "hidden": 5}
 SOFT = {"aggregator": "soft_dbof", "clusters": {"audio": 5, "video": 3, "extra": 2}, "hidden": 5}
 GATED = {**SOFT, "aggregator": "gated_dbof"}
 DBOF = {"aggregator": "dbof", "clusters": 7, "hidden": 5}
+NEXTVLAD = {
+    "aggregator": "nextvlad",
+    "clusters": CLUSTERS,
+    "groups": {"extra": 3, "audio": 2, "video": 4},
+    "hidden": 5,
+    "reduction": 2,
+}
 ATTENTION = {"aggregator": "attention", "hidden": CELLS}
 BRANCHED = {"aggregator": "branched_gru", "cells": CELLS}
 PLAIN = {"batch_norm": False}
@@ -54,6 +61,17 @@ CASES = {
     "dbof-average": {**DBOF, "pooling": "average"},
     "dbof-plain": {**DBOF, **PLAIN},
     "dbof-plain-average": {**DBOF, **PLAIN, "pooling": "average", "normalization": "none"},
+    "nextvlad": NEXTVLAD,
+    "nextvlad-one-number": {**NEXTVLAD, "clusters": 4, "groups": 1, "expansion": 1, "reduction": 8},
+    "nextvlad-two-features": {
+        **NEXTVLAD,
+        "clusters": {"audio": 3, "video": 2},
+        "groups": {"video": 9, "audio": 6},
+        "features": ["audio", "video"],
+        "expansion": 3,
+        "normalization": "none",
+    },
+    "nextvlad-no-gates": {**NEXTVLAD, "reduction": None},
     "attention": ATTENTION,
     "attention-padding": {**ATTENTION, "attend_to_padding": True, "max_frames": 8},
     "attention-padding-cut": {**ATTENTION, "attend_to_padding": True, "max_frames": 3, "hidden": 4},
@@ -79,16 +97,26 @@ HEADS = [
     {"name": "moe", "gating": "probabilities", "gating_remove_diagonal": True},
 ]
 
+MIXTURES = {
+    "netvlad": {**NETVLAD, "mixture": 3, "head": "logistic"},
+    "nextvlad-two-features": {**CASES["nextvlad-two-features"], "mixture": 2, "head": {"name": "mlp", "width": 7}},
+    "average-moe": {"aggregator": "average", "mixture": 3, "head": {"name": "moe", "gating": "probabilities"}},
+    "attention-padding": {**CASES["attention-padding"], "mixture": 2, "head": "logistic"},
+}
 
-def _compare(section, tmp_path):
+
+def _compare(section, tmp_path, filled=None):
+    """`filled` names tensors that have one value throughout."""
     torch.manual_seed(0)
     tagger = build_tagger(SPEC, 4, parse_model(section))
     for name, tensor in tagger.state_dict().items():
         # Every initial 0 and 1 would hide a tensor that is left out, or taken for another.
         if name.endswith("running_var"):
             tensor.uniform_(0.2, 1.5)
-        elif "norm" in name or name.endswith("bias"):
+        elif "norm" in name or name.endswith("bias") or name == "head.gate.weight":
             tensor.normal_()
+    for name, value in (filled or {}).items():
+        tagger.state_dict()[name].fill_(value)
     entries, tensors = pack_member(0, tagger.state_dict())
     path = tmp_path / "m.safetensors"
     write_model_file(path, Header(SPEC, 4, (Member(1.0, tagger.config),), entries), tensors)
@@ -107,6 +135,17 @@ def test_a_reader_written_from_the_page_agrees_on_aggregators(name, tmp_path):
 @pytest.mark.parametrize("head", HEADS, ids=str)
 def test_a_reader_written_from_the_page_agrees_on_heads(head, tmp_path):
     _compare({"aggregator": "average", "std": True, "head": head}, tmp_path)
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_a_reader_written_from_the_page_agrees_on_mixtures(name, tmp_path):
+    _compare(MIXTURES[name], tmp_path)
+
+
+def test_a_member_of_a_mixture_is_no_surer_than_the_page_says(tmp_path):
+    section = {"aggregator": "average", "mixture": 2, "head": "logistic"}
+    equal = {"head.gate.weight": 0.0, "head.gate.bias": 0.0}
+    _compare(section, tmp_path, {**equal, "head.members.0.output.bias": 6.0, "head.members.1.output.bias": -40.0})
 
 
 def test_every_architecture_on_the_page_has_a_case():

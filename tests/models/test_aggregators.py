@@ -117,6 +117,37 @@ def test_netfv_sums_deviations_of_first_and_second_order(coupling):
     _compare(tagger, slowly)
 
 
+@pytest.mark.parametrize("reduction", [None, 2, 8])
+def test_nextvlad_sums_residuals_of_each_group_under_its_attention(reduction):
+    options = {"clusters": {"rgb": 3, "audio": 2}, "groups": {"rgb": 4, "audio": 2}, "expansion": 2, "hidden": 5}
+    tagger = _tagger("nextvlad", reduction=reduction, **options)
+    own = tagger.aggregator
+
+    def slowly(video):
+        parts = []
+        for name, where in COLUMNS.items():
+            pool, groups = own.pools[name], options["groups"][name]
+            total = torch.zeros_like(pool.centres)
+            for frame in video[:, where]:
+                expanded = pool.expand(frame)
+                attention = torch.sigmoid(pool.attend(expanded))
+                scores = pool.assign_norm(pool.assign(expanded)[None])[0].chunk(groups)
+                for group, part in enumerate(expanded.chunk(groups)):
+                    assigned = attention[group] * scores[group].softmax(0)
+                    for k in range(len(total)):
+                        total[k] += assigned[k] * (part - pool.centres[k])
+            parts.append(pool.norm(torch.cat([_unit(row) for row in total])[None])[0])
+        hidden = own.hidden_norm(own.hidden(torch.cat(parts)[None]))
+        if reduction is None:
+            return hidden[0]
+        narrow = own.gating.reduce_norm(own.gating.reduce(hidden)).relu()
+        assert narrow.shape == (1, 2 if reduction == 2 else 1)
+        return (hidden * torch.sigmoid(own.gating.expand(narrow)))[0]
+
+    assert own.pools["rgb"].centres.shape == (3, 2)
+    _compare(tagger, slowly)
+
+
 def _attention(pool, rows: torch.Tensor) -> torch.Tensor:
     rows = [pool.input_norm(row[None]) for row in rows]
     shares = torch.cat([pool.gate(row)[0] for row in rows]).softmax(0)
@@ -200,6 +231,11 @@ def test_count_padding_lets_padding_into_the_statistics(count_padding):
         ({"aggregator": "branched_gru", "cells": 5}, r"'model\.cells' is .*multiple of 2"),
         ({"aggregator": "branched_gru", "cells": {"rgb": 4}}, r"'model\.cells' names rgb"),
         ({"aggregator": "lstm", "layers": 0}, r"'model\.layers' is 0"),
+        ({"aggregator": "nextvlad", "groups": {"rgb": 8, "audio": 3}}, r"'model\.groups' is 3 for audio, .* its 2 · 2"),
+        ({"aggregator": "nextvlad", "groups": 4, "expansion": 1}, r"'model\.groups' is 4 for audio, .* its 2 · 1"),
+        ({"aggregator": "nextvlad", "groups": {"rgb": 8}}, r"'model\.groups' names rgb; .* rgb, audio"),
+        ({"aggregator": "nextvlad", "groups": 0}, r"'model\.groups' .* at least 1"),
+        ({"aggregator": "nextvlad", "groups": 1, "reduction": 0}, r"'model\.reduction' is 0"),
     ],
     ids=lambda value: value["aggregator"] if isinstance(value, dict) else "",
 )

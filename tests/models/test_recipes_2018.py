@@ -1,4 +1,4 @@
-"""The nine recipes of 2018: as large as the originals, of their flags, and with headers that say what is true."""
+"""The recipes of 2018, nine of the winners and two of the third: as large as the originals, and with true headers."""
 
 import re
 import shlex
@@ -25,6 +25,8 @@ PARAMETERS = {
     "rnn1": 19_171_094,
     "rnn2": 19_171_094,
     "rnn3": 15_367_958,
+    "nextvlad": 88_889_378,
+    "mix-nextvlad": 235_935_273,
 }
 
 GATED = {"gating": True, "moe_l2": 1e-6, "moe_prob_gating": True}
@@ -85,6 +87,31 @@ def test_the_recurrent_counts_follow_from_the_cells():
         assert both + top + output == PARAMETERS[name]
 
 
+def test_the_nextvlad_counts_follow_from_the_sizes():
+    classes, hidden = 3862, 2048
+
+    def nextvlad(clusters: int, reduction: int) -> int:
+        joined = total = 0
+        for width, groups, k in ((1024, 8, clusters), (128, 4, clusters // 2)):
+            expanded = 2 * width
+            descriptor = k * expanded // groups
+            total += (width + 1) * expanded + (expanded + 1) * groups + descriptor
+            # The assignment and its batch norm, the descriptor's batch norm.
+            total += (expanded + 2) * groups * k + 2 * descriptor
+            joined += descriptor
+        narrow = hidden // reduction
+        gates = 2 * hidden * narrow + 2 * narrow
+        return total + (joined + 2) * hidden + gates + (hidden + 1) * classes
+
+    assert nextvlad(128, 8) == PARAMETERS["nextvlad"]
+    gate = 2 * (1024 + 128) + 3 * (1024 + 128 + 1)
+    assert 3 * nextvlad(112, 16) + gate == PARAMETERS["mix-nextvlad"]
+    # The figures that its authors published.
+    assert round(nextvlad(128, 8) / 1e6) == 89
+    assert round(nextvlad(112, 16) / 1e6) == 79
+    assert round(PARAMETERS["mix-nextvlad"] * 4 / 1e6) == 944
+
+
 @pytest.mark.parametrize("name", FLAGS)
 def test_it_is_what_the_flags_of_2018_build(name):
     assert load_recipe(name).model_section() == config_from_flags(*FLAGS[name])
@@ -101,6 +128,15 @@ def test_it_is_trained_as_in_2018(name):
     assert training.frames == ("all" if name.startswith("rnn") else "random:300")
     assert training.batch_norm_momentum == 0.999
     assert not training.start_at_class_frequencies
+
+
+@pytest.mark.parametrize(("name", "decay_examples", "epochs"), [("nextvlad", 2e6, 5), ("mix-nextvlad", 2.5e6, 15)])
+def test_the_third_is_trained_as_in_2018(name, decay_examples, epochs):
+    recipe = load_recipe(name)
+    training, optimizer = recipe.training, recipe.optimizer
+    assert (training.batch_size, training.frames, training.epochs) == (160, "random:300", epochs)
+    assert (optimizer.learning_rate, optimizer.schedule, optimizer.decay) == (2e-4, "staircase", 0.8)
+    assert (optimizer.decay_examples, optimizer.clip_norm) == (decay_examples, 0.5)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -1,4 +1,4 @@
-"""What must hold for every registered aggregator and head; a new one is found here by itself."""
+"""What must hold for every registered aggregator and head, and for mixtures; a new one is found here by itself."""
 
 import itertools
 
@@ -16,16 +16,26 @@ SPEC = FeatureSpec("frame", (Feature("rgb", 24), Feature("audio", 8)))
 CLASSES = 7
 # Sizes that keep the sweep quick; an architecture without these options keeps its own.
 SMALL = {"clusters": 4, "hidden": 16, "width": 16, "cells": 16}
-PAIRS = list(itertools.product(aggregators(), heads()))
+MIXTURE = "mixture of "
+PAIRS = [
+    *itertools.product(aggregators(), heads()),
+    *((MIXTURE + aggregator, head) for aggregator, head in (("netvlad", "logistic"), ("nextvlad", "moe"))),
+]
 
 pytestmark = pytest.mark.parametrize(("aggregator", "head"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+
+
+def _section(aggregator: str) -> dict:
+    mixture = 3 if aggregator.startswith(MIXTURE) else 1
+    return {"aggregator": aggregator.removeprefix(MIXTURE), "mixture": mixture}
 
 
 def _tagger(aggregator: str, head: str) -> Tagger:
     def small(cls):
         return {key: value for key, value in SMALL.items() if key in cls.Options.model_fields}
 
-    section = {"aggregator": aggregator, **small(aggregators()[aggregator])}
+    section = _section(aggregator)
+    section |= small(aggregators()[section["aggregator"]])
     section["head"] = {"name": head, **small(heads()[head])}
     torch.manual_seed(0)
     tagger = build_tagger(SPEC, CLASSES, parse_model(section))
@@ -116,7 +126,7 @@ def test_head_starts_at_the_class_frequencies(aggregator, head):
 
 def test_is_built_on_the_meta_device_without_memory(aggregator, head):
     with torch.device("meta"):
-        tagger = build_tagger(SPEC, CLASSES, parse_model({"aggregator": aggregator, "head": head}))
+        tagger = build_tagger(SPEC, CLASSES, parse_model({**_section(aggregator), "head": head}))
     assert all(parameter.is_meta for parameter in tagger.parameters())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from conftest import SMALL_CLASSES
 from topgb.errors import InputError, TopgbError
 from topgb.evaluation.score import evaluate, open_for
 from topgb.modelfile import read_model_file
+from topgb.modelfile.describe import describe
 from topgb.progress import Progress
+from topgb.records.dataset import label_counts, open_dataset
 from topgb.training.build import build_model_file, load_run
 from topgb.training.checkpoint import latest_checkpoint
 from topgb.training.curves import read_metrics
@@ -25,8 +28,21 @@ from topgb.training.ema import Shadows, continued_recipe
 from topgb.training.loop import TrainingJob, train
 from topgb.training.losses import LOSSES
 from topgb.training.recipe import Ema, Recipe, load_recipe
+from topgb.training.start import fresh_tagger
 
 CPU = torch.device("cpu")
+
+
+class Interrupting(Progress):
+    """Interrupts training after about `videos` videos."""
+
+    def __init__(self, videos: int):
+        self.left = videos
+
+    def advance(self, count, note=""):
+        self.left -= count
+        if self.left < 0:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -258,6 +274,63 @@ def test_init_from_takes_the_aggregator_and_starts_another_head(job, tmp_path):
         train(replace(job, out=tmp_path / "absent", init_from=tmp_path / "absent.safetensors"))
 
 
+def _mixed(job: TrainingJob, **model) -> TrainingJob:
+    recipe = job.recipe
+    return replace(job, recipe=recipe.model_copy(update={"model": {**recipe.model, "mixture": 3, **model}}))
+
+
+def test_a_mixture_trains_and_resumes_in_the_same_file(job, small_records):
+    job = replace(_mixed(job), checkpoint_minutes=0.0, validate=small_records["validate"])
+    whole = train(job)
+    assert whole.validation.gap > 0.5
+    header, weights = read_model_file(whole.model)
+    assert header.members[0].model.mixture == 3
+    shown = describe(header, weights, whole.model.stat().st_size)
+    assert "mixture: 3" in shown
+    assert re.search(r"head\.members\.2\.experts\.weight +24 × 16 ", shown)
+    assert float(weights["members.0.head.gate.weight"].abs().max()) > 0.01, "the gate has learnt"
+    broken = replace(job, out=job.out.with_name("broken"))
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, Interrupting(300))
+    assert train(replace(broken, resume=True)).model.read_bytes() == whole.model.read_bytes()
+
+
+def test_the_log_has_a_mixtures_own_loss(job, small_records):
+    """Without its members' share, so that runs can be compared."""
+    train(replace(_mixed(job), recipe=_changed(_mixed(job).recipe, batch_size=300, epochs=1)))
+    alone = replace(job, recipe=_changed(job.recipe, batch_size=300, epochs=1), out=job.out.with_name("alone"))
+    train(alone)
+    first, single = (read_metrics(out)[0]["loss"] for out in (job.out, alone.out))
+    assert first == pytest.approx(single, rel=0.1)
+
+
+def test_a_mixture_starts_from_a_mixture(job, tmp_path):
+    job = replace(_mixed(job), recipe=_changed(_mixed(job).recipe, epochs=1))
+    source = train(job).model
+    slow = job.recipe.optimizer.model_copy(update={"learning_rate": 1e-9})
+    still = replace(job, recipe=job.recipe.model_copy(update={"optimizer": slow}), init_from=source)
+    same = _weights(train(replace(still, out=tmp_path / "same")).model)
+    anew = _weights(train(replace(still, out=tmp_path / "anew", new_head=True)).model)
+    for name, value in _weights(source).items():
+        if "running" not in name:
+            torch.testing.assert_close(same[name], value, atol=1e-5, rtol=0)
+        if name.endswith("experts.weight"):
+            assert not torch.allclose(anew[name], value, atol=1e-3)
+    with pytest.raises(InputError, match=r"another architecture.*aggregator\."):
+        train(replace(_mixed(still, mixture=2), out=tmp_path / "two"))
+
+
+def test_a_mixture_starts_at_the_class_frequencies(job, small_records):
+    job = _mixed(job, head={"name": "logistic"})
+    assert job.recipe.training.start_at_class_frequencies
+    data = open_dataset(job.data, job.recipe.data.spec(), SMALL_CLASSES, 300)
+    counts, videos = label_counts(data)
+    tagger = fresh_tagger(job.recipe, data, Progress())
+    expected = torch.logit((torch.from_numpy(counts) + 0.5) / (videos + 1)).float()
+    for member in tagger.head.members:
+        torch.testing.assert_close(member.output.bias.detach(), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_a_diverging_run_says_what_to_lower(job, monkeypatch):
     monkeypatch.setattr("topgb.training.curves.LOG_SECONDS", 0.0)
     monkeypatch.setitem(LOSSES, "cross_entropy", lambda p, y: p.sum() * float("nan"))
@@ -328,18 +401,9 @@ def test_resuming_over_validation_workers_and_early_stopping(job, small_records)
     recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"learning_rate": 0.2})})
     job = replace(job, recipe=recipe, validate=small_records["validate"], checkpoint_minutes=0.0)
     whole = train(job)
-
-    class Interrupting(Progress):
-        seen = 0
-
-        def advance(self, count, note=""):
-            self.seen += count
-            if self.seen > 500:
-                raise KeyboardInterrupt
-
     broken = replace(job, out=job.out.with_name("broken"))
     with pytest.raises(KeyboardInterrupt):
-        train(broken, Interrupting())
+        train(broken, Interrupting(500))
     resumed = train(replace(broken, resume=True, workers=2))
     assert resumed.validation == whole.validation
     assert resumed.model.read_bytes() == whole.model.read_bytes()

@@ -43,8 +43,9 @@ def _two_steps(recipe: Recipe, videos: int, length: int) -> None:
         for piece in torch.arange(videos).tensor_split(recipe.training.accumulate):
             part = slice(int(piece[0]), int(piece[-1]) + 1)
             frames, counts = tagger.frontend(features[part], num_frames[part])
-            probabilities = tagger(frames, counts)
-            (LOSSES[recipe.training.loss](probabilities, labels[part]) + tagger.regularization()).backward()
+            loss = LOSSES[recipe.training.loss](tagger(frames, counts), labels[part]) + tagger.regularization()
+            distillation = tagger.distillation_loss(labels[part], LOSSES[recipe.training.loss])
+            (loss if distillation is None else loss + distillation).backward()
         clip_each(tagger.parameters(), 1.0)
         adam.step()
         adam.zero_grad()
@@ -74,6 +75,9 @@ def _most_allocated(recipe: Recipe, videos: int, frames: int, folder: Path) -> i
         ("aggregator: netvlad, clusters: 16, hidden: 128", ["training.accumulate=3"]),
         ("aggregator: netvlad, clusters: 16, hidden: 128", ["data.classes=3000", "ema=null", "training.loss=hinge"]),
         ("aggregator: bigru, cells: 64", []),
+        ("aggregator: nextvlad, clusters: 16, hidden: 128", []),
+        ("aggregator: netvlad, clusters: 16, hidden: 128, mixture: 3", []),
+        ("aggregator: netvlad, clusters: 16, hidden: 128, mixture: 3", ["training.accumulate=3"]),
     ],
 )
 def test_the_estimate_is_what_a_step_allocates(section, settings, tmp_path):

@@ -17,6 +17,18 @@ def l2_normalize(values: torch.Tensor, dim: int) -> torch.Tensor:
     return values * values.square().sum(dim, keepdim=True).clamp_min(L2_EPSILON).rsqrt()
 
 
+def normalize_clusters(descriptor: torch.Tensor) -> torch.Tensor:
+    """Descriptors [B, D, K] with each cluster's D values scaled to length 1, then all of a video's: [B, D · K].
+
+    As two `l2_normalize`, with one pass over the descriptors in place of two: what the second divides by is known from
+    the lengths that the first finds.
+    """
+    squares = descriptor.square().sum(1, keepdim=True)
+    bounded = squares.clamp_min(L2_EPSILON)
+    total = (squares / bounded).sum(2, keepdim=True).clamp_min(L2_EPSILON)
+    return (descriptor * (bounded * total).rsqrt()).flatten(1)
+
+
 class Frontend(nn.Module):
     """Stored features uint8 or float32 [B, T, D] to (frames float32 [B, T, D'], num_frames [B]).
 

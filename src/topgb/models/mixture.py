@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from topgb.models.batchnorm import BatchNorm
 from topgb.models.padding import padding_mask, without_padding
 
 # The paper's temperature.
@@ -44,14 +45,16 @@ class MixtureHead(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.splits = splits
+        self.gate_norm = BatchNorm(splits[-1])
         self.gate = nn.Linear(splits[-1], len(members))
-        nn.init.zeros_(self.gate.weight)
+        # Members begin as equals; weights of exactly 0 would keep the norm from learning.
+        nn.init.normal_(self.gate.weight, std=0.1 * splits[-1] ** -0.5)
         nn.init.zeros_(self.gate.bias)
         self._last: tuple[list[torch.Tensor], torch.Tensor] | None = None
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         *parts, mean = vectors.split(self.splits, dim=1)
-        weights = self.gate(mean).float().softmax(dim=1)
+        weights = self.gate(self.gate_norm(mean)).float().softmax(dim=1)
         members = [head(part) for head, part in zip(self.members, parts, strict=True)]
         mixed = (torch.stack([_logits(p) for p in members], dim=2) * weights[:, None]).sum(2)
         self._last = (members, mixed) if self.training else None

@@ -8,7 +8,7 @@ from topgb.features import FeatureSpec
 from topgb.models import registry
 from topgb.models.batchnorm import Affine
 from topgb.models.byfeature import number_by_feature
-from topgb.models.frontend import l2_normalize
+from topgb.models.frontend import l2_normalize, normalize_clusters
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
 
 # 2018: added to the squared weights, so that no standard deviation is 0.
@@ -44,8 +44,8 @@ class FisherVector(SoftAssignment):
             second = second * scale.square() + first * (2 * scale * shift) + total * shift.square()
             first = first * scale + total * shift
         second = (second - 2 * first * centres + total * centres.square()) / deviations.square() - total
-        first = l2_normalize((first - total * centres) / deviations, dim=1)
-        return torch.cat([l2_normalize(first.flatten(1), dim=1), l2_normalize(second.flatten(1), dim=1)], dim=1)
+        first = (first - total * centres) / deviations
+        return torch.cat([normalize_clusters(first), l2_normalize(second.flatten(1), dim=1)], dim=1)
 
 
 @registry.aggregator("netfv")

@@ -7,7 +7,7 @@ from topgb.features import FeatureSpec
 from topgb.models import registry
 from topgb.models.batchnorm import Affine
 from topgb.models.byfeature import number_by_feature
-from topgb.models.frontend import l2_normalize
+from topgb.models.frontend import normalize_clusters
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
 
 
@@ -33,7 +33,7 @@ class VLAD(SoftAssignment):
             offset = affine[1][:, None] if offset is None else affine[1][:, None] + offset
         if offset is not None:
             descriptor = descriptor + assignment.sum(1, keepdim=True) * offset
-        return l2_normalize(l2_normalize(descriptor, dim=1).flatten(1), dim=1)
+        return normalize_clusters(descriptor)
 
 
 @registry.aggregator("netvlad")

@@ -64,13 +64,12 @@ class SqueezeGating(nn.Module):
         self.reduce = nn.Linear(features, narrow, bias=False)
         self.reduce_norm = BatchNorm(narrow)
         self.expand = nn.Linear(narrow, features, bias=False)
-        self.expand_norm = BatchNorm(features)
         for linear in (self.reduce, self.expand):
             nn.init.xavier_uniform_(linear.weight)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         narrow = F.relu(self.reduce_norm(self.reduce(values)))
-        return values * torch.sigmoid(self.expand_norm(self.expand(narrow)).float())
+        return values * torch.sigmoid(self.expand(narrow).float())
 
 
 @registry.aggregator("nextvlad")

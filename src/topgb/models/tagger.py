@@ -12,6 +12,7 @@ from topgb.models.batchnorm import BatchNorm
 from topgb.models.config import ModelConfig
 from topgb.models.frontend import Frontend
 from topgb.models.mixture import MixtureAggregator, MixtureHead
+from topgb.models.precision import computing_dtype
 
 
 class Tagger(nn.Module):
@@ -39,7 +40,8 @@ class Tagger(nn.Module):
         self.frontend = Frontend(spec, config, getattr(self.aggregator, "pads_to_max_frames", False))
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-        return self.head(self.aggregator(frames, num_frames))
+        # Under autocast every product with the frames would make its own copy of them.
+        return self.head(self.aggregator(frames.to(computing_dtype(frames.device)), num_frames))
 
     def predict(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         """Probabilities float32 [B, V] from stored features (uint8 or float32 [B, T, D of the data's spec])."""
