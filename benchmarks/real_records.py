@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/real_records.py [RECIPE …] [--seeds N] [--out runs/real-records]
 
-A run that was interrupted goes on where it was; a finished one is only scored again. `validate` is looked at here and
+A run that was interrupted goes on where it was; a finished one is only scored again. Training's time and videos/s are
+of the whole command, start-up and writing included. `validate` is looked at here and
 nowhere else: settings were chosen on shards held out of `train`.
 """
 
@@ -18,9 +19,12 @@ from pathlib import Path
 import torch
 
 from topgb.modelfile import load
+from topgb.training.recipe import shipped_recipes
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-RECORDS = {"yt8m-video": "yt8m-2018-video", "video-moe": "yt8m-2018-video", "audioset-netvlad": "audioset-frame"}
+RECORDS = {"yt8m-video": "yt8m-2018-video", "video-moe": "yt8m-2018-video"} | {
+    name: "audioset-frame" for name in shipped_recipes() if name.startswith("audioset-")
+}
 
 
 def main() -> None:
@@ -32,8 +36,8 @@ def main() -> None:
     if not DATA.is_dir():
         sys.exit(f"the real records are absent: {DATA} is not there")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}\n")
-    print("| recipe | seed | training | GAP@20 | Hit@1 | PERR | MAP | MAP present | parameters | file |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| recipe | seed | training | videos/s | GAP@20 | Hit@1 | PERR | MAP | MAP present | parameters | file |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for recipe in chosen.recipes:
         for seed in range(chosen.seeds):
             print(row(recipe, seed, chosen.out / f"{recipe}-{seed}"), flush=True)
@@ -53,10 +57,16 @@ def row(recipe: str, seed: int, run: Path) -> str:
     seconds = json.loads(timing.read_text()) if timing.exists() else float("nan")
     path = run / "model.safetensors"
     scores = json.loads(topgb("eval", str(path), str(records / "validate/*.tfrecord"), "--json"))
+    progress = json.loads(max((run / "checkpoints").glob("step-*/progress.json"), key=_step).read_text())
     parameters = sum(parameter.numel() for parameter in load(path).parameters())
     figures = " | ".join(f"{scores[name]:.4f}" for name in ("gap", "hit_at_1", "perr", "map", "map_present"))
     size = path.stat().st_size / 1e6
-    return f"| {recipe} | {seed} | {seconds:.0f} s | {figures} | {parameters / 1e6:.2f} M | {size:.1f} MB |"
+    speed = f"{seconds:.0f} s | {progress['examples'] / seconds:,.0f}"
+    return f"| {recipe} | {seed} | {speed} | {figures} | {parameters / 1e6:.2f} M | {size:.1f} MB |"
+
+
+def _step(progress: Path) -> int:
+    return int(progress.parent.name.removeprefix("step-"))
 
 
 def topgb(*command: str) -> str:
