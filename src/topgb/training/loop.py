@@ -31,6 +31,7 @@ from topgb.training.curves import Curves, diverged
 from topgb.training.ema import Shadows
 from topgb.training.losses import LOSSES
 from topgb.training.memory import check_memory
+from topgb.training.mixup import mix
 from topgb.training.optimizer import TF1Adam, clip_each
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
@@ -223,11 +224,14 @@ class _Trainer:
         for rows in torch.arange(len(batch), device=self.fabric.device).tensor_split(pieces):
             part = slice(int(rows[0]), int(rows[-1]) + 1) if pieces > 1 else slice(None)
             frames, num_frames = self.tagger.frontend(batch.features[part], batch.num_frames[part])
+            criterion = self.loss
+            if self.recipe.training.mixup is not None:
+                frames, num_frames, criterion = mix(frames, num_frames, criterion, self.recipe.training.mixup)
             probabilities = self.model(frames, num_frames)
             share = len(num_frames) / len(batch)
-            loss = self.loss(probabilities.float(), labels[part]) * share
+            loss = criterion(probabilities.float(), labels[part]) * share
             extra = self.tagger.regularization()
-            distillation = self.tagger.distillation_loss(labels[part], self.loss)
+            distillation = self.tagger.distillation_loss(labels[part], criterion)
             if distillation is not None:
                 extra = extra + distillation
             self.fabric.backward(loss + extra * share)
