@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from golden.cases import Case, cases, variables
+from golden.cases import Case, cases, looked_at, variables
 from topgb.evaluation.metrics import cross_entropy
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.modelfile.from_2018 import config_from_flags, known_models
 from topgb.modelfile.variables_2018 import state_from_variables, variable_name
 from topgb.models import Tagger, build_tagger
-from topgb.models.frontend import l2_normalize
 from topgb.training.ema import Shadows
 from topgb.training.optimizer import TF1Adam, clip_each
 from topgb.training.recipe import Ema, Optimizer
@@ -44,7 +43,7 @@ def test_three_steps_equal_2018(case: Case):
     tagger = build_tagger(YOUTUBE8M_FRAMES, labels.shape[1], config)
     tagger.load_state_dict(state_from_variables(tagger, variables(arrays, "step0|")))
     tagger.set_batch_norm_momentum(0.999)
-    frames, num_frames = _inputs(arrays)
+    frames, num_frames = looked_at(case, arrays)
     optimizer = Optimizer(
         learning_rate=settings["base_learning_rate"],
         decay=settings["learning_rate_decay"],
@@ -79,13 +78,6 @@ def test_three_steps_equal_2018(case: Case):
         for tensor, value in _present(arrays, tagger, STEPS, slot).items():
             atol = 1e-6 if slot == "/Adam" else 1e-8
             torch.testing.assert_close(moments[tensor + name], value, rtol=1e-4, atol=atol)
-
-
-def _inputs(arrays: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    frames, num_frames = torch.from_numpy(arrays["input"]), torch.from_numpy(arrays["num_frames"]).int()
-    if frames.ndim == 2:
-        frames, num_frames = frames[:, None], torch.ones_like(num_frames)
-    return l2_normalize(frames, dim=2), num_frames
 
 
 def _present(arrays: dict[str, np.ndarray], tagger: Tagger, step: int, suffix: str) -> dict[str, torch.Tensor]:

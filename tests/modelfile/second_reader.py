@@ -186,7 +186,7 @@ class SecondReader:
         if o["gating"] == "none":
             return probabilities
         z = probabilities if o["gating"] == "probabilities" else v
-        gate = self._gate(p + "gating.gate", o, z, False)
+        gate = self._gate(p + "gating.gate", o, z, probabilities, False)
         return probabilities * _sigmoid(self._bn(p + "gating.norm", gate))
 
     # What several of them share.
@@ -213,7 +213,9 @@ class SecondReader:
             h = _relu6(bn(p + "hidden_norm", self._linear(p + "hidden", v, bias)))
         else:
             h = self._linear(p + "hidden", v, True)
-        return h * _sigmoid(bn(p + "gating.norm", self._gate(p + "gating.gate", o, h, bias))) if o["gating"] else h
+        if o["gating"]:
+            h = h * _sigmoid(bn(p + "gating.norm", self._gate(p + "gating.gate", o, h, h, bias)))
+        return h
 
     def _two_layers(self, p: str, o: dict, rows: np.ndarray) -> np.ndarray:
         cell = {"before": self._gru_before, "after": self._gru_after}[o["reset"]]
@@ -257,9 +259,9 @@ class SecondReader:
     def _linear(self, name: str, x: np.ndarray, bias: bool) -> np.ndarray:
         return x @ self._get(name + ".weight").T + (self._get(name + ".bias") if bias else 0)
 
-    def _gate(self, name: str, o: dict, x: np.ndarray, bias: bool) -> np.ndarray:
-        diagonal = np.diag(self._get(name + ".weight")) * x if o["gating_remove_diagonal"] else 0
-        return self._linear(name, x, bias) - diagonal
+    def _gate(self, name: str, o: dict, seen: np.ndarray, gated: np.ndarray, bias: bool) -> np.ndarray:
+        diagonal = np.diag(self._get(name + ".weight")) * gated if o["gating_remove_diagonal"] else 0
+        return self._linear(name, seen, bias) - diagonal
 
     def _bn(self, name: str, x: np.ndarray) -> np.ndarray:
         mean, variance, weight, bias = (

@@ -93,6 +93,7 @@ HEADS = [
     {"name": "mlp", "width": 7, "activation": "silu"},
     "moe",
     {"name": "moe", "mixtures": 3, "low_rank": 2, "gating": "input"},
+    {"name": "moe", "gating": "input", "gating_remove_diagonal": True},
     {"name": "moe", "gating": "probabilities"},
     {"name": "moe", "gating": "probabilities", "gating_remove_diagonal": True},
 ]

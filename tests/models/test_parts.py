@@ -196,10 +196,12 @@ def test_netvlad_wants_a_number_for_every_feature(options):
         build_tagger(SPEC, 3, parse_model({"aggregator": "netvlad", "head": "moe", **options}))
 
 
-def test_diagonal_removal_needs_a_square_gate():
-    section = {"aggregator": "average", "head": {"name": "moe", "gating": "input", "gating_remove_diagonal": True}}
-    with pytest.raises(InputError, match="gating_remove_diagonal"):
-        build_tagger(SPEC, 3, parse_model(section))
+def test_diagonal_removal_needs_a_diagonal_as_long_as_the_classes():
+    head = {"name": "moe", "gating": "input", "gating_remove_diagonal": True}
+    build_tagger(SPEC, 5, parse_model({"aggregator": "average", "head": head}))
+    for wrong, classes in ((head, 6), ({**head, "gating": "none"}, 5)):
+        with pytest.raises(InputError, match="gating_remove_diagonal"):
+            build_tagger(SPEC, classes, parse_model({"aggregator": "average", "head": wrong}))
 
 
 def test_netvlad_is_the_sum_of_residuals_to_the_centres():

@@ -48,7 +48,7 @@ def evaluate(
 
     Every frame is looked at once, and the figures are always the same; --frames samples them as the 2018 system did.
     """
-    from topgb.devices import choose_device
+    from topgb.devices import choose_device, keep_freed_memory
     from topgb.errors import InputError
     from topgb.evaluation.score import evaluate_rounds, open_for, write_per_class
     from topgb.files import refuse_existing
@@ -62,6 +62,7 @@ def evaluate(
         raise InputError("--per-class writes the figures of one round; leave out --rounds")
     if per_class is not None:
         refuse_existing(per_class, force)
+    keep_freed_memory()
     chosen = choose_device(device)
     loaded = open_model(model, use_ema, chosen)
     dataset = open_for(loaded, data, on_damaged)
@@ -104,11 +105,12 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Write the challenge's CSV: each video's 20 best classes with their probabilities."""
-    from topgb.devices import choose_device
+    from topgb.devices import choose_device, keep_freed_memory
     from topgb.evaluation.predict import write_predictions
     from topgb.evaluation.score import open_for
     from topgb.progress import TerminalProgress
 
+    keep_freed_memory()
     chosen = choose_device(device)
     loaded = open_model(model, use_ema, chosen)
     dataset = open_for(loaded, data, on_damaged, with_labels=False)

@@ -40,6 +40,7 @@ def train(
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda.")] = "auto",
 ) -> None:
     """Train a recipe on labelled records and write a model file."""
+    from topgb.devices import keep_freed_memory
     from topgb.errors import InputError
     from topgb.progress import TerminalProgress
     from topgb.training.ema import continued_recipe
@@ -73,6 +74,7 @@ def train(
         device=device,
         checkpoint_minutes=checkpoint_minutes,
     )
+    keep_freed_memory()
     try:
         result = run_training(job, TerminalProgress())
     except KeyboardInterrupt:

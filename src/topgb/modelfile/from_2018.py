@@ -209,6 +209,8 @@ def _bigru(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _branched_gru(flags: Mapping[str, Any]) -> dict[str, Any]:
+    if flags["gating"]:
+        raise InputError("the flag 'gating' of GRUbidirect_branchedBN crashed the 2018 code itself; unset it")
     return {
         "aggregator": "branched_gru",
         "cells": {"rgb": 1024, "audio": 128},

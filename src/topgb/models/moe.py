@@ -50,8 +50,13 @@ class MixtureOfExperts(nn.Module):
         nn.init.zeros_(self.experts.bias)
         self.gating = None
         self.gating_sees_input = options.gating == "input"
-        if options.gating_remove_diagonal and options.gating != "probabilities":
-            raise InputError("'model.head.gating_remove_diagonal' needs 'model.head.gating' to be 'probabilities'")
+        if options.gating_remove_diagonal and (
+            options.gating == "none" or (self.gating_sees_input and in_features < classes)
+        ):
+            raise InputError(
+                "'model.head.gating_remove_diagonal' needs 'model.head.gating' to be 'probabilities', "
+                "or 'input' with at least as many inputs as classes"
+            )
         if options.gating != "none":
             self.gating = ContextGating(
                 classes, in_features if self.gating_sees_input else None, remove_diagonal=options.gating_remove_diagonal

@@ -31,11 +31,11 @@ class FisherVector(SoftAssignment):
         self.centres = nn.Parameter(torch.randn(features, clusters) * features**-0.5) if coupling is None else None
 
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
-        assignment = self.assignment(frames, affine, valid)
+        assignment = self.assignment(frames, affine, valid).to(frames.dtype)
         deviations = self.deviations.square() + LEAST_DEVIATION
         centres = self.assign.weight.T * (self.coupling or 0.0) if self.centres is None else self.centres
         total = assignment.sum(1, keepdim=True).float()
-        by_feature = frames.transpose(1, 2).to(assignment.dtype)
+        by_feature = frames.transpose(1, 2)
         first = (by_feature @ assignment).float()
         second = (by_feature.square() @ assignment).float()
         if affine is not None:

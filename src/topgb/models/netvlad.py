@@ -24,9 +24,9 @@ class VLAD(SoftAssignment):
         self.centres = None if light else nn.Parameter(torch.randn(features, clusters) * features**-0.5)
 
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
-        assignment = self.assignment(frames, affine, valid)
+        assignment = self.assignment(frames, affine, valid).to(frames.dtype)
         # Σ a (s x + t - c) = s Σ a x + (t - c) Σ a, so that the batch norm's s and t act on [D, K], not on the frames.
-        descriptor = frames.transpose(1, 2).to(assignment.dtype) @ assignment
+        descriptor = frames.transpose(1, 2) @ assignment
         offset = -self.centres if self.centres is not None else None
         if affine is not None:
             descriptor = descriptor * affine[0][:, None]

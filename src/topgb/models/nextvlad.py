@@ -48,9 +48,9 @@ class GroupedVLAD(nn.Module):
         )
         activation = F.linear(frames, self.assign.weight @ weight, self.assign.weight @ bias)
         activation = self.assign_norm(activation, valid).view(batch, time, self.groups, self.clusters)
-        assignment = activation.softmax(dim=3) * attention[:, :, :, None].to(activation.dtype)
+        assignment = (activation.softmax(dim=3) * attention[:, :, :, None]).to(expanded.dtype)
         assignment = without_padding(assignment, valid).view(batch, time * self.groups, self.clusters)
-        groups = expanded.view(batch, time * self.groups, -1).to(assignment.dtype)
+        groups = expanded.view(batch, time * self.groups, -1)
         descriptor = assignment.transpose(1, 2) @ groups - assignment.sum(1)[:, :, None] * self.centres
         return self.norm(l2_normalize(descriptor, dim=2).flatten(1))
 

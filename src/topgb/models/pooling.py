@@ -58,7 +58,8 @@ class HiddenOptions(options.Options):
 class PooledFeatures(nn.Module):
     """Each feature of the batch-normalised frames pooled by a module of its own, joined, through a hidden layer.
 
-    `pools` have `out_features` and are called with (frames float [B, T, D of the feature], affine, valid). The hidden
+    `pools` have `out_features` and are called with (frames float [B, T, D of the feature], affine, valid), `valid`
+    None where nothing is padding. The hidden
     layer's weights start as in 2018 at a stddev of 1/√(`clusters` of the first feature).
     """
 

@@ -1,7 +1,8 @@
 """Recurrent layers over padded batches: the 2018 cells, and a GRU in the form that cuDNN computes.
 
 Padding is not skipped but made to change nothing: where a frame is padding the gates are driven so far that the state
-stays what it was, exactly. A layer running backward so keeps its zero state until a video's last frame.
+stays what it was, exactly (in the fused kernels by one more input, which is 1 there). A layer running backward so keeps
+its zero state until a video's last frame.
 """
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from topgb.models.gru_steps import ResetAfter, ResetBefore
-from topgb.models.precision import computing_dtype
+from topgb.models.precision import computing_dtype, full_precision
 
 # σ(HELD) is 1 and σ(-HELD) is 0 in every floating-point format used here.
 HELD = 1e4
@@ -81,7 +82,8 @@ class GRU(nn.Module):
             own_c, recurrent_c = candidate.weight.split([self.features, self.size], dim=1)  # type: ignore[operator]
             matrix, bias = torch.cat([own, own_c]), torch.cat([gates.bias, candidate.bias])  # type: ignore[list-item]
             projected = _held(F.linear(by_time, matrix, bias).float(), valid, self.size)
-            outputs.append(ResetBefore.apply(projected, recurrent, recurrent_c, bool(reverse)))
+            with full_precision(frames.device):
+                outputs.append(ResetBefore.apply(projected, recurrent, recurrent_c, bool(reverse)))
         return torch.cat(outputs, dim=2).transpose(0, 1)
 
 
@@ -102,7 +104,7 @@ class ResetAfterGRU(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-        # PyTorch's own GRU on a CPU has a backward pass of 25 s where this one takes 0.7 (docs/benchmarks.md).
+        # PyTorch's own GRU has a very slow backward pass on a CPU (benchmarks/gru.py).
         return self._by_cudnn(frames, valid) if frames.is_cuda else self._by_steps(frames, valid)
 
     def _by_cudnn(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
@@ -126,7 +128,8 @@ class ResetAfterGRU(nn.Module):
         outputs = []
         for reverse, (own, recurrent) in enumerate(zip(self.inputs, self.recurrents, strict=True)):
             projected = _held(own(by_time).float(), valid, self.size)
-            outputs.append(ResetAfter.apply(projected, recurrent.weight, recurrent.bias, bool(reverse)))
+            with full_precision(frames.device):
+                outputs.append(ResetAfter.apply(projected, recurrent.weight, recurrent.bias, bool(reverse)))
         return torch.cat(outputs, dim=2).transpose(0, 1)
 
 

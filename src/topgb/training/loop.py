@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from topgb.batch import Batch
-from topgb.devices import choose_device, computes_in_bfloat16, keep_freed_memory
+from topgb.devices import choose_device, computes_in_bfloat16
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.evaluation.metrics import Scores
 from topgb.evaluation.score import evaluate
@@ -31,7 +31,6 @@ from topgb.training.curves import Curves, diverged
 from topgb.training.ema import Shadows
 from topgb.training.losses import LOSSES
 from topgb.training.memory import check_memory
-from topgb.training.mixup import mix
 from topgb.training.optimizer import TF1Adam, clip_each
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
@@ -92,7 +91,6 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     diverges or the run cannot be written.
     """
     recipe = job.recipe
-    keep_freed_memory()
     data = _open(job, job.data)
     validation = None if job.validate is None else _open(job, job.validate)
     device = choose_device(job.device)
@@ -224,14 +222,11 @@ class _Trainer:
         for rows in torch.arange(len(batch), device=self.fabric.device).tensor_split(pieces):
             part = slice(int(rows[0]), int(rows[-1]) + 1) if pieces > 1 else slice(None)
             frames, num_frames = self.tagger.frontend(batch.features[part], batch.num_frames[part])
-            criterion = self.loss
-            if self.recipe.training.mixup is not None:
-                frames, num_frames, criterion = mix(frames, num_frames, criterion, self.recipe.training.mixup)
             probabilities = self.model(frames, num_frames)
             share = len(num_frames) / len(batch)
-            loss = criterion(probabilities.float(), labels[part]) * share
+            loss = self.loss(probabilities.float(), labels[part]) * share
             extra = self.tagger.regularization()
-            distillation = self.tagger.distillation_loss(labels[part], criterion)
+            distillation = self.tagger.distillation_loss(labels[part], self.loss)
             if distillation is not None:
                 extra = extra + distillation
             self.fabric.backward(loss + extra * share)

@@ -13,7 +13,6 @@ from topgb.errors import InputError
 from topgb.models import Tagger, build_tagger
 from topgb.progress import Progress
 from topgb.training.losses import LOSSES
-from topgb.training.mixup import mix
 from topgb.training.recipe import Recipe, Training
 
 ADAM_MOMENTS = 2
@@ -137,8 +136,6 @@ def _most_of_a_step(
                 num_frames = torch.empty(len(features[piece]), dtype=torch.int32)
                 frames, num_frames = tagger.frontend(features[piece], num_frames)
                 criterion = LOSSES[training.loss]
-                if training.mixup is not None:
-                    frames, num_frames, criterion = mix(frames, num_frames, criterion, training.mixup)
                 loss = criterion(tagger(frames, num_frames).float(), labels[piece]) + tagger.regularization()
                 distillation = tagger.distillation_loss(labels[piece], criterion)
                 (loss if distillation is None else loss + distillation).backward()

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 
 EPSILON = 1e-8
+# Values whose squares are summed in float32; more of them would lose digits, and blocks are summed in float64.
+BLOCK = 1 << 20
 
 
 class TF1Adam(torch.optim.AdamW):
@@ -63,8 +65,7 @@ def clip_each(parameters: Iterable[torch.nn.Parameter], clip_norm: float) -> Non
         torch._foreach_mul_(gradients, [clip_norm / norm.clamp_min(clip_norm) for norm in norms])
         return
     for gradient in gradients:
-        flat = gradient.flatten()
         # A product reads memory three times as fast as a norm; and a gradient that is short enough is not written.
-        norm = torch.dot(flat, flat).sqrt()
+        norm = sum(float(torch.dot(block, block)) for block in gradient.reshape(-1).split(BLOCK)) ** 0.5
         if norm > clip_norm:
             gradient.mul_(clip_norm / norm)

@@ -45,7 +45,6 @@ class Training(Options):
     seed            of the weights, the order of the records, frame sampling and dropout
     precision       `float32`, or `bfloat16` autocast where the device computes in it (float32 elsewhere)
     accumulate      pieces in which a step's batch is computed, one after the other, to save memory
-    mixup           average each video with another, by shares from Beta(mixup, mixup) (Zhang et al. 2018), or none
     batch_norm_momentum         share of a moving statistic that a step keeps (2018: 0.999, too slow for short runs)
     start_at_class_frequencies  start the output biases at the log-odds of the classes' frequencies
     early_stop      stop after this many epochs without a better GAP on the validation records
@@ -58,7 +57,6 @@ class Training(Options):
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["float32", "bfloat16"] = "float32"
     accumulate: int = Field(1, ge=1)
-    mixup: float | None = Field(None, gt=0.0)
     batch_norm_momentum: float = Field(0.99, ge=0.0, lt=1.0)
     start_at_class_frequencies: bool = True
     early_stop: int | None = Field(None, ge=1)
