@@ -37,7 +37,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, for its next tensors (Linux with glibc; elsewhere nothing).
 
     By default large tensors are given back to the system at once, and clearing fresh pages for the next ones takes a
-    fifth to a third of a training step on a CPU (docs/benchmarks.md).
+    quarter or more of a training step on a CPU (docs/benchmarks.md).
     """
     if sys.platform != "linux":
         return
