@@ -14,7 +14,7 @@ from topgb.errors import InputError, TopgbError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, read_model_file, write_model_file
 from topgb.modelfile.describe import describe, to_json
-from topgb.modelfile.encodings import encode
+from topgb.modelfile.encodings import encode_plain
 from topgb.modelfile.loaded import pack_member
 from topgb.models import Tagger, build_tagger, parse_model
 
@@ -88,7 +88,8 @@ def test_float16_tensors_are_decoded(tmp_path, features):
     tagger = _tagger(1)
     header, tensors = _pack({1.0: tagger})
     name = "members.0.aggregator.hidden.weight"
-    header.tensors[name], tensors[name] = encode(tagger.aggregator.hidden.weight, "float16")
+    header.tensors[name], parts = encode_plain(tagger.aggregator.hidden.weight, "float16")
+    tensors[name] = parts[""]
     path = tmp_path / "m.safetensors"
     write_model_file(path, header, tensors)
     with torch.no_grad():
@@ -192,7 +193,7 @@ def _all_huge(header: dict) -> None:
         (lambda h: h["tensors"][HIDDEN].update(encoding="float16"), "header says float16"),
         (lambda h: h["tensors"][HIDDEN].update(shape=[4, 15]), r"header says float32 \[4, 15\]"),
         (lambda h: h["tensors"][HIDDEN].update(shape=[4, -16]), "shape.1' is -16"),
-        (lambda h: h["tensors"][HIDDEN].update(bits=3), "unknown key .*bits'.* knows: encoding, shape"),
+        (lambda h: h["tensors"][HIDDEN].update(bit=3), "unknown key .*bit'.* knows: bits, encoding, group, shape"),
         (lambda h: h["tensors"].pop(HIDDEN), "header and tensors disagree"),
         (lambda h: h["features"]["features"][0].update(size=7), "architecture needs"),
         (lambda h: h["features"]["features"].clear(), "names no feature"),
@@ -242,7 +243,8 @@ def test_a_negative_variance_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["foo", "members.1.head.x", "members.00.head.x", "members.0"])
 def test_a_tensor_of_no_member_is_refused(tmp_path, name):
     header, tensors = _pack({1.0: _tagger(1)})
-    header.tensors[name], tensors[name] = encode(torch.zeros(1), "float32")
+    header.tensors[name], parts = encode_plain(torch.zeros(1), "float32")
+    tensors[name] = parts[""]
     write_model_file(tmp_path / "m.safetensors", header, tensors)
     with pytest.raises(InputError, match=f"tensor '{name}' belongs to no member"):
         read_model_file(tmp_path / "m.safetensors")

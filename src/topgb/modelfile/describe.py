@@ -5,7 +5,8 @@ from typing import Any
 import torch
 import yaml
 
-from topgb.modelfile.header import Header
+from topgb.modelfile.encodings import stored_bytes
+from topgb.modelfile.header import Header, TensorEncoding
 
 MOST_CLASS_NAMES = 20
 
@@ -19,7 +20,7 @@ def to_json(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) -
         "class_names": header.class_names,
         "members": [{"weight": member.weight, "model": member.model.to_json()} for member in header.members],
         "tensors": {
-            name: {"encoding": entry.encoding, "shape": list(entry.shape), "bytes": tensors[name].nbytes}
+            name: {**entry.to_json(), "bytes": stored_bytes(tensors, entry, name)}
             for name, entry in header.tensors.items()
         },
         "origin": header.origin,
@@ -45,18 +46,24 @@ def describe(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) 
     return "\n".join(map(_printable, lines))
 
 
+def encoding_in_words(entry: TensorEncoding) -> str:
+    """`float16`, or with its numbers `groups of 128, 4 bits`."""
+    return entry.encoding if entry.bits is None else f"groups of {entry.group}, {entry.bits} bits"
+
+
 def _printable(line: str) -> str:
     # Names come from the file: a terminal must not obey them.
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _tensor_table(header: Header, tensors: dict[str, torch.Tensor], prefix: str) -> list[str]:
+    entries = {name: entry for name, entry in sorted(header.tensors.items()) if name.startswith(prefix)}
+    sizes = {name: stored_bytes(tensors, entry, name) for name, entry in entries.items()}
     rows = [
-        (name.removeprefix(prefix), " × ".join(map(str, entry.shape)), entry.encoding, f"{tensors[name].nbytes:,}")
-        for name, entry in sorted(header.tensors.items())
-        if name.startswith(prefix)
+        (name.removeprefix(prefix), " × ".join(map(str, entry.shape)), encoding_in_words(entry), f"{sizes[name]:,}")
+        for name, entry in entries.items()
     ]
-    total = sum(tensors[name].nbytes for name in header.tensors if name.startswith(prefix))
+    total = sum(sizes.values())
     rows = [("tensor", "shape", "encoding", "bytes"), *rows, ("total", "", "", f"{total:,}")]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return [

@@ -1,35 +1,180 @@
-"""How one tensor is stored in a model file, and how to get its values back."""
+"""How one tensor is stored in a model file, and how to get its values back.
 
+A tensor is stored as one or several *parts*, `NAME` + suffix, by its encoding (docs/model-file.md):
+
+    float32, float16   ""                                    the values
+    codebook           ".codes" u8, ".codebook" f32          codebook[code]: one codebook a tensor, as 2018's
+    int8               ".codes" i8, ".scales" bf16           code · scale, a scale for each row
+    int8_zlib          ".codes" u8, ".scales" bf16           the same, the codes entropy-coded
+    groups             ".codes" u8, ".scales", ".minima" f16 minimum + code · scale, in groups of the flattened tensor
+"""
+
+import math
 import reprlib
+import zlib
+from collections.abc import Mapping
 
 import torch
 
 from topgb.errors import InputError
+from topgb.modelfile.bits import packed_bytes, unpack_bits
 from topgb.modelfile.header import TensorEncoding
 
-PLAIN_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+PARTS = {
+    "float32": {"": torch.float32},
+    "float16": {"": torch.float16},
+    "codebook": {".codes": torch.uint8, ".codebook": torch.float32},
+    "int8": {".codes": torch.int8, ".scales": torch.bfloat16},
+    "int8_zlib": {".codes": torch.uint8, ".scales": torch.bfloat16},
+    "groups": {".codes": torch.uint8, ".scales": torch.float16, ".minima": torch.float16},
+}
+# What has `bits` and `group`: codes of so many bits, packed, in groups of so many values.
+GROUP_BITS = range(2, 9)
+# The kernel that reads int8 rows where they lie gives garbage for lengths that are no multiple of this.
+ROW_MULTIPLE = 16
+MOST_CODES = 256
+
+Parts = dict[str, torch.Tensor]
 
 
-def encode(tensor: torch.Tensor, encoding: str) -> tuple[TensorEncoding, torch.Tensor]:
-    """`tensor` (float) as the plain encoding `float32` or `float16`."""
-    return TensorEncoding(encoding, tuple(tensor.shape)), tensor.detach().cpu().to(PLAIN_DTYPES[encoding]).contiguous()
+def encode_plain(tensor: torch.Tensor, encoding: str) -> tuple[TensorEncoding, Parts]:
+    """`tensor` (float) as the plain encoding `float32` or `float16`, by suffix."""
+    dtype = PARTS[encoding][""]
+    return TensorEncoding(encoding, tuple(tensor.shape)), {"": tensor.detach().cpu().to(dtype).contiguous()}
 
 
-def decode(stored: torch.Tensor, entry: TensorEncoding, name: str) -> torch.Tensor:
-    """The float32 values of a stored tensor; a float32 one is returned as it lies in the file.
+def rows_and_columns(shape: tuple[int, ...]) -> tuple[int, int]:
+    """A tensor's shape as a matrix [rows, columns]: the first axis by all others; a vector is one row."""
+    if len(shape) < 2:
+        return 1, math.prod(shape)
+    return shape[0], math.prod(shape[1:])
 
-    Raises `InputError` where the encoding is unknown, dtype or shape differ from the header's, or a value is not
-    finite.
-    """
-    if entry.encoding not in PLAIN_DTYPES:
+
+def padded(columns: int) -> int:
+    """The stored length of an int8 row."""
+    return -(-columns // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+def part_names(name: str, entry: TensorEncoding) -> list[str]:
+    """Names of the stored tensors of the tensor `name`. Raises `InputError` where the encoding is unknown."""
+    if entry.encoding not in PARTS:
         raise InputError(
             f"tensor {name!r} has the encoding {entry.encoding!r}, which this topgb does not know; upgrade topgb"
         )
-    if stored.dtype != PLAIN_DTYPES[entry.encoding] or tuple(stored.shape) != entry.shape:
-        raise InputError(
-            f"tensor {name!r} is {stored.dtype} {list(stored.shape)}, "
-            f"but the header says {entry.encoding} {reprlib.repr(list(entry.shape))}; get the file again"
-        )
-    if not bool(torch.isfinite(stored).all()):
-        raise InputError(f"tensor {name!r} has values that are not finite; the model is broken, build it again")
-    return stored.float()
+    return [name + suffix for suffix in PARTS[entry.encoding]]
+
+
+def stored_bytes(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, name: str) -> int:
+    """Bytes of the tensor's parts in the file."""
+    return sum(stored[part].nbytes for part in part_names(name, entry))
+
+
+def checked_parts(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, name: str) -> Parts:
+    """The tensor's parts by suffix.
+
+    Raises `InputError` where the encoding is unknown, a part's dtype or shape is not what the header makes it, or a
+    value is not finite.
+    """
+    parts = {part[len(name) :]: stored[part] for part in part_names(name, entry)}
+    shapes = _shapes(entry, name)
+    for suffix, part in parts.items():
+        shape = shapes[suffix]
+        fits = len(part.shape) == 1 if shape is None else tuple(part.shape) == shape
+        if part.dtype != PARTS[entry.encoding][suffix] or not fits:
+            raise InputError(
+                f"tensor {name + suffix!r} is {part.dtype} {list(part.shape)}, but the header says {entry.encoding} "
+                f"{reprlib.repr(list(entry.shape))}; get the file again"
+            )
+        if part.dtype.is_floating_point and not bool(torch.isfinite(part).all()):
+            raise InputError(
+                f"tensor {name + suffix!r} has values that are not finite; the model is broken, build it again"
+            )
+    if entry.encoding == "codebook":
+        _check_codes(parts, name)
+    return parts
+
+
+def decode(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, name: str) -> torch.Tensor:
+    """The float32 values of a stored tensor; a float32 one is returned as it lies in the file.
+
+    Raises `InputError` as `checked_parts` does.
+    """
+    return values(checked_parts(stored, entry, name), entry, name)
+
+
+def values(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Tensor:
+    """The float32 values of checked parts. Raises `InputError` where entropy-coded codes cannot be read."""
+    if entry.encoding in ("float32", "float16"):
+        return parts[""].float()
+    if entry.encoding == "codebook":
+        # Faster than indexing by far (4 s against 20 s per 10⁹ values).
+        book = parts[".codebook"][:, None]
+        return torch.nn.functional.embedding(parts[".codes"].int(), book).view(entry.shape)
+    if entry.encoding == "groups":
+        bits, group = _group_sizes(entry, name)
+        codes = unpack_bits(parts[".codes"], bits).view(-1, group).float()
+        decoded = codes.mul_(parts[".scales"].float()[:, None]).add_(parts[".minima"].float()[:, None])
+        return decoded.view(-1)[: math.prod(entry.shape)].reshape(entry.shape)
+    codes = int8_codes(parts, entry, name)
+    columns = rows_and_columns(entry.shape)[1]
+    return (codes[:, :columns].float() * parts[".scales"].float()[:, None]).reshape(entry.shape)
+
+
+def int8_codes(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Tensor:
+    """The codes int8 [rows, padded columns] of `int8` (as they lie in the file) or `int8_zlib`.
+
+    Raises `InputError` where an entropy-coded stream is damaged or of another length.
+    """
+    if entry.encoding == "int8":
+        return parts[".codes"]
+    rows, columns = rows_and_columns(entry.shape)
+    size = rows * columns
+    decoder = zlib.decompressobj()
+    try:
+        raw = decoder.decompress(parts[".codes"].numpy().data, size + 1)
+    except zlib.error:
+        raw = b""
+    if len(raw) != size or not decoder.eof or decoder.unused_data:
+        raise InputError(f"tensor {name + '.codes'!r} is damaged: its codes cannot be unpacked; get the file again")
+    codes = (
+        torch.frombuffer(bytearray(raw), dtype=torch.int8).view(rows, columns) if size else torch.zeros(rows, 0).char()
+    )
+    return torch.nn.functional.pad(codes, (0, padded(columns) - columns))
+
+
+def compress_codes(codes: torch.Tensor) -> torch.Tensor:
+    """Codes int8 [rows, columns] as the u8 stream of `int8_zlib`: zlib, Huffman codes only."""
+    # There are no repeats to find among a network's weights; looking for them costs time and bytes.
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_HUFFMAN_ONLY)
+    raw = packer.compress(codes.contiguous().numpy().data) + packer.flush()
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8)
+
+
+def _shapes(entry: TensorEncoding, name: str) -> dict[str, tuple[int, ...] | None]:
+    """The shape of each part by suffix, None for a vector of any length."""
+    rows, columns = rows_and_columns(entry.shape)
+    if entry.encoding == "groups":
+        bits, group = _group_sizes(entry, name)
+        groups = -(-math.prod(entry.shape) // group)
+        return {".codes": (groups, packed_bytes(group, bits)), ".scales": (groups,), ".minima": (groups,)}
+    if entry.bits is not None or entry.group is not None:
+        raise InputError(f"tensor {name!r} has bits or groups, which {entry.encoding} has not; get the file again")
+    if entry.encoding == "codebook":
+        return {".codes": entry.shape, ".codebook": None}
+    if entry.encoding == "int8":
+        return {".codes": (rows, padded(columns)), ".scales": (rows,)}
+    if entry.encoding == "int8_zlib":
+        return {".codes": None, ".scales": (rows,)}
+    return {"": entry.shape}
+
+
+def _group_sizes(entry: TensorEncoding, name: str) -> tuple[int, int]:
+    if entry.bits is None or entry.bits not in GROUP_BITS or entry.group is None or entry.group < 8 or entry.group % 8:
+        raise InputError(f"tensor {name!r} has groups of {entry.group} codes of {entry.bits} bits; get the file again")
+    return entry.bits, entry.group
+
+
+def _check_codes(parts: Parts, name: str) -> None:
+    codes, book = parts[".codes"], parts[".codebook"]
+    if len(book) > MOST_CODES or (codes.numel() and int(codes.max()) >= len(book)):
+        raise InputError(f"tensor {name!r} has codes beyond its codebook of {len(book)}; get the file again")

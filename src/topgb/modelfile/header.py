@@ -42,6 +42,8 @@ class _MemberEntry(Options):
 class _TensorEntry(Options):
     encoding: str
     shape: list[Annotated[int, Field(ge=0)]]
+    bits: int | None = None
+    group: int | None = None
 
 
 class _HeaderEntry(Options):
@@ -66,10 +68,19 @@ class Member:
 
 @dataclass(frozen=True)
 class TensorEncoding:
-    """How a member's tensor is stored: the encoding's name and the shape it decodes to."""
+    """How a member's tensor is stored: the encoding's name and the shape it decodes to.
+
+    `bits` and `group` are those of the encoding `groups`, None for the others.
+    """
 
     encoding: str
     shape: tuple[int, ...]
+    bits: int | None = None
+    group: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        entry: dict[str, Any] = {"encoding": self.encoding, "shape": list(self.shape)}
+        return entry if self.bits is None else entry | {"bits": self.bits, "group": self.group}
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ class Header:
             "classes": self.classes,
             "class_names": None if self.class_names is None else list(self.class_names),
             "members": [{"weight": m.weight, "model": m.model.to_json()} for m in self.members],
-            "tensors": {n: {"encoding": t.encoding, "shape": list(t.shape)} for n, t in self.tensors.items()},
+            "tensors": {name: entry.to_json() for name, entry in self.tensors.items()},
             "origin": self.origin,
         }
         return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
@@ -116,7 +127,10 @@ class Header:
                 classes=entry.classes,
                 class_names=None if entry.class_names is None else tuple(entry.class_names),
                 members=tuple(_member(index, member) for index, member in enumerate(entry.members)),
-                tensors={name: TensorEncoding(t.encoding, tuple(t.shape)) for name, t in entry.tensors.items()},
+                tensors={
+                    name: TensorEncoding(t.encoding, tuple(t.shape), t.bits, t.group)
+                    for name, t in entry.tensors.items()
+                },
                 origin=entry.origin,
             )
         except InputError as error:

@@ -9,7 +9,7 @@ from torch import nn
 
 from topgb.batch import Batch
 from topgb.errors import InputError
-from topgb.modelfile.encodings import decode, encode
+from topgb.modelfile.encodings import decode, encode_plain
 from topgb.modelfile.header import Header, Member, TensorEncoding
 from topgb.modelfile.store import read_model_file
 from topgb.models import Tagger, build_tagger
@@ -98,14 +98,15 @@ def pack_member(
     entries, tensors = {}, {}
     for name, tensor in state.items():
         full = f"members.{index}.{name}"
-        entries[full], tensors[full] = encode(tensor, "float32")
+        entries[full], parts = encode_plain(tensor, "float32")
+        tensors[full] = parts[""]
     return entries, tensors
 
 
 def _tagger(header: Header, index: int, entries: dict[str, TensorEncoding], stored: dict[str, torch.Tensor]) -> Tagger:
     member, prefix = header.members[index], f"members.{index}."
     tagger = _unfilled(header, member)
-    state = {name: decode(stored[prefix + name], entry, prefix + name) for name, entry in entries.items()}
+    state = {name: decode(stored, entry, prefix + name) for name, entry in entries.items()}
     expected = {name: tensor.shape for name, tensor in tagger.state_dict().items()}
     if state.keys() != expected.keys():
         odd = sorted(state.keys() ^ expected.keys())

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from topgb.errors import InputError
 from topgb.files import atomic_path, refuse_existing, write_failure
+from topgb.modelfile.encodings import part_names
 from topgb.modelfile.header import METADATA_KEY, Header
 
 
@@ -42,7 +43,11 @@ def read_model_file(path: str | os.PathLike) -> tuple[Header, dict[str, torch.Te
     if METADATA_KEY not in metadata:
         raise InputError(f"{path} is a safetensors file but not a topgb model file (its metadata has no 'topgb')")
     header = Header.loads(metadata[METADATA_KEY], str(path))
-    missing, surplus = header.tensors.keys() - tensors.keys(), tensors.keys() - header.tensors.keys()
+    try:
+        parts = {part for name, entry in header.tensors.items() for part in part_names(name, entry)}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    missing, surplus = parts - tensors.keys(), tensors.keys() - parts
     if missing or surplus:
         raise InputError(
             f"{path}: header and tensors disagree (missing: {sorted(missing)[:3]}, surplus: {sorted(surplus)[:3]}); "
