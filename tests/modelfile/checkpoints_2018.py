@@ -1,7 +1,7 @@
 """Models as 2018 checkpoints: names and layouts written down once more, apart from the code that reads them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,25 @@ def write_checkpoint(
     others: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write `values` with Adam's slots, counters, `shadows` and, by full name, `others`; `flags` beside them."""
+    return _write(prefix, {**_stored(values, shadows or {}), **(others or {})}, flags)
+
+
+def write_merged(
+    prefix: Path,
+    members: Sequence[Mapping[str, np.ndarray]],
+    flags: Mapping[str, Any] | None = None,
+    shadows: Sequence[Mapping[str, np.ndarray]] = (),
+    others: Mapping[str, np.ndarray] | None = None,
+) -> Path:
+    """As `write_checkpoint`, of several models merged by graph_ensemble.py; `shadows` of the first of them."""
+    stored: dict[str, np.ndarray] = {}
+    for number, values in enumerate(members):
+        own = _stored(values, shadows[number] if number < len(shadows) else {})
+        stored |= {f"model_{number}/{name}": value for name, value in own.items()}
+    return _write(prefix, {**stored, **(others or {})}, flags)
+
+
+def _stored(values: Mapping[str, np.ndarray], shadows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     stored: dict[str, np.ndarray] = {
         "global_step": np.array(31, np.int32),
         "beta1_power": np.array(0.9**31, np.float32),
@@ -175,15 +194,78 @@ def write_checkpoint(
     }
     for name, value in values.items():
         stored[f"tower/{name}"] = value
-        if value.size <= MOST_IN_SLOTS and "/moving_" not in name:
+        if (
+            value.size <= MOST_IN_SLOTS
+            and "/moving_" not in name
+            and not name.endswith(("_quants", "_space", "float16"))
+        ):
             stored[f"tower/{name}/Adam"] = np.full_like(value, 7)
             stored[f"tower/{name}/Adam_1"] = np.full_like(value, 8)
-    stored |= {f"tower/{name}/ExponentialMovingAverage": value for name, value in (shadows or {}).items()}
+    return stored | {f"tower/{name}/ExponentialMovingAverage": value for name, value in shadows.items()}
+
+
+def _write(prefix: Path, stored: Mapping[str, np.ndarray], flags: Mapping[str, Any] | None) -> Path:
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    bundle.write(prefix, stored | dict(others or {}))
+    bundle.write(prefix, stored)
     if flags is not None:
         (prefix.parent / "model_flags.json").write_text(json.dumps(flags))
     return prefix
+
+
+def quantised(values: Mapping[str, np.ndarray], more_than: int = 100) -> dict[str, np.ndarray]:
+    """`values` as quantize.py would leave them: those of more elements as codes, and the levels that they stand for.
+
+    The levels lie in random order in the codebook, so that a code's place is nothing to guess.
+    """
+    random = np.random.default_rng(5)
+    stored: dict[str, np.ndarray] = {}
+    for name, value in values.items():
+        if value.size <= more_than:
+            stored[name] = value
+            continue
+        levels = np.linspace(value.min(), value.max(), 200, dtype=np.float32)
+        places = random.permutation(200)
+        nearest = np.searchsorted((levels[1:] + levels[:-1]) / 2, value)
+        stored[f"{name}_quants"] = places.astype(np.uint8)[nearest]
+        stored[f"{name}_space"] = levels[np.argsort(places)]
+    return stored
+
+
+def halved(values: Mapping[str, np.ndarray], more_than: int = 100) -> dict[str, np.ndarray]:
+    """`values` with those of more elements in float16, as quantize.py calls them."""
+    return {
+        name + "float16" * (value.size > more_than): value.astype(np.float16) if value.size > more_than else value
+        for name, value in values.items()
+    }
+
+
+def restored(stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The float32 values of what `quantised` or `halved` made."""
+    values: dict[str, np.ndarray] = {}
+    for name, value in stored.items():
+        if name.endswith("_quants"):
+            base = name.removesuffix("_quants")
+            values[base] = stored[f"{base}_space"][value]
+        elif not name.endswith("_space"):
+            values[name.removesuffix("float16")] = value.astype(np.float32)
+    return values
+
+
+def with_variables(tagger: Tagger, values: Mapping[str, np.ndarray]) -> Tagger:
+    """`tagger` with the weights that these variables are."""
+    modules = {**COMMON, **BY_AGGREGATOR[tagger.config.aggregator]}
+    for name, tensor in tagger.state_dict().items():
+        module, _, leaf = name.rpartition(".")
+        value = torch.from_numpy(values[modules[module][leaf]])
+        if value.ndim == 3:
+            value = value[0]
+        elif value.ndim == 2 and not name.endswith(".deviations"):
+            value = value.T
+        if ".cells." in name:
+            i, j, f, o = value.chunk(4)
+            value = torch.cat([i, f, j, o])
+        tensor.copy_(value)
+    return tagger
 
 
 def flags_file(model: str, spec: FeatureSpec = FRAMES) -> dict[str, Any]:

@@ -182,6 +182,15 @@ def test_without_the_flags_file(spec, tmp_path):
     _assert_is(tmp_path / "m", tagger, spec)
 
 
+@pytest.mark.parametrize("model", ["NetVLADModelLF", "Lstmbidirect", "DbofModel"])
+def test_the_variables_tell_a_class_that_nothing_names(model, tmp_path):
+    tagger = random_tagger(model, {**VLAD, **LSTM, **BAG})
+    prefix = write_checkpoint(tmp_path / "model.ckpt-31", variables(tagger))
+    imported = import_checkpoint(prefix, tmp_path / "m", settings={"feature_sizes": "12,5"})
+    assert imported.header.origin["imported"]["model"] == model
+    _assert_is(tmp_path / "m", tagger, FRAMES)
+
+
 def test_spaces_in_the_flags_file(tmp_path):
     """The commands that 2018's team published have them."""
     tagger = random_tagger("LstmModel", LSTM)

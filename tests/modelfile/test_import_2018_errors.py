@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 from modelfile import tf_bundle as bundle
-from modelfile.checkpoints_2018 import FRAMES, VIDEOS, flags_file, random_tagger, variables, write_checkpoint
+from modelfile.checkpoints_2018 import (
+    FRAMES,
+    VIDEOS,
+    flags_file,
+    random_tagger,
+    variables,
+    write_checkpoint,
+    write_merged,
+)
 from topgb.cli import main
 from topgb.modelfile import read_model_file
 
@@ -82,10 +90,15 @@ def test_existing_output_is_refused_before_anything_is_read(topgb, tmp_path):
 
 
 def test_no_class_is_named(topgb, tmp_path):
-    prefix = _checkpoint(tmp_path)
-    (tmp_path / "model_flags.json").unlink()
-    _assert_refused(topgb, prefix, "model_flags.json names no model; give its 2018 class: --set model=NetVLADModelLF")
+    prefix = write_checkpoint(tmp_path / "m", {"conv1/weights": np.ones((3, 3), np.float32)})
+    words = "model_flags.json names no model, nor do the variables show one; give its 2018 class: --set model=NetVLAD"
+    _assert_refused(topgb, prefix, words)
     _assert_refused(topgb, prefix, "names no model", "--set", "model=3")
+
+
+def test_a_class_that_variables_do_not_tell(topgb, tmp_path):
+    prefix = write_checkpoint(tmp_path / "m", variables(random_tagger("FrameLevelLogisticModel", {})))
+    _assert_refused(topgb, prefix, "could be of LogisticModel or FrameLevelLogisticModel; say --set model=…")
 
 
 @pytest.mark.parametrize(
@@ -197,17 +210,31 @@ def test_use_ema_with_some_moving_averages(missing, topgb, tmp_path):
     _assert_refused(topgb, _checkpoint(tmp_path, shadows=shadows), words, "--use-ema")
 
 
-def test_a_merged_checkpoint(topgb, tmp_path):
-    prefix = write_checkpoint(tmp_path / "m", {}, flags_file("LstmModel"), others={"model_0/tower/a": np.ones(2)})
-    _assert_refused(topgb, prefix, "holds several merged models")
+def test_weights_from_the_command_line(topgb, tmp_path):
+    values = [variables(random_tagger(model, FLAGS)) for model in ("LstmModel", "NetVLADModelLF")]
+    prefix = write_merged(tmp_path / "m", values, flags_file("NetVLADModelLF"))
+    _assert_refused(topgb, prefix, "merges 2 models, and their weights are not in it")
+    _assert_refused(topgb, prefix, "'x' is not a list of numbers such as", "--weights", "x")
+    _assert_refused(topgb, prefix, "--weights sum to 0.75, not 1", "--weights", "0.25, 0.5")
+    out = tmp_path / "out"
+    code, stdout, stderr = topgb("model", "import-tf", prefix, "--out", out, "--weights", "0.25, 0.75")
+    assert (code, stderr) == (0, "")
+    assert stdout.splitlines() == [
+        f"{out}: 2 members, 25 classes",
+        "  0, weight 0.25: lstm with moe",
+        "  1, weight 0.75: netvlad with moe",
+    ]
+    code, stdout, _ = topgb("model", "show", out)
+    assert code == 0
+    assert "member 1, weight 0.75" in stdout
 
 
-@pytest.mark.parametrize("ending", ["_quants", "float16"])
-def test_a_quantised_checkpoint(ending, topgb, tmp_path):
-    values = variables(random_tagger("NetVLADModelLF", FLAGS))
-    values[f"hidden1_weights{ending}"] = values.pop("hidden1_weights").astype(np.float16)
-    prefix = write_checkpoint(tmp_path / "m", values, flags_file("NetVLADModelLF"))
-    _assert_refused(topgb, prefix, "is quantised")
+def test_a_member_without_averages_is_named(topgb, tmp_path):
+    values = variables(random_tagger("LstmModel", FLAGS))
+    prefix = write_merged(tmp_path / "m", [values, values], flags_file("LstmModel"), [values])
+    arguments = ("--out", tmp_path / "out", "--weights", "0.5,0.5", "--use-ema")
+    code, _, stderr = topgb("model", "import-tf", prefix, *arguments)
+    assert (code, stderr) == (0, "model_1 has no moving averages; its weights were taken\n")
 
 
 # What is done to one variable of a sound checkpoint, by the variable's name.

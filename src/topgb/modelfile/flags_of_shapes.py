@@ -1,4 +1,4 @@
-"""What the shapes of a 2018 checkpoint's variables say about the flags it was trained with."""
+"""What names and shapes of a 2018 checkpoint's variables say about the class and the flags it was trained with."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,24 @@ from typing import Any
 from topgb.errors import InputError
 
 Shapes = Mapping[str, tuple[int, ...]]
+# The classes that took one vector a video; the others took frames.
+VIDEO_MODELS = frozenset({"LogisticModel", "MoeModel"})
+_HEADS = frozenset({"experts", "gates", "gates1", "gates2", "gating_prob_weights", "gating_prob_bn"})
+
+
+def models_of_shapes(shapes: Shapes) -> tuple[str, ...]:
+    """The 2018 classes whose variables, by their names, these may be: mostly one, none where topgb knows none."""
+    scopes = {name.partition("/")[0] for name in shapes}
+    if "bidirectional_rnn" in scopes:
+        return ("GRUbidirect",) if any("/gru_cell/" in name for name in shapes) else ("Lstmbidirect",)
+    if "video_DBOF" in scopes:
+        return ("GatedDbofModelLF",) if "video_DBOF/dim_red" in shapes else ("SoftDbofModelLF",)
+    for scope, model in _SCOPES.items():
+        if scope in scopes:
+            return (model,)
+    if "experts" in scopes and scopes <= _HEADS:
+        return ("MoeModel",)
+    return ("LogisticModel", "FrameLevelLogisticModel") if scopes == {"fully_connected"} else ()
 
 
 def classes_of_shapes(shapes: Shapes) -> int:
@@ -156,6 +174,15 @@ def _branched_gru(shapes: Shapes) -> dict[str, Any]:
     return {}
 
 
+# What only one class has among its variables' scopes, given that no scope above it is there.
+_SCOPES = {
+    "video_VLAD": "NetVLADModelLF",
+    "video_FV": "NetFVModelLF",
+    "cluster_weights": "DbofModel",
+    "rnn": "LstmModel",
+    "video": "GRUbidirect_branchedBN",
+    "video_cluster_bn": "attention_frames_v0",
+}
 _FAMILIES = {
     "NetVLADModelLF": _netvlad,
     "NetFVModelLF": _netfv,

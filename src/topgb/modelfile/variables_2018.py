@@ -7,18 +7,31 @@ import numpy as np
 import torch
 
 from topgb.errors import InputError
+from topgb.modelfile.encodings import Parts, encode_plain, values
+from topgb.modelfile.header import TensorEncoding
+from topgb.modelfile.quantised_2018 import Coded
 from topgb.models import Tagger
 
 TOWERS = {"rgb": "video", "audio": "audio"}
 
 
 def state_from_variables(tagger: Tagger, variables: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """The state of `tagger` from 2018 variables (name without the scope `tower/`, to values).
+    """The state of `tagger` from 2018 variables (name without the scope `tower/`, to values), in float32.
 
     Raises `InputError` naming a variable that is missing, of another shape or type, or has values that no weight has.
     """
+    return {name: values(parts, entry) for name, (entry, parts) in encoded_from_variables(tagger, variables).items()}
+
+
+def encoded_from_variables(
+    tagger: Tagger, variables: Mapping[str, np.ndarray | Coded]
+) -> dict[str, tuple[TensorEncoding, Parts]]:
+    """As `state_from_variables`, each tensor in the encoding that its variable has.
+
+    Codes become `codebook`, values of float16 `float16`, others `float32`. Raises `InputError` as that does.
+    """
     return {
-        name: _tensor(name, variable_name(name, tagger.config.aggregator), ours, variables)
+        name: _encoded(name, variable_name(name, tagger.config.aggregator), tuple(ours.shape), variables)
         for name, ours in tagger.state_dict().items()
     }
 
@@ -30,37 +43,52 @@ def variable_name(tensor_name: str, aggregator: str) -> str:
     return tensor_name
 
 
-def _tensor(name: str, theirs: str, ours: torch.Tensor, variables: Mapping[str, np.ndarray]) -> torch.Tensor:
+def _encoded(
+    name: str, theirs: str, shape: tuple[int, ...], variables: Mapping[str, np.ndarray | Coded]
+) -> tuple[TensorEncoding, Parts]:
     if theirs not in variables:
         raise InputError(f"the variable {theirs!r} is missing")
-    shape = tuple(ours.shape)
     # TensorFlow multiplies x · W with W [in, out]; here matrices are [out, in].
     is_matrix = len(shape) == 2 and not name.endswith((".centres", ".deviations"))
-    if name.endswith(".centres"):
-        shape = (1, *shape)
-    values = _floats(theirs, variables[theirs], shape[::-1] if is_matrix else shape)
-    value = torch.from_numpy(values.T if is_matrix else values.reshape(ours.shape))
+    wanted = (1, *shape) if name.endswith(".centres") else shape[::-1] if is_matrix else shape
+    variable = variables[theirs]
+    if variable.shape != wanted:
+        raise InputError(f"the variable {theirs!r} is {list(variable.shape)}, but the model needs {list(wanted)}")
+    _check_values(theirs, variable)
+    if isinstance(variable, Coded):
+        codes = _laid_out(variable.codes, theirs, shape, is_matrix)
+        return TensorEncoding("codebook", shape), {".codes": codes, ".codebook": torch.from_numpy(variable.codebook)}
+    encoding = "float16" if variable.dtype == np.float16 else "float32"
+    return encode_plain(_laid_out(_floats(variable), theirs, shape, is_matrix), encoding)
+
+
+def _laid_out(array: np.ndarray, theirs: str, shape: tuple[int, ...], is_matrix: bool) -> torch.Tensor:
+    """The variable's values, or its codes, in our layout."""
+    tensor = torch.from_numpy(array.T if is_matrix else array.reshape(shape))
     if "basic_lstm_cell" in theirs:
         # TensorFlow's order is input, candidate, forget, output; PyTorch's kernels want the candidate third.
-        parts = value.chunk(4)
-        value = torch.cat([parts[0], parts[2], parts[1], parts[3]])
-    return value.contiguous()
+        parts = tensor.chunk(4)
+        tensor = torch.cat([parts[0], parts[2], parts[1], parts[3]])
+    return tensor.contiguous()
 
 
-def _floats(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The variable's values as float32 of `shape`."""
-    values = np.asarray(values)
-    if values.shape != shape:
-        raise InputError(f"the variable {name!r} is {list(values.shape)}, but the model needs {list(shape)}")
-    if values.dtype.kind != "f":
-        raise InputError(f"the variable {name!r} holds {values.dtype} values, which are no weights")
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
+def _check_values(name: str, variable: np.ndarray | Coded) -> None:
+    if isinstance(variable, Coded):
+        used = np.bincount(variable.codes.reshape(-1), minlength=len(variable.codebook)) > 0
+        floats = variable.codebook[used]
+    elif variable.dtype.kind == "f":
+        floats = _floats(variable)
+    else:
+        raise InputError(f"the variable {name!r} holds {variable.dtype} values, which are no weights")
+    if not np.isfinite(floats).all():
         raise InputError(f"the variable {name!r} has values that are not finite")
-    if name.endswith("/moving_variance") and (values < 0).any():
+    if name.endswith("/moving_variance") and (floats < 0).any():
         raise InputError(f"the variable {name!r} has a negative variance")
-    return values
+
+
+def _floats(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
 
 
 Renames = tuple[tuple[str, str], ...]
