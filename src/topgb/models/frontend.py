@@ -54,7 +54,10 @@ class Frontend(nn.Module):
         self._columns = [data_spec.columns(feature.name) for feature in self.spec.features]
 
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features = features[:, : self.max_frames]
+        # An exported graph cannot compare lengths; there the frames too many are blanked with the padding.
+        exporting = torch.compiler.is_exporting()
+        if not exporting:
+            features = features[:, : self.max_frames]
         num_frames = num_frames.clamp_max(self.max_frames)
         if not self.uses_all:
             features = torch.cat([features[:, :, columns] for columns in self._columns], dim=2)
@@ -67,5 +70,6 @@ class Frontend(nn.Module):
         if valid is not None:
             frames.masked_fill_(~valid[:, :, None], 0.0)
         if self.pads_to_max_frames:
-            frames = F.pad(frames, (0, 0, 0, self.max_frames - frames.shape[1]))
+            missing = self.max_frames if exporting else self.max_frames - frames.shape[1]
+            frames = F.pad(frames, (0, 0, 0, missing))[:, : self.max_frames]
         return frames, num_frames

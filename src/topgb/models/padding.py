@@ -10,7 +10,9 @@ def valid_frames(num_frames: torch.Tensor, length: int) -> torch.Tensor:
 
 def padding_mask(num_frames: torch.Tensor, length: int) -> torch.Tensor | None:
     """`valid_frames`, or None where it is known without waiting for a device that no frame is padding."""
-    if num_frames.device.type == "cpu" and bool((num_frames >= length).all()):
+    # An exported graph has to hold for any batch.
+    exporting = torch.compiler.is_exporting()
+    if not exporting and num_frames.device.type == "cpu" and bool((num_frames >= length).all()):
         return None
     return valid_frames(num_frames, length)
 

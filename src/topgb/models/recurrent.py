@@ -135,7 +135,7 @@ class ResetAfterGRU(nn.Module):
 
 def last_outputs(outputs: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
     """float [B, D]: the output at each video's last frame, of outputs float [B, T, D]."""
-    return outputs[torch.arange(len(outputs), device=outputs.device), num_frames.long() - 1]
+    return outputs[torch.arange(outputs.shape[0], device=outputs.device), num_frames.long() - 1]
 
 
 def _held(projected: torch.Tensor, valid: torch.Tensor | None, cells: int) -> torch.Tensor:

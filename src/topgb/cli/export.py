@@ -1,0 +1,28 @@
+"""topgb model export: a file that runs without topgb."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from topgb.cli.arguments import Force
+
+
+def export(
+    path: Annotated[Path, typer.Argument(help="A model file.", metavar="MODEL")],
+    to: Annotated[Literal["onnx", "pt2"], typer.Option(help="ONNX, or a program for torch.export.load.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write.  [default: MODEL with the ending .onnx or .pt2]")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write a file that gives a model file's probabilities without topgb: in ONNX Runtime, or in plain PyTorch.
+
+    It takes the stored features (bytes) and the videos' numbers of frames; the members' mixture and the decoding of the
+    weights are inside. docs/export.md shows how to run it.
+    """
+    from topgb.modelfile.export import export_model
+
+    out = path.with_suffix(f".{to}") if out is None else out
+    for file in export_model(path, out, to, force):
+        typer.echo(f"{file}: {file.stat().st_size:,} bytes, the model file has {path.stat().st_size:,}")

@@ -1,0 +1,80 @@
+"""From a model file to a file that runs without topgb."""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+
+from topgb.files import refuse_existing
+from topgb.modelfile.export.graph import ExportGraph
+from topgb.modelfile.export.onnx import require_onnx, save_onnx
+from topgb.modelfile.export.pt2 import save_pt2
+from topgb.modelfile.header import Header
+from topgb.modelfile.loaded import load
+from topgb.modelfile.store import read_model_file
+
+Format = Literal["onnx", "pt2"]
+FORMATS = get_args(Format)
+
+
+def export_model(path: Path, out: Path, to: Format, force: bool = False) -> list[Path]:
+    """Write the model file `path` as `out`, ONNX or a PyTorch program, and return the files written (docs/export.md).
+
+    The file takes `features` (uint8 or float32 [B, T, D], as stored) and `num_frames` (int64 [B]) and gives
+    `probabilities` (float32 [B, V]) for any B and T of at least 1. Raises `InputError` where the model file is not
+    sound, `out` exists and `force` is off, or what `to` needs is not installed, `TopgbError` where it cannot be
+    written.
+    """
+    if to == "onnx":
+        require_onnx()
+    refuse_existing(out, force)
+    # Decoding every weight finds what is wrong with the file; tracing does not look at values.
+    load(path)
+    header, stored = read_model_file(path)
+    with quiet():
+        program = exported_program(ExportGraph(header, stored), header)
+        return (save_onnx if to == "onnx" else save_pt2)(program, header, description(header), out, force)
+
+
+def exported_program(graph: ExportGraph, header: Header) -> torch.export.ExportedProgram:
+    """`graph` traced for any number of videos and frames, without a word on the machine it was traced on."""
+    dtype = torch.uint8 if header.features.all_bytes else torch.float32
+    # Sizes of 0 and 1 would be taken for constants, equal ones for each other.
+    features = torch.zeros(2, 3, header.features.width, dtype=dtype)
+    videos, frames = torch.export.Dim("videos", min=1), torch.export.Dim("frames", min=1)
+    shapes = {"features": {0: videos, 1: frames}, "num_frames": {0: videos}}
+    program = torch.export.export(graph, (features, torch.tensor([3, 2])), dynamic_shapes=shapes)
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in list(module.graph.nodes):
+                if node.target is torch.ops.aten._assert_tensor_metadata.default:
+                    # It checks what tracing has settled, before every conversion.
+                    module.graph.erase_node(node)
+                for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
+                    node.meta.pop(key, None)
+    return program
+
+
+def description(header: Header) -> str:
+    """JSON for users of the exported file: what its inputs hold and what its outputs are called."""
+    names = None if header.class_names is None else list(header.class_names)
+    value = {"features": header.features.to_json(), "classes": header.classes, "class_names": names}
+    return json.dumps(value, sort_keys=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what the exporters tell their own developers off the terminal."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,104 @@
+"""A model file as one module from stored features to probabilities, its weights as they are stored."""
+
+import re
+
+import torch
+from torch import nn
+
+from topgb.modelfile.encodings import Parts, checked_parts
+from topgb.modelfile.export.decoding import kept_parts, traced_values
+from topgb.modelfile.export.scanned import replace_recurrent
+from topgb.modelfile.header import Header, TensorEncoding
+from topgb.models import Tagger, build_tagger
+from topgb.models.frontend import Frontend
+
+INPUTS = ("features", "num_frames")
+OUTPUT = "probabilities"
+
+
+class _Weight(nn.Module):
+    """One stored tensor; called, its float32 values."""
+
+    def __init__(self, parts: Parts, entry: TensorEncoding):
+        super().__init__()
+        self.entry, self.suffixes = entry, list(parts)
+        for suffix, part in parts.items():
+            self.register_buffer(_part_name(suffix), part)
+
+    def forward(self) -> torch.Tensor:
+        return traced_values({suffix: getattr(self, _part_name(suffix)) for suffix in self.suffixes}, self.entry)
+
+
+class ExportGraph(nn.Module):
+    """Every member and their mixture.
+
+    `forward(features uint8 or float32 [B, T, D], num_frames int64 [B]) -> probabilities float32 [B, V]`, for any B and
+    T of at least 1. Its state is the stored tensors, as buffers; `torch.export` sees how they are decoded. Raises
+    `InputError` where a tensor is not what the header says.
+    """
+
+    def __init__(self, header: Header, stored: dict[str, torch.Tensor]):
+        super().__init__()
+        self.shares = [member.weight for member in header.members]
+        self.weights = nn.ModuleDict()
+        # In a list, so that the architectures, emptied of their parameters, are no submodules.
+        self._members = [_Member(header, stored, place, self.weights) for place in range(len(header.members))]
+        self.eval()
+
+    def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        mixture = torch.zeros((), device=features.device)
+        for share, member in zip(self.shares, self._members, strict=True):
+            mixture = mixture + share * member.predict(features, num_frames)
+        return mixture
+
+
+class _Member:
+    """A member's architecture, whose weights are decoded anew in every call."""
+
+    def __init__(self, header: Header, stored: dict[str, torch.Tensor], place: int, weights: nn.ModuleDict):
+        config = header.members[place].model
+        with torch.device("meta"):
+            self.tagger: Tagger = build_tagger(header.features, header.classes, config).eval()
+        self.tagger.frontend = Frontend(header.features, config, self.tagger.frontend.pads_to_max_frames)
+        replace_recurrent(self.tagger)
+        self._slots: list[tuple[nn.Module, str, nn.Module]] = []
+        for path, module in self.tagger.named_modules():
+            for leaf, tensor in [*module._parameters.items(), *module._buffers.items()]:
+                if tensor is None:
+                    continue
+                name = f"members.{place}.{path}.{leaf}"
+                weight = _weight(header, stored, name) or _Weight({"": tensor}, _as_it_is(tensor))
+                weights[_identifier(name, weights)] = weight
+                self._slots.append((module, leaf, weight))
+                delattr(module, leaf)
+
+    def predict(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        for module, leaf, weight in self._slots:
+            module.__dict__[leaf] = weight()
+        try:
+            return self.tagger.predict(features, num_frames)
+        finally:
+            for module, leaf, _ in self._slots:
+                del module.__dict__[leaf]
+
+
+def _weight(header: Header, stored: dict[str, torch.Tensor], name: str) -> _Weight | None:
+    """The stored tensor `name`; None for what the file does not store (the frontend's scale and offset)."""
+    entry = header.tensors.get(name)
+    return None if entry is None else _Weight(kept_parts(checked_parts(stored, entry, name), entry, name), entry)
+
+
+def _as_it_is(tensor: torch.Tensor) -> TensorEncoding:
+    return TensorEncoding("float32", tuple(tensor.shape))
+
+
+def _part_name(suffix: str) -> str:
+    return suffix.removeprefix(".") or "values"
+
+
+def _identifier(name: str, taken: nn.ModuleDict) -> str:
+    """`name` in letters, digits and underscores: names of features hold anything."""
+    identifier = re.sub(r"\W", "_", name, flags=re.ASCII)
+    while identifier in taken:
+        identifier += "_"
+    return identifier

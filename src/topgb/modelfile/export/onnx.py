@@ -1,0 +1,94 @@
+"""The exported graph as an ONNX file."""
+
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from topgb.errors import InputError
+from topgb.files import atomic_path, refuse_existing
+from topgb.modelfile.export.graph import INPUTS, OUTPUT
+from topgb.modelfile.header import METADATA_KEY, Header
+
+# Masks of bytes are of opset 18, and 20 is what the exporter writes by itself.
+OPSET = 20
+# Protobuf's limit of 2 GiB, less room for the graph.
+MOST_BYTES = 2**31 - 2**24
+# Elements of a constant that may be computed in advance: shapes and steps, never a weight.
+FOLDED = 64
+
+
+def require_onnx() -> None:
+    """Raise `InputError` where the extra `onnx` is not installed."""
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"an export to ONNX needs the onnx extra ({missing[0]} is missing): pip install 'topgb[onnx]'")
+
+
+def save_onnx(
+    program: torch.export.ExportedProgram, header: Header, description: str, out: Path, force: bool
+) -> list[Path]:
+    """Write `program` as ONNX, `description` in its metadata under the key `topgb`; the files written.
+
+    Beyond protobuf's 2 GiB the weights go into a second file, `out` + `.data`.
+    """
+    import onnx_ir
+
+    model = _to_onnx(program, header)
+    model.metadata_props[METADATA_KEY] = description
+    if sum(value.const_value.nbytes for value in model.graph.initializers.values()) <= MOST_BYTES:
+        with atomic_path(out) as partial:
+            partial.write_bytes(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
+        return [out]
+    data = out.with_name(out.name + ".data")
+    refuse_existing(data, force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        # The graph names the file of its weights, so both must be written under their own names.
+        onnx_ir.save(model, Path(folder) / out.name, format="protobuf", external_data=data.name)
+        for path in (data, out):
+            with atomic_path(path) as partial:
+                os.replace(Path(folder) / path.name, partial)
+    return [out, data]
+
+
+def _to_onnx(program: torch.export.ExportedProgram, header: Header) -> Any:
+    """The program as an `onnx_ir.Model` with the documented names, without traces of how it came about."""
+    import onnx_ir
+    from onnxscript import optimizer
+
+    onnx_program = torch.onnx.export(
+        program, dynamo=True, optimize=False, verbose=False, opset_version=OPSET,
+        input_names=list(INPUTS), output_names=[OUTPUT], custom_translation_table=_shifts_of_bytes(),
+    )  # fmt: skip
+    assert onnx_program is not None
+    model = onnx_program.model
+    # The exporter's own optimisation would compute small weights from their codes.
+    optimizer.optimize(model, onnx_shape_inference=False, input_size_limit=FOLDED, output_size_limit=FOLDED)
+    for graph in model.graphs():
+        for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+            value.metadata_props.clear()
+        for node in graph:
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+    features, counts = model.graph.inputs
+    features.shape = onnx_ir.Shape(["videos", "frames", header.features.width])
+    counts.shape = onnx_ir.Shape(["videos"])
+    model.graph.outputs[0].shape = onnx_ir.Shape(["videos", header.classes])
+    return model
+
+
+def _shifts_of_bytes() -> dict[Any, Any]:
+    """The shifts of `decoding.traced_unpack` in ONNX; the exporter's own make signed bytes of unsigned ones."""
+    from onnxscript import opset20
+
+    def shift(direction: str) -> Any:
+        return lambda packed, places: opset20.BitShift(packed, places, direction=direction)
+
+    aten = torch.ops.aten
+    return {aten.bitwise_right_shift.Tensor: shift("RIGHT"), aten.bitwise_left_shift.Tensor: shift("LEFT")}

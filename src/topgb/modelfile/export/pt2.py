@@ -1,0 +1,18 @@
+"""The exported graph as a file of plain PyTorch."""
+
+from pathlib import Path
+
+import torch
+
+from topgb.files import atomic_write
+from topgb.modelfile.header import METADATA_KEY, Header
+
+
+def save_pt2(
+    program: torch.export.ExportedProgram, header: Header, description: str, out: Path, force: bool
+) -> list[Path]:
+    """Write `program` for `torch.export.load`, `description` beside it under the name `topgb`; the files written."""
+    with atomic_write(out) as file:
+        # Not by name: the archive would repeat the partial file's.
+        torch.export.save(program, file, extra_files={METADATA_KEY: description})
+    return [out]

@@ -1,0 +1,246 @@
+"""Exported files give topgb's own probabilities in a process that cannot import topgb."""
+
+import itertools
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import topgb
+from topgb.compress.schemes import Scheme, encode
+from topgb.features import Feature, FeatureSpec
+from topgb.modelfile import Header, Member, write_model_file
+from topgb.modelfile.encodings import encode_plain
+from topgb.modelfile.export import exporting
+from topgb.modelfile.export.onnx import save_onnx
+from topgb.modelfile.export.pt2 import save_pt2
+from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.store import read_model_file
+from topgb.models import build_tagger, parse_model
+from topgb.models.registry import aggregators, heads
+
+onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+
+# Frames that a model looks at; the batches have more, fewer and one.
+MAX_FRAMES = 12
+COUNTS = ([1], [5, 2, 1, 5], [20, 11, 3])
+# Of the ensembles' probabilities, to which a member gives a sixth at least.
+TOLERANCE = 2e-6
+
+ONE = FeatureSpec("frame", (Feature("rgb", 16),))
+# Names that are attributes of modules, or no names in a graph.
+ODD = FeatureSpec("frame", (Feature("keys", 6), Feature("a b/ü", 10, range=(-1.0, 3.0))))
+FLOATS = FeatureSpec("video", (Feature("mean_rgb", 16, "float32"),))
+SMALL = {"clusters": 4, "hidden": 8, "width": 8, "cells": 8, "groups": 2}
+
+SCHEMES = {
+    "float32": None,
+    "float16": Scheme("float16"),
+    "codebook": Scheme("uniform"),
+    "int8": Scheme("int8"),
+    "int8_zlib": Scheme("entropy", step=0.002),
+    **{f"groups, {bits} bits": Scheme("groups", bits) for bits in (2, 3, 4, 5, 6, 7, 8)},
+}
+# An export takes seconds, so several things share a file.
+MIXED = {
+    "ensemble": (
+        {"aggregator": "netfv", "coupling": None, "gating": True, "head": {"name": "moe", "gating": "probabilities"}},
+        {"aggregator": "average", "std": True, "features": ["a b/ü"], "normalization": "none", "head": "logistic"},
+    ),
+    "variants": (
+        {"aggregator": "bigru", "reset": "after", "gating": True, "head": "logistic"},
+        {"aggregator": "attention", "attend_to_padding": True, "head": "logistic"},
+        {"aggregator": "average", "mixture": 2, "head": "logistic"},
+    ),
+    "every head": tuple({"aggregator": "average", "head": name} for name in heads()),
+}
+SPECS = {"ensemble": ODD, "variants": ONE, "every head": FLOATS}
+# A matrix of 1,000,000 values in rows of no round length: the graph is little beside it.
+WIDE = FeatureSpec("frame", (Feature("rgb", 1003),))
+WIDE_CLASSES = 1000
+MEASURED = ("codebook", "int8_zlib", "groups, 4 bits")
+
+RUNNER = """
+import sys
+sys.modules["topgb"] = None
+from pathlib import Path
+import numpy as np, onnxruntime, torch
+from torch._inductor.constant_folding import constant_fold
+try:
+    import topgb
+except ImportError:
+    pass
+else:
+    raise SystemExit("topgb can be imported")
+torch.set_num_threads(1)
+for inputs in Path(sys.argv[1]).glob("*.inputs.npz"):
+    stem, arrays, outputs = str(inputs).removesuffix(".inputs.npz"), np.load(inputs), {}
+    session = onnxruntime.InferenceSession(stem + ".onnx")
+    program = torch.export.load(stem + ".pt2").module()
+    batches = [(arrays[f"features{place}"], arrays[f"num_frames{place}"]) for place in range(len(arrays) // 2)]
+    for place, (features, counts) in enumerate(batches):
+        outputs[f"onnx{place}"], = session.run(["probabilities"], {"features": features, "num_frames": counts})
+        outputs[f"pt2{place}"] = program(torch.from_numpy(features), torch.from_numpy(counts))
+    constant_fold(program)
+    for place, (features, counts) in enumerate(batches):
+        outputs[f"folded{place}"] = program(torch.from_numpy(features), torch.from_numpy(counts))
+    np.savez(stem + ".outputs.npz", **outputs)
+"""
+
+
+def _section(section: dict) -> dict:
+    options = aggregators()[section["aggregator"]].Options.model_fields
+    return {**{key: value for key, value in SMALL.items() if key in options}, "max_frames": MAX_FRAMES, **section}
+
+
+def _write(path: Path, sections, spec: FeatureSpec, classes: int, schemes: Sequence[Scheme | None]) -> None:
+    torch.manual_seed(0)
+    entries, tensors, members = {}, {}, []
+    for place, section in enumerate(sections):
+        tagger = build_tagger(spec, classes, parse_model(_section(section)))
+        for name, buffer in tagger.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(std=0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.02, 0.1)
+        more_entries, more_tensors = pack_member(place, tagger.state_dict())
+        entries, tensors = entries | more_entries, tensors | more_tensors
+        members.append(Member((place + 1) / (len(sections) * (len(sections) + 1) / 2), tagger.config))
+    for name, entry in list(entries.items()):
+        scheme = schemes[int(name.split(".")[1])]
+        if scheme is not None and len(entry.shape) > 1:
+            entries[name], parts = encode(tensors.pop(name), scheme)
+            tensors |= {name + suffix: part for suffix, part in parts.items()}
+    names = tuple(f"class {index}" for index in range(classes))
+    write_model_file(path, Header(spec, classes, tuple(members), entries, class_names=names), tensors)
+
+
+def _batches(spec: FeatureSpec) -> list[tuple[np.ndarray, np.ndarray]]:
+    numbers = np.random.default_rng(0)
+    batches = []
+    for counts in COUNTS:
+        counts = np.array(counts) if spec.level == "frame" else np.ones(len(counts), np.int64)
+        shape = (len(counts), counts.max(), spec.width)
+        values = numbers.integers(0, 256, shape, dtype=np.uint8) if spec.all_bytes else numbers.normal(size=shape)
+        batches.append((values if spec.all_bytes else values.astype(np.float32), counts))
+    return batches
+
+
+def _export_both(path: Path) -> None:
+    # As export_model, but traced once for both.
+    header, stored = read_model_file(path)
+    with exporting.quiet():
+        program = exporting.exported_program(exporting.ExportGraph(header, stored), header)
+        for save, ending in ((save_pt2, ".pt2"), (save_onnx, ".onnx")):
+            save(program, header, exporting.description(header), path.with_suffix(ending), False)
+
+
+def _families() -> dict:
+    """Every aggregator, three to a file, each in another encoding."""
+    pairs = list(zip(aggregators(), itertools.cycle(SCHEMES.values())))
+    cases = {}
+    for first in range(0, len(pairs), 3):
+        names, schemes = zip(*pairs[first : first + 3], strict=True)
+        sections = [{"aggregator": name, "head": "logistic"} for name in names]
+        cases[", ".join(names)] = (sections, ONE, 7, schemes)
+    return cases
+
+
+CASES = {
+    **_families(),
+    **{name: (sections, SPECS[name], 7, [None] * len(sections)) for name, sections in MIXED.items()},
+    **{
+        f"wide {name}": (({"aggregator": "average", "head": "logistic"},), WIDE, WIDE_CLASSES, [SCHEMES[name]])
+        for name in MEASURED
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Every case's model file, exports, batches, and what a process without topgb made of them."""
+    folder = tmp_path_factory.mktemp("exported")
+    for place, (sections, spec, classes, schemes) in enumerate(CASES.values()):
+        path = folder / f"{place}.safetensors"
+        _write(path, sections, spec, classes, schemes)
+        _export_both(path)
+        batches = enumerate(_batches(spec))
+        arrays = {
+            f"{key}{i}": v for i, pair in batches for key, v in zip(("features", "num_frames"), pair, strict=True)
+        }
+        np.savez(folder / f"{place}.inputs.npz", **arrays)
+    done = subprocess.run([sys.executable, "-I", "-c", RUNNER, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_predictions_are_topgbs_own(folder, case):
+    place = list(CASES).index(case)
+    model, found = topgb.load(folder / f"{place}.safetensors"), np.load(folder / f"{place}.outputs.npz")
+    for batch, (features, counts) in enumerate(_batches(CASES[case][1])):
+        expected = model.predict(features, counts)
+        for way in ("onnx", "pt2", "folded"):
+            np.testing.assert_allclose(found[f"{way}{batch}"], expected, rtol=0, atol=TOLERANCE, err_msg=way)
+
+
+@pytest.mark.parametrize("scheme", MEASURED)
+def test_the_file_is_as_small_as_the_model_file(folder, scheme):
+    place = list(CASES).index(f"wide {scheme}")
+    model_file = (folder / f"{place}.safetensors").stat().st_size
+    if scheme == "int8_zlib":
+        # Its codes are written as they are, a byte each.
+        model_file = WIDE.width * WIDE_CLASSES
+    assert (folder / f"{place}.onnx").stat().st_size < 1.05 * model_file
+    # A program's graph takes some 60 KB here, whatever the weights.
+    assert (folder / f"{place}.pt2").stat().st_size < 1.05 * model_file + 60_000
+
+
+def test_every_encoding_is_among_the_cases():
+    assert {scheme for *_, schemes in CASES.values() for scheme in schemes} == set(SCHEMES.values())
+
+
+def test_the_files_tell_what_they_take_and_give(folder):
+    place = list(CASES).index("ensemble")
+    model = onnx.load(folder / f"{place}.onnx")
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == [
+        *["features", "num_frames"],
+        "probabilities",
+    ]
+    told = {entry.key: entry.value for entry in model.metadata_props}["topgb"]
+    extra = {"topgb": ""}
+    torch.export.load(folder / f"{place}.pt2", extra_files=extra)
+    assert extra["topgb"] == told
+    header = read_model_file(folder / f"{place}.safetensors")[0]
+    assert json.loads(told) == {
+        "classes": 7,
+        "class_names": list(header.class_names),
+        "features": json.loads(json.dumps(header.features.to_json())),
+    }
+
+
+def test_the_files_say_nothing_of_the_machine_they_were_made_on(folder):
+    root = str(Path(topgb.__file__).parent).encode()
+    for place in range(len(CASES)):
+        with zipfile.ZipFile(folder / f"{place}.pt2") as archive:
+            content = b"".join(archive.read(name) for name in archive.namelist())
+        assert root not in content + (folder / f"{place}.onnx").read_bytes()
+        assert b"stack_trace" not in content
+
+
+def test_plain_values_are_those_of_the_model_file():
+    from topgb.modelfile.encodings import values
+    from topgb.modelfile.export.decoding import kept_parts, traced_values
+
+    tensor = torch.randn(5, 77, generator=torch.Generator().manual_seed(0))
+    for scheme in SCHEMES.values():
+        entry, parts = encode_plain(tensor, "float32") if scheme is None else encode(tensor, scheme)
+        assert torch.equal(traced_values(kept_parts(parts, entry, "x"), entry), values(parts, entry))
