@@ -18,9 +18,10 @@ MAY_IMPORT = {
     "models": {"errors", "features", "batch"},
     "modelfile": {"models", *LEAVES},
     "evaluation": {"modelfile", "models", "records", *LEAVES},
+    "compress": {"evaluation", "modelfile", "models", "records", *LEAVES},
     "training": {"evaluation", "modelfile", "models", "records", *LEAVES},
-    "demo": {"training", "evaluation", "modelfile", "models", "records", *LEAVES},
-    "cli": {"demo", "training", "evaluation", "modelfile", "models", "records", *LEAVES},
+    "demo": {"training", "compress", "evaluation", "modelfile", "models", "records", *LEAVES},
+    "cli": {"demo", "training", "compress", "evaluation", "modelfile", "models", "records", *LEAVES},
 }
 
 

@@ -1,0 +1,56 @@
+"""topgb compare."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from topgb.cli.arguments import Data, Device, Json, OnDamagedOption, open_model, report_damage
+
+MOST_RESAMPLES = 1_000_000
+
+
+def compare(
+    model_a: Annotated[
+        Path, typer.Argument(help="A model file, or the directory of a run (its EMA weights if kept).", metavar="A")
+    ],
+    model_b: Annotated[Path, typer.Argument(help="Another one.", metavar="B")],
+    data: Data,
+    resamples: Annotated[
+        int, typer.Option(min=2, max=MOST_RESAMPLES, help="Draws of as many videos, with replacement.")
+    ] = 1000,
+    confidence: Annotated[float, typer.Option(min=0.01, max=0.9999, help="Share of the draws in the interval.")] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other draws.")] = 0,
+    on_damaged: OnDamagedOption = "stop",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Say by how much model B's GAP@20 is above model A's on labelled records, and how sure that is.
+
+    Both score the same videos; the interval is a paired bootstrap's over them, far narrower than that of one figure.
+    """
+    from topgb.devices import choose_device, keep_freed_memory
+    from topgb.evaluation.compare import compare as compare_models
+    from topgb.evaluation.score import open_for
+    from topgb.progress import TerminalProgress
+
+    keep_freed_memory()
+    chosen = choose_device(device)
+    loaded = [open_model(path, None, chosen) for path in (model_a, model_b)]
+    data_a, data_b = (open_for(model, data, on_damaged) for model in loaded)
+    found = compare_models(
+        loaded[0], data_a, loaded[1], data_b, chosen, resamples, seed, confidence, TerminalProgress()
+    )
+    report_damage(data_a.damaged)
+    if json:
+        typer.echo(json_module.dumps(found.to_json()))
+        return
+    typer.echo(f"videos  {found.videos:,}")
+    typer.echo(f"A       {found.gap_a:.5f}  {model_a}")
+    typer.echo(f"B       {found.gap_b:.5f}  {model_b}")
+    typer.echo(
+        f"B - A  {found.difference:+.5f}  {100 * found.confidence:g}% interval {found.low:+.5f} to {found.high:+.5f}, "
+        f"standard error {found.standard_error:.5f}"
+    )
+    typer.echo(f"A is the better one in {100 * found.share_below_zero:.1f}% of {found.resamples:,} resamples")

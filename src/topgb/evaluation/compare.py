@@ -1,0 +1,156 @@
+"""Two models on the same videos: the difference of their GAP, and how sure it is."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from topgb.errors import InputError
+from topgb.evaluation.metrics import TOP_K
+from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
+from topgb.progress import SILENT, Progress
+from topgb.records.dataset import evaluation_batches
+from topgb.records.reading import Dataset
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the second model gains over the first, and what a bootstrap over the videos says of it.
+
+    gap_a, gap_b      GAP@20 of each
+    difference        gap_b - gap_a
+    low, high         percentile interval of the difference, holding `confidence` of the resamples
+    standard_error    standard deviation of the difference over the resamples
+    share_below_zero  share of the resamples in which the first model is better
+    """
+
+    videos: int
+    gap_a: float
+    gap_b: float
+    difference: float
+    low: float
+    high: float
+    confidence: float
+    standard_error: float
+    share_below_zero: float
+    resamples: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class RankedPairs:
+    """A model's 20 best classes of every video in one list, best first, ready to be resampled.
+
+    `ids` are the videos' in file order, `positives` int64 [N] the number of each one's labels.
+    """
+
+    def __init__(self, ids: list[str], scores: np.ndarray, hits: np.ndarray, positives: np.ndarray):
+        """From `scores` float32 [N, K] and `hits` bool [N, K] of each video's best classes."""
+        self.ids, self.positives = ids, positives
+        order = np.argsort(-scores.ravel(), kind="stable")
+        self._videos = (order // scores.shape[1]).astype(np.int32)
+        self._hits = np.flatnonzero(hits.ravel()[order])
+        # Sums of 1 / n, for `gap`.
+        self._harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, len(order) + 1))])
+
+    def gap(self, counts: np.ndarray) -> float:
+        """GAP@20 where video i counts `counts[i]` times (int [N], sum at most N): in the ranking and in the positives.
+
+        It is that of records in which each video comes so often. Copies of a pair follow each other; with other pairs
+        of just the same score between them, literally repeated records can differ in the order within that tie.
+        """
+        weights = counts[self._videos]
+        above = np.cumsum(weights)[self._hits]
+        weights = weights[self._hits]
+        ranks = above - weights
+        hits = np.cumsum(weights) - weights
+        # The copies c = 1 … w of a hit behind R pairs with T hits give Σ (T + c) / (R + c) = w - (R - T) Σ 1 / (R + c).
+        inverse = self._harmonic[above] - self._harmonic[ranks]
+        return float((weights - (ranks - hits) * inverse).sum() / max(int(counts @ self.positives), 1))
+
+
+@torch.inference_mode()
+def rank_pairs(model: Predictor, dataset: Dataset, device: torch.device, progress: Progress = SILENT) -> RankedPairs:
+    """The model's best classes of every labelled video. Raises as `evaluate` does."""
+    ids: list[str] = []
+    scores, hits, positives = [], [], []
+    progress.begin("evaluating", dataset.num_records, "videos")
+    for batch in evaluation_batches(dataset, EVALUATION_BATCH):
+        if batch.labels is None:
+            raise InputError(f"the records hold no labels (video {batch.ids[0]}), so there is nothing to compare on")
+        best, classes = finite_predictions(model, batch, device).topk(min(TOP_K, dataset.classes), dim=1)
+        ids += batch.ids
+        scores.append(best.cpu().numpy())
+        hits.append(batch.labels.gather(1, classes.cpu()).numpy())
+        positives.append(batch.labels.sum(1).numpy())
+        progress.advance(len(batch))
+    progress.end()
+    if not ids:
+        raise InputError("no video could be read, so there is nothing to compare on")
+    return RankedPairs(ids, np.concatenate(scores), np.concatenate(hits), np.concatenate(positives))
+
+
+def compare(
+    model_a: Predictor,
+    data_a: Dataset,
+    model_b: Predictor,
+    data_b: Dataset,
+    device: torch.device,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """GAP@20 of two models on the same videos, and a paired bootstrap over them (Efron and Tibshirani, 1993, ch. 13).
+
+    `data_a` and `data_b` are the same records, opened as each model needs them. Each of `resamples` (two or more) draws
+    as many videos as there are, with replacement and keyed by `seed`, and scores both models on them. Raises
+    `InputError` as `evaluate` does, and where classes, videos or labels are not the same for both.
+    """
+    if data_a.classes != data_b.classes:
+        raise InputError(f"the models have {data_a.classes} and {data_b.classes} classes; compare models of the same")
+    pairs_a, pairs_b = rank_pairs(model_a, data_a, device, progress), rank_pairs(model_b, data_b, device, progress)
+    return bootstrap(pairs_a, pairs_b, resamples, seed, confidence, progress)
+
+
+def bootstrap(
+    a: RankedPairs,
+    b: RankedPairs,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    progress: Progress = SILENT,
+) -> Comparison:
+    """`compare` from the models' pairs."""
+    if resamples < 2 or not 0 < confidence < 1:
+        raise InputError(f"{resamples} resamples or confidence {confidence:g} give no interval; take 2 and 0.95 or so")
+    if a.ids != b.ids or not np.array_equal(a.positives, b.positives):
+        raise InputError("the models were given different videos, so their figures do not compare; check the records")
+    videos = len(a.ids)
+    generator = np.random.default_rng(seed)
+    differences = np.empty(resamples)
+    progress.begin("resampling", resamples, "resamples")
+    for index in range(resamples):
+        counts = np.bincount(generator.integers(0, videos, videos), minlength=videos)
+        differences[index] = b.gap(counts) - a.gap(counts)
+        progress.advance(1)
+    progress.end()
+    once = np.ones(videos, np.int64)
+    gap_a, gap_b = a.gap(once), b.gap(once)
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Comparison(
+        videos=videos,
+        gap_a=gap_a,
+        gap_b=gap_b,
+        difference=gap_b - gap_a,
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
+        standard_error=float(differences.std(ddof=1)),
+        share_below_zero=float((differences < 0).mean()),
+        resamples=resamples,
+        seed=seed,
+    )
