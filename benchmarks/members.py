@@ -22,7 +22,7 @@ RECORDS = {
 }
 VALIDATE = {"yt8m": "yt8m-2018-video/validate/*.tfrecord", "audioset": "audioset-frame/validate/*.tfrecord"}
 
-# Kind: recipe, overrides, how many seeds. The yt8m kinds take 2.6, 2.6, 4.8 and 2.8 million weights.
+# Kind: recipe, overrides, how many seeds. The yt8m kinds have 2.6, 2.6, 4.8 and 2.8 million weights.
 KINDS = {
     "yt8m": {
         "silu512": ("yt8m-video", ["model.head.width=512", "model.head.dropout=0.5"], 6),
@@ -38,8 +38,7 @@ KINDS = {
         ),
     },
     "audioset": {
-        "netvlad": ("audioset-netvlad", ["training.epochs=16"], 2),
-        "netfv": ("audioset-netfv", [], 1),
+        "netvlad": ("audioset-netvlad", ["training.epochs=16"], 1),
         "soft-dbof": ("audioset-soft-dbof", [], 1),
         "bigru": ("audioset-bigru", [], 1),
     },

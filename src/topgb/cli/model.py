@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from topgb.cli.arguments import Force, Json
+from topgb.cli.compress import quantize, shrink
+from topgb.cli.export import export
+from topgb.cli.merge import average, ensemble
 
 app = typer.Typer(help="Look at model files, and make new ones from them.", no_args_is_help=True)
 
@@ -44,6 +47,10 @@ def import_tf(
             help="What no shape tells: a 2018 flag (dbof_pooling_method=average) or an option (model.pooling=average).",
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="W0,W1,…", help="Shares of a merged checkpoint's models, which are not in it; sum 1."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Make a model file of a 2018 checkpoint; TensorFlow is not needed.
@@ -52,14 +59,34 @@ def import_tf(
     sizes come from the variables. Flags that leave no trace in them have their 2018 defaults unless set:
     dbof_pooling_method, gating_remove_diag, fv_coupling_factor, moe_l2, a ReLU where there is no batch norm, and
     moe_prob_gating_input where the classifier's input is as wide as its output.
+
+    Each model of a merged checkpoint becomes a member; its variables tell its class, and --set model_1.KEY=VALUE is for
+    that one alone. Quantised variables keep their codes, or their float16.
     """
     from topgb.modelfile.import_2018 import import_checkpoint
+    from topgb.modelfile.merged_2018 import parse_weights
     from topgb.training.recipe import parse_overrides
 
-    imported = import_checkpoint(prefix, out, use_ema, parse_overrides(settings), force)
+    shares = None if weights is None else parse_weights(weights)
+    imported = import_checkpoint(prefix, out, use_ema, parse_overrides(settings), force, shares)
     if imported.unknown:
         typer.echo("variables that this model does not have were left out:", err=True)
         for name in imported.unknown:
             typer.echo(f"  {name}", err=True)
-    model = imported.header.members[0].model
-    typer.echo(f"{out}: {model.aggregator} with {model.head}, {imported.header.classes:,} classes")
+    for place in imported.without_averages:
+        typer.echo(f"model_{place} has no moving averages; its weights were taken", err=True)
+    header = imported.header
+    models = [f"{member.model.aggregator} with {member.model.head}" for member in header.members]
+    if weights is None:
+        typer.echo(f"{out}: {models[0]}, {header.classes:,} classes")
+        return
+    typer.echo(f"{out}: {len(models)} members, {header.classes:,} classes")
+    for place, (member, model) in enumerate(zip(header.members, models, strict=True)):
+        typer.echo(f"  {place}, weight {member.weight:g}: {model}")
+
+
+app.command("quantize")(quantize)
+app.command("shrink")(shrink)
+app.command("average")(average)
+app.command("ensemble")(ensemble)
+app.command("export")(export)
