@@ -4,7 +4,9 @@ If the page stops being true, this reader stops agreeing with the first.
 """
 
 import json
+import math
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,14 +24,44 @@ class SecondReader:
         outer = json.loads(raw[8 : 8 + size])
         self.header = json.loads(outer.pop("__metadata__")["topgb"])
         assert self.header["version"] == 1
-        self.tensors = {}
+        self._stored = {}
         for name, entry in outer.items():
-            dtype = {"F32": np.float32, "F16": np.float16}[entry["dtype"]]
             start, stop = entry["data_offsets"]
-            values = np.frombuffer(raw[8 + size + start : 8 + size + stop], dtype)
-            self.tensors[name] = values.reshape(entry["shape"]).astype(np.float64)
-        assert self.tensors.keys() == self.header["tensors"].keys()
+            part = raw[8 + size + start : 8 + size + stop]
+            if entry["dtype"] == "BF16":
+                # The upper half of a float32.
+                values = (np.frombuffer(part, np.uint16).astype(np.uint32) << 16).view(np.float32)
+            else:
+                dtypes = {"F32": np.float32, "F16": np.float16, "U8": np.uint8, "I8": np.int8}
+                values = np.frombuffer(part, dtypes[entry["dtype"]])
+            self._stored[name] = values.reshape(entry["shape"])
+        self.tensors = {name: self._decoded(name, entry) for name, entry in self.header["tensors"].items()}
+        assert not self._stored, "the file holds these tensors and no others"
         self.used: set[str] = set()
+
+    def _decoded(self, name: str, entry: dict) -> np.ndarray:
+        def part(suffix: str) -> np.ndarray:
+            return self._stored.pop(name + suffix)
+
+        shape = entry["shape"]
+        rows, columns = (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
+        match entry["encoding"]:
+            case "float32" | "float16":
+                values = part("").astype(np.float64)
+            case "codebook":
+                values = part(".codebook").astype(np.float64)[part(".codes")]
+            case "int8":
+                values = part(".codes")[:, :columns] * part(".scales").astype(np.float64)[:, None]
+            case "int8_zlib":
+                codes = np.frombuffer(zlib.decompress(part(".codes").tobytes()), np.int8).reshape(rows, columns)
+                values = codes * part(".scales").astype(np.float64)[:, None]
+            case "groups":
+                bits, packed = entry["bits"], part(".codes").tobytes()
+                runs = [int.from_bytes(packed[i : i + bits], "little") for i in range(0, len(packed), bits)]
+                codes = np.array([run >> (bits * i) & ((1 << bits) - 1) for run in runs for i in range(8)])
+                scales, minima = (part(suffix).astype(np.float64)[:, None] for suffix in (".scales", ".minima"))
+                values = (codes.reshape(-1, entry["group"]) * scales + minima).ravel()[: rows * columns]
+        return values.reshape(shape)
 
     def predict(self, video: np.ndarray) -> np.ndarray:
         members = enumerate(self.header["members"])

@@ -1,6 +1,7 @@
 """Whatever lies in a model file, `topgb.load` gives a model or says in one sentence why not."""
 
 import copy
+import itertools
 import json
 import math
 import struct
@@ -12,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import topgb
+from topgb.compress.schemes import Scheme, encode
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, LoadedModel, Member, write_model_file
 from topgb.modelfile.describe import describe
+from topgb.modelfile.encodings import PARTS
 from topgb.modelfile.loaded import pack_member
 from topgb.modelfile.store import read_model_file
 from topgb.models import build_tagger, parse_model
@@ -36,6 +39,18 @@ def sound(tmp_path_factory) -> Path:
         entries |= more_entries
         tensors |= more_tensors
         members.append(Member(0.5, config))
+    schemes = (
+        Scheme("uniform"),
+        Scheme("int8"),
+        Scheme("entropy", step=0.01),
+        Scheme("groups", 3, 8),
+        Scheme("float16"),
+    )
+    matrices = [name for name, entry in entries.items() if len(entry.shape) == 2]
+    for name, scheme in zip(matrices, itertools.cycle(schemes), strict=False):
+        entries[name], parts = encode(tensors.pop(name), scheme)
+        tensors |= {name + suffix: part.contiguous() for suffix, part in parts.items()}
+    assert {entry.encoding for entry in entries.values()} == set(PARTS)
     path = tmp_path_factory.mktemp("fuzz") / "sound.safetensors"
     header = Header(SPEC, 2, tuple(members), entries, class_names=("a", "b"), origin={"step": 1})
     write_model_file(path, header, tensors)
@@ -132,7 +147,7 @@ def test_tensors_of_other_types_are_refused(sound, dtype, bits):
     raw = sound.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     outer = json.loads(raw[8 : 8 + size])
-    name = "members.0.aggregator.pools.rgb.assign.weight"
+    name = "members.0.aggregator.input_norm.weight"
     start, stop = outer[name]["data_offsets"]
     outer[name] |= {"dtype": dtype, "shape": [(stop - start) * 8 // bits]}
     encoded = json.dumps(outer).encode()

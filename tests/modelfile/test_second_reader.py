@@ -9,8 +9,10 @@ import torch
 
 import topgb
 from modelfile.second_reader import SecondReader
+from topgb.compress.schemes import Scheme, encode
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
+from topgb.modelfile.encodings import PARTS
 from topgb.modelfile.loaded import pack_member
 from topgb.models import build_tagger, parse_model
 
@@ -106,8 +108,17 @@ MIXTURES = {
 }
 
 
-def _compare(section, tmp_path, filled=None):
-    """`filled` names tensors that have one value throughout."""
+SCHEMES = {
+    "float16": Scheme("float16"),
+    "codebook": Scheme("kmeans"),
+    "int8": Scheme("int8"),
+    "int8_zlib": Scheme("entropy", step=0.02),
+    **{f"groups, {bits}": Scheme("groups", bits, 16) for bits in (2, 3, 4, 5, 6, 7, 8)},
+}
+
+
+def _compare(section, tmp_path, filled=None, scheme=None):
+    """`filled` names tensors that have one value throughout; with `scheme` every tensor is stored so."""
     torch.manual_seed(0)
     tagger = build_tagger(SPEC, 4, parse_model(section))
     for name, tensor in tagger.state_dict().items():
@@ -119,6 +130,9 @@ def _compare(section, tmp_path, filled=None):
     for name, value in (filled or {}).items():
         tagger.state_dict()[name].fill_(value)
     entries, tensors = pack_member(0, tagger.state_dict())
+    for name in list(entries) if scheme else []:
+        entries[name], parts = encode(tensors.pop(name), scheme)
+        tensors |= {name + suffix: part.contiguous() for suffix, part in parts.items()}
     path = tmp_path / "m.safetensors"
     write_model_file(path, Header(SPEC, 4, (Member(1.0, tagger.config),), entries), tensors)
     video = np.random.default_rng(0).integers(0, 256, (5, SPEC.width)).astype(np.float32)
@@ -141,6 +155,20 @@ def test_a_reader_written_from_the_page_agrees_on_heads(head, tmp_path):
 @pytest.mark.parametrize("name", MIXTURES)
 def test_a_reader_written_from_the_page_agrees_on_mixtures(name, tmp_path):
     _compare(MIXTURES[name], tmp_path)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_reader_written_from_the_page_agrees_on_encodings(name, tmp_path):
+    _compare({**NETVLAD, "head": HEADS[-1]}, tmp_path, scheme=SCHEMES[name])
+
+
+def test_every_encoding_on_the_page_has_a_case():
+    table = (
+        (Path(__file__).parents[2] / "docs/model-file.md").read_text().split("### Encodings")[1].split("In `groups`")[0]
+    )
+    described = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) - {"encoding"}
+    assert described == set(PARTS)
+    assert described == {name.split(",")[0] for name in SCHEMES} | {"float32"}
 
 
 def test_a_member_of_a_mixture_is_no_surer_than_the_page_says(tmp_path):
