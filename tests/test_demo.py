@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import topgb
-from topgb.demo import RECIPE, DemoResult, run_demo
+from topgb.compress.quantize import METHODS
+from topgb.demo import BUDGET, RECIPE, DemoResult, run_demo
 from topgb.errors import InputError
 from topgb.evaluation.metrics import Metrics
 from topgb.evaluation.score import evaluate, open_for
@@ -30,13 +31,27 @@ def demo(tmp_path_factory) -> tuple[Path, DemoResult]:
 def test_the_demo_leaves_what_it_promises(demo):
     out, result = demo
     names = {path.name for path in out.iterdir()}
-    assert names == {"records", "run", "ema.safetensors", "raw.safetensors", "predictions.csv", "report.html"}
-    assert set(result.scores) == {"EMA weights", "raw weights"}
-    for scores in result.scores.values():
-        assert f"{scores.gap:.4f}" in result.report.read_text()
+    models = {"EMA weights", "raw weights", "gated bag of frames", "ensemble", "shrunk"}
+    files = {f"{name.lower().replace(' ', '-')}.safetensors" for name in models}
+    assert names == {"records", "run", "second-run", "quantized", "predictions.csv", "report.html", *files}
+    assert set(result.scores) == models | {f"ensemble, {method}" for method in METHODS}
+    report = result.report.read_text()
+    for name, scores in result.scores.items():
+        assert f"{scores.gap:.4f}" in report
+        assert f"{result.sizes[name]:,}" in report
     assert len((out / "predictions.csv").read_text().splitlines()) == 121
     with pytest.raises(InputError, match="--force"):
         run_demo(out)
+
+
+def test_smaller_files_are_hardly_worse(demo):
+    _, result = demo
+    assert result.sizes["shrunk"] <= BUDGET < result.sizes["ensemble"] / 10
+    assert result.sizes["ensemble, int4"] < result.sizes["ensemble, int8"] < result.sizes["ensemble, float16"]
+    for name in ("float16", "uniform", "kmeans", "int8", "int6", "int5", "int4", "entropy"):
+        assert abs(result.scores[f"ensemble, {name}"].gap - result.scores["ensemble"].gap) < 0.01
+    # Members and shares were chosen on other videos, of which a GAP over 120 wanders by more.
+    assert result.scores["shrunk"].gap > result.scores["ensemble"].gap - 0.05
 
 
 def test_the_scores_come_from_learning(demo, tmp_path):

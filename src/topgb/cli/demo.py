@@ -18,5 +18,5 @@ def demo(
 
     result = run_demo(out, force=force, progress=TerminalProgress())
     for name, scores in result.scores.items():
-        typer.echo(f"{name}: GAP@20 {scores.gap:.4f}, Hit@1 {scores.hit_at_1:.4f}, MAP {scores.map:.4f}")
+        typer.echo(f"{name:<20}  {result.sizes[name]:>12,} bytes  GAP@20 {scores.gap:.4f}  MAP {scores.map:.4f}")
     typer.echo(f"report: {result.report}")

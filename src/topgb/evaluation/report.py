@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from topgb.evaluation.metrics import Metrics
 from topgb.files import atomic_write, refuse_existing
@@ -18,6 +19,7 @@ from topgb.files import atomic_write, refuse_existing
 LISTED_CLASSES = 10
 CURVE_POINTS = 400
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
+MARKERS = "osD^v"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -35,14 +37,16 @@ class Report:
     """What the page shows.
 
     `facts` are (what, value) lines for the top, `curves` the run's log (`topgb.training.curves.read_metrics`),
-    `models` the rows of the table of scores, the first of them the one whose classes are listed; `class_names` [V] or
-    None. `predictions` are sample rows of the challenge's CSV.
+    `models` the rows of the table of scores, the first of them the one whose classes are listed; `compressed` the same
+    model in fewer bytes, shown by size with `models`; `class_names` [V] or None. `predictions` are sample rows of the
+    challenge's CSV.
     """
 
     title: str
     facts: Sequence[tuple[str, str]]
     curves: Sequence[dict[str, Any]]
     models: Sequence[ReportedModel]
+    compressed: Sequence[ReportedModel] = ()
     class_names: Sequence[str] | None = None
     predictions: Sequence[str] = ()
 
@@ -50,9 +54,11 @@ class Report:
 def write_report(path: Path, report: Report, force: bool = False) -> None:
     """Write the page. Raises `InputError` where `path` exists and `force` is off, `TopgbError` where it cannot be."""
     refuse_existing(path, force)
-    sections = [
-        _facts(report.facts),
-        "<h2>Scores</h2>" + _scores(report.models),
+    sections = [_facts(report.facts), "<h2>Scores</h2>" + _scores(report.models)]
+    if report.compressed:
+        everything = [*report.models, *report.compressed]
+        sections.append("<h2>GAP@20 against bytes</h2>" + _figure(_draw_sizes, everything) + _sizes(everything))
+    sections += [
         "<h2>Training</h2>" + _figure(_draw_curves, report.curves),
         "<h2>Precision and recall of the global ranking</h2>"
         "<p>Every video's 20 best classes in one list, best first. GAP@20 is the area under the curve.</p>"
@@ -83,6 +89,29 @@ def _scores(models: Sequence[ReportedModel]) -> str:
         cells = [html.escape(model.name), f"{model.file_bytes / 1e6:,.2f} MB", *(f"{figure:.4f}" for figure in figures)]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return f"<table>{''.join(rows)}</table><p>on {models[0].metrics.videos:,} held-out videos</p>"
+
+
+def _sizes(models: Sequence[ReportedModel]) -> str:
+    most = max(model.metrics.compute().gap for model in models)
+    rows = ["<tr><th>model</th><th>bytes</th><th>GAP@20</th><th>to the best</th></tr>"]
+    for model in sorted(models, key=lambda model: -model.file_bytes):
+        gap = model.metrics.compute().gap
+        cells = (html.escape(model.name), f"{model.file_bytes:,}", f"{gap:.4f}", f"{gap - most:+.4f}")
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _draw_sizes(figure: Figure, models: Sequence[ReportedModel]) -> None:
+    axes = figure.subplots()
+    for index, model in enumerate(models):
+        marker, colour = MARKERS[index // len(COLOURS)], COLOURS[index % len(COLOURS)]
+        axes.plot(model.file_bytes / 1e6, model.metrics.compute().gap, marker, color=colour, label=model.name)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    _dress(axes, "megabytes of the file", "GAP@20")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _classes(model: ReportedModel, class_names: Sequence[str] | None) -> str:
