@@ -22,11 +22,12 @@ RECORDS = {
 }
 VALIDATE = {"yt8m": "yt8m-2018-video/validate/*.tfrecord", "audioset": "audioset-frame/validate/*.tfrecord"}
 
-# Kind: recipe, overrides, how many seeds. The yt8m kinds have 2.6, 2.6, 4.8 and 2.8 million weights.
+# Kind: recipe, overrides, how many seeds. The yt8m kinds have 2.6, 2.6, 3.9, 4.8 and 2.8 million weights.
 KINDS = {
     "yt8m": {
         "silu512": ("yt8m-video", ["model.head.width=512", "model.head.dropout=0.5"], 6),
         "relu512": ("yt8m-video", ["model.head.width=512", "model.head.dropout=0.5", "model.head.activation=relu"], 6),
+        "silu768": ("yt8m-video", ["model.head.width=768", "model.head.dropout=0.55"], 8),
         "silu960": ("yt8m-video", ["model.head.width=960"], 8),
         "dbof": (
             "yt8m-video",

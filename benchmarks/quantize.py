@@ -69,7 +69,7 @@ def table(records: str, out: Path) -> None:
     some = load(paths[0])
     held_out = open_for(some, members.held_out_pattern(records))
     validate = open_for(some, members.validate_pattern(records))
-    exact = MeanOfPairs([rank_pairs(load(path), validate, CPU) for path in paths])
+    exact = MeanOfPairs([rank_pairs(load(path, resident="full"), validate, CPU) for path in paths])
     total = sum(path.stat().st_size for path in paths)
     print(f"\n{records}: the mean of {', '.join(MODELS[records])}\n")
     print("| stored as | bits a weight | file, mean | GAP@20 | against float32 | 95 % |")
@@ -84,7 +84,8 @@ def table(records: str, out: Path) -> None:
             if not files[-1].exists():
                 quantize_file(path, files[-1], settings, held_out if calibrated else None, progress=TerminalProgress())
             bits.append(bits_of_large(files[-1], settings.min_elements))
-        found = bootstrap(exact, MeanOfPairs([rank_pairs(load(file), validate, CPU) for file in files]))
+        stored = MeanOfPairs([rank_pairs(load(file, resident="full"), validate, CPU) for file in files])
+        found = bootstrap(exact, stored)
         size = sum(file.stat().st_size for file in files) / len(files)
         print(
             f"| {name} | {np.mean(bits):.2f} | {size / 1e6:.2f} MB | {found.gap_b:.5f} | {found.difference:+.5f} | "

@@ -1,6 +1,6 @@
 """Ensembles shrunk to a budget beside the best of the 2018 recipe from the same members: a table in docs/benchmarks.md.
 
-    .venv/bin/python benchmarks/shrink.py [--draws 4] [--members 12] [--out runs/shrink]
+    .venv/bin/python benchmarks/shrink.py [--draws 4] [--members 18] [--out runs/shrink]
 
 Members are those of benchmarks/members.py on yt8m-2018-video (trained where they are missing: half an hour), drawn at
 random from them. The 2018 recipe is k-means to 8 bits and equal weights; its members are chosen as ours are, one by one
@@ -39,7 +39,7 @@ PROGRESS = TerminalProgress()
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--draws", type=int, default=4)
-    arguments.add_argument("--members", type=int, default=12, help="members of a draw (default 12)")
+    arguments.add_argument("--members", type=int, default=18, help="members of a draw (default 18)")
     arguments.add_argument("--out", type=Path, default=Path("runs/shrink"))
     chosen = arguments.parse_args()
     paths = members.train_members("yt8m")
@@ -61,7 +61,7 @@ def main() -> None:
         both: list[list] = [[], []]
         for seed in range(chosen.draws):
             files = [folder(chosen.out, seed, budget) / f"{name}.safetensors" for name in ("2018", "shrunk")]
-            pairs = [rank_pairs(load(file), validate, CPU) for file in files]
+            pairs = [rank_pairs(load(file, resident="full"), validate, CPU) for file in files]
             for kept, pair in zip(both, pairs, strict=True):
                 kept.append(pair)
             bits = json.loads(files[1].with_name("choice.json").read_text())
@@ -95,7 +95,7 @@ def make(seed: int, draw: list[str], budget: int, paths: dict[str, Path], held_o
     if not (target / "choice.json").exists():
         PROGRESS.say(f"draw {seed}, {budget:,} bytes: shrunk")
         models = [paths[name] for name in draw]
-        found = shrink(models, budget, held_out, target / "shrunk.safetensors", out / "work", True, PROGRESS)
+        found = shrink(models, budget, held_out, target / "shrunk.safetensors", out / "work", 0, True, PROGRESS)
         levels = [level for _, level in found.choice.bits]
         words = ", ".join(f"{levels.count(level)} × {level:g}" for level in sorted(set(levels)))
         (target / "choice.json").write_text(json.dumps(words))

@@ -1,41 +1,18 @@
 """The program itself, from outside: exit codes, sentences, and the whole path."""
 
-import io
 import json
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cli.program import topgb as _topgb
 from conftest import SMALL_CLASSES
-from topgb.cli import main
 from topgb.modelfile import read_model_file, write_model_file
 from topgb.records.example import encode_sequence_example
 from topgb.records.framing import frame_record
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def _topgb(*arguments: str | Path) -> Done:
-    """The program in this process: importing PyTorch once for each of forty calls would take minutes."""
-    out, err = io.StringIO(), io.StringIO()
-    code = 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["topgb", *map(str, arguments)])
-        try:
-            main.run()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

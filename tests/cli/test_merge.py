@@ -1,30 +1,14 @@
 """topgb model average and ensemble, and topgb compare: exit codes, sentences, and what they print."""
 
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cli.program import topgb as _topgb
 from compress.small_models import AUDIO, DBOF, model_file, videos
 from topgb import load
-from topgb.cli import main
 from topgb.modelfile import read_model_file
-
-
-def _topgb(*arguments: str | Path) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    code = 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["topgb", *map(str, arguments)])
-        try:
-            main.run()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture

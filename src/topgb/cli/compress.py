@@ -111,6 +111,7 @@ def shrink(
         Path | None,
         typer.Option(help="Keep what was quantised and scored here, for other budgets.  [default: OUT.work, removed]"),
     ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="How the videos are divided to check the fitted shares.")] = 0,
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -125,7 +126,7 @@ def shrink(
     from topgb.progress import TerminalProgress
 
     limit = parse_budget(budget)
-    found = run(paths, limit, open_for(load(paths[0]), data), out, work, force, TerminalProgress())
+    found = run(paths, limit, open_for(load(paths[0]), data), out, work, seed, force, TerminalProgress())
     if json:
         value = {
             "bytes": found.file_bytes,

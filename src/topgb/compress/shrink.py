@@ -84,15 +84,17 @@ def shrink(
     dataset: Dataset,
     out: Path,
     work: Path | None = None,
+    seed: int = 0,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Shrunk:
     """Write to `out` the best mixture found of members of `paths` that takes `budget` bytes at most.
 
     Every member is quantised at each of `BITS`, calibrated on `dataset`, and scored on its labelled videos; then
-    `search` mixes them. What was quantised and scored is kept in the folder `work` (default: beside `out`, removed at
-    the end), so that a run that was stopped goes on; the result depends on nothing but the files, the data and the
-    budget. Raises `InputError` where models don't go together, a file cannot be read, `out` exists, or nothing fits.
+    `search` mixes them, and shares are fitted (`seed` divides the videos to check them). What was quantised and scored
+    is kept in the folder `work` (default: beside `out`, removed at the end), so that a run that was stopped goes on;
+    the result depends on nothing but the files, the data, the budget and the seed. Raises `InputError` where models
+    don't go together, a file cannot be read, `out` exists, or nothing fits.
     """
     refuse_existing(out, force)
     parents = _members(paths)
@@ -123,7 +125,7 @@ def shrink(
         for number, bits in choice.bits
     ]
     scores = torch.stack([candidates[item].scores for item in choice.bits])
-    weights = fit_listed(scores, shortlist, progress=progress)[0] if len(scores) > 1 else np.ones(1)
+    weights = fit_listed(scores, shortlist, seed, progress)[0] if len(scores) > 1 else np.ones(1)
     header, tensors = _joined([parents[number] for number, _ in choice.bits], files, choice, weights)
     write_model_file(out, header, tensors, force)
     gap = evaluate(assemble(header, tensors, str(out)), dataset, CPU, progress).compute().gap
