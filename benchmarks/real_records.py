@@ -58,11 +58,10 @@ def row(recipe: str, seed: int, run: Path) -> str:
     path = run / "model.safetensors"
     scores = json.loads(topgb("eval", str(path), str(records / "validate/*.tfrecord"), "--json"))
     progress = json.loads(max((run / "checkpoints").glob("step-*/progress.json"), key=_step).read_text())
-    parameters = sum(parameter.numel() for parameter in load(path).parameters())
     figures = " | ".join(f"{scores[name]:.4f}" for name in ("gap", "hit_at_1", "perr", "map", "map_present"))
     size = path.stat().st_size / 1e6
     speed = f"{seconds:.0f} s | {progress['examples'] / seconds:,.0f}"
-    return f"| {recipe} | {seed} | {speed} | {figures} | {parameters / 1e6:.2f} M | {size:.1f} MB |"
+    return f"| {recipe} | {seed} | {speed} | {figures} | {load(path).weights / 1e6:.2f} M | {size:.1f} MB |"
 
 
 def _step(progress: Path) -> int:

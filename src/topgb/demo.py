@@ -87,7 +87,6 @@ def run_demo(
         for made in (files, quantized)
     )
     predictions = out / "predictions.csv"
-    parameters = sum(parameter.numel() for parameter in best.parameters())
     write_predictions(best, open_for(best, held_out_shards), predictions, torch.device("cpu"), True, progress)
     report = Report(
         title="topgb demo",
@@ -95,7 +94,7 @@ def run_demo(
             ("records", f"{train_videos:,} synthetic videos to train on, {held_out_videos:,} held out"),
             ("features", ", ".join(f"{f.name} {f.size} bytes a frame" for f in recipe.data.features)),
             ("frames", f"{FRAMES[0]} to {FRAMES[1]} a video, {recipe.data.classes} classes"),
-            ("model", f"NetVLAD with a mixture of experts, {parameters / 1e6:.2f} million parameters"),
+            ("model", f"NetVLAD with a mixture of experts, {best.weights / 1e6:.2f} million parameters"),
             ("ensemble", "that and a gated bag of frames, equal shares; as it is, and quantised by every method"),
             ("shrunk", f"the best found within {BUDGET:,} bytes, on {held_out_videos:,} other videos"),
             ("time", f"{time.monotonic() - began:.0f} s"),

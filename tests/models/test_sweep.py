@@ -2,12 +2,15 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 import topgb
+from topgb.compress.schemes import Scheme, encode
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
+from topgb.modelfile import packed as packed_module
 from topgb.modelfile.loaded import pack_member
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.models.registry import aggregators, heads
@@ -140,3 +143,22 @@ def test_saved_and_loaded_it_predicts_the_same_bits(aggregator, head, tmp_path):
     write_model_file(path, Header(SPEC, CLASSES, (Member(1.0, tagger.config),), entries), tensors)
     found = topgb.load(path).predict(features.numpy(), counts.numpy())
     assert torch.equal(torch.from_numpy(found), expected)
+
+
+@pytest.mark.parametrize("resident", ["packed", "half"])
+def test_packed_it_predicts_what_its_values_do(aggregator, head, resident, tmp_path, monkeypatch):
+    # Fails where a module reads the weight of an nn.Linear that is no ReadLinear: a packed layer has none.
+    monkeypatch.setattr(packed_module, "LEAST_WEIGHTS", 1)
+    tagger = _tagger(aggregator, head)
+    entries, tensors = pack_member(0, tagger.state_dict())
+    for name in [name for name, entry in entries.items() if len(entry.shape) == 2]:
+        entries[name], parts = encode(tensors.pop(name), Scheme("int8"))
+        tensors |= {name + suffix: part for suffix, part in parts.items()}
+    path = tmp_path / "m.safetensors"
+    write_model_file(path, Header(SPEC, CLASSES, (Member(1.0, tagger.config),), entries), tensors)
+    features, counts = (tensor.numpy() for tensor in _videos([5, 3, 1], 5))
+    model = topgb.load(path, resident=resident)
+    assert any(isinstance(module, packed_module.PackedLinear) for module in model.modules())
+    expected = topgb.load(path, resident="full").predict(features, counts)
+    # The called layers alone round to 8 bits of mantissa; autocast above rounds everything.
+    np.testing.assert_allclose(model.predict(features, counts), expected, atol=0.02, rtol=0)

@@ -25,24 +25,37 @@ UseEma = Annotated[
     bool | None,
     typer.Option("--use-ema/--no-use-ema", help="Of a run: its EMA weights or its raw ones.  [default: EMA if kept]"),
 ]
+ResidentOption = Annotated[
+    Literal["packed", "half", "full"] | None,
+    typer.Option(
+        "--resident",
+        help="Large matrices in memory: packed as 8-bit codes, in half precision, or in full.  "
+        "[default: packed on a CPU, full elsewhere]",
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 …")]
 
 
-def open_model(path: Path, use_ema: bool | None, device: "torch.device") -> "LoadedModel":
-    """The model of a model file, or of a run's directory."""
+def open_model(
+    path: Path,
+    use_ema: bool | None,
+    device: "torch.device",
+    resident: Literal["packed", "half", "full"] | None = None,
+) -> "LoadedModel":
+    """The model of a model file, or of a run's directory; `resident` as for `topgb.load`."""
     from topgb.errors import InputError
 
     if path.is_dir():
         from topgb.training.build import load_run
 
-        return load_run(path, use_ema).to(device)
+        return load_run(path, use_ema, resident or "full").to(device)
     from topgb.modelfile import load
 
     if use_ema is not None:
         raise InputError(
             f"{path} is a model file, which holds one set of weights; --use-ema chooses in a run's directory"
         )
-    return load(path, device)
+    return load(path, device, resident)
 
 
 def report_damage(damaged: "list[DamagedRecordError]") -> None:

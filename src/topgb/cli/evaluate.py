@@ -13,6 +13,7 @@ from topgb.cli.arguments import (
     Json,
     ModelOrRun,
     OnDamagedOption,
+    ResidentOption,
     UseEma,
     open_model,
     report_damage,
@@ -43,6 +44,7 @@ def evaluate(
     ] = None,
     on_damaged: OnDamagedOption = "stop",
     device: Device = "auto",
+    resident: ResidentOption = None,
 ) -> None:
     """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss.
 
@@ -64,7 +66,7 @@ def evaluate(
         refuse_existing(per_class, force)
     keep_freed_memory()
     chosen = choose_device(device)
-    loaded = open_model(model, use_ema, chosen)
+    loaded = open_model(model, use_ema, chosen, resident)
     dataset = open_for(loaded, data, on_damaged)
     found = evaluate_rounds(loaded, dataset, chosen, sampling, rounds, seed or 0, TerminalProgress())
     report_damage(dataset.damaged)
@@ -103,6 +105,7 @@ def predict(
     force: Force = False,
     on_damaged: OnDamagedOption = "stop",
     device: Device = "auto",
+    resident: ResidentOption = None,
 ) -> None:
     """Write the challenge's CSV: each video's 20 best classes with their probabilities."""
     from topgb.devices import choose_device, keep_freed_memory
@@ -112,7 +115,7 @@ def predict(
 
     keep_freed_memory()
     chosen = choose_device(device)
-    loaded = open_model(model, use_ema, chosen)
+    loaded = open_model(model, use_ema, chosen, resident)
     dataset = open_for(loaded, data, on_damaged, with_labels=False)
     videos = write_predictions(loaded, dataset, out, chosen, force, TerminalProgress())
     report_damage(dataset.damaged)

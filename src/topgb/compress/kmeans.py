@@ -12,21 +12,22 @@ import numpy as np
 # Boundaries that the search by dynamic programming may choose from; a power of two.
 PIECES = 1 << 12
 MOST_STEPS = 200
+# Values that sums are kept of, and how many of them are made at once.
+MOST, BLOCK = 1 << 20, 1 << 15
 # Moves, as a share of the mean distance between centres, that end Lloyd's algorithm.
 STILL = 1e-4
 
 
 def kmeans_levels(weights: np.ndarray, levels: int) -> np.ndarray:
     """float64 [up to `levels`], ascending: the centres that k-means finds for float32 weights [N]."""
-    values = np.sort(weights.reshape(-1)).astype(np.float64)
-    distinct = values[np.concatenate([[True], values[1:] != values[:-1]])]
-    if len(distinct) <= levels:
-        return distinct
+    values = np.sort(weights.reshape(-1))
+    if np.count_nonzero(values[1:] != values[:-1]) < levels:
+        return np.unique(values).astype(np.float64)
     # About their middle, so that differences of sums of squares lose nothing.
-    middle = values[len(values) // 2]
-    values -= middle
-    sums = _Sums(np.arange(len(values) + 1.0), _prefix(values), _prefix(values**2))
-    return _lloyd(values, sums, _best_ranges(sums.at(_boundaries(values)), levels)) + middle
+    middle = float(values[len(values) // 2])
+    sums = _summed(values, middle)
+    line = sums.means()
+    return _lloyd(line, sums, _best_ranges(sums.at(_boundaries(line)), levels)) + middle
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,19 @@ class _Sums:
     def means(self) -> np.ndarray:
         """The mean between each prefix and the next."""
         return np.diff(self.values) / np.maximum(np.diff(self.counts), 1)
+
+
+def _summed(values: np.ndarray, middle: float) -> _Sums:
+    """Of sorted float32 values less `middle`; where there are many, of as many neighbours at a time as leave `MOST`."""
+    step = -(-len(values) // MOST)
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for start in range(0, len(values), step * BLOCK):
+        block = values[start : start + step * BLOCK].astype(np.float64) - middle
+        firsts = np.arange(0, len(block), step)
+        parts[0].append(np.diff(firsts, append=len(block)))
+        parts[1].append(np.add.reduceat(block, firsts))
+        parts[2].append(np.add.reduceat(np.square(block, out=block), firsts))
+    return _Sums(*(_prefix(np.concatenate(part)) for part in parts))
 
 
 def _prefix(values: np.ndarray) -> np.ndarray:

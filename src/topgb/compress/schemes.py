@@ -16,6 +16,8 @@ from topgb.modelfile.header import TensorEncoding
 Kind = Literal["float16", "uniform", "quantile", "kmeans", "int8", "groups", "entropy"]
 MOST_CODE = 127
 LEAST_SCALE = 1e-30
+# Groups quantised at once: what they take stays in the cache.
+GROUPS_AT_ONCE = 1 << 11
 # Greater than any rounding to 8 bits of mantissa.
 ROUND_UP = 1 + 2.0**-8
 # Of an entropy-coded row: its step grows with the root of its root mean square. Measured against powers 0 and 1.
@@ -98,10 +100,14 @@ def _groups(tensor: torch.Tensor, scheme: Scheme) -> Parts:
     flat = tensor.reshape(-1)
     # Filled up with the last value, which widens no range.
     groups = torch.cat([flat, flat[-1:].expand(-len(flat) % scheme.group)]).view(-1, scheme.group)
-    # From the least to the greatest of a group: cutting outliers off makes the error smaller and the score worse.
-    low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
-    minimum, most = low.half(), (1 << scheme.bits) - 1
-    # Half precision has no smaller step than this one; equal weights have code 0 whatever the step.
-    scale = ((high - minimum.float()) / most).clamp_min(2.0**-24).half()
-    codes = Grid(scale.float(), minimum.float(), 0, most).codes(groups).byte()
-    return {".codes": pack_bits(codes, scheme.bits), ".scales": scale.view(-1), ".minima": minimum.view(-1)}
+    most = (1 << scheme.bits) - 1
+    codes, scales, minima = [], [], []
+    for part in groups.split(GROUPS_AT_ONCE):
+        # From the least to the greatest of a group: cutting outliers off makes the error smaller and the score worse.
+        minimum, high = part.amin(1, keepdim=True).half(), part.amax(1, keepdim=True)
+        # Half precision has no smaller step than this one; equal weights have code 0 whatever the step.
+        scale = ((high - minimum.float()) / most).clamp_min(2.0**-24).half()
+        codes.append(pack_bits(Grid(scale.float(), minimum.float(), 0, most).codes(part).byte(), scheme.bits))
+        scales.append(scale.view(-1))
+        minima.append(minimum.view(-1))
+    return {".codes": torch.cat(codes), ".scales": torch.cat(scales), ".minima": torch.cat(minima)}

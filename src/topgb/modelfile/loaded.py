@@ -1,16 +1,22 @@
 """A model file ready to predict."""
 
+import math
 import os
+from collections.abc import Mapping
+from itertools import chain
 from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from topgb.batch import Batch
 from topgb.errors import InputError
-from topgb.modelfile.encodings import decode, encode_plain
+from topgb.modelfile.encodings import checked_parts, decode, encode_plain
 from topgb.modelfile.header import Header, Member, TensorEncoding
+from topgb.modelfile.mapped import MappedApart
+from topgb.modelfile.packed import Resident, checked_resident, is_packed, packed_linear
 from topgb.modelfile.store import read_model_file
 from topgb.models import Tagger, build_tagger
 from topgb.models.frontend import Frontend
@@ -29,6 +35,12 @@ class LoadedModel(nn.Module):
     def max_frames(self) -> int:
         """The most frames that any member looks at."""
         return max(member.model.max_frames for member in self.header.members)
+
+    @property
+    def weights(self) -> int:
+        """How many numbers were trained, statistics of batch norms left out; `parameters()` has no packed ones."""
+        tensors = self.header.tensors.items()
+        return sum(math.prod(e.shape) for name, e in tensors if not name.endswith(("running_mean", "running_var")))
 
     @torch.inference_mode()
     def predict_batch(self, batch: Batch) -> torch.Tensor:
@@ -56,7 +68,7 @@ class LoadedModel(nn.Module):
         counts = np.full(len(features), features.shape[1]) if num_frames is None else np.atleast_1d(num_frames)
         if counts.shape != (len(features),) or counts.min() < 1 or counts.max() > features.shape[1]:
             raise InputError(f"num_frames must be {len(features)} numbers from 1 to {features.shape[1]}")
-        device = next(self.parameters()).device
+        device = next(chain(self.parameters(), self.buffers())).device
         batch = Batch(
             ids=[str(index) for index in range(len(features))],
             features=torch.from_numpy(np.ascontiguousarray(features)),
@@ -66,17 +78,25 @@ class LoadedModel(nn.Module):
         return probabilities[0] if single else probabilities
 
 
-def load(path: str | os.PathLike, device: torch.device | str = "cpu") -> LoadedModel:
+def load(path: str | os.PathLike, device: torch.device | str = "cpu", resident: Resident | None = None) -> LoadedModel:
     """Open a model file for prediction on `device`.
+
+    `resident` is what the large matrices of its linear layers take in memory: `packed` as many bytes as a weight has in
+    an 8-bit file (those stored as floats stay floats), `half` two bytes, `full` four, float32. None is `packed` on a
+    CPU, where it is fastest, and `full` elsewhere.
 
     Raises `InputError` in one sentence where the file is missing, truncated, malformed, of a newer version, or holds
     values that are not finite.
     """
+    if resident is None:
+        resident = "packed" if torch.device(device).type == "cpu" else "full"
     header, stored = read_model_file(path)
-    return assemble(header, stored, str(path)).to(device)
+    return assemble(header, MappedApart(path, stored), str(path), checked_resident(resident)).to(device)
 
 
-def assemble(header: Header, stored: dict[str, torch.Tensor], source: str) -> LoadedModel:
+def assemble(
+    header: Header, stored: Mapping[str, torch.Tensor], source: str, resident: Resident = "full"
+) -> LoadedModel:
     """The model of a header and its stored tensors; `source` names them in an `InputError` where they don't fit."""
     entries: list[dict[str, TensorEncoding]] = [{} for _ in header.members]
     for full, entry in header.tensors.items():
@@ -85,7 +105,7 @@ def assemble(header: Header, stored: dict[str, torch.Tensor], source: str) -> Lo
     taggers = []
     for place in range(len(header.members)):
         try:
-            taggers.append(_tagger(header, place, entries[place], stored))
+            taggers.append(_tagger(header, place, entries[place], stored, resident))
         except InputError as error:
             raise InputError(f"{source}: member {place}: {error}") from error.__cause__
     return LoadedModel(header, taggers)
@@ -103,13 +123,28 @@ def pack_member(
     return entries, tensors
 
 
-def _tagger(header: Header, index: int, entries: dict[str, TensorEncoding], stored: dict[str, torch.Tensor]) -> Tagger:
+def _tagger(
+    header: Header,
+    index: int,
+    entries: dict[str, TensorEncoding],
+    stored: Mapping[str, torch.Tensor],
+    resident: Resident,
+) -> Tagger:
     member, prefix = header.members[index], f"members.{index}."
     tagger = _unfilled(header, member)
-    state = {name: decode(stored, entry, prefix + name) for name, entry in entries.items()}
     expected = {name: tensor.shape for name, tensor in tagger.state_dict().items()}
-    if state.keys() != expected.keys():
-        odd = sorted(state.keys() ^ expected.keys())
+    modules = dict(tagger.named_modules())
+    state, packed = {}, {}
+    for name, entry in entries.items():
+        path = name.removesuffix(".weight")
+        linear = modules.get(path)
+        if linear is not None and entry.shape == expected.get(name) and is_packed(linear, entry, resident):
+            parts = checked_parts(stored, entry, prefix + name)
+            packed[path] = packed_linear(linear, parts, entry, prefix + name, resident)
+        else:
+            state[name] = decode(stored, entry, prefix + name)
+    if entries.keys() != expected.keys():
+        odd = sorted(entries.keys() ^ expected.keys())
         raise InputError(
             f"file and architecture disagree about the tensors {', '.join(map(repr, odd[:3]))}; get the file again"
         )
@@ -121,6 +156,10 @@ def _tagger(header: Header, index: int, entries: dict[str, TensorEncoding], stor
             )
         if name.endswith("running_var") and bool((tensor < 0).any()):
             raise InputError(f"tensor {prefix}{name} has a negative variance; the model is broken, build it again")
+    for path, module in packed.items():
+        parent, _, child = path.rpartition(".")
+        # A feature's module may have the name of an attribute, which setattr would set instead.
+        modules[parent]._modules[child] = module
     tagger.load_state_dict(state, assign=True)
     # Its buffers are as wide as the header says, which is known to be true only now.
     tagger.frontend = Frontend(header.features, member.model, tagger.frontend.pads_to_max_frames)
@@ -130,8 +169,23 @@ def _tagger(header: Header, index: int, entries: dict[str, TensorEncoding], stor
 def _unfilled(header: Header, member: Member) -> Tagger:
     """The member's architecture on the meta device, where no weight is allocated only to be replaced by the file's."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutValues():
             return build_tagger(header.features, header.classes, member.model)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         # Each size may be sound and their product still too much for a tensor.
         raise InputError("the sizes in the header make no model; get the file again") from error
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Gives a constructor's initial values their shapes alone.
+
+    On the meta device, calculating them would be quick but for the import of PyTorch's compiler: 75 MB and a second.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name, values = getattr(func, "__name__", ""), [*args, *(kwargs or {}).values()]
+        if name in ("normal_", "mul", "add"):
+            return next(value for value in values if isinstance(value, torch.Tensor))
+        if name == "cat":
+            return torch.empty(sum(len(part) for part in values[0]), *values[0][0].shape[1:])
+        return (torch.empty if name == "randn" else func)(*args, **(kwargs or {}))

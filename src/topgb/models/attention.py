@@ -10,6 +10,7 @@ from topgb.models import options, registry
 from topgb.models.batchnorm import BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature, number_by_feature
 from topgb.models.padding import padding_mask
+from topgb.models.readlinear import ReadLinear
 
 
 class AttentionPool(nn.Module):
@@ -18,9 +19,9 @@ class AttentionPool(nn.Module):
     def __init__(self, features: int, hidden: int):
         super().__init__()
         self.input_norm = BatchNorm(features, population=True)
-        self.project = nn.Linear(features, hidden, bias=False)
+        self.project = ReadLinear(features, hidden, bias=False)
         self.norm = BatchNorm(hidden, population=True)
-        self.gate = nn.Linear(features, 1, bias=False)
+        self.gate = ReadLinear(features, 1, bias=False)
         for linear in (self.project, self.gate):
             nn.init.xavier_uniform_(linear.weight)
 

@@ -11,6 +11,7 @@ from topgb.features import FeatureSpec
 from topgb.models import options, registry
 from topgb.models.batchnorm import BatchNorm, folded_linear
 from topgb.models.padding import padding_mask, without_padding
+from topgb.models.readlinear import ReadLinear
 
 
 @registry.aggregator("dbof")
@@ -35,7 +36,7 @@ class DeepBagOfFrames(nn.Module):
         self.out_features = options.hidden
         bias = not options.batch_norm
         self.input_norm = BatchNorm(spec.width) if options.batch_norm else None
-        self.project = nn.Linear(spec.width, options.clusters, bias=bias)
+        self.project = ReadLinear(spec.width, options.clusters, bias=bias)
         self.project_norm = BatchNorm(options.clusters) if options.batch_norm else None
         self.hidden = nn.Linear(options.clusters, options.hidden, bias=bias)
         self.hidden_norm = BatchNorm(options.hidden) if options.batch_norm else None

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from topgb.models.batchnorm import BatchNorm
+from topgb.models.readlinear import ReadLinear
 
 
 class ContextGating(nn.Module):
@@ -18,7 +19,8 @@ class ContextGating(nn.Module):
     ):
         super().__init__()
         self.remove_diagonal = remove_diagonal
-        self.gate = nn.Linear(in_features or features, features, bias=not batch_norm)
+        linear = ReadLinear if remove_diagonal else nn.Linear
+        self.gate = linear(in_features or features, features, bias=not batch_norm)
         self.norm = BatchNorm(features) if batch_norm else nn.Identity()
         for parameter in self.gate.parameters():
             nn.init.normal_(parameter, std=features**-0.5)

@@ -13,6 +13,7 @@ from topgb.models.batchnorm import BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature, number_by_feature
 from topgb.models.gating import ContextGating
 from topgb.models.padding import padding_mask
+from topgb.models.readlinear import ReadLinear
 from topgb.models.recurrent import GRU, ResetAfterGRU, last_outputs
 
 Reset = Literal["before", "after"]
@@ -68,7 +69,7 @@ class Branch(nn.Module):
     def __init__(self, features: int, cells: int, reset: Reset):
         super().__init__()
         self.input_norm = BatchNorm(features, population=True)
-        self.project = nn.Linear(features, cells, bias=False)
+        self.project = ReadLinear(features, cells, bias=False)
         nn.init.xavier_uniform_(self.project.weight)
         self.norm = BatchNorm(cells, population=True)
         self.layers = TwoLayerGRU(cells, cells, reset)

@@ -12,6 +12,7 @@ from topgb.models.batchnorm import BatchNorm
 from topgb.models.byfeature import ByFeature, number_by_feature
 from topgb.models.frontend import l2_normalize
 from topgb.models.padding import padding_mask, without_padding
+from topgb.models.readlinear import ReadLinear
 
 
 class GroupedVLAD(nn.Module):
@@ -27,9 +28,9 @@ class GroupedVLAD(nn.Module):
         width = expansion * features
         self.clusters, self.groups = clusters, groups
         self.out_features = clusters * width // groups
-        self.expand = nn.Linear(features, width)
-        self.attend = nn.Linear(width, groups)
-        self.assign = nn.Linear(width, groups * clusters, bias=False)
+        self.expand = ReadLinear(features, width)
+        self.attend = ReadLinear(width, groups)
+        self.assign = ReadLinear(width, groups * clusters, bias=False)
         self.assign_norm = BatchNorm(groups * clusters)
         self.centres = nn.Parameter(torch.randn(clusters, width // groups) * features**-0.5)
         self.norm = BatchNorm(self.out_features)

@@ -14,6 +14,7 @@ from topgb.models.batchnorm import Affine, BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature
 from topgb.models.gating import ContextGating
 from topgb.models.padding import padding_mask, without_padding
+from topgb.models.readlinear import ReadLinear
 
 
 class SoftAssignment(nn.Module):
@@ -27,7 +28,7 @@ class SoftAssignment(nn.Module):
 
     def __init__(self, features: int, clusters: int, batch_norm: bool):
         super().__init__()
-        self.assign = nn.Linear(features, clusters, bias=not batch_norm)
+        self.assign = ReadLinear(features, clusters, bias=not batch_norm)
         self.norm = BatchNorm(clusters) if batch_norm else None
         for parameter in self.assign.parameters():
             nn.init.normal_(parameter, std=features**-0.5)

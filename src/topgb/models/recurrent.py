@@ -11,6 +11,7 @@ from torch import nn
 
 from topgb.models.gru_steps import ResetAfter, ResetBefore
 from topgb.models.precision import computing_dtype, full_precision
+from topgb.models.readlinear import ReadLinear
 
 # σ(HELD) is 1 and σ(-HELD) is 0 in every floating-point format used here.
 HELD = 1e4
@@ -26,7 +27,7 @@ class LSTM(nn.Module):
     def __init__(self, features: int, cells: int, bidirectional: bool = False):
         super().__init__()
         self.features, self.size, self.bidirectional = features, cells, bidirectional
-        self.cells = nn.ModuleList(nn.Linear(features + cells, 4 * cells) for _ in range(1 + bidirectional))
+        self.cells = nn.ModuleList(ReadLinear(features + cells, 4 * cells) for _ in range(1 + bidirectional))
         for cell in self.cells:
             # 2018: get_variable's default.
             nn.init.xavier_uniform_(cell.weight)  # type: ignore[arg-type]
@@ -65,8 +66,8 @@ class GRU(nn.Module):
         super().__init__()
         self.features, self.size = features, cells
         directions = 1 + bidirectional
-        self.gates = nn.ModuleList(nn.Linear(features + cells, 2 * cells) for _ in range(directions))
-        self.candidates = nn.ModuleList(nn.Linear(features + cells, cells) for _ in range(directions))
+        self.gates = nn.ModuleList(ReadLinear(features + cells, 2 * cells) for _ in range(directions))
+        self.candidates = nn.ModuleList(ReadLinear(features + cells, cells) for _ in range(directions))
         for gates, candidate in zip(self.gates, self.candidates, strict=True):
             nn.init.xavier_uniform_(gates.weight)  # type: ignore[arg-type]
             nn.init.xavier_uniform_(candidate.weight)  # type: ignore[arg-type]
@@ -97,8 +98,8 @@ class ResetAfterGRU(nn.Module):
         super().__init__()
         self.size, self.bidirectional = cells, bidirectional
         directions = 1 + bidirectional
-        self.inputs = nn.ModuleList(nn.Linear(features, 3 * cells) for _ in range(directions))
-        self.recurrents = nn.ModuleList(nn.Linear(cells, 3 * cells) for _ in range(directions))
+        self.inputs = nn.ModuleList(ReadLinear(features, 3 * cells) for _ in range(directions))
+        self.recurrents = nn.ModuleList(ReadLinear(cells, 3 * cells) for _ in range(directions))
         for linear in (*self.inputs, *self.recurrents):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)

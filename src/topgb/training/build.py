@@ -9,6 +9,7 @@ from topgb import __version__
 from topgb.errors import InputError
 from topgb.modelfile import Header, LoadedModel, Member, write_model_file
 from topgb.modelfile.loaded import assemble, pack_member
+from topgb.modelfile.packed import Resident
 from topgb.training.checkpoint import Checkpoint, final_checkpoint
 from topgb.training.recipe import Recipe
 from topgb.training.run import read_settings, run_recipe
@@ -25,10 +26,10 @@ def build_model_file(run: Path, path: Path, use_ema: bool | None = None, force: 
     return header
 
 
-def load_run(run: Path, use_ema: bool | None = None) -> LoadedModel:
-    """The model that `build_model_file` would write, ready to predict."""
+def load_run(run: Path, use_ema: bool | None = None, resident: Resident = "full") -> LoadedModel:
+    """The model that `build_model_file` would write, ready to predict; `resident` as for `topgb.load`."""
     header, tensors = _pack(run, use_ema)
-    return assemble(header, tensors, str(run))
+    return assemble(header, tensors, str(run), resident)
 
 
 def _pack(run: Path, use_ema: bool | None) -> tuple[Header, dict[str, torch.Tensor]]:
