@@ -181,14 +181,28 @@ def test_the_report_is_one_page_and_always_the_same(tmp_path):
     metrics.add(torch.rand(20, 4, generator=torch.Generator().manual_seed(0)), torch.eye(4).bool().repeat(5, 1))
     curves = [{"step": 1, "loss": 2.0, "gap": 0.3}, {"step": 2, "validation": metrics.compute().to_json()}]
     report = Report(
-        "a <title>", [("x", "y & z")], curves, [ReportedModel("m", 1_500_000, metrics)], list("wxyz"), ["a,b"]
+        "a <title>",
+        [("x", "y & z")],
+        curves,
+        [ReportedModel("m", 1_500_000, metrics)],
+        list("wxyz"),
+        ["a,b"],
+        [ReportedModel("m <in int8>", 400_000, metrics)],
     )
     write_report(tmp_path / "1.html", report)
     write_report(tmp_path / "2.html", report)
     page = (tmp_path / "1.html").read_text()
     assert page == (tmp_path / "2.html").read_text()
-    assert page.count("<svg") == 2
-    for part in ("a &lt;title&gt;", "y &amp; z", "1.50 MB", f"{metrics.compute().gap:.4f}", "best classes"):
+    assert page.count("<svg") == 3
+    for part in (
+        "a &lt;title&gt;",
+        "y &amp; z",
+        "1.50 MB",
+        "m &lt;in int8&gt;",
+        "400,000",
+        f"{metrics.compute().gap:.4f}",
+        "best classes",
+    ):
         assert part in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""

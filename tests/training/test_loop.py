@@ -15,9 +15,10 @@ import torch
 
 import topgb
 from conftest import SMALL_CLASSES
+from topgb.compress.quantize import Settings, quantize_file
 from topgb.errors import InputError, TopgbError
 from topgb.evaluation.score import evaluate, open_for
-from topgb.modelfile import read_model_file
+from topgb.modelfile import packed, read_model_file
 from topgb.modelfile.describe import describe
 from topgb.progress import Progress
 from topgb.records.dataset import label_counts, open_dataset
@@ -245,6 +246,15 @@ def test_continuing_with_ema_follows_the_rule_of_2018(job, small_records):
     train(replace(ema_job, resume=True))
     with pytest.raises(InputError, match="ema_source"):
         train(replace(ema_job, resume=True, ema_source=None))
+
+
+def test_a_quantised_model_can_be_trained_further(job, tmp_path, monkeypatch):
+    quantised = tmp_path / "int8.safetensors"
+    quantize_file(train(job).model, quantised, Settings("int8", min_elements=100))
+    # Loaded to predict, it would keep its matrices as codes.
+    monkeypatch.setattr(packed, "LEAST_WEIGHTS", 1)
+    for parent in ({"init_from": quantised}, {"ema_source": quantised}):
+        assert train(replace(job, out=tmp_path / next(iter(parent)), **parent)).model.exists()
 
 
 def test_init_from_takes_the_aggregator_and_starts_another_head(job, tmp_path):

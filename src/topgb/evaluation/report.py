@@ -46,9 +46,9 @@ class Report:
     facts: Sequence[tuple[str, str]]
     curves: Sequence[dict[str, Any]]
     models: Sequence[ReportedModel]
-    compressed: Sequence[ReportedModel] = ()
     class_names: Sequence[str] | None = None
     predictions: Sequence[str] = ()
+    compressed: Sequence[ReportedModel] = ()
 
 
 def write_report(path: Path, report: Report, force: bool = False) -> None:

@@ -32,7 +32,9 @@ def number_by_feature(
     if isinstance(value, int):
         value = dict.fromkeys(names, value)
     if set(value) != set(names):
-        raise InputError(f"'model.{option}' names {', '.join(value)}; the model's features are {', '.join(names)}")
+        # Those of a file's header may be names that a terminal would obey.
+        stated = ", ".join(name if name.isprintable() else ascii(name) for name in value)
+        raise InputError(f"'model.{option}' names {stated}; the model's features are {', '.join(names)}")
     if any(number < 1 or number % multiple_of for number in value.values()):
         needed = "at least 1" if multiple_of == 1 else f"a positive multiple of {multiple_of}"
         raise InputError(f"'model.{option}' is {value}; every feature needs {needed}")

@@ -32,9 +32,9 @@ def fresh_tagger(
         raise InputError("--init-from and --ema-source exclude each other; give one of them")
     anew = set(tagger.state_dict())
     if ema_source is not None:
-        anew -= _take(tagger, _single(load(ema_source), ema_source), ema_source, new_head=False)
+        anew -= _take(tagger, _single(load(ema_source, resident="full"), ema_source), ema_source, new_head=False)
     elif init_from is not None:
-        parent = _single(load(init_from), init_from)
+        parent = _single(load(init_from, resident="full"), init_from)
         anew -= _take(tagger, parent, init_from, new_head or tagger.classes != parent.classes)
     elif new_head:
         raise InputError("--new-head goes with --init-from; without it the head is new anyway")
