@@ -1,5 +1,10 @@
 """What several tests share: small synthetic records, and where real records lie."""
 
+import os
+
+# Bits are compared: with several threads one run in fourteen rounds a sum in another order. Before PyTorch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from pathlib import Path
 
 import pytest
