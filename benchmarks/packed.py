@@ -3,12 +3,13 @@
     .venv/bin/python benchmarks/packed.py [--clusters 256] [--hidden 1024] [--rounds 3] [--only "float32;int8"]
         [--folder DIR]
 
-The model is NetVLAD with 256 clusters (128 of the audio) on 1024 + 128 bytes a frame, 300 frames a video, 1,024 hidden
-units with context gating, MoE of two mixtures, 3,862 classes: nearly the recipe netvlad1, its weights random. It is written as float32 and quantised to each kind of file. Each row
-is measured in processes of its own, one a round, the rows taking turns; milliseconds are the least of the rounds'
-medians. `growth` is the resident memory after loading and predicting one video, less that of a process that has only
-imported torch, over the file's size; `peak` the same of the most that it ever was. `rebuilt` makes float32 weights of
-the codebook's codes on every call, as the 2018 graph does, though with the fastest lookup PyTorch has.
+The model is NetVLAD with 256 clusters (128 of the audio) on 1024 + 128 bytes a frame, 300 frames a video, 1,024
+hidden units with context gating, MoE of two mixtures, 3,862 classes: nearly the recipe netvlad1, its weights random.
+It is written as float32 and quantised to each kind of file. Each row is measured in processes of its own, one a
+round, the rows taking turns; milliseconds are the least of the rounds' medians. `growth` is the resident memory after
+loading and predicting one video, less that of a process that has only imported torch, over the file's size; `peak`
+the same of the most that it ever was. `rebuilt` makes float32 weights of the codebook's codes on every call, as the
+2018 graph does, though with the fastest lookup PyTorch has.
 """
 
 import argparse
