@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 import topgb
 from topgb.errors import InputError, TopgbError
 from topgb.features import Feature, FeatureSpec
+from topgb.files import atomic_write
 from topgb.modelfile import Header, Member, read_model_file, write_model_file
 from topgb.modelfile.describe import describe, to_json
 from topgb.modelfile.encodings import encode_plain
 from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.store import load_tensors, save_tensors
 from topgb.models import Tagger, build_tagger, parse_model
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 6), Feature("audio", 2)))
@@ -120,10 +123,13 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     path = _write(tmp_path / "m.safetensors", {1.0: _tagger(1)})
     before = path.read_bytes()
 
-    def full(*args):
-        raise OSError(28, "No space left on device")
+    @contextmanager
+    def full(path):
+        with atomic_write(path) as file:
+            yield file
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("topgb.modelfile.store.save_file", full)
+    monkeypatch.setattr("topgb.modelfile.store.atomic_write", full)
     with pytest.raises(TopgbError, match="No space left on device") as raised:
         _write(path, {1.0: _tagger(2)})
     assert raised.value.exit_code == 1
@@ -305,3 +311,22 @@ def test_predict_says_what_it_takes(tmp_path, wrong):
         model.predict(wrong)
     with pytest.raises(InputError, match="num_frames"):
         model.predict(np.zeros((2, 3, 8), np.uint8), np.array([1, 4]))
+
+
+def test_rows_of_int8_lie_where_kernels_want_them(tmp_path):
+    """Whatever lies beside them, and whatever the header's length."""
+    for length in range(1, 18):
+        tensors = {
+            "a" * length: torch.zeros(length),
+            "codes": torch.arange(64).char().view(2, 32),
+            "more": torch.arange(48).char().view(3, 16),
+            "scales": torch.ones(length).bfloat16(),
+            "flags": torch.ones(length, dtype=torch.bool),
+            "count": torch.tensor(length),
+        }
+        save_tensors(tmp_path / "t", tensors, {"topgb": "{}"})
+        loaded, metadata = load_tensors(tmp_path / "t")
+        assert metadata == {"topgb": "{}"}
+        assert loaded.keys() == tensors.keys()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+        assert all(loaded[name].data_ptr() % 16 == 0 for name in ("codes", "more"))

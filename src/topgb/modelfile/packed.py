@@ -17,7 +17,7 @@ from topgb.models.precision import full_precision
 Resident = Literal["packed", "half", "full"]
 RESIDENT: tuple[str, ...] = get_args(Resident)
 QUANTISED = ("codebook", "int8", "int8_zlib", "groups")
-# The kernel that reads int8 rows crashes where they lie at other addresses; safetensors promises less.
+# The kernel that reads int8 rows crashes where they lie at other addresses, as in another writer's files they may.
 ALIGNMENT = 16
 # A smaller layer's float32 weights fit in a cache: packed they would be no faster, only rounded.
 LEAST_WEIGHTS = 1 << 20

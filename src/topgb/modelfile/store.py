@@ -1,17 +1,32 @@
 """Model files on disk: header and tensors in, one safetensors file out, and back."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from topgb.errors import InputError
-from topgb.files import atomic_path, refuse_existing, write_failure
+from topgb.files import atomic_write, refuse_existing
 from topgb.modelfile.encodings import part_names
 from topgb.modelfile.header import METADATA_KEY, Header
+
+# Where kernels want rows of int8 to begin.
+ALIGNMENT = 16
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def write_model_file(path: Path, header: Header, tensors: dict[str, torch.Tensor], force: bool = False) -> None:
@@ -24,14 +39,23 @@ def write_model_file(path: Path, header: Header, tensors: dict[str, torch.Tensor
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file beside `path` and rename it. Metadata of more than one key has no fixed byte order."""
-    with atomic_path(path) as partial:
-        try:
-            save_file(tensors, partial, metadata)
-        except SafetensorError as error:
-            raise write_failure(path, OSError(str(error))) from error
-        # The library makes files that only their owner may read; a model file is as readable as any other.
-        partial.chmod(0o666 & ~_umask())
+    """Write a safetensors file beside `path` and rename it; the same tensors give the same bytes.
+
+    int8 comes first and its rows begin at multiples of 16 bytes, where kernels can use them as they are mapped: the
+    library's own writer has other ideas of what goes where.
+    """
+    ordered = sorted(tensors.items(), key=lambda item: (item[1].dtype != torch.int8, -item[1].itemsize, item[0]))
+    entries: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
+    end = 0
+    for name, tensor in ordered:
+        start, end = end, end + tensor.nbytes
+        entries[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    with atomic_write(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in ordered:
+            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read_model_file(path: str | os.PathLike) -> tuple[Header, dict[str, torch.Tensor]]:
@@ -75,9 +99,3 @@ def file_sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file in hexadecimal: how a model file names its parents."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
