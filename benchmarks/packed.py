@@ -153,7 +153,7 @@ def measured(path: Path, resident: str) -> dict[str, float]:
 
 def rebuild_every_call(model: torch.nn.Module, path: Path) -> None:
     """Put codes and codebook in the place of each quantised linear layer that is called."""
-    from topgb.modelfile.store import load_tensors
+    from topgb.tensors import load_tensors
 
     class Rebuilt(torch.nn.Module):
         def __init__(self, codes: torch.Tensor, book: torch.Tensor, bias: torch.Tensor | None):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
-LEAVES = {"errors", "features", "files", "batch", "devices", "progress"}
+LEAVES = {"errors", "features", "files", "batch", "devices", "progress", "tensors"}
 MAY_IMPORT = {
     "errors": set(),
     "features": {"errors"},
@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "devices": {"errors"},
     "progress": set(),
     "batch": set(),
+    "tensors": {"errors", "files"},
     "records": LEAVES,
     "models": {"errors", "features", "batch"},
     "modelfile": {"models", *LEAVES},

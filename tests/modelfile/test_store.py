@@ -18,8 +18,8 @@ from topgb.modelfile import Header, Member, read_model_file, write_model_file
 from topgb.modelfile.describe import describe, to_json
 from topgb.modelfile.encodings import encode_plain
 from topgb.modelfile.loaded import pack_member
-from topgb.modelfile.store import load_tensors, save_tensors
 from topgb.models import Tagger, build_tagger, parse_model
+from topgb.tensors import load_tensors, save_tensors
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 6), Feature("audio", 2)))
 CLASSES = 5
@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
             yield file
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("topgb.modelfile.store.atomic_write", full)
+    monkeypatch.setattr("topgb.tensors.atomic_write", full)
     with pytest.raises(TopgbError, match="No space left on device") as raised:
         _write(path, {1.0: _tagger(2)})
     assert raised.value.exit_code == 1

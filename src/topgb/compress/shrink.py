@@ -27,9 +27,9 @@ from topgb.files import refuse_existing
 from topgb.modelfile import Header, LoadedModel, Member, TensorEncoding, read_model_file, write_model_file
 from topgb.modelfile.encodings import decode
 from topgb.modelfile.loaded import assemble
-from topgb.modelfile.store import load_tensors, save_tensors
 from topgb.progress import SILENT, Progress
 from topgb.records.reading import Dataset
+from topgb.tensors import load_tensors, save_tensors
 
 # Bits a weight that each member is tried at, entropy-coded.
 BITS = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0)

@@ -10,7 +10,7 @@ import torch
 
 from topgb.errors import InputError, TopgbError
 from topgb.files import atomic_write, rename_folder, write_failure
-from topgb.modelfile.store import load_tensors, save_tensors
+from topgb.tensors import load_tensors, save_tensors
 
 KEPT = 2
 PROGRESS_KEYS = ("step", "updates", "examples", "validation", "epochs_since_best", "damaged")
