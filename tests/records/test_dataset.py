@@ -64,6 +64,8 @@ def test_fingerprint(shards, spec, tmp_path):
     assert json.loads(json.dumps(found)) == found
     # Framing takes 16 bytes of each record.
     sizes = [(tmp_path / f"part00{n}.tfrecord").stat().st_size - 16 * count for n, count in enumerate((2, 3))]
+    digests = [row.pop() for row in found]
+    assert digests[0] == digests[2] != digests[1]
     assert found == [
         ["part000.tfrecord", 3, sizes[1]],
         ["part000.tfrecord", 2, sizes[0]],

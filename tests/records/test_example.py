@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from topgb.errors import DamagedRecordError, InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.records import example, wire
-from topgb.records.example import decode_record, encode_example, encode_sequence_example, read_labels
+from topgb.records.example import decode_record, encode_example, encode_sequence_example, read_identity
 from topgb.records.framing import Place
 from topgb.records.layout import Layout
 from topgb.records.protobuf_decoding import decode_generally
@@ -50,9 +50,10 @@ def encode(spec, *arguments):
 def both_ways(payload, layout):
     """The decoded record, after checking that protobuf alone gives the same."""
     decoded = decode_record(memoryview(payload), layout, PLACE)
-    video_id, found_labels, frames = decode_generally(memoryview(payload), layout, PLACE)
-    assert (decoded.id, decoded.labels) == (video_id, found_labels)
-    assert read_labels(memoryview(payload), layout, PLACE) == found_labels
+    who, frames = decode_generally(memoryview(payload), layout, PLACE)
+    assert (decoded.id, decoded.labels) == who[:2]
+    np.testing.assert_equal(decoded.predictions, who.predictions)
+    np.testing.assert_equal(read_identity(memoryview(payload), layout, PLACE), who)
     for fast, general in zip(decoded.frames, frames, strict=True):
         assert fast.dtype == general.dtype
         np.testing.assert_array_equal(fast, general)
@@ -169,7 +170,7 @@ def test_random_bytes_give_documented_errors(payload, spec):
     layout = Layout(spec, CLASSES)
     assert isinstance(outcome(lambda: decode_record(memoryview(payload), layout, PLACE)), InputError)
     assert isinstance(outcome(lambda: decode_generally(memoryview(payload), layout, PLACE)), InputError)
-    outcome(lambda: read_labels(memoryview(payload), layout, PLACE))
+    outcome(lambda: read_identity(memoryview(payload), layout, PLACE))
 
 
 @settings(max_examples=400)
@@ -182,8 +183,8 @@ def test_garbled_records_agree_or_give_documented_errors(spec, seed, data):
     fast = outcome(lambda: decode_record(memoryview(bytes(payload)), layout, PLACE))
     general = outcome(lambda: decode_generally(memoryview(bytes(payload)), layout, PLACE))
     if not isinstance(fast, InputError) and not isinstance(general, InputError):
-        assert (fast.id, fast.labels) == general[:2]
-        for left, right in zip(fast.frames, general[2], strict=True):
+        assert (fast.id, fast.labels) == general[0][:2]
+        for left, right in zip(fast.frames, general[1], strict=True):
             np.testing.assert_array_equal(left, right)
 
 

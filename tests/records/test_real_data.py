@@ -34,9 +34,9 @@ def test_every_record_reads_alike_both_ways(real_data, name):
     for shard, batch in enumerate(evaluation_batches(dataset, 1_000_000)):
         opened = open_shard(dataset.shards[shard])
         for record in range(0, len(opened), 7):
-            video_id, labels, frames = decode_generally(opened.data(record), layout, opened.place(record))
-            assert batch.ids[record] == video_id
-            assert batch.labels[record].nonzero().flatten().tolist() == sorted(labels)
+            who, frames = decode_generally(opened.data(record), layout, opened.place(record))
+            assert batch.ids[record] == who.id
+            assert batch.labels[record].nonzero().flatten().tolist() == sorted(who.labels)
             joined = np.hstack(frames)
             np.testing.assert_array_equal(batch.features[record, : batch.num_frames[record]].numpy(), joined)
 

@@ -10,9 +10,10 @@ from topgb.batch import Batch
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.features import FeatureSpec
 from topgb.records.order import epoch_order, piece
-from topgb.records.reading import Dataset, OnDamaged, RecordKey
+from topgb.records.reading import Dataset, OnDamaged, RecordKey, TeacherSource
 from topgb.records.sampling import EVERY_FRAME, FrameSampling, sampled_rows, sampling_for
 from topgb.records.shards import find_shards
+from topgb.records.teacher import Teacher
 
 LoadedBatch = tuple[Batch, list[DamagedRecordError]]
 
@@ -24,18 +25,25 @@ def open_dataset(
     max_frames: int,
     on_damaged: OnDamaged = "stop",
     with_labels: bool = True,
+    teacher: TeacherSource | None = None,
 ) -> Dataset:
     """Find the shards of `pattern` (see `find_shards`) and count their records.
 
     `max_frames` is how many frames of a video are looked at; the rest of a longer one is left out. With `on_damaged`
     "stop", a file that is cut off or damaged in its framing raises `DamagedRecordError` here already; with "skip" the
     records before the break are used. Without `with_labels`, labels are not looked at, whatever they are, and batches
-    have none. Raises `InputError` where nothing matches or no record can be read.
+    have none. With a `teacher` batches hold its scores. Raises `InputError` where nothing matches, no record can be
+    read, or the teacher knows other classes.
 
     Remote and gzip-compressed shards are fetched and unpacked here, to count their records. A process keeps the 64
     shards opened last; any other is fetched again when its records are read.
     """
-    return Dataset(find_shards(pattern), spec, classes, max_frames, on_damaged, with_labels)
+    if isinstance(teacher, Teacher) and teacher.classes != classes:
+        raise InputError(
+            f"the teacher of {teacher.folder} knows {teacher.classes} classes, the student {classes}; "
+            "they need the same classes"
+        )
+    return Dataset(find_shards(pattern), spec, classes, max_frames, on_damaged, with_labels, teacher)
 
 
 def evaluation_batches(
@@ -78,17 +86,54 @@ def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray
 
     `limit` is the most records to look at, spread evenly over the data set; None for all. Raises as `read_batch`.
     """
-    total = dataset.num_records
-    numbers = np.arange(total) if limit is None or limit >= total else np.arange(limit) * total // limit
     counts = np.zeros(dataset.classes, np.int64)
     videos = 0
-    for number in numbers.tolist():
+    for number in _spread(dataset, limit):
         labels = dataset.labels_of(dataset.key(number))
         if labels is not None:
             videos += 1
             # As in a batch, a class that a record names twice counts once.
             counts[list(set(labels))] += 1
     return counts, videos
+
+
+def teacher_mean(dataset: Dataset, limit: int) -> np.ndarray:
+    """float64 [V]: the mean of the teacher's scores over at most `limit` videos, spread evenly, without reading frames.
+
+    The data set must have a teacher. Raises as `read_batch`.
+    """
+    if isinstance(dataset.teacher, Teacher):
+        return dataset.teacher.mean(limit)
+    total, videos = np.zeros(dataset.classes), 0
+    for number in _spread(dataset, limit):
+        who = dataset.identity_of(dataset.key(number))
+        if who is not None and who.predictions is not None:
+            total += who.predictions
+            videos += 1
+    return total / max(1, videos)
+
+
+def check_teacher_knows(dataset: Dataset) -> None:
+    """Raise `InputError` naming a video that the teacher's folder has no scores for, before hours are spent.
+
+    Shards that the teacher was run on are known by their fingerprint; of others every id is read.
+    """
+    if not isinstance(dataset.teacher, Teacher):
+        return
+    for shard, fingerprint in enumerate(dataset.fingerprint()):
+        if dataset.teacher.covers(fingerprint):
+            continue
+        for record in range(int(dataset.counts[shard])):
+            who = dataset.identity_of((shard, record))
+            if who is not None and who.id not in dataset.teacher:
+                raise dataset.teacher.lacks(who.id)
+
+
+def _spread(dataset: Dataset, limit: int | None) -> list[int]:
+    """The numbers of at most `limit` records, evenly over the data set."""
+    total = dataset.num_records
+    numbers = np.arange(total) if limit is None or limit >= total else np.arange(limit) * total // limit
+    return numbers.tolist()
 
 
 class TrainingBatches(TorchDataset[LoadedBatch]):

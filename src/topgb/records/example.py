@@ -14,24 +14,31 @@ from topgb.errors import InputError
 from topgb.records import wire
 from topgb.records.framing import Place
 from topgb.records.layout import FeatureLayout, Layout
-from topgb.records.protobuf_decoding import decode_generally, features_message, identity, parse_record
+from topgb.records.protobuf_decoding import (
+    PREDICTIONS_KEY,
+    Identity,
+    decode_generally,
+    features_message,
+    identity,
+    parse_record,
+)
 from topgb.records.protos import Features
 
-IDENTITY_KEYS = (b"id", b"video_id", b"labels")
+IDENTITY_KEYS = (b"id", b"video_id", b"labels", PREDICTIONS_KEY.encode())
 
 
 @dataclass(frozen=True)
 class DecodedRecord:
     """One video as stored.
 
-    id      its id
-    labels  the classes it has, or None if the record is unlabelled or the layout says not to look
+    id, labels, predictions  as in `Identity`
     frames  for each feature of the spec, in its order, uint8 or float32 [N, size] (N = 1 at video level); where the
             record is regular these are read-only views of its bytes, valid as long as the buffer is
     """
 
     id: str
     labels: list[int] | None
+    predictions: np.ndarray | None
     frames: tuple[np.ndarray, ...]
 
     @property
@@ -60,20 +67,20 @@ def decode_record(payload: memoryview, layout: Layout, place: Place) -> DecodedR
     try:
         context, frames = walk(payload, layout)
     except wire.IrregularError:
-        record = DecodedRecord(*decode_generally(payload, layout, place))
+        who, frames = decode_generally(payload, layout, place)
     else:
-        record = DecodedRecord(*identity(features_message(context, place), layout.classes, place), frames)
-    for feature, values in zip(layout.spec.features, record.frames, strict=True):
+        who = identity(features_message(context, place), layout, place)
+    for feature, values in zip(layout.spec.features, frames, strict=True):
         # One NaN would spread through the whole model. Bytes are always finite.
         if feature.dtype == "float32" and not np.isfinite(values).all():
             raise place.damaged(f"feature {feature.name!r} holds values that are not finite")
-    return record
+    return DecodedRecord(*who, frames)
 
 
-def read_labels(payload: memoryview, layout: Layout, place: Place) -> list[int] | None:
-    """The classes of a record, or None if it is unlabelled, without touching its frames.
+def read_identity(payload: memoryview, layout: Layout, place: Place) -> Identity:
+    """A record's id, labels and predictions, as far as the layout asks for them, without touching its frames.
 
-    Raises as `decode_record` for what is wrong with id and labels.
+    Raises as `decode_record` for what is wrong with them.
     """
     context: bytes | memoryview | None
     try:
@@ -84,7 +91,7 @@ def read_labels(payload: memoryview, layout: Layout, place: Place) -> list[int] 
     except wire.IrregularError:
         context = None
     message = parse_record(payload, place).context if context is None else features_message(context, place)
-    return identity(message, layout.classes, place)[1]
+    return identity(message, layout, place)
 
 
 def _sequence_parts(payload: memoryview) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -171,22 +178,32 @@ def _all_found(found: list[np.ndarray | None]) -> tuple[np.ndarray, ...]:
 
 
 def encode_example(
-    video_id: str, features: dict[str, np.ndarray], labels: list[int] | None, id_key: str = "id"
+    video_id: str,
+    features: dict[str, np.ndarray],
+    labels: list[int] | None,
+    id_key: str = "id",
+    predictions: np.ndarray | None = None,
 ) -> bytes:
     """A video-level record: `features` are [size] arrays, float32 kept as floats and uint8 as one bytes value.
 
-    `labels` None leaves the record unlabelled. The same input gives the same bytes.
+    `labels` None leaves the record unlabelled, `predictions` are a teacher's, float32 [V]. The same input gives the
+    same bytes.
     """
     entries = [_feature_entry(name, _value_bytes(values[None])) for name, values in features.items()]
-    return wire.field(wire.FIELD_1, _identity_entries(video_id, labels, id_key), *entries)
+    return wire.field(wire.FIELD_1, _identity_entries(video_id, labels, id_key, predictions), *entries)
 
 
 def encode_sequence_example(
-    video_id: str, features: dict[str, np.ndarray], labels: list[int] | None, id_key: str = "id"
+    video_id: str,
+    features: dict[str, np.ndarray],
+    labels: list[int] | None,
+    id_key: str = "id",
+    predictions: np.ndarray | None = None,
 ) -> bytes:
     """A frame-level record: `features` are [N, size] arrays, a frame one bytes value (uint8) or float list (float32).
 
-    `labels` None leaves the record unlabelled. The same input gives the same bytes.
+    `labels` None leaves the record unlabelled, `predictions` are a teacher's, float32 [V]. The same input gives the
+    same bytes.
     """
     lists = []
     for name, values in features.items():
@@ -194,10 +211,11 @@ def encode_sequence_example(
         prefix = np.frombuffer(bytes((wire.FIELD_1,)) + wire.varint(body.shape[1]), np.uint8)
         framed = np.hstack([np.broadcast_to(prefix, (len(body), len(prefix))), body])
         lists.append(_feature_entry(name, framed))
-    return wire.field(wire.FIELD_1, _identity_entries(video_id, labels, id_key)) + wire.field(wire.FIELD_2, *lists)
+    context = _identity_entries(video_id, labels, id_key, predictions)
+    return wire.field(wire.FIELD_1, context) + wire.field(wire.FIELD_2, *lists)
 
 
-def _identity_entries(video_id: str, labels: list[int] | None, id_key: str) -> bytes:
+def _identity_entries(video_id: str, labels: list[int] | None, id_key: str, predictions: np.ndarray | None) -> bytes:
     # Dict order is not part of protobuf's promise for maps, so the two entries are serialised one after the other.
     message = Features()
     message.feature[id_key].bytes_list.value.append(video_id.encode())
@@ -208,6 +226,8 @@ def _identity_entries(video_id: str, labels: list[int] | None, id_key: str) -> b
         # An empty list must be there: a record without the list counts as unlabelled.
         message.feature["labels"].int64_list.SetInParent()
         encoded += message.SerializeToString()
+    if predictions is not None:
+        encoded += _feature_entry(PREDICTIONS_KEY, _value_bytes(predictions[None]))
     return encoded
 
 

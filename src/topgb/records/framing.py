@@ -110,6 +110,13 @@ def data_crc_matches(buffer: memoryview, offset: int, length: int) -> bool:
     return masked_crc(buffer[offset:end]) == _CRC.unpack_from(buffer, end)[0]
 
 
+def records_digest(buffer: memoryview, index: RecordIndex) -> int:
+    """CRC32C of the indexed records' lengths and stored CRCs: most likely another where any byte of data differs."""
+    ends = index.offsets + index.lengths
+    stored = np.frombuffer(buffer, np.uint8)[ends[:, None] + np.arange(FOOTER_BYTES)]
+    return crc32c(stored.tobytes(), crc32c(index.lengths.tobytes()))
+
+
 def frame_record(payload: bytes) -> bytes:
     """A record of the file: `payload` between its header and its CRC."""
     length = _LENGTH.pack(len(payload))

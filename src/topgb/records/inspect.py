@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from topgb.errors import DamagedRecordError
 from topgb.features import Feature, FeatureSpec
-from topgb.records.protobuf_decoding import ID_KEYS, parse_record
+from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
 from topgb.records.shards import OpenShard, find_shards, open_shard
 
 Kind = Literal["uint8", "float32", "int64", "mixed", "empty"]
@@ -146,7 +146,8 @@ class _Survey:
         context = {name: value for name, value in message.context.feature.items() if not self._is_identity(name, value)}
         self.levels["frame" if lists else "video" if context else "unknown"] += 1
         for name, value in context.items():
-            _add(self.other if lists else self.features, name, [value])
+            # A teacher's predictions are nothing to look at: a student learns them.
+            _add(self.other if lists or name == PREDICTIONS_KEY else self.features, name, [value])
         for name, values in lists.items():
             _add(self.features, name, values.feature)
         if lists:

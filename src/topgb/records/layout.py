@@ -30,11 +30,13 @@ class FeatureLayout:
 class Layout:
     """What the codec needs to know of a data set: its spec, its number of classes, and each feature by its key.
 
-    With `classes` None labels are not looked at.
+    With `classes` None labels are not looked at. `soft_classes` is how many predictions of a teacher a record must
+    hold, None where they are not looked at.
     """
 
     spec: FeatureSpec
     classes: int | None
+    soft_classes: int | None = None
     features: tuple[FeatureLayout, ...] = field(init=False)
     by_key: dict[bytes, FeatureLayout] = field(init=False, compare=False)
 

@@ -1,6 +1,6 @@
 """The general way of reading a record: protobuf parses it, and every way in which it can be wrong gets its sentence."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -12,19 +12,32 @@ from topgb.records.layout import Layout
 from topgb.records.protos import Features, SequenceExample
 
 ID_KEYS = ("id", "video_id")
+# 2018: what prepare_distill_dataset.py adds to a record.
+PREDICTIONS_KEY = "predictions"
 _KINDS = {"uint8": "bytes_list", "float32": "float_list"}
 _KIND_WORDS = {"bytes_list": "bytes", "float_list": "floats", "int64_list": "integers", None: "nothing"}
 
 
-def decode_generally(
-    payload: memoryview, layout: Layout, place: Place
-) -> tuple[str, list[int] | None, tuple[np.ndarray, ...]]:
-    """Id, labels (None if unlabelled) and for each feature of the spec an array [N, size], uint8 or float32.
+class Identity(NamedTuple):
+    """What a record says of its whole video.
+
+    id           its id
+    labels       the classes it has, or None if it is unlabelled or they were not asked for
+    predictions  float16 [V], a teacher's probabilities, or None where they were not asked for
+    """
+
+    id: str
+    labels: list[int] | None
+    predictions: np.ndarray | None
+
+
+def decode_generally(payload: memoryview, layout: Layout, place: Place) -> tuple[Identity, tuple[np.ndarray, ...]]:
+    """The record's identity, and for each feature of the spec an array [N, size], uint8 or float32.
 
     Raises `InputError` where the record does not fit the spec, `DamagedRecordError` where it makes no sense.
     """
     message = parse_record(payload, place)
-    video_id, labels = identity(message.context, layout.classes, place)
+    who = identity(message.context, layout, place)
     frames = []
     for feature in layout.spec.features:
         if layout.spec.level == "video":
@@ -43,7 +56,7 @@ def decode_generally(
     if len(set(counts)) != 1:
         told = ", ".join(f"{feature.name} {count}" for feature, count in zip(layout.spec.features, counts, strict=True))
         raise place.damaged(f"its features have unequal numbers of frames ({told})")
-    return video_id, labels, tuple(frames)
+    return who, tuple(frames)
 
 
 def parse_record(payload: memoryview, place: Place) -> Any:
@@ -67,8 +80,8 @@ def check_holds_features(message: Any, place: Place) -> None:
 
 
 def feature_names(context: Any) -> list[str]:
-    """The features of the whole video, by a record's `Features` message: all but id and labels."""
-    return sorted(set(context.feature) - {*ID_KEYS, "labels"})
+    """The features of the whole video, by a record's `Features` message: all but id, labels and predictions."""
+    return sorted(set(context.feature) - {*ID_KEYS, "labels", PREDICTIONS_KEY})
 
 
 def features_message(encoded: bytes | memoryview, place: Place) -> Any:
@@ -81,26 +94,35 @@ def features_message(encoded: bytes | memoryview, place: Place) -> Any:
     return message
 
 
-def identity(context: Any, classes: int | None, place: Place) -> tuple[str, list[int] | None]:
-    """Id and labels of a record, from its `Features` message.
+def identity(context: Any, layout: Layout, place: Place) -> Identity:
+    """What the record's `Features` message says of the whole video, as far as `layout` asks for it.
 
-    Labels are None if it is unlabelled; with `classes` None they are not looked at and None too.
-    Raises `InputError` for labels outside the classes or not stored as integers, `DamagedRecordError` without an id.
+    Raises `InputError` for labels outside the classes or not stored as integers, for predictions that are missing or
+    are no probabilities of the classes, and `DamagedRecordError` without an id.
     """
+    video_id = read_id(context, place)
+    labels = None if layout.classes is None else _labels(context, layout.classes, place)
+    predictions = None
+    if layout.soft_classes is not None:
+        predictions = _predictions(context, video_id, layout.soft_classes, place)
+    return Identity(video_id, labels, predictions)
+
+
+def read_id(context: Any, place: Place) -> str:
+    """A record's id, from its `Features` message. Raises `DamagedRecordError` where it has none."""
     feature = context.feature
     for key in ID_KEYS:
         stored = feature.get(key)
         if stored is not None and stored.bytes_list.value:
-            video_id = stored.bytes_list.value[0].decode("utf-8", "backslashreplace")
-            break
-    else:
-        raise place.damaged("it has no id (neither 'id' nor 'video_id' holds a bytes value)")
-    if classes is None:
-        return video_id, None
-    stored = feature.get("labels")
+            return stored.bytes_list.value[0].decode("utf-8", "backslashreplace")
+    raise place.damaged("it has no id (neither 'id' nor 'video_id' holds a bytes value)")
+
+
+def _labels(context: Any, classes: int, place: Place) -> list[int] | None:
+    stored = context.feature.get("labels")
     kind = stored.WhichOneof("kind") if stored is not None else None
     if kind is None:
-        return video_id, None
+        return None
     if kind != "int64_list":
         raise InputError(f"{place}: labels hold {_KIND_WORDS[kind]}, not integers; write them as an int64 list")
     labels = list(stored.int64_list.value)
@@ -110,7 +132,32 @@ def identity(context: Any, classes: int | None, place: Place) -> tuple[str, list
                 f"{place}: label {label} is outside the {classes} classes (0 to {classes - 1}); "
                 "the model or recipe needs as many classes as the data has"
             )
-    return video_id, labels
+    return labels
+
+
+def _predictions(context: Any, video_id: str, classes: int, place: Place) -> np.ndarray:
+    """float16 [classes], the teacher's probabilities that the record holds."""
+    stored = context.feature.get(PREDICTIONS_KEY)
+    kind = stored.WhichOneof("kind") if stored is not None else None
+    if kind is None:
+        raise InputError(
+            f"{place}: video {video_id!r} holds no {PREDICTIONS_KEY!r} of a teacher; "
+            "topgb distill writes them, beside the records or into copies of them"
+        )
+    if kind != "float_list":
+        raise InputError(
+            f"{place}: {PREDICTIONS_KEY!r} hold {_KIND_WORDS[kind]}, not floats; write them as a float list"
+        )
+    values = np.array(stored.float_list.value, np.float32)
+    if len(values) != classes:
+        raise InputError(
+            f"{place}: there are {len(values)} predictions for {classes} classes; "
+            "teacher and student need the same classes"
+        )
+    # Written so that NaN is refused too.
+    if not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"{place}: predictions of video {video_id!r} are not all from 0 to 1; store probabilities")
+    return values.astype(np.float16)
 
 
 def _stack(rows: Any, feature: Feature, place: Place) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Reading the records of a data set's shards into batches, by their numbers."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -10,15 +10,20 @@ from topgb.batch import Batch
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.features import FeatureSpec
 from topgb.records.batching import empty_features, label_matrix
-from topgb.records.example import DecodedRecord, decode_record, read_labels
+from topgb.records.example import DecodedRecord, decode_record, read_identity
+from topgb.records.framing import records_digest
 from topgb.records.layout import Layout
+from topgb.records.protobuf_decoding import Identity
 from topgb.records.shards import OpenShard, Shard, ShardCache
+from topgb.records.teacher import Teacher
 
 OnDamaged = Literal["stop", "skip"]
 # (shard number, record number in the shard), both from 0.
 RecordKey = tuple[int, int]
 # (position in the request, frames of the video) -> rows to take, or None for all in order.
 RowPicker = Callable[[int, int], np.ndarray | None]
+# Where a teacher's scores are: in a folder of `topgb distill`, or in the records themselves.
+TeacherSource = Teacher | Literal["records"]
 
 
 class Dataset:
@@ -27,6 +32,7 @@ class Dataset:
     shards       in name order
     counts       int64 [S], records of each shard that can be reached
     num_records  their sum
+    teacher      where batches get a teacher's scores from, or None: they have none
     damaged      what was found unreadable so far, each record once (only ever filled with `on_damaged="skip"`)
 
     Can be pickled; files are opened again where it arrives.
@@ -40,17 +46,18 @@ class Dataset:
         max_frames: int,
         on_damaged: OnDamaged,
         with_labels: bool,
+        teacher: TeacherSource | None = None,
     ):
-        self.shards, self.spec, self.classes = shards, spec, classes
+        self.shards, self.spec, self.classes, self.teacher = shards, spec, classes, teacher
         self.max_frames, self.on_damaged = max_frames, on_damaged
         self.damaged: list[DamagedRecordError] = []
-        self._layout = Layout(spec, classes if with_labels else None)
+        self._layout = Layout(spec, classes if with_labels else None, classes if teacher == "records" else None)
         self._frame_bytes = self._layout.frame_bytes
         self._cache = ShardCache()
         measured = [self._measure(shard) for shard in shards]
-        self.counts = np.array([count for count, _, _ in measured], np.int64)
-        self._payload_bytes = [size for _, size, _ in measured]
-        self._longest = max(longest for _, _, longest in measured)
+        self.counts = np.array([shard.records for shard in measured], np.int64)
+        self._measured = measured
+        self._longest = max(shard.longest for shard in measured)
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         if not self.num_records:
             files = shards[0].path if len(shards) == 1 else f"any of {len(shards)} files, {shards[0].path} the first"
@@ -67,14 +74,11 @@ class Dataset:
         return self._frames_within(self._longest)
 
     def fingerprint(self) -> list[list]:
-        """[name, records, bytes of the records' data] of each shard, in order; equal lists, most likely equal records.
+        """[name, records, bytes of the records' data, digest] of each shard, in order; equal lists, equal records.
 
-        Names are without folders, so that a data set that was moved is the same.
+        Names are without folders, so that a data set that was moved is the same. The digest is of the records' CRCs.
         """
-        return [
-            [shard.name, int(count), size]
-            for shard, count, size in zip(self.shards, self.counts, self._payload_bytes, strict=True)
-        ]
+        return [[shard.name, *found[:3]] for shard, found in zip(self.shards, self._measured, strict=True)]
 
     def key(self, number: int) -> RecordKey:
         """Shard and record of the record with `number`, counted over the shards in name order."""
@@ -135,11 +139,12 @@ class Dataset:
                 num_frames.append(taken)
                 paths.append(opened.shard.path)
         labels = label_matrix(videos, paths, self._layout.classes)
+        teacher = self._teacher_rows(videos)
         if len(videos) < len(records) or max(num_frames, default=longest) < longest:
             # By NumPy: torch would wake all its threads for it.
             features = torch.from_numpy(array[: len(videos), : max(num_frames, default=1)].copy())
         lengths = torch.tensor(num_frames, dtype=torch.int32)
-        return Batch([video.id for video in videos], features, lengths, labels), damaged
+        return Batch([video.id for video in videos], features, lengths, labels, teacher), damaged
 
     def _frames_within(self, record_bytes: int) -> int:
         """No fewer frames than a record of that many bytes has, as far as they are looked at."""
@@ -150,18 +155,18 @@ class Dataset:
     def _skipping(self, damaged: list[DamagedRecordError]) -> "_Skipping":
         return _Skipping(damaged, self.on_damaged == "skip")
 
-    def _measure(self, shard: Shard) -> tuple[int, int, int]:
-        """How many records of the shard can be reached, the bytes of their data, and of the longest."""
+    def _measure(self, shard: Shard) -> "_Measured":
         found: list[DamagedRecordError] = []
-        count = size = longest = 0
+        measured = _Measured(0, 0, 0, 0)
         with self._skipping(found):
             opened = self._cache.get(shard)
             lengths = opened.index.lengths
-            count, size, longest = len(opened), int(lengths.sum()), int(lengths.max(initial=0))
+            digest = records_digest(opened.buffer, opened.index)
+            measured = _Measured(len(opened), int(lengths.sum()), digest, int(lengths.max(initial=0)))
             if opened.damage:
-                raise opened.place(count).damaged(f"{opened.damage.reason}, and what follows cannot be reached")
+                raise opened.place(len(opened)).damaged(f"{opened.damage.reason}, and what follows cannot be reached")
         self.note_damage(found)
-        return count, size, longest
+        return measured
 
     def _open(self, shard: int, record: int) -> OpenShard:
         opened = self._cache.get(self.shards[shard])
@@ -178,18 +183,43 @@ class Dataset:
         None if it is unlabelled, damaged and skipped, or if the data set was opened without labels.
         The CRC, which covers the frames, is only checked if something is wrong.
         """
+        who = self.identity_of(record)
+        return None if who is None else who.labels
+
+    def identity_of(self, record: RecordKey) -> Identity | None:
+        """Id and labels of one record, without reading its frames; None if it is damaged and skipped."""
         shard, number = record
         opened = self._open(shard, number)
         found: list[DamagedRecordError] = []
-        labels = None
+        who = None
         with self._skipping(found):
             try:
-                labels = read_labels(opened.data(number), self._layout, opened.place(number))
+                who = read_identity(opened.data(number), self._layout, opened.place(number))
             except TopgbError:
                 opened.check_crc(number)
                 raise
         self.note_damage(found)
-        return labels
+        return who
+
+    def _teacher_rows(self, videos: list[DecodedRecord]) -> torch.Tensor | None:
+        """float16 [B, V]: the teacher's scores for these videos, or None where batches have none."""
+        if self.teacher is None:
+            return None
+        if isinstance(self.teacher, Teacher):
+            return self.teacher.rows([video.id for video in videos])
+        rows = np.empty((len(videos), self.classes), np.float16)
+        for row, video in zip(rows, videos, strict=True):
+            row[:] = video.predictions
+        return torch.from_numpy(rows)
+
+
+class _Measured(NamedTuple):
+    """Of a shard: the records that can be reached, the bytes of their data, a digest, the bytes of the longest."""
+
+    records: int
+    size: int
+    digest: int
+    longest: int
 
 
 class _Skipping:

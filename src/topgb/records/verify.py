@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from topgb.errors import DamagedRecordError
 from topgb.records.framing import Place
-from topgb.records.protobuf_decoding import check_holds_features, feature_names, identity, parse_record
+from topgb.records.protobuf_decoding import check_holds_features, feature_names, parse_record, read_id
 from topgb.records.shards import Shard, find_shards, open_shard
 
 
@@ -60,7 +60,7 @@ def verify_shard(shard: Shard) -> tuple[int, list[DamagedRecordError]]:
 def _check_sense(payload: memoryview, place: Place) -> None:
     """Raise `DamagedRecordError` for a record that no model could read, whatever its features."""
     message = parse_record(payload, place)
-    identity(message.context, None, place)
+    read_id(message.context, place)
     check_holds_features(message, place)
     lists = message.feature_lists.feature_list
     counts = {name: len(values.feature) for name, values in lists.items()}

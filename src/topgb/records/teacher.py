@@ -1,0 +1,189 @@
+"""A teacher's scores for a data set, looked up by video id: the folder that `topgb distill` fills."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from topgb.errors import InputError
+from topgb.files import atomic_write
+from topgb.records.teacher_scores import read_scores
+
+DESCRIPTION_FILE = "teacher.json"
+VERSION = 1
+ScoreFormat = Literal["safetensors", "tfrecord"]
+
+
+@dataclass(frozen=True)
+class TeacherDescription:
+    """What a folder's scores are of: two folders of equal descriptions hold the same scores.
+
+    model     the teacher, JSON values (hash of its file, how it ran)
+    records   the data set's fingerprint
+    classes   V
+    top_k     how many classes of each video are kept, None for all
+    format    `safetensors` files beside the records, or copies of the records in TFRecord files with the scores inside
+    """
+
+    model: dict[str, Any]
+    records: list[list]
+    classes: int
+    top_k: int | None
+    format: ScoreFormat
+
+    def write(self, folder: Path) -> None:
+        """Write `teacher.json`. Raises `TopgbError` where that fails."""
+        with atomic_write(folder / DESCRIPTION_FILE) as file:
+            file.write(json.dumps({"version": VERSION, **asdict(self)}, indent=1).encode())
+
+    def differs_from(self, other: "TeacherDescription") -> str | None:
+        """What about these scores is not as in `other`, in words, or None."""
+        words = {
+            "model": "another teacher",
+            "records": "other records",
+            "classes": "other classes",
+            "top_k": "another number of classes",
+            "format": "another format",
+        }
+        # As JSON, which knows no tuples.
+        ours, theirs = (json.loads(json.dumps(asdict(one))) for one in (self, other))
+        return next((word for key, word in words.items() if ours[key] != theirs[key]), None)
+
+    @classmethod
+    def read(cls, folder: Path) -> "TeacherDescription":
+        """The description in `folder`. Raises `InputError` where there is none or it makes no sense."""
+        path = folder / DESCRIPTION_FILE
+        try:
+            value = json.loads(path.read_text())
+            version = value.pop("version")
+            if version != VERSION:
+                raise InputError(f"{path} is of another version of topgb ({version}); upgrade topgb, or distill anew")
+            description = cls(**value)
+            sound = (
+                isinstance(description.model, dict)
+                and type(description.classes) is int
+                and (description.top_k is None or type(description.top_k) is int)
+                and all(isinstance(row[0], str) and "/" not in row[0] for row in description.records)
+            )
+        except OSError:
+            raise InputError(
+                f"{folder} holds no {DESCRIPTION_FILE}; name a folder that topgb distill has filled"
+            ) from None
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            sound = False
+        if not sound:
+            raise InputError(f"{path} is not readable; run topgb distill anew")
+        return description
+
+
+def scores_path(folder: Path, shard_name: str) -> Path:
+    """Where the scores of the shard of that name lie."""
+    return folder / f"{shard_name}.safetensors"
+
+
+class Teacher:
+    """A teacher's probabilities for the videos of a data set.
+
+    description   what they are of
+    folder        where they lie
+
+    Can be pickled; the folder is read again where it arrives.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.description = TeacherDescription.read(folder)
+        if self.description.format != "safetensors":
+            raise InputError(
+                f"{folder} holds records with the scores inside; train on these records with --teacher records"
+            )
+        names = [row[0] for row in self.description.records]
+        paths = [scores_path(folder, name) for name in names]
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            raise InputError(
+                f"{folder} lacks the scores of {len(missing)} of {len(paths)} shards ({missing[0].name} the first); "
+                "run the same topgb distill again, which goes on where it was"
+            )
+        self._shards = [read_scores(path, self.classes, self.description.top_k) for path in paths]
+        self._covered = {json.dumps(row) for row in self.description.records}
+        self._starts = np.cumsum([0, *map(len, self._shards)])
+        # Sixteen bytes a video, where a dictionary would take two hundred.
+        joined = np.fromiter((_hash(s.id(row)) for s in self._shards for row in range(len(s))), np.uint64)
+        self._order = np.argsort(joined, kind="stable")
+        self._hashes = joined[self._order]
+        twice = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
+        if len(twice):
+            raise InputError(
+                f"{folder} has scores for two videos of the id {self._id(int(twice[0]))!r}; "
+                "scores are matched by id, so ids must differ"
+            )
+
+    @property
+    def classes(self) -> int:
+        """V, how many classes the teacher knows."""
+        return self.description.classes
+
+    def __len__(self) -> int:
+        """For how many videos there are scores."""
+        return len(self._hashes)
+
+    def __contains__(self, video: str) -> bool:
+        return self._find(video) is not None
+
+    def covers(self, fingerprint: list) -> bool:
+        """Whether the scores were made of this very shard, by its row of a data set's fingerprint."""
+        return json.dumps(fingerprint) in self._covered
+
+    def rows(self, videos: Sequence[str]) -> torch.Tensor:
+        """float16 [B, V]: the probabilities of these videos. Raises `InputError` naming one that has none."""
+        found = np.empty((len(videos), self.classes), np.float16)
+        for video, destination in zip(videos, found, strict=True):
+            place = self._find(video)
+            if place is None:
+                raise self.lacks(video)
+            self._shards[place[0]].write_row(place[1], destination)
+        return torch.from_numpy(found)
+
+    def mean(self, limit: int) -> np.ndarray:
+        """float64 [V]: the mean of the probabilities of at most `limit` videos, spread evenly over all."""
+        total, row = np.zeros(self.classes), np.empty(self.classes, np.float16)
+        count = min(limit, len(self))
+        for number in range(count):
+            shard, place = self._place(number * len(self) // count)
+            self._shards[shard].write_row(place, row)
+            total += row
+        return total / max(1, count)
+
+    def lacks(self, video: str) -> InputError:
+        """The error that says that there are no scores for this video."""
+        return InputError(f"{self.folder} has no scores for video {video!r}; run topgb distill on its records too")
+
+    def _find(self, video: str) -> tuple[int, int] | None:
+        """Shard and row of a video."""
+        encoded = video.encode()
+        position = int(np.searchsorted(self._hashes, _hash(encoded)))
+        if position == len(self._hashes):
+            return None
+        shard, row = self._place(int(self._order[position]))
+        return (shard, row) if self._shards[shard].id(row) == encoded else None
+
+    def _place(self, number: int) -> tuple[int, int]:
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return shard, number - int(self._starts[shard])
+
+    def _id(self, position: int) -> str:
+        shard, row = self._place(int(self._order[position]))
+        return self._shards[shard].id(row).decode()
+
+    def __reduce__(self):
+        return Teacher, (self.folder,)
+
+
+def _hash(video: bytes) -> np.uint64:
+    return np.uint64(int.from_bytes(blake2b(video, digest_size=8).digest(), "little"))

@@ -1,0 +1,108 @@
+"""One shard's teacher scores on disk: a safetensors file of ids and probabilities, every class or each video's best.
+
+ids, id_ends     uint8 [bytes], the ids in UTF-8, joined; int64 [N], where each ends
+probabilities    float16 [N, V]                                          every class
+classes, scores  int16 (int32 above 32,768 classes) and float16 [N, K]   the best K classes, best first
+rest             float32 [N], what the probabilities of all other classes sum to
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from topgb.errors import InputError
+from topgb.tensors import load_tensors, save_tensors
+
+MOST_INT16 = 1 << 15
+
+
+@dataclass(frozen=True)
+class ShardScores:
+    """The scores of a shard's videos, numbered from 0 in the shard's order."""
+
+    classes: int
+    _ids: bytes
+    _id_ends: np.ndarray
+    _tensors: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self._id_ends)
+
+    def id(self, row: int) -> bytes:
+        """The id, in UTF-8, of video number `row`."""
+        return self._ids[self._id_ends[row - 1] if row else 0 : self._id_ends[row]]
+
+    def write_row(self, row: int, destination: np.ndarray) -> None:
+        """Fill `destination` float16 [V] with the probabilities of video number `row`.
+
+        Of a video whose best classes alone were kept, the others share equally what is left.
+        """
+        if "probabilities" in self._tensors:
+            destination[:] = self._tensors["probabilities"][row]
+            return
+        best = self._tensors["classes"][row]
+        destination[:] = self._tensors["rest"][row] / max(1, self.classes - len(best))
+        destination[best] = self._tensors["scores"][row]
+
+
+def write_scores(
+    path: Path, scores: Iterable[tuple[list[str], torch.Tensor]], classes: int, top_k: int | None = None
+) -> None:
+    """Write a shard's scores, which come as ids and probabilities float [B, V] on the CPU, batch by batch.
+
+    Raises `TopgbError` where the file cannot be written.
+    """
+    ids: list[bytes] = []
+    parts = [_compact(torch.empty(0, classes), top_k)]
+    for videos, probabilities in scores:
+        ids += [video.encode() for video in videos]
+        parts.append(_compact(probabilities, top_k))
+    tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    tensors["ids"] = torch.frombuffer(bytearray(b"".join(ids)), dtype=torch.uint8) if ids else torch.empty(0).byte()
+    tensors["id_ends"] = torch.tensor([len(one) for one in ids], dtype=torch.int64).cumsum(0)
+    save_tensors(path, tensors)
+
+
+def _compact(probabilities: torch.Tensor, top_k: int | None) -> dict[str, torch.Tensor]:
+    """The tensors that a file holds of these probabilities."""
+    if top_k is None:
+        return {"probabilities": probabilities.half()}
+    # In a fixed order among equals, so that the same scores give the same bytes.
+    order = probabilities.argsort(dim=1, descending=True, stable=True)[:, :top_k]
+    best = probabilities.gather(1, order)
+    rest = probabilities.double().sum(1) - best.double().sum(1)
+    classes = torch.int16 if probabilities.shape[1] <= MOST_INT16 else torch.int32
+    return {"classes": order.to(classes), "scores": best.half(), "rest": rest.clamp_min(0).float()}
+
+
+def read_scores(path: Path, classes: int, top_k: int | None) -> ShardScores:
+    """A shard's scores. Raises `InputError` where the file is missing, damaged, or holds something else."""
+    tensors = load_tensors(path)[0]
+    expected = {"ids": torch.uint8, "id_ends": torch.int64}
+    if top_k is None:
+        expected |= {"probabilities": torch.float16}
+    else:
+        small = torch.int16 if classes <= MOST_INT16 else torch.int32
+        expected |= {"classes": small, "scores": torch.float16, "rest": torch.float32}
+    if {name: tensor.dtype for name, tensor in tensors.items()} != expected:
+        raise _foreign(path)
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    ends = arrays.pop("id_ends")
+    joined = arrays.pop("ids").tobytes()
+    widths = {"probabilities": (classes,), "rest": ()}
+    if (
+        ends.ndim != 1
+        or (np.diff(ends, prepend=0) < 0).any()
+        or (ends[-1] if len(ends) else 0) != len(joined)
+        or any(a.shape != (len(ends), *widths.get(name, (top_k,))) for name, a in arrays.items())
+        or ("classes" in arrays and ((arrays["classes"] < 0) | (arrays["classes"] >= classes)).any())
+    ):
+        raise _foreign(path)
+    return ShardScores(classes, joined, ends, arrays)
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(f"{path} does not hold the scores that its folder promises; run topgb distill anew")
