@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from topgb import __version__
-from topgb.cli import compare, data, demo, evaluate, model, train
+from topgb.cli import compare, data, demo, distill, evaluate, model, train
 from topgb.errors import TopgbError
 
 INTERRUPTED = 130
@@ -30,6 +30,7 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train", epilog=f"Recipes: {', '.join(_shipped_recipes())}.")(train.train)
 app.command("build")(train.build)
+app.command("distill")(distill.distill)
 app.command("eval")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("predict")(evaluate.predict)

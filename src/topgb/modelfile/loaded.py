@@ -89,9 +89,14 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu", resident: 
     values that are not finite.
     """
     if resident is None:
-        resident = "packed" if torch.device(device).type == "cpu" else "full"
+        resident = default_resident(torch.device(device))
     header, stored = read_model_file(path)
     return assemble(header, MappedApart(path, stored), str(path), checked_resident(resident)).to(device)
+
+
+def default_resident(device: torch.device) -> Resident:
+    """What `load` takes on `device` where nothing is asked for."""
+    return "packed" if device.type == "cpu" else "full"
 
 
 def assemble(

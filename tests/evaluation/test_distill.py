@@ -1,0 +1,194 @@
+"""Distilling: every video's scores, shard by shard, and going on after a stop."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import topgb
+from compress.small_models import model_file
+from conftest import SMALL_CLASSES, SMALL_SPEC
+from topgb.errors import InputError
+from topgb.evaluation.distill import distill, distill_shard, open_records, open_teacher
+from topgb.progress import Progress
+from topgb.records.dataset import evaluation_batches, open_dataset
+from topgb.records.shards import find_shards
+from topgb.records.synth import write_synthetic
+from topgb.records.teacher import DESCRIPTION_FILE, Teacher
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    return open_teacher(model_file(tmp_path / "teacher.safetensors"), CPU)
+
+
+@pytest.fixture
+def records(tmp_path):
+    write_synthetic(tmp_path / "data", SMALL_SPEC, SMALL_CLASSES, 1100, videos_per_shard=600, frames=(2, 5))
+    return f"{tmp_path}/data/*.tfrecord"
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def run(teacher, records, out, **options):
+    model, identity = teacher
+    data = open_records(model, records, score_format=options.get("score_format", "safetensors"))
+    return distill(model, data, out, CPU, identity, **options)
+
+
+def test_scores_are_the_models_predictions(teacher, records, tmp_path):
+    done = run(teacher, records, tmp_path / "t")
+    assert done.videos == 1100
+    assert done.bytes == sum(path.stat().st_size for path in (tmp_path / "t").glob("*.safetensors"))
+    found = Teacher(tmp_path / "t")
+    assert len(found) == 1100
+    for batch in evaluation_batches(open_dataset(records, SMALL_SPEC, SMALL_CLASSES, 300), 500):
+        assert torch.equal(found.rows(batch.ids), teacher[0].predict_batch(batch).half())
+
+
+def test_bytes_a_video(teacher, records, tmp_path):
+    ids = len("train-0-000000")
+    full, best = run(teacher, records, tmp_path / "full"), run(teacher, records, tmp_path / "best", top_k=4)
+    # The headers of two files are shared by 1,100 videos.
+    assert full.bytes / 1100 == pytest.approx(2 * SMALL_CLASSES + ids + 8, abs=1)
+    assert best.bytes / 1100 == pytest.approx(4 * (2 + 2) + 4 + ids + 8, abs=1)
+
+
+def test_a_stopped_run_goes_on_and_gives_the_same_bytes(teacher, records, tmp_path):
+    class Interrupting(Progress):
+        def advance(self, count, note=""):
+            self.done = getattr(self, "done", 0) + count
+            if self.done > 800:
+                raise KeyboardInterrupt
+
+    for options in ({}, {"score_format": "tfrecord"}):
+        run(teacher, records, tmp_path / "whole", force=True, **options)
+        with pytest.raises(KeyboardInterrupt):
+            run(teacher, records, tmp_path / "stopped", progress=Interrupting(), force=True, **options)
+        kept = contents(tmp_path / "stopped")
+        whole = contents(tmp_path / "whole")
+        assert kept.items() < whole.items()
+        assert len(kept) > 1
+        times = {path: path.stat().st_mtime_ns for path in (tmp_path / "stopped").glob("train0000*")}
+        run(teacher, records, tmp_path / "stopped", **options)
+        assert contents(tmp_path / "stopped") == whole
+        assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+def test_shards_may_be_done_in_any_order(teacher, records, tmp_path):
+    model, _ = teacher
+    run(teacher, records, tmp_path / "t")
+    whole = contents(tmp_path / "t")
+    for path in (tmp_path / "t").glob("*.safetensors"):
+        path.unlink()
+    for shard in (1, 0):
+        distill_shard(model, open_records(model, records), shard, tmp_path / "t", CPU)
+    assert contents(tmp_path / "t") == whole
+
+
+def test_another_teacher_or_changed_records_are_refused(teacher, records, tmp_path):
+    run(teacher, records, tmp_path / "t")
+    before = contents(tmp_path / "t")
+    other = open_teacher(model_file(tmp_path / "other.safetensors", seed=1), CPU)
+    with pytest.raises(InputError, match="scores of another teacher.*--force"):
+        run(other, records, tmp_path / "t")
+    with pytest.raises(InputError, match="another number of classes"):
+        run(teacher, records, tmp_path / "t", top_k=3)
+    with pytest.raises(InputError, match="another format"):
+        run(teacher, records, tmp_path / "t", score_format="tfrecord")
+    # As many records of the same sizes.
+    write_synthetic(
+        tmp_path / "data", SMALL_SPEC, SMALL_CLASSES, 1100, videos_per_shard=600, frames=(2, 5), noise=0.5, force=True
+    )
+    with pytest.raises(InputError, match="scores of other records"):
+        run(teacher, records, tmp_path / "t")
+    assert contents(tmp_path / "t") == before
+    run(teacher, records, tmp_path / "t", score_format="tfrecord", force=True)
+    assert not list((tmp_path / "t").glob("*.safetensors"))
+
+
+def test_foreign_folders_are_refused(teacher, records, tmp_path):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "notes.txt").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(InputError, match="did not write"):
+            run(teacher, records, tmp_path / "t", force=force)
+    with pytest.raises(InputError, match="is a file"):
+        run(teacher, records, tmp_path / "t" / "notes.txt")
+
+
+def test_shards_of_one_name_are_refused(teacher, records, tmp_path):
+    shutil.copytree(tmp_path / "data", tmp_path / "more")
+    with pytest.raises(InputError, match="2 of the shards are named train000"):
+        run(teacher, f"{records},{tmp_path}/more/*", tmp_path / "t")
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("top_k", [0, SMALL_CLASSES + 1])
+def test_senseless_numbers_of_classes_are_refused(teacher, records, tmp_path, top_k):
+    with pytest.raises(InputError, match=f"best {top_k} classes cannot be kept"):
+        run(teacher, records, tmp_path / "t", top_k=top_k)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_records_are_copied_512_a_file(teacher, tmp_path, labelled):
+    write_synthetic(
+        tmp_path / "d", SMALL_SPEC, SMALL_CLASSES, 1100, videos_per_shard=600, frames=(2, 5), labelled=labelled
+    )
+    done = run(teacher, f"{tmp_path}/d/*", tmp_path / "t", score_format="tfrecord")
+    copies = sorted(path.name for path in (tmp_path / "t").glob("*.tfrecord"))
+    assert copies == ["train0000-0000.tfrecord", "train0000-0001.tfrecord", "train0001-0000.tfrecord"]
+    assert done.bytes == sum((tmp_path / "t" / name).stat().st_size for name in copies)
+    copied = open_dataset(f"{tmp_path}/t/*.tfrecord", SMALL_SPEC, SMALL_CLASSES, 300, teacher="records")
+    assert copied.counts.tolist() == [512, 88, 500]
+    originals = evaluation_batches(open_dataset(f"{tmp_path}/d/*", SMALL_SPEC, SMALL_CLASSES, 300), 1)
+    for copy, original in zip(evaluation_batches(copied, 1), originals, strict=True):
+        assert copy.ids == original.ids
+        assert torch.equal(copy.features, original.features)
+        assert (copy.labels is None) == (not labelled)
+        assert copy.labels is None or torch.equal(copy.labels, original.labels)
+        torch.testing.assert_close(copy.teacher.float(), teacher[0].predict_batch(original), rtol=0, atol=5e-4)
+    with pytest.raises(InputError, match="--teacher records"):
+        Teacher(tmp_path / "t")
+
+
+def test_copies_are_what_2018_read(teacher, records, tmp_path):
+    run(teacher, records, tmp_path / "t", score_format="tfrecord")
+    from topgb.records.protobuf_decoding import parse_record
+    from topgb.records.shards import open_shard
+
+    opened = open_shard(find_shards(f"{tmp_path}/t/train0001*")[0])
+    message = parse_record(opened.data(0), opened.place(0))
+    assert sorted(message.context.feature) == ["labels", "predictions", "video_id"]
+    assert sorted(message.feature_lists.feature_list) == ["audio", "rgb"]
+    assert len(message.context.feature["predictions"].float_list.value) == SMALL_CLASSES
+
+
+def test_every_frame_is_copied_whatever_the_teacher_looks_at(records, tmp_path):
+    section = {"aggregator": "average", "max_frames": 2, "head": "logistic"}
+    short = open_teacher(model_file(tmp_path / "short.safetensors", section), CPU)
+    run(short, records, tmp_path / "t", score_format="tfrecord")
+    lengths = [
+        np.concatenate([b.num_frames for b in evaluation_batches(open_dataset(p, SMALL_SPEC, SMALL_CLASSES, 300), 64)])
+        for p in (records, f"{tmp_path}/t/*.tfrecord")
+    ]
+    np.testing.assert_array_equal(*lengths)
+    assert lengths[0].max() > 2
+    model = topgb.load(tmp_path / "short.safetensors")
+    batch = next(evaluation_batches(open_records(model, records), 8))
+    taught = open_dataset(f"{tmp_path}/t/*.tfrecord", SMALL_SPEC, SMALL_CLASSES, 300, teacher="records")
+    assert torch.equal(next(evaluation_batches(taught, 8)).teacher, model.predict_batch(batch).half())
+
+
+def test_a_runs_folder_stands_for_its_model(records, tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(InputError, match="topgb build"):
+        open_teacher(tmp_path / "run", CPU)
+    model_file(tmp_path / "run" / "model.safetensors")
+    run(open_teacher(tmp_path / "run", CPU), records, tmp_path / "t")
+    assert (tmp_path / "t" / DESCRIPTION_FILE).exists()
