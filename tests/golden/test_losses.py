@@ -9,7 +9,7 @@ import torch
 
 from golden.cases import Case, cases
 from topgb.evaluation.metrics import cross_entropy
-from topgb.training.losses import hinge, mixed_cross_entropy, softmax
+from topgb.training.losses import hinge, mixed_labels, softmax
 
 INPUTS = {"predictions", "labels", "teacher"}
 CASES = cases("losses*")
@@ -22,7 +22,7 @@ def _loss(key: str, teacher: torch.Tensor) -> Callable[[torch.Tensor, torch.Tens
     """The loss that a case's key names: its 2018 class, then the parameter (`HingeLoss_b0.5`)."""
     name, parameter = re.fullmatch(r"(\w+Loss)(?:_b?([\d.]+))?", key).groups()
     if name == "MixedCrossEntropyLoss":
-        return lambda p, y: mixed_cross_entropy(p, y, teacher, float(parameter))
+        return lambda p, y: cross_entropy(p, mixed_labels(y, teacher, float(parameter)))
     if name == "HingeLoss" and parameter is not None:
         return lambda p, y: hinge(p, y, float(parameter))
     assert parameter is None, key

@@ -30,6 +30,22 @@ def train(
     ema_halflife: Annotated[
         float | None, typer.Option(help="Half-life of that average in steps.  [default: 1500 · devices · batch / 512]")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Learn from a teacher too: a folder that topgb distill has filled, or the word 'records' for records "
+            "that hold its predictions.",
+            metavar="DIR|records",
+        ),
+    ] = None,
+    distill_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="The teacher's share; the labels have the rest. With 1 none are needed.  [default: 0.5]",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     force: Force = False,
     on_damaged: OnDamagedOption = "stop",
@@ -48,6 +64,10 @@ def train(
     from topgb.training.loop import train as run_training
     from topgb.training.recipe import load_recipe, overridden_keys
 
+    if distill_weight is not None:
+        if teacher is None:
+            raise InputError("--distill-weight goes with --teacher; name the folder that topgb distill has filled")
+        settings = [*(settings or []), f"training.distill_weight={distill_weight}"]
     loaded = load_recipe(recipe, settings)
     if ema_source is not None:
         loaded = continued_recipe(loaded, ema_halflife, overridden_keys(settings))
@@ -67,6 +87,7 @@ def train(
         init_from=init_from,
         new_head=new_head,
         ema_source=ema_source,
+        teacher="records" if teacher == "records" else None if teacher is None else Path(teacher),
         resume=resume,
         force=force,
         on_damaged=on_damaged,

@@ -117,10 +117,14 @@ class Metrics:
 
 
 def cross_entropy(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy summed over classes, mean over videos, of probabilities float32 [B, V] and labels bool [B, V].
+    """Cross entropy summed over classes, mean over videos, of probabilities float32 [B, V] and labels [B, V].
 
-    Equals 2018's `CrossEntropyLoss`: Σ -log(p + ε) over labels and -log(1 - p + ε) over the rest.
+    Equals 2018's `CrossEntropyLoss`: Σ -log(p + ε) over labels (bool) and -log(1 - p + ε) over the rest; with labels
+    between 0 and 1 (float) each class counts both, by its share.
     """
+    if labels.dtype != torch.bool:
+        hit, miss = (probabilities + LOSS_EPSILON).log(), (1.0 - probabilities + LOSS_EPSILON).log()
+        return -torch.lerp(miss, hit, labels.float()).sum(1).mean()
     chosen = torch.where(labels, probabilities, 1.0 - probabilities)
     return -(chosen + LOSS_EPSILON).log().sum(1).mean()
 

@@ -57,5 +57,6 @@ def _origin(run: Path, recipe: Recipe, checkpoint: Checkpoint, use_ema: bool) ->
         "step": checkpoint.step,
         "examples": checkpoint.progress["examples"],
         "validation": checkpoint.progress.get("validation"),
+        **({"teacher": settings["teacher"]} if settings.get("teacher") else {}),
         "parents": [settings[key] for key in ("init_from", "ema_source") if settings.get(key)],
     }

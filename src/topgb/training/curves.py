@@ -65,22 +65,27 @@ class Curves:
         rate: float,
         loss: torch.Tensor,
         probabilities: torch.Tensor,
-        labels: torch.Tensor,
+        labels: torch.Tensor | None,
     ) -> str:
         """Log a training step, and return its loss and the running GAP of the batches logged last, in words.
 
-        Raises `TopgbError` where the loss is not a number.
+        Without labels there is no GAP. Raises `TopgbError` where the loss is not a number.
         """
         value = float(loss)
         if not math.isfinite(value):
             raise diverged(step)
+        entry = {"step": step, "examples": examples, "loss": value, "learning_rate": rate}
+        if labels is None:
+            self._write(entry)
+            self._draw(step, "training", {"loss": value, "learning rate": rate})
+            return f"loss {value:.3f}"
         self._recent.append(Metrics(probabilities.shape[1]))
         self._recent[-1].add(probabilities, labels)
         running = Metrics(probabilities.shape[1])
         for part in self._recent:
             running.merge(part)
         gap = running.compute().gap
-        self._write({"step": step, "examples": examples, "loss": value, "gap": gap, "learning_rate": rate})
+        self._write(entry | {"gap": gap})
         self._draw(step, "training", {"loss": value, "GAP": gap, "learning rate": rate})
         return f"loss {value:.3f}  GAP {gap:.3f}"
 

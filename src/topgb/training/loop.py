@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -16,9 +16,10 @@ from topgb.evaluation.metrics import Scores
 from topgb.evaluation.score import evaluate
 from topgb.models import Tagger
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import TrainingBatches, label_counts, load_batches, open_dataset
-from topgb.records.reading import Dataset, OnDamaged
+from topgb.records.dataset import TrainingBatches, check_teacher_knows, label_counts, load_batches, open_dataset
+from topgb.records.reading import Dataset, OnDamaged, TeacherSource
 from topgb.records.sampling import parse_sampling
+from topgb.records.teacher import Teacher
 from topgb.training import run as runs
 from topgb.training.build import build_model_file
 from topgb.training.checkpoint import (
@@ -29,12 +30,12 @@ from topgb.training.checkpoint import (
 )
 from topgb.training.curves import Curves, diverged
 from topgb.training.ema import Shadows
-from topgb.training.losses import LOSSES
+from topgb.training.losses import LOSSES, mixed_labels
 from topgb.training.memory import check_memory
 from topgb.training.optimizer import TF1Adam, clip_each
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
-from topgb.training.start import fresh_tagger, parent_hash
+from topgb.training.start import fresh_tagger, parent_hash, teacher_identity
 
 # Fabric announces its precision at every start; the run's settings hold it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -51,6 +52,8 @@ class TrainingJob:
     init_from       model file to start from; a head for another number of classes starts anew
     new_head        start the head anew in any case: other classes, although as many
     ema_source      model file to continue with its weights averaged; must be of the recipe's architecture
+    teacher         folder of `topgb distill` whose scores the model learns from beside the labels, by the recipe's
+                    `training.distill_weight`; or "records", which then hold them themselves
     resume          go on from the last checkpoint in `out`, if there is one
     force           overwrite a run in `out`
     on_damaged      `stop` at a damaged record, or `skip` it
@@ -66,6 +69,7 @@ class TrainingJob:
     init_from: Path | None = None
     new_head: bool = False
     ema_source: Path | None = None
+    teacher: Path | Literal["records"] | None = None
     resume: bool = False
     force: bool = False
     on_damaged: OnDamaged = "stop"
@@ -91,7 +95,9 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     diverges or the run cannot be written.
     """
     recipe = job.recipe
-    data = _open(job, job.data)
+    teacher = Teacher(job.teacher) if isinstance(job.teacher, Path) else job.teacher
+    # Records without labels can be learned from too, where nothing is asked of labels.
+    data = _open(job, job.data, teacher, with_labels=teacher is None or recipe.training.distill_weight < 1.0)
     validation = None if job.validate is None else _open(job, job.validate)
     device = choose_device(job.device)
     fabric = Fabric(
@@ -105,6 +111,7 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
         "init_from": parent_hash(job.init_from),
         "ema_source": parent_hash(job.ema_source),
         "new_head": job.new_head,
+        "teacher": teacher_identity(teacher),
         "arithmetic": fabric._precision.precision,
     }
     # Everything that can be wrong with the input is found before a directory is made, or an old run in it is cleared.
@@ -129,12 +136,16 @@ class _Trainer:
         options = job.recipe.training
         if options.early_stop is not None and validation is None:
             raise InputError("'training.early_stop' needs records to validate on; give --validate")
-        _require_labels(data, job.data)
+        if options.distill_weight < 1.0 or data.teacher is None:
+            _require_labels(data, job.data)
+        if data.teacher is not None and options.loss != "cross_entropy":
+            raise InputError(f"a teacher's scores are learned by cross entropy; leave out training.loss={options.loss}")
+        check_teacher_knows(data)
         if validation is not None:
             _require_labels(validation, str(job.validate))
         self.batches = TrainingBatches(data, options.batch_size, options.seed, parse_sampling(options.frames))
         videos, frames = min(options.batch_size, data.num_records), self.batches.sampling.count or data.most_frames
-        check_memory(job.recipe, videos, frames, fabric.device, progress)
+        check_memory(job.recipe, videos, frames, fabric.device, progress, data.teacher is not None)
         self.loss = LOSSES[options.loss]
         self.total_steps = options.epochs * self.batches.steps_per_epoch
         self.total_examples = options.epochs * data.num_records
@@ -208,15 +219,13 @@ class _Trainer:
                 save_checkpoint(self.job.out, self._checkpoint())
                 saved = time.monotonic()
 
-    def _train_step(self, batch: Batch, rate: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """One update; returns the batch's loss, probabilities and labels."""
+    def _train_step(self, batch: Batch, rate: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """One update; returns the batch's loss, probabilities, and labels if it has any."""
         # Dropout depends on the step alone, so resuming needs no generator's state.
         torch.manual_seed((self.recipe.training.seed << 32) + self.step)
         self.adam.set_learning_rate(rate)
         batch = batch.to(self.fabric.device, non_blocking=True)
-        if batch.labels is None:
-            raise InputError(f"video {batch.ids[0]} has no labels; train on labelled records")
-        labels = batch.labels
+        target = self._target(batch)
         pieces = min(self.recipe.training.accumulate, len(batch))
         losses, outputs = [], []
         for rows in torch.arange(len(batch), device=self.fabric.device).tensor_split(pieces):
@@ -224,9 +233,9 @@ class _Trainer:
             frames, num_frames = self.tagger.frontend(batch.features[part], batch.num_frames[part])
             probabilities = self.model(frames, num_frames)
             share = len(num_frames) / len(batch)
-            loss = self.loss(probabilities.float(), labels[part]) * share
+            loss = self.loss(probabilities.float(), target[part]) * share
             extra = self.tagger.regularization()
-            distillation = self.tagger.distillation_loss(labels[part], self.loss)
+            distillation = self.tagger.distillation_loss(target[part], self.loss)
             if distillation is not None:
                 extra = extra + distillation
             self.fabric.backward(loss + extra * share)
@@ -238,7 +247,17 @@ class _Trainer:
         self.optimizer.zero_grad()
         if self.shadows is not None:
             self.shadows.update(self.tagger, self.step + 1)
-        return torch.stack(losses).sum(), torch.cat(outputs), labels
+        return torch.stack(losses).sum(), torch.cat(outputs), batch.labels
+
+    def _target(self, batch: Batch) -> torch.Tensor:
+        """What the batch's probabilities are compared with, [B, V]: labels, or floats with the teacher's share."""
+        weight = self.recipe.training.distill_weight
+        if batch.labels is None and (batch.teacher is None or weight < 1.0):
+            raise InputError(f"video {batch.ids[0]} has no labels; train on labelled records")
+        if batch.teacher is not None:
+            return mixed_labels(batch.labels, batch.teacher, weight)
+        assert batch.labels is not None
+        return batch.labels
 
     def _require_finite(self) -> None:
         if not all(bool(tensor.isfinite().all()) for tensor in self.tagger.state_dict().values()):
@@ -299,9 +318,9 @@ class _Trainer:
         )
 
 
-def _open(job: TrainingJob, pattern: str) -> Dataset:
-    data = job.recipe.data
-    return open_dataset(pattern, data.spec(), data.classes, job.recipe.model_section().max_frames, job.on_damaged)
+def _open(job: TrainingJob, pattern: str, teacher: TeacherSource | None = None, with_labels: bool = True) -> Dataset:
+    data, max_frames = job.recipe.data, job.recipe.model_section().max_frames
+    return open_dataset(pattern, data.spec(), data.classes, max_frames, job.on_damaged, with_labels, teacher)
 
 
 def _require_labels(dataset: Dataset, pattern: str) -> None:

@@ -5,24 +5,23 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from topgb.evaluation.metrics import LOSS_EPSILON, cross_entropy
+from topgb.evaluation.metrics import cross_entropy
 
 # 2018: SoftmaxLoss's epsilon (written 10e-8 there), the least that a video's labels are taken to sum to.
 LEAST_LABEL_SUM = 1e-7
 
 
-def mixed_cross_entropy(
-    probabilities: torch.Tensor, labels: torch.Tensor, teacher: torch.Tensor, weight: float
-) -> torch.Tensor:
-    """`weight` · cross entropy with a teacher's probabilities + (1 - `weight`) · cross entropy with the labels.
+def mixed_labels(labels: torch.Tensor | None, teacher: torch.Tensor, weight: float) -> torch.Tensor:
+    """float32 [B, V]: `weight` · teacher's probabilities + (1 - `weight`) · labels; at weight 1 no labels are needed.
 
-    Of probabilities float32 [B, V], labels bool [B, V] and teacher float [B, V]; summed over classes, mean over videos
-    (2018: `MixedCrossEntropyLoss`, its weight `lambda_factor`).
+    As cross entropy is linear in what it compares with, its value for these is 2018's `MixedCrossEntropyLoss`:
+    `weight` (`lambda_factor`) of the one with the teacher, the rest of the one with the labels.
     """
-    # Cross entropy is linear in what it compares with.
-    target = weight * teacher.float() + (1.0 - weight) * labels.float()
-    hit, miss = (probabilities + LOSS_EPSILON).log(), (1.0 - probabilities + LOSS_EPSILON).log()
-    return -(target * hit + (1.0 - target) * miss).sum(1).mean()
+    soft = teacher.float()
+    if weight == 1.0:
+        return soft
+    assert labels is not None, "labels are read wherever the weight leaves them a share"
+    return torch.lerp(labels.float(), soft, weight)
 
 
 def hinge(probabilities: torch.Tensor, labels: torch.Tensor, margin: float = 1.0) -> torch.Tensor:

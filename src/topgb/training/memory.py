@@ -38,8 +38,8 @@ class MemoryEstimate:
         return self.weights + self.optimizer + self.batch
 
 
-def estimate_memory(recipe: Recipe, videos: int, frames: int) -> MemoryEstimate:
-    """The memory of `recipe` with batches of `videos` videos padded to `frames` frames.
+def estimate_memory(recipe: Recipe, videos: int, frames: int, taught: bool = False) -> MemoryEstimate:
+    """The memory of `recipe` with batches of `videos` videos padded to `frames` frames, `taught` by a teacher or not.
 
     A step, forward and backward, is computed on the meta device, where tensors have sizes and no memory, and its
     tensors are counted as they come and go. What is approximated: memory that one operation takes inside is not seen
@@ -59,7 +59,7 @@ def estimate_memory(recipe: Recipe, videos: int, frames: int) -> MemoryEstimate:
             raise InputError("the sizes in the recipe's 'model' section make no model; lower them") from error
         dtype = torch.uint8 if spec.all_bytes else torch.float32
         features = torch.empty(videos, frames, spec.width, dtype=dtype)
-        labels = torch.empty(videos, recipe.data.classes, dtype=torch.bool)
+        labels = torch.empty(videos, recipe.data.classes, dtype=torch.float32 if taught else torch.bool)
         most, complete = _most_of_a_step(tagger, training, features, labels)
     weights, gradients = _bytes(tagger.state_dict().values()), _bytes(tagger.parameters())
     shadows = 0 if recipe.ema is None else weights
@@ -68,13 +68,15 @@ def estimate_memory(recipe: Recipe, videos: int, frames: int) -> MemoryEstimate:
     return MemoryEstimate(weights, (1 + ADAM_MOMENTS) * gradients + shadows, batch, complete)
 
 
-def check_memory(recipe: Recipe, videos: int, frames: int, device: torch.device, progress: Progress) -> None:
+def check_memory(
+    recipe: Recipe, videos: int, frames: int, device: torch.device, progress: Progress, taught: bool = False
+) -> None:
     """Say what `estimate_memory` finds, and raise `InputError` where `device` has less than that free.
 
     Where it cannot be known what is free, nothing is refused. `frames` may be more than batches will have (the records
     tell only a bound), and then so is the estimate.
     """
-    needed, free = estimate_memory(recipe, videos, frames), free_memory(device)
+    needed, free = estimate_memory(recipe, videos, frames, taught), free_memory(device)
     parts = (
         f"weights {_gigabytes(needed.weights)}, gradients and optimiser {_gigabytes(needed.optimizer)}, "
         f"a batch of {videos} {'about' if needed.complete else 'at least'} "

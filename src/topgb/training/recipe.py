@@ -42,6 +42,8 @@ class Training(Options):
     frames          `all`, `random:N`, `sequence:N`, `sample_all` or `shuffle`: which frames of a video are looked at,
                     drawn anew each epoch (2018: `iterations`, `sample_random_frames`, `sample_all`, `frame_shuffle`)
     loss            `cross_entropy`, `hinge` or `softmax` (2018: `label_loss`)
+    distill_weight  share of a teacher's scores in what is learned, where there is a teacher; the rest is the labels'
+                    (2018: `loss_lambda`)
     seed            of the weights, the order of the records, frame sampling and dropout
     precision       `float32`, or `bfloat16` autocast where the device computes in it (float32 elsewhere)
     accumulate      pieces in which a step's batch is computed, one after the other, to save memory
@@ -54,6 +56,7 @@ class Training(Options):
     epochs: int = Field(5, ge=1)
     frames: str = "all"
     loss: Literal["cross_entropy", "hinge", "softmax"] = "cross_entropy"
+    distill_weight: float = Field(0.5, ge=0.0, le=1.0)
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["float32", "bfloat16"] = "float32"
     accumulate: int = Field(1, ge=1)

@@ -1,6 +1,7 @@
 """The weights that training starts from: fresh, from a model file, or a trained model to continue."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,8 +10,9 @@ from topgb.modelfile import LoadedModel, load
 from topgb.modelfile.store import file_sha256
 from topgb.models import Tagger, build_tagger
 from topgb.progress import Progress
-from topgb.records.dataset import label_counts
-from topgb.records.reading import Dataset
+from topgb.records.dataset import label_counts, teacher_mean
+from topgb.records.reading import Dataset, TeacherSource
+from topgb.records.teacher import DESCRIPTION_FILE, Teacher
 from topgb.training.recipe import Recipe
 
 # Class frequencies are an average: more records than these would not move the start.
@@ -40,7 +42,7 @@ def fresh_tagger(
         raise InputError("--new-head goes with --init-from; without it the head is new anyway")
     head_is_new = any(name.startswith("head.") for name in anew)
     if head_is_new and recipe.training.start_at_class_frequencies:
-        _start_head(tagger, data)
+        tagger.head.start_at(_frequencies(data, recipe.training.distill_weight))
     if init_from is not None and anew:
         progress.say(f"starting anew: {', '.join(sorted(anew))}; everything else is from {init_from}")
     return tagger
@@ -54,6 +56,13 @@ def parent_hash(path: Path | None) -> str | None:
         hint = f"; did you mean {path / 'model.safetensors'}?" if path.is_dir() else ""
         raise InputError(f"there is no model file {path}{hint}")
     return file_sha256(path)
+
+
+def teacher_identity(teacher: TeacherSource | None) -> dict[str, Any] | str | None:
+    """What names a teacher's scores: the teacher's own name and a hash of what they are of."""
+    if not isinstance(teacher, Teacher):
+        return teacher
+    return {"model": teacher.description.model, "scores": file_sha256(teacher.folder / DESCRIPTION_FILE)}
 
 
 def _single(model: LoadedModel, path: Path) -> Tagger:
@@ -93,7 +102,12 @@ def _shapes(tagger: Tagger, without_head: bool) -> dict[str, torch.Size]:
     return {name: t.shape for name, t in state.items() if not (without_head and name.startswith("head."))}
 
 
-def _start_head(tagger: Tagger, data: Dataset) -> None:
-    counts, videos = label_counts(data, FREQUENCY_RECORDS)
+def _frequencies(data: Dataset, distill_weight: float) -> torch.Tensor:
+    """float32 [V]: the mean of what is to be learned, by labels where they have a share."""
+    if data.teacher is not None and distill_weight == 1.0:
+        count = min(FREQUENCY_RECORDS, data.num_records)
+        total = teacher_mean(data, FREQUENCY_RECORDS) * count
+    else:
+        total, count = label_counts(data, FREQUENCY_RECORDS)
     # Half a video more in each class: one that did not occur is rare, not impossible.
-    tagger.head.start_at(torch.from_numpy((counts + 0.5) / (videos + 1)).float())
+    return torch.from_numpy((total + 0.5) / (count + 1)).float()
