@@ -135,8 +135,10 @@ def _draw_curves(figure: Figure, curves: Sequence[dict[str, Any]]) -> None:
     steps = [entry for entry in curves if "loss" in entry]
     validations = [entry for entry in curves if "validation" in entry]
     for axes, key, label in zip(figure.subplots(1, 2), ("loss", "gap"), ("loss", "GAP@20"), strict=True):
+        # What is trained without labels has no GAP.
+        known = [e for e in steps if key in e]
         axes.plot(
-            [e["step"] for e in steps], [e[key] for e in steps], color=COLOURS[0], linewidth=1, label="training batches"
+            [e["step"] for e in known], [e[key] for e in known], color=COLOURS[0], linewidth=1, label="training batches"
         )
         if validations:
             axes.plot(

@@ -30,7 +30,7 @@ from topgb.training.checkpoint import (
 )
 from topgb.training.curves import Curves, diverged
 from topgb.training.ema import Shadows
-from topgb.training.losses import LOSSES, mixed_labels
+from topgb.training.losses import LOSSES, mixed_labels, outcome
 from topgb.training.memory import check_memory
 from topgb.training.optimizer import TF1Adam, clip_each
 from topgb.training.recipe import Recipe
@@ -230,17 +230,13 @@ class _Trainer:
         losses, outputs = [], []
         for rows in torch.arange(len(batch), device=self.fabric.device).tensor_split(pieces):
             part = slice(int(rows[0]), int(rows[-1]) + 1) if pieces > 1 else slice(None)
-            frames, num_frames = self.tagger.frontend(batch.features[part], batch.num_frames[part])
-            probabilities = self.model(frames, num_frames)
-            share = len(num_frames) / len(batch)
-            loss = self.loss(probabilities.float(), target[part]) * share
-            extra = self.tagger.regularization()
-            distillation = self.tagger.distillation_loss(target[part], self.loss)
-            if distillation is not None:
-                extra = extra + distillation
-            self.fabric.backward(loss + extra * share)
-            losses.append(loss.detach())
-            outputs.append(probabilities.detach())
+            found = outcome(
+                self.tagger, self.model, self.loss, batch.features[part], batch.num_frames[part], target[part]
+            )
+            share = len(found.probabilities) / len(batch)
+            self.fabric.backward((found.loss + found.extra) * share)
+            losses.append(found.loss.detach() * share)
+            outputs.append(found.probabilities.detach())
         if self.recipe.optimizer.clip_norm is not None:
             clip_each(self.tagger.parameters(), self.recipe.optimizer.clip_norm)
         self.optimizer.step()

@@ -1,11 +1,15 @@
 """The losses a model can be trained with, as the 2018 system defines them on probabilities."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from topgb.evaluation.metrics import cross_entropy
+from topgb.models import Tagger
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # 2018: SoftmaxLoss's epsilon (written 10e-8 there), the least that a video's labels are taken to sum to.
 LEAST_LABEL_SUM = 1e-7
@@ -44,8 +48,37 @@ def softmax(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return -(share * F.log_softmax(probabilities, dim=1)).sum(1).mean()
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Of some videos: the loss against their target, what is added to it (scalars), and probabilities [B, V]."""
+
+    loss: torch.Tensor
+    extra: torch.Tensor
+    probabilities: torch.Tensor
+
+
+def outcome(
+    tagger: Tagger,
+    forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    loss: Loss,
+    features: torch.Tensor,
+    num_frames: torch.Tensor,
+    target: torch.Tensor,
+) -> Outcome:
+    """What training follows the gradient of, for stored features [B, T, D] and their target [B, V].
+
+    `forward` is the tagger, or what wraps it on a device. The extra is the L2 penalty, and what a mixture's members
+    learn.
+    """
+    probabilities = forward(*tagger.frontend(features, num_frames))
+    found = loss(probabilities.float(), target)
+    extra = tagger.regularization()
+    members = tagger.distillation_loss(target, loss)
+    return Outcome(found, extra if members is None else extra + members, probabilities)
+
+
 # The recipe's `training.loss` (2018: `label_loss`).
-LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "hinge": hinge,
     "softmax": softmax,

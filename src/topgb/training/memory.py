@@ -12,7 +12,7 @@ from topgb.devices import free_memory
 from topgb.errors import InputError
 from topgb.models import Tagger, build_tagger
 from topgb.progress import Progress
-from topgb.training.losses import LOSSES
+from topgb.training.losses import LOSSES, outcome
 from topgb.training.recipe import Recipe, Training
 
 ADAM_MOMENTS = 2
@@ -136,11 +136,8 @@ def _most_of_a_step(
             for start in range(0, min(2 * rows, len(features)), rows):
                 piece = slice(start, start + rows)
                 num_frames = torch.empty(len(features[piece]), dtype=torch.int32)
-                frames, num_frames = tagger.frontend(features[piece], num_frames)
-                criterion = LOSSES[training.loss]
-                loss = criterion(tagger(frames, num_frames).float(), labels[piece]) + tagger.regularization()
-                distillation = tagger.distillation_loss(labels[piece], criterion)
-                (loss if distillation is None else loss + distillation).backward()
+                found = outcome(tagger, tagger, LOSSES[training.loss], features[piece], num_frames, labels[piece])
+                (found.loss + found.extra).backward()
         except RuntimeError:
             return living.most, False
     return living.most, True
