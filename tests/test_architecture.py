@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
-LEAVES = {"errors", "features", "files", "batch", "devices", "progress", "tensors"}
+LEAVES = {"errors", "features", "files", "batch", "devices", "progress", "tensors", "vocabulary"}
 MAY_IMPORT = {
     "errors": set(),
     "features": {"errors"},
@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "progress": set(),
     "batch": set(),
     "tensors": {"errors", "files"},
+    "vocabulary": {"errors", "files"},
     "records": LEAVES,
     "models": {"errors", "features", "batch"},
     "modelfile": {"models", *LEAVES},

@@ -105,7 +105,15 @@ def test_show_tells_members_bytes_and_names(tmp_path):
     path = _write(tmp_path / "m.safetensors", {1.0: _tagger(1)}, class_names=tuple("abcde"))
     header, tensors = read_model_file(path)
     text = describe(header, tensors, path.stat().st_size)
-    for word in ("netvlad", "aggregator.hidden.weight", "4 × 16", "256", "a, b, c, d, e", "weight 1", "rgb: 6 values"):
+    for word in (
+        "netvlad",
+        "aggregator.hidden.weight",
+        "4 × 16",
+        "256",
+        "0 a, 1 b, 2 c, 3 d, 4 e",
+        "weight 1",
+        "rgb: 6 values",
+    ):
         assert word in text
     value = to_json(header, tensors, path.stat().st_size)
     assert json.loads(json.dumps(value))["tensors"]["members.0.aggregator.hidden.weight"]["bytes"] == 256
@@ -273,7 +281,7 @@ def test_features_may_have_the_names_of_a_modules_attributes(tmp_path):
 def test_show_does_not_hand_control_characters_to_the_terminal(tmp_path):
     path = _write(tmp_path / "m.safetensors", {1.0: _tagger(1)}, class_names=("a\x1b[2J\n", *"bcdé"))
     text = describe(*read_model_file(path), path.stat().st_size)
-    assert "classes: a\\x1b[2J\\n, b, c, d, é" in text
+    assert "classes: 0 a\\x1b[2J\\n, 1 b, 2 c, 3 d, 4 é" in text
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, 2000])

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from topgb.errors import DamagedRecordError
-    from topgb.modelfile import LoadedModel
+    from topgb.modelfile import Header, LoadedModel
 
 ModelOrRun = Annotated[Path, typer.Argument(help="A model file, or the directory of a run.", metavar="MODEL|RUN")]
 Data = Annotated[
@@ -32,6 +33,10 @@ ResidentOption = Annotated[
         help="Large matrices in memory: packed as 8-bit codes, in half precision, or in full.  "
         "[default: packed on a CPU, full elsewhere]",
     ),
+]
+Vocabulary = Annotated[
+    Path | None,
+    typer.Option(help="Class names: a CSV with Index and Name, such as YouTube-8M's vocabulary.csv.", metavar="CSV"),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 …")]
 
@@ -56,6 +61,17 @@ def open_model(
             f"{path} is a model file, which holds one set of weights; --use-ema chooses in a run's directory"
         )
     return load(path, device, resident)
+
+
+def named(header: "Header", vocabulary: Path | None) -> "Header":
+    """`header`, with the class names of `vocabulary` if one is given."""
+    from topgb.vocabulary import check_names, read_vocabulary
+
+    if vocabulary is None:
+        return header
+    names = read_vocabulary(vocabulary)
+    check_names(names, header.classes)
+    return replace(header, class_names=names)
 
 
 def report_damage(damaged: "list[DamagedRecordError]") -> None:

@@ -15,6 +15,8 @@ from topgb.cli.arguments import (
     OnDamagedOption,
     ResidentOption,
     UseEma,
+    Vocabulary,
+    named,
     open_model,
     report_damage,
 )
@@ -32,6 +34,7 @@ def evaluate(
     use_ema: UseEma = None,
     json: Json = False,
     per_class: Annotated[Path | None, typer.Option(help="Also write a CSV with every class's figures.")] = None,
+    vocabulary: Vocabulary = None,
     force: Force = False,
     frames: Annotated[
         str, typer.Option(help="Frames of a video to look at: all, random:N, sequence:N, sample_all or shuffle.")
@@ -62,11 +65,14 @@ def evaluate(
         raise InputError("--rounds and --seed go with sampled frames; add --frames random:300, or leave them out")
     if per_class is not None and rounds > 1:
         raise InputError("--per-class writes the figures of one round; leave out --rounds")
+    if vocabulary is not None and per_class is None:
+        raise InputError("--vocabulary names classes in the CSV of --per-class; give that too")
     if per_class is not None:
         refuse_existing(per_class, force)
     keep_freed_memory()
     chosen = choose_device(device)
     loaded = open_model(model, use_ema, chosen, resident)
+    header = named(loaded.header, vocabulary)
     dataset = open_for(loaded, data, on_damaged)
     found = evaluate_rounds(loaded, dataset, chosen, sampling, rounds, seed or 0, TerminalProgress())
     report_damage(dataset.damaged)
@@ -75,7 +81,7 @@ def evaluate(
     else:
         _print(found)
     if per_class is not None:
-        write_per_class(per_class, found.metrics, loaded.header, force)
+        write_per_class(per_class, found.metrics, header, force)
 
 
 def _print(found: "Rounds") -> None:
@@ -102,13 +108,19 @@ def predict(
     data: Data,
     out: Annotated[Path, typer.Option(help="The CSV to write; gzipped if its name ends in .gz.")],
     use_ema: UseEma = None,
+    names: Annotated[bool, typer.Option("--names", help="Add a third column, ClassNames.")] = False,
+    vocabulary: Vocabulary = None,
     force: Force = False,
     on_damaged: OnDamagedOption = "stop",
     device: Device = "auto",
     resident: ResidentOption = None,
 ) -> None:
-    """Write the challenge's CSV: each video's 20 best classes with their probabilities."""
+    """Write the challenge's CSV: each video's 20 best classes with their probabilities.
+
+    --names adds their names, those of --vocabulary (which implies it) or else the model's, joined by "; ".
+    """
     from topgb.devices import choose_device, keep_freed_memory
+    from topgb.errors import InputError
     from topgb.evaluation.predict import write_predictions
     from topgb.evaluation.score import open_for
     from topgb.progress import TerminalProgress
@@ -116,7 +128,10 @@ def predict(
     keep_freed_memory()
     chosen = choose_device(device)
     loaded = open_model(model, use_ema, chosen, resident)
+    class_names = named(loaded.header, vocabulary).class_names if names or vocabulary is not None else None
+    if names and class_names is None:
+        raise InputError(f"{model} names no classes; give their --vocabulary, or leave out --names")
     dataset = open_for(loaded, data, on_damaged, with_labels=False)
-    videos = write_predictions(loaded, dataset, out, chosen, force, TerminalProgress())
+    videos = write_predictions(loaded, dataset, out, chosen, force, TerminalProgress(), class_names)
     report_damage(dataset.damaged)
     typer.echo(f"{out}: {videos:,} videos")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force, Json
+from topgb.cli.arguments import Force, Json, Vocabulary, named
 from topgb.cli.compress import quantize, shrink
 from topgb.cli.export import export
 from topgb.cli.merge import average, ensemble
@@ -20,12 +20,17 @@ def _group() -> None:
 
 
 @app.command("show")
-def show(path: Annotated[Path, typer.Argument(help="A model file.", metavar="MODEL")], json: Json = False) -> None:
+def show(
+    path: Annotated[Path, typer.Argument(help="A model file.", metavar="MODEL")],
+    vocabulary: Vocabulary = None,
+    json: Json = False,
+) -> None:
     """Print a model file's members, tensors, bytes, origin and class names."""
     from topgb.modelfile import read_model_file
     from topgb.modelfile.describe import describe, to_json
 
     header, tensors = read_model_file(path)
+    header = named(header, vocabulary)
     if json:
         typer.echo(json_module.dumps(to_json(header, tensors, path.stat().st_size)))
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force, OnDamagedOption, UseEma, report_damage
+from topgb.cli.arguments import Force, OnDamagedOption, UseEma, Vocabulary, report_damage
 
 
 def train(
@@ -46,6 +46,7 @@ def train(
             help="The teacher's share; the labels have the rest. With 1 none are needed.  [default: 0.5]",
         ),
     ] = None,
+    vocabulary: Vocabulary = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     force: Force = False,
     on_damaged: OnDamagedOption = "stop",
@@ -63,6 +64,7 @@ def train(
     from topgb.training.loop import TrainingJob
     from topgb.training.loop import train as run_training
     from topgb.training.recipe import load_recipe, overridden_keys
+    from topgb.vocabulary import read_vocabulary
 
     if distill_weight is not None:
         if teacher is None:
@@ -88,6 +90,7 @@ def train(
         new_head=new_head,
         ema_source=ema_source,
         teacher="records" if teacher == "records" else None if teacher is None else Path(teacher),
+        class_names=None if vocabulary is None else read_vocabulary(vocabulary),
         resume=resume,
         force=force,
         on_damaged=on_damaged,
@@ -116,13 +119,15 @@ def build(
             help="The model file.  [default: RUN/ema.safetensors or raw.safetensors, as chosen, else model.safetensors]"
         ),
     ] = None,
+    vocabulary: Vocabulary = None,
     force: Force = False,
 ) -> None:
     """Make a model file from a run's best checkpoint (the latest, if the run did not validate); no records needed."""
     from topgb.training.build import build_model_file
     from topgb.training.run import MODEL_FILE
+    from topgb.vocabulary import read_vocabulary
 
     names = {None: MODEL_FILE, True: "ema.safetensors", False: "raw.safetensors"}
     path = out or run / names[use_ema]
-    header = build_model_file(run, path, use_ema, force)
+    header = build_model_file(run, path, use_ema, force, None if vocabulary is None else read_vocabulary(vocabulary))
     typer.echo(f"{path}: {header.origin['weights']} weights of step {header.origin['step']}")

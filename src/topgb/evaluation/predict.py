@@ -1,7 +1,7 @@
 """A model over records: the challenge's CSV."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,8 +13,9 @@ from topgb.files import atomic_write, refuse_existing
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import evaluation_batches
 from topgb.records.reading import Dataset
+from topgb.vocabulary import csv_field
 
-HEADER = "VideoId,LabelConfidencePairs\n"
+HEADER = "VideoId,LabelConfidencePairs"
 
 
 def write_predictions(
@@ -24,11 +25,13 @@ def write_predictions(
     device: torch.device,
     force: bool = False,
     progress: Progress = SILENT,
+    class_names: Sequence[str] | None = None,
 ) -> int:
     """Write the challenge's CSV (gzipped where `path` ends in .gz) and return the number of videos.
 
-    A row is `id,class probability class probability …`, the 20 best classes, best first (2018: `inference.py`). Raises
-    `TopgbError` where a probability is not finite.
+    A row is `id,class probability class probability …`, the 20 best classes, best first (2018: `inference.py`). With
+    `class_names` [V] a third column has the names of these classes, joined by `; `. Raises `TopgbError` where a
+    probability is not finite.
     """
     refuse_existing(path, force)
     videos = 0
@@ -36,9 +39,9 @@ def write_predictions(
     with atomic_write(path) as file:
         # No name and no time in the gzip header, so that the same predictions give the same bytes.
         text = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
-        text.write(HEADER.encode())
+        text.write(f"{HEADER}\n".encode() if class_names is None else f"{HEADER},ClassNames\n".encode())
         for batch in evaluation_batches(dataset, EVALUATION_BATCH):
-            for line in prediction_rows(model, batch, device):
+            for line in prediction_rows(model, batch, device, class_names):
                 text.write(line.encode())
             videos += len(batch)
             progress.advance(len(batch))
@@ -49,17 +52,12 @@ def write_predictions(
 
 
 @torch.inference_mode()
-def prediction_rows(model: Predictor, batch: Batch, device: torch.device) -> Iterator[str]:
+def prediction_rows(
+    model: Predictor, batch: Batch, device: torch.device, class_names: Sequence[str] | None = None
+) -> Iterator[str]:
     """The CSV rows of one batch, each with its newline."""
     probabilities = finite_predictions(model, batch, device)
     best, classes = probabilities.topk(min(TOP_K, probabilities.shape[1]), dim=1)
     for video, row, scores in zip(batch.ids, classes.tolist(), best.tolist(), strict=True):
-        yield f"{_quoted(video)},{' '.join(f'{c} {p:.6g}' for c, p in zip(row, scores, strict=True))}\n"
-
-
-def _quoted(video_id: str) -> str:
-    """The id as a field of the CSV, in quotes if it needs them."""
-    # Not by the csv module, which in Python 3.11 leaves a lone carriage return bare.
-    if any(sign in video_id for sign in ',"\r\n'):
-        return '"' + video_id.replace('"', '""') + '"'
-    return video_id
+        names = "" if class_names is None else "," + csv_field("; ".join(class_names[c] for c in row))
+        yield f"{csv_field(video)},{' '.join(f'{c} {p:.6g}' for c, p in zip(row, scores, strict=True))}{names}\n"

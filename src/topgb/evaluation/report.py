@@ -123,7 +123,7 @@ def _classes(model: ReportedModel, class_names: Sequence[str] | None) -> str:
     def table(heading: str, classes: np.ndarray) -> str:
         rows = f"<tr><th>{heading}</th><th>positives</th><th>average precision</th></tr>"
         for index in classes:
-            name = html.escape(str(index) if class_names is None else class_names[index])
+            name = html.escape(str(index) if class_names is None else f"{index} {class_names[index]}")
             rows += f"<tr><td>{name}</td><td>{model.metrics.positives[index]:,}</td><td>{averages[index]:.3f}</td></tr>"
         return f"<table>{rows}</table>"
 

@@ -1,7 +1,5 @@
 """A model over labelled records: the figures."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +15,7 @@ from topgb.progress import SILENT, Progress
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.reading import Dataset, OnDamaged
 from topgb.records.sampling import EVERY_FRAME, FrameSampling
+from topgb.vocabulary import csv_field
 
 EVALUATION_BATCH = 128
 
@@ -99,11 +98,10 @@ def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> 
 def write_per_class(path: Path, metrics: Metrics, header: Header, force: bool = False) -> None:
     """A CSV with a row a class: index, name, positives, average precision over the videos' 20 best classes."""
     refuse_existing(path, force)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["class", "name", "positives", "average_precision"])
+    rows = ["class,name,positives,average_precision\n"]
     averages = metrics.average_precisions()
     for index, (positives, average) in enumerate(zip(metrics.positives, averages, strict=True)):
-        rows.writerow([index, header.class_name(index), positives, f"{average:.6f}" if positives else ""])
+        name = csv_field(header.class_name(index))
+        rows.append(f"{index},{name},{positives},{f'{average:.6f}' if positives else ''}\n")
     with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+        file.write("".join(rows).encode())

@@ -40,7 +40,7 @@ def describe(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) 
     if header.class_names is None:
         lines.append("the file names no classes")
     else:
-        shown = ", ".join(header.class_names[:MOST_CLASS_NAMES])
+        shown = ", ".join(f"{index} {name}" for index, name in enumerate(header.class_names[:MOST_CLASS_NAMES]))
         more = len(header.class_names) - MOST_CLASS_NAMES
         lines.append(f"classes: {shown}" + (f" and {more:,} more" if more > 0 else ""))
     return "\n".join(map(_printable, lines))

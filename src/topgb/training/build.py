@@ -1,5 +1,7 @@
 """A run's checkpoint to a model, without a look at the records."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,28 @@ from topgb.modelfile import Header, LoadedModel, Member, write_model_file
 from topgb.modelfile.loaded import assemble, pack_member
 from topgb.modelfile.packed import Resident
 from topgb.training.checkpoint import Checkpoint, final_checkpoint
+from topgb.training.names import run_names
 from topgb.training.recipe import Recipe
 from topgb.training.run import read_settings, run_recipe
+from topgb.vocabulary import check_names
 
 
-def build_model_file(run: Path, path: Path, use_ema: bool | None = None, force: bool = False) -> Header:
+def build_model_file(
+    run: Path,
+    path: Path,
+    use_ema: bool | None = None,
+    force: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> Header:
     """Write the model file of a run's best (else latest) checkpoint (2018: `eval.py --build_only`).
 
-    `use_ema` None takes the EMA weights where the run keeps them. Raises `InputError` where `run` is not a run, has no
-    checkpoint, or EMA weights are asked for and absent.
+    `use_ema` None takes the EMA weights where the run keeps them, `class_names` None the run's own. Raises `InputError`
+    where `run` is not a run, has no checkpoint, EMA weights are asked for and absent, or the number of names is wrong.
     """
     header, tensors = _pack(run, use_ema)
+    if class_names is not None:
+        check_names(class_names, header.classes)
+        header = replace(header, class_names=tuple(class_names))
     write_model_file(path, header, tensors, force)
     return header
 
@@ -43,6 +56,7 @@ def _pack(run: Path, use_ema: bool | None) -> tuple[Header, dict[str, torch.Tens
         classes=recipe.data.classes,
         members=(Member(1.0, recipe.model_section()),),
         tensors=entries,
+        class_names=run_names(run, recipe.data.classes),
         origin=_origin(run, recipe, checkpoint, use_ema=chosen is not None),
     )
     return header, tensors

@@ -32,10 +32,12 @@ from topgb.training.curves import Curves, diverged
 from topgb.training.ema import Shadows
 from topgb.training.losses import LOSSES, mixed_labels, outcome
 from topgb.training.memory import check_memory
+from topgb.training.names import inherited_names, rename_classes
 from topgb.training.optimizer import TF1Adam, clip_each
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
 from topgb.training.start import fresh_tagger, parent_hash, teacher_identity
+from topgb.vocabulary import check_names
 
 # Fabric announces its precision at every start; the run's settings hold it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -54,6 +56,8 @@ class TrainingJob:
     ema_source      model file to continue with its weights averaged; must be of the recipe's architecture
     teacher         folder of `topgb distill` whose scores the model learns from beside the labels, by the recipe's
                     `training.distill_weight`; or "records", which then hold them themselves
+    class_names     V names for the model file; None takes those of the model file that training starts from, if the
+                    classes are the same. A run that is resumed gets them in place of its earlier ones
     resume          go on from the last checkpoint in `out`, if there is one
     force           overwrite a run in `out`
     on_damaged      `stop` at a damaged record, or `skip` it
@@ -70,6 +74,7 @@ class TrainingJob:
     new_head: bool = False
     ema_source: Path | None = None
     teacher: Path | Literal["records"] | None = None
+    class_names: tuple[str, ...] | None = None
     resume: bool = False
     force: bool = False
     on_damaged: OnDamaged = "stop"
@@ -95,6 +100,8 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     diverges or the run cannot be written.
     """
     recipe = job.recipe
+    if job.class_names is not None:
+        check_names(job.class_names, recipe.data.classes)
     teacher = Teacher(job.teacher) if isinstance(job.teacher, Path) else job.teacher
     # Records without labels can be learned from too, where nothing is asked of labels.
     data = _open(job, job.data, teacher, with_labels=teacher is None or recipe.training.distill_weight < 1.0)
@@ -113,12 +120,15 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
         "new_head": job.new_head,
         "teacher": teacher_identity(teacher),
         "arithmetic": fabric._precision.precision,
+        runs.NAMES: job.class_names or inherited_names(job.init_from or job.ema_source, recipe, job.new_head),
     }
     # Everything that can be wrong with the input is found before a directory is made, or an old run in it is cleared.
     trainer = _Trainer(job, fabric, data, validation, progress)
     if job.resume and runs.is_run(job.out):
         runs.check_resumable(job.out, recipe, settings)
         clear_partial_checkpoints(job.out)
+        if job.class_names is not None:
+            rename_classes(job.out, job.class_names)
     else:
         runs.start_run(job.out, recipe, settings, job.force, keep=[job.init_from, job.ema_source])
     trainer.restore(latest_checkpoint(job.out))

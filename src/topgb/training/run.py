@@ -15,6 +15,8 @@ from topgb.training.recipe import Recipe, parse_recipe, parse_yaml
 SETTINGS_FILE = "settings.json"
 RECIPE_FILE = "recipe.yaml"
 MODEL_FILE = "model.safetensors"
+# The settings' key for class names, the one thing in them that no weight depends on.
+NAMES = "class_names"
 
 
 def start_run(
@@ -36,13 +38,13 @@ def start_run(
             )
         _clear(folder, [path for path in keep if path is not None])
     _write_text(folder / RECIPE_FILE, yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True))
-    _write_text(folder / SETTINGS_FILE, json.dumps(settings, indent=1))
+    write_settings(folder, settings)
 
 
 def check_resumable(folder: Path, recipe: Recipe, settings: dict[str, Any]) -> None:
     """Raise `InputError` naming the first key in which recipe or settings differ from those the run began with."""
-    before = {**run_recipe(folder).to_json(), **read_settings(folder)}
-    now = {**recipe.to_json(), **json.loads(json.dumps(settings))}
+    before = {**run_recipe(folder).to_json(), **read_settings(folder), NAMES: None}
+    now = {**recipe.to_json(), **json.loads(json.dumps(settings)), NAMES: None}
     old, new = _flatten(before), _flatten(now)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
@@ -77,6 +79,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise InputError(f"{path} is not readable; the run is broken, train it anew")
     return settings
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write what `read_settings` reads. Raises `TopgbError` where that fails."""
+    _write_text(folder / SETTINGS_FILE, json.dumps(settings, indent=1))
 
 
 def _clear(folder: Path, keep: Sequence[Path]) -> None:
