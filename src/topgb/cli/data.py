@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from topgb.cli.arguments import Data, Force, Json
+from topgb.cli.download import download
 
 if TYPE_CHECKING:
     from topgb.errors import DamagedRecordError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from topgb.records.inspect import FeatureSummary, Inspection
 
 app = typer.Typer(help="Look at records, check them, and make them.", no_args_is_help=True)
+app.command("download")(download)
 
 
 @app.command("inspect")
