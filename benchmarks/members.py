@@ -7,20 +7,16 @@ are those that settings, bits, members and weights are chosen on; `validate` is 
 """
 
 import argparse
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+from commands import DATA, VALIDATE, Training, require_records, train_all
+
 OUT = Path("runs/members")
 
 RECORDS = {
     "yt8m": ("yt8m-2018-video/train/validate00{}.tfrecord", range(36), range(36, 44)),
     "audioset": ("audioset-frame/train/bal_train-{}-of-16.tfrecord", range(13), range(13, 16)),
 }
-VALIDATE = {"yt8m": "yt8m-2018-video/validate/*.tfrecord", "audioset": "audioset-frame/validate/*.tfrecord"}
 
 # Kind: recipe, overrides, how many seeds. The yt8m kinds have 2.6, 2.6, 3.9, 4.8 and 2.8 million weights.
 KINDS = {
@@ -55,7 +51,7 @@ def held_out_pattern(records: str) -> str:
 
 
 def validate_pattern(records: str) -> str:
-    return str(DATA / VALIDATE[records])
+    return VALIDATE[records]
 
 
 def _pattern(records: str, shards: range) -> str:
@@ -74,29 +70,15 @@ def member_paths(records: str) -> dict[str, Path]:
 
 
 def train_members(records: str, jobs: int = 2) -> dict[str, Path]:
-    if not DATA.is_dir():
-        sys.exit(f"the real records are absent: {DATA} is not there")
+    require_records()
     paths = member_paths(records)
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda name: _train(records, name, paths[name], max(1, (os.cpu_count() or 1) // jobs)), paths))
+    trainings = []
+    for name, path in paths.items():
+        kind, _, seed = name.rpartition("-")
+        recipe, overrides, _ = KINDS[records][kind]
+        trainings.append(Training(path.parent, recipe, train_pattern(records), [*overrides, f"training.seed={seed}"]))
+    train_all(trainings, jobs)
     return paths
-
-
-def _train(records: str, name: str, path: Path, threads: int) -> None:
-    if path.exists():
-        return
-    kind, _, seed = name.rpartition("-")
-    recipe, overrides, _ = KINDS[records][kind]
-    command = [sys.executable, "-m", "topgb", "train", recipe, "--data", train_pattern(records)]
-    command += ["--out", str(path.parent), "--resume"]
-    for setting in [*overrides, f"training.seed={seed}"]:
-        command += ["--set", setting]
-    print(f"training {name}", flush=True)
-    log = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True, check=False
-    )
-    if log.returncode:
-        sys.exit(f"{name}: {log.stderr}")
 
 
 if __name__ == "__main__":
