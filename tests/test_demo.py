@@ -31,9 +31,10 @@ def demo(tmp_path_factory) -> tuple[Path, DemoResult]:
 def test_the_demo_leaves_what_it_promises(demo):
     out, result = demo
     names = {path.name for path in out.iterdir()}
-    models = {"EMA weights", "raw weights", "gated bag of frames", "ensemble", "shrunk"}
+    models = {"EMA weights", "raw weights", "gated bag of frames", "ensemble", "student", "shrunk"}
     files = {f"{name.lower().replace(' ', '-')}.safetensors" for name in models}
-    assert names == {"records", "run", "second-run", "quantized", "predictions.csv", "report.html", *files}
+    folders = {"records", "run", "second-run", "teacher-scores", "student-run", "quantized"}
+    assert names == {*folders, "predictions.csv", "report.html", *files}
     assert set(result.scores) == models | {f"ensemble, {method}" for method in METHODS}
     report = result.report.read_text()
     for name, scores in result.scores.items():

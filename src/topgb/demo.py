@@ -1,4 +1,4 @@
-"""The whole story on synthetic records: make them, train, average, ensemble, quantise, shrink, evaluate, report."""
+"""The whole story on synthetic records: train, average, ensemble, teach, quantise, shrink, evaluate, report."""
 
 import time
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from topgb.compress.ensemble import ensemble
 from topgb.compress.quantize import METHODS, Settings, quantize_file
 from topgb.compress.shrink import shrink
 from topgb.errors import InputError
+from topgb.evaluation.distill import distill, open_records, open_teacher
 from topgb.evaluation.metrics import Metrics, Scores
 from topgb.evaluation.predict import write_predictions
 from topgb.evaluation.report import Report, ReportedModel, write_report
@@ -45,8 +46,8 @@ def run_demo(
 ) -> DemoResult:
     """Fill `out` with records, two runs, model files, predictions and `report.html`.
 
-    The files are of raw and of EMA weights, of a second family, of the ensemble of both, of that quantised by every
-    method, and of the best within a budget.
+    The files are of raw and of EMA weights, of a second family, of the ensemble of both, of a student that it taught,
+    of the ensemble quantised by every method, and of the best within a budget.
 
     Raises `InputError` where `out` holds something and `force` is off.
     """
@@ -67,13 +68,15 @@ def run_demo(
     train(TrainingJob(load_recipe(RECIPE, SECOND_FAMILY), train_shards, second, force=force), progress)
     files = {
         name: out / f"{name.lower().replace(' ', '-')}.safetensors"
-        for name in ("EMA weights", "raw weights", "gated bag of frames", "ensemble", "shrunk")
+        for name in ("EMA weights", "raw weights", "gated bag of frames", "ensemble", "student", "shrunk")
     }
     build_model_file(run, files["EMA weights"], True, force=True)
     build_model_file(run, files["raw weights"], False, force=True)
     build_model_file(second, files["gated bag of frames"], True, force=True)
     parts = [files["EMA weights"], files["gated bag of frames"]]
     ensemble(parts, None, files["ensemble"], force=True)
+    progress.say("distilling the ensemble into another gated bag of frames")
+    build_model_file(_teach(files["ensemble"], train_shards, out, force, progress), files["student"], True, force=True)
     progress.say(f"shrinking the ensemble to {BUDGET:,} bytes")
     best = load(files["EMA weights"])
     choosing = open_for(best, choosing_shards)
@@ -96,6 +99,7 @@ def run_demo(
             ("frames", f"{FRAMES[0]} to {FRAMES[1]} a video, {recipe.data.classes} classes"),
             ("model", f"NetVLAD with a mixture of experts, {best.weights / 1e6:.2f} million parameters"),
             ("ensemble", "that and a gated bag of frames, equal shares; as it is, and quantised by every method"),
+            ("student", "the gated bag of frames trained anew, on labels and the ensemble's probabilities alike"),
             ("shrunk", f"the best found within {BUDGET:,} bytes, on {held_out_videos:,} other videos"),
             ("time", f"{time.monotonic() - began:.0f} s"),
         ],
@@ -111,6 +115,16 @@ def run_demo(
         {model.name: model.metrics.compute() for model in everything},
         {model.name: model.file_bytes for model in everything},
     )
+
+
+def _teach(teacher: Path, records: str, out: Path, force: bool, progress: Progress) -> Path:
+    """The run of a second gated bag of frames, which learned from this teacher too."""
+    model, identity = open_teacher(teacher, torch.device("cpu"))
+    scores = out / "teacher-scores"
+    distill(model, open_records(model, records), scores, torch.device("cpu"), identity, force=True, progress=progress)
+    run = out / "student-run"
+    train(TrainingJob(load_recipe(RECIPE, SECOND_FAMILY), records, run, teacher=scores, force=force), progress)
+    return run
 
 
 def _quantize_by_every_method(model: Path, folder: Path, records: Dataset, progress: Progress) -> dict[str, Path]:
