@@ -23,7 +23,7 @@ class SecondReader:
         (size,) = struct.unpack("<Q", raw[:8])
         outer = json.loads(raw[8 : 8 + size])
         self.header = json.loads(outer.pop("__metadata__")["topgb"])
-        assert self.header["version"] == 1
+        assert self.header["version"] == (2 if self.header.get("reranker") else 1)
         self._stored = {}
         for name, entry in outer.items():
             start, stop = entry["data_offsets"]
@@ -65,7 +65,34 @@ class SecondReader:
 
     def predict(self, video: np.ndarray) -> np.ndarray:
         members = enumerate(self.header["members"])
-        return sum(member["weight"] * self._member(f"members.{i}.", member["model"], video) for i, member in members)
+        mixed = sum(member["weight"] * self._member(f"members.{i}.", member["model"], video) for i, member in members)
+        return self._reranked(self.header["reranker"], mixed) if self.header.get("reranker") else mixed
+
+    def _reranked(self, o: dict, mixed: np.ndarray) -> np.ndarray:
+        best = np.argsort(-mixed)[: o["candidates"]]
+        p, k = mixed[best], len(best)
+        q = np.clip(p, 1e-6, 1 - 1e-6)
+        z = np.log(q / (1 - q))
+        figures = [z / 4, np.arange(k) / k, (z - z[0]) / 4, p, np.full(k, p.sum() / 4)]
+        embedding, bias = self._get("reranker.embedding.weight")[best], self._get("reranker.bias.weight")[best, 0]
+        x = self._linear("reranker.enter", np.hstack([embedding, np.stack(figures, 1)]), True)
+        for j in range(o["layers"]):
+            block = f"reranker.blocks.{j}."
+            joined = self._linear(block + "query_key_value", self._layer_norm(block + "attention_norm", x), True)
+            query, key, value = joined.reshape(k, 3, o["heads"], -1).transpose(1, 2, 0, 3)
+            share = _softmax(query @ key.transpose(0, 2, 1) / math.sqrt(query.shape[-1]))
+            x = x + self._linear(block + "attended", (share @ value).transpose(1, 0, 2).reshape(k, -1), True)
+            wide = self._linear(block + "widen", self._layer_norm(block + "hidden_norm", x), True)
+            normal = np.vectorize(lambda value: 0.5 * (1 + math.erf(value / math.sqrt(2))))
+            x = x + self._linear(block + "narrow", wide * normal(wide), True)
+        new = mixed.copy()
+        new[best] = _sigmoid(z + self._linear("reranker.leave", x, True)[:, 0] + bias)
+        return new
+
+    def _layer_norm(self, name: str, x: np.ndarray) -> np.ndarray:
+        centred = x - x.mean(-1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        return scaled * self._get(name + ".weight") + self._get(name + ".bias")
 
     def _member(self, prefix: str, model: dict, video: np.ndarray) -> np.ndarray:
         columns, parts, start = {}, [], 0

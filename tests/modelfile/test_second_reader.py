@@ -12,9 +12,10 @@ from modelfile.second_reader import SecondReader
 from topgb.compress.schemes import Scheme, encode
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
-from topgb.modelfile.encodings import PARTS
+from topgb.modelfile.encodings import PARTS, encode_plain
 from topgb.modelfile.loaded import pack_member
 from topgb.models import build_tagger, parse_model
+from topgb.models.reranker import Reranker, RerankerOptions
 
 # In no order that a reader could take for granted.
 SPEC = FeatureSpec(
@@ -186,3 +187,38 @@ def test_every_architecture_on_the_page_has_a_case():
 
 def _described(text):
     return {name for bold in re.findall(r"\*\*(`.+?)\*\*", text) for name in re.findall(r"`(\w+)`", bold)}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"candidates": 3, "embedding": 5, "width": 6, "layers": 2, "heads": 3},
+        {"candidates": 9, "embedding": 2, "width": 4, "layers": 1, "heads": 1},
+        {"candidates": 2, "embedding": 2, "width": 4, "layers": 0},
+    ],
+)
+def test_second_stages_agree(options, tmp_path):
+    torch.manual_seed(0)
+    taggers = [build_tagger(SPEC, 4, parse_model({"aggregator": "average", "head": "logistic"})) for _ in range(2)]
+    reranker = Reranker(4, RerankerOptions(**options))
+    entries, tensors = {}, {}
+    for index, tagger in enumerate(taggers):
+        more, values = pack_member(index, tagger.state_dict())
+        entries |= more
+        tensors |= values
+    for name, value in reranker.state_dict().items():
+        entries[f"reranker.{name}"], parts = encode_plain(torch.randn_like(value), "float16")
+        tensors[f"reranker.{name}"] = parts[""]
+    members = tuple(Member(share, tagger.config) for share, tagger in zip((0.3, 0.7), taggers, strict=True))
+    path = tmp_path / "m.safetensors"
+    write_model_file(path, Header(SPEC, 4, members, entries, reranker=reranker.options), tensors)
+    video = np.random.default_rng(0).integers(0, 256, (5, SPEC.width)).astype(np.float32)
+    reader = SecondReader(path)
+    predicted = topgb.load(path).predict(video)
+    np.testing.assert_allclose(reader.predict(video), predicted, atol=1e-5)
+    assert reader.used == set(reader.tensors)
+    mixture = sum(
+        m.weight * t.eval().predict(torch.from_numpy(video[None]), torch.tensor([5]))
+        for m, t in zip(members, taggers, strict=True)
+    )
+    assert np.abs(mixture[0].detach().numpy() - predicted).max() > 0.05

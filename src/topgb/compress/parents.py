@@ -40,6 +40,11 @@ def open_parents(paths: Sequence[Path], what: str, least: int = 2) -> list[Paren
         raise InputError(f"only {len(paths)} model is named; to {what} takes two at least")
     parents = [Parent(path, *read_model_file(path)) for path in paths]
     for parent in parents:
+        if parent.header.reranker is not None:
+            raise InputError(
+                f"{parent.path} has a second stage, made for the mixture of its own members; to {what}, name the files "
+                "it was made from, and make a second stage for the result"
+            )
         parent.model()
     first = parents[0]
     named = next((parent for parent in parents if parent.header.class_names is not None), first)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,7 +16,7 @@ from topgb.files import refuse_existing
 from topgb.modelfile import Header, read_model_file, write_model_file
 from topgb.modelfile.describe import encoding_in_words
 from topgb.modelfile.encodings import Parts, compress_codes, decode, part_names, rows_and_columns, stored_bytes, values
-from topgb.modelfile.header import TensorEncoding
+from topgb.modelfile.header import RERANKER, TensorEncoding
 from topgb.modelfile.loaded import assemble
 from topgb.modelfile.store import file_sha256
 from topgb.progress import SILENT, Progress
@@ -118,8 +118,12 @@ Encoded = dict[str, tuple[TensorEncoding, Parts]]
 
 
 def large_tensors(header: Header, min_elements: int = MIN_ELEMENTS) -> list[str]:
-    """Names of the tensors of more than `min_elements` values (2018 compared in this way)."""
-    return [name for name, entry in header.tensors.items() if math.prod(entry.shape) > min_elements]
+    """Names of the members' tensors of more than `min_elements` values (2018 compared in this way).
+
+    A second stage, small as it is beside its members, is left alone.
+    """
+    large = [name for name, entry in header.tensors.items() if math.prod(entry.shape) > min_elements]
+    return [name for name in large if not name.startswith(RERANKER)]
 
 
 def quantize(
@@ -153,7 +157,7 @@ def with_encoded(
     for name, (_, parts) in encoded.items():
         tensors |= {name + suffix: part.contiguous() for suffix, part in parts.items()}
     entries = {name: encoded[name][0] if name in encoded else header.tensors[name] for name in header.tensors}
-    return Header(header.features, header.classes, header.members, entries, header.class_names, origin), tensors
+    return replace(header, tensors=entries, origin=origin), tensors
 
 
 def entropy_steps(

@@ -6,7 +6,7 @@ import torch
 import yaml
 
 from topgb.modelfile.encodings import stored_bytes
-from topgb.modelfile.header import Header, TensorEncoding
+from topgb.modelfile.header import RERANKER, Header, TensorEncoding
 
 MOST_CLASS_NAMES = 20
 
@@ -23,6 +23,7 @@ def to_json(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) -
             name: {**entry.to_json(), "bytes": stored_bytes(tensors, entry, name)}
             for name, entry in header.tensors.items()
         },
+        "reranker": None if header.reranker is None else header.reranker.model_dump(mode="json"),
         "origin": header.origin,
     }
 
@@ -36,6 +37,9 @@ def describe(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) 
     for index, member in enumerate(header.members):
         lines += ["", f"member {index}, weight {member.weight:g}", *_indented(member.model.to_json())]
         lines += _tensor_table(header, tensors, f"members.{index}.")
+    if header.reranker is not None:
+        lines += ["", "second stage", *_indented(header.reranker.model_dump(mode="json"))]
+        lines += _tensor_table(header, tensors, RERANKER)
     lines += ["", "origin", *_indented(header.origin), ""]
     if header.class_names is None:
         lines.append("the file names no classes")

@@ -12,14 +12,17 @@ from topgb.errors import InputError
 from topgb.features import MOST_VALUES, Dtype, Feature, FeatureSpec, Level
 from topgb.models import ModelConfig, parse_model
 from topgb.models.options import Options, validate
+from topgb.models.reranker import RerankerOptions
 
 METADATA_KEY = "topgb"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Its tensors are named `reranker.NAME`.
+RERANKER = "reranker."
 MOST_MEMBERS = 1000
 # Levels of lists and mappings in a header.
 DEEPEST = 50
 
-_TENSOR_NAME = re.compile(r"members\.(0|[1-9]\d{0,3})\..+")
+_MEMBER_TENSOR = re.compile(r"members\.(0|[1-9]\d{0,3})\..+")
 
 
 class _FeatureEntry(Options):
@@ -56,6 +59,7 @@ class _HeaderEntry(Options):
     members: list[_MemberEntry] = Field(min_length=1, max_length=MOST_MEMBERS)
     tensors: dict[str, _TensorEntry]
     origin: dict[str, Any]
+    reranker: RerankerOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,9 @@ class TensorEncoding:
 class Header:
     """The spec of a model file.
 
-    `tensors` maps the full name of every stored weight, `members.I.NAME`, to its encoding. `origin` holds JSON values
-    that say where the file came from (recipe, parents, scores, software); nothing in it changes a prediction.
+    `tensors` maps the full name of every stored weight, `members.I.NAME` or `reranker.NAME`, to its encoding. `origin`
+    holds JSON values that say where the file came from (recipe, parents, scores, software); nothing in it changes a
+    prediction. `reranker` are the sizes of a second stage over the members' mixture, None where there is none.
     """
 
     features: FeatureSpec
@@ -97,6 +102,7 @@ class Header:
     tensors: dict[str, TensorEncoding]
     class_names: tuple[str, ...] | None = None
     origin: dict[str, Any] = field(default_factory=dict)
+    reranker: RerankerOptions | None = None
 
     def class_name(self, index: int) -> str:
         """The name of class `index`, or its number where the file names none."""
@@ -105,7 +111,8 @@ class Header:
     def dumps(self) -> str:
         """The header as JSON text with sorted keys, so that equal headers give equal bytes."""
         value = {
-            "version": FORMAT_VERSION,
+            # Whoever reads the first version need not know of second stages.
+            "version": 1 if self.reranker is None else FORMAT_VERSION,
             "features": self.features.to_json(),
             "classes": self.classes,
             "class_names": None if self.class_names is None else list(self.class_names),
@@ -113,6 +120,8 @@ class Header:
             "tensors": {name: entry.to_json() for name, entry in self.tensors.items()},
             "origin": self.origin,
         }
+        if self.reranker is not None:
+            value["reranker"] = self.reranker.model_dump(mode="json")
         return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -132,6 +141,7 @@ class Header:
                     for name, t in entry.tensors.items()
                 },
                 origin=entry.origin,
+                reranker=entry.reranker,
             )
         except InputError as error:
             raise InputError(f"{path}: the model file's header is malformed, get the file again: {error}") from None
@@ -147,7 +157,9 @@ class Header:
         if abs(total - 1.0) > 1e-4:
             raise InputError(f"{path}: the members' weights sum to {total:g}, not 1; get the file again")
         for name in self.tensors:
-            match = _TENSOR_NAME.fullmatch(name)
+            if self.reranker is not None and name.startswith(RERANKER):
+                continue
+            match = _MEMBER_TENSOR.fullmatch(name)
             if match is None or int(match[1]) >= len(self.members):
                 raise InputError(f"{path}: the tensor {name!r} belongs to no member; get the file again")
 

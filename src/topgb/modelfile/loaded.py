@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,21 +14,25 @@ from torch.overrides import TorchFunctionMode
 from topgb.batch import Batch
 from topgb.errors import InputError
 from topgb.modelfile.encodings import checked_parts, decode, encode_plain
-from topgb.modelfile.header import Header, Member, TensorEncoding
+from topgb.modelfile.header import RERANKER, Header, TensorEncoding
 from topgb.modelfile.mapped import MappedApart
 from topgb.modelfile.packed import Resident, checked_resident, is_packed, packed_linear
 from topgb.modelfile.store import read_model_file
 from topgb.models import Tagger, build_tagger
 from topgb.models.frontend import Frontend
+from topgb.models.reranker import Reranker, RerankerOptions
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class LoadedModel(nn.Module):
-    """The members of a model file and their mixture, in evaluation mode."""
+    """The members of a model file, their mixture and the second stage over it, if there is one, in evaluation mode."""
 
-    def __init__(self, header: Header, taggers: list[Tagger]):
+    def __init__(self, header: Header, taggers: list[Tagger], reranker: Reranker | None = None):
         super().__init__()
         self.header = header
         self.members = nn.ModuleList(taggers)
+        self.reranker = reranker
         self.eval()
 
     @property
@@ -44,11 +48,14 @@ class LoadedModel(nn.Module):
 
     @torch.inference_mode()
     def predict_batch(self, batch: Batch) -> torch.Tensor:
-        """Probabilities float32 [B, V] of a batch on the model's device: the weighted mean of the members'."""
+        """Probabilities float32 [B, V] of a batch on the model's device.
+
+        The weighted mean of the members', whose best classes a second stage judges anew.
+        """
         mixture = torch.zeros(len(batch), self.header.classes, device=batch.features.device)
         for member, tagger in zip(self.header.members, self.members, strict=True):
             mixture += member.weight * cast(Tagger, tagger).predict_batch(batch)
-        return mixture
+        return mixture if self.reranker is None else self.reranker(mixture)
 
     def predict(self, features: np.ndarray, num_frames: np.ndarray | None = None) -> np.ndarray:
         """Probabilities float32 [B, V] (or [V]) from stored features [B, T, D] (or [T, D], one video).
@@ -104,16 +111,24 @@ def assemble(
 ) -> LoadedModel:
     """The model of a header and its stored tensors; `source` names them in an `InputError` where they don't fit."""
     entries: list[dict[str, TensorEncoding]] = [{} for _ in header.members]
+    second: dict[str, TensorEncoding] = {}
     for full, entry in header.tensors.items():
-        _, index, name = full.split(".", 2)
-        entries[int(index)][name] = entry
+        if full.startswith(RERANKER):
+            second[full.removeprefix(RERANKER)] = entry
+        else:
+            _, index, name = full.split(".", 2)
+            entries[int(index)][name] = entry
     taggers = []
     for place in range(len(header.members)):
         try:
             taggers.append(_tagger(header, place, entries[place], stored, resident))
         except InputError as error:
             raise InputError(f"{source}: member {place}: {error}") from error.__cause__
-    return LoadedModel(header, taggers)
+    try:
+        reranker = None if header.reranker is None else _reranker(header, header.reranker, second, stored)
+    except InputError as error:
+        raise InputError(f"{source}: second stage: {error}") from error.__cause__
+    return LoadedModel(header, taggers, reranker)
 
 
 def pack_member(
@@ -136,7 +151,7 @@ def _tagger(
     resident: Resident,
 ) -> Tagger:
     member, prefix = header.members[index], f"members.{index}."
-    tagger = _unfilled(header, member)
+    tagger = _unfilled(lambda: build_tagger(header.features, header.classes, member.model))
     expected = {name: tensor.shape for name, tensor in tagger.state_dict().items()}
     modules = dict(tagger.named_modules())
     state, packed = {}, {}
@@ -148,17 +163,8 @@ def _tagger(
             packed[path] = packed_linear(linear, parts, entry, prefix + name, resident)
         else:
             state[name] = decode(stored, entry, prefix + name)
-    if entries.keys() != expected.keys():
-        odd = sorted(entries.keys() ^ expected.keys())
-        raise InputError(
-            f"file and architecture disagree about the tensors {', '.join(map(repr, odd[:3]))}; get the file again"
-        )
+    _check_fit(entries, state, expected, prefix)
     for name, tensor in state.items():
-        if tensor.shape != expected[name]:
-            raise InputError(
-                f"tensor {prefix}{name} is {list(tensor.shape)}, but its architecture needs {list(expected[name])}; "
-                "get the file again"
-            )
         if name.endswith("running_var") and bool((tensor < 0).any()):
             raise InputError(f"tensor {prefix}{name} has a negative variance; the model is broken, build it again")
     for path, module in packed.items():
@@ -171,11 +177,42 @@ def _tagger(
     return tagger.requires_grad_(False)
 
 
-def _unfilled(header: Header, member: Member) -> Tagger:
-    """The member's architecture on the meta device, where no weight is allocated only to be replaced by the file's."""
+def _reranker(
+    header: Header, options: RerankerOptions, entries: dict[str, TensorEncoding], stored: Mapping[str, torch.Tensor]
+) -> Reranker:
+    reranker = _unfilled(lambda: Reranker(header.classes, options))
+    expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}
+    state = {name: decode(stored, entry, RERANKER + name) for name, entry in entries.items()}
+    _check_fit(entries, state, expected, RERANKER)
+    reranker.load_state_dict(state, assign=True)
+    return reranker.requires_grad_(False)
+
+
+def _check_fit(
+    entries: Mapping[str, TensorEncoding],
+    state: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Size],
+    prefix: str,
+) -> None:
+    """Raise `InputError` where the file has other tensors than the architecture, or of other shapes."""
+    if entries.keys() != expected.keys():
+        odd = sorted(entries.keys() ^ expected.keys())
+        raise InputError(
+            f"file and architecture disagree about the tensors {', '.join(map(repr, odd[:3]))}; get the file again"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name]:
+            raise InputError(
+                f"tensor {prefix}{name} is {list(tensor.shape)}, but its architecture needs {list(expected[name])}; "
+                "get the file again"
+            )
+
+
+def _unfilled(build: Callable[[], Module]) -> Module:
+    """What `build` makes on the meta device, where no weight is allocated only to be replaced by the file's."""
     try:
         with torch.device("meta"), _WithoutValues():
-            return build_tagger(header.features, header.classes, member.model)
+            return build()
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         # Each size may be sound and their product still too much for a tensor.
         raise InputError("the sizes in the header make no model; get the file again") from error

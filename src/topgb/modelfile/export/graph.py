@@ -1,6 +1,8 @@
 """A model file as one module from stored features to probabilities, its weights as they are stored."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -8,9 +10,10 @@ from torch import nn
 from topgb.modelfile.encodings import Parts, checked_parts
 from topgb.modelfile.export.decoding import kept_parts, traced_values
 from topgb.modelfile.export.scanned import replace_recurrent
-from topgb.modelfile.header import Header, TensorEncoding
+from topgb.modelfile.header import RERANKER, Header, TensorEncoding
 from topgb.models import Tagger, build_tagger
 from topgb.models.frontend import Frontend
+from topgb.models.reranker import Reranker, RerankerOptions
 
 INPUTS = ("features", "num_frames")
 OUTPUT = "probabilities"
@@ -30,7 +33,7 @@ class _Weight(nn.Module):
 
 
 class ExportGraph(nn.Module):
-    """Every member and their mixture.
+    """Every member, their mixture, and the second stage over it.
 
     `forward(features uint8 or float32 [B, T, D], num_frames int64 [B]) -> probabilities float32 [B, V]`, for any B and
     T of at least 1. Its state is the stored tensors, as buffers; `torch.export` sees how they are decoded. Raises
@@ -43,17 +46,46 @@ class ExportGraph(nn.Module):
         self.weights = nn.ModuleDict()
         # In a list, so that the architectures, emptied of their parameters, are no submodules.
         self._members = [_Member(header, stored, place, self.weights) for place in range(len(header.members))]
+        self._second = None if header.reranker is None else _SecondStage(header, header.reranker, stored, self.weights)
         self.eval()
 
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         mixture = torch.zeros((), device=features.device)
         for share, member in zip(self.shares, self._members, strict=True):
             mixture = mixture + share * member.predict(features, num_frames)
-        return mixture
+        return mixture if self._second is None else self._second.rerank(mixture)
+
+
+class _Slots:
+    """An architecture's weights, taken out of it and decoded anew in every call."""
+
+    def __init__(
+        self, module: nn.Module, prefix: str, header: Header, stored: dict[str, torch.Tensor], weights: nn.ModuleDict
+    ):
+        self._slots: list[tuple[nn.Module, str, nn.Module]] = []
+        for path, part in module.named_modules():
+            for leaf, tensor in [*part._parameters.items(), *part._buffers.items()]:
+                if tensor is None:
+                    continue
+                name = f"{prefix}{path}.{leaf}"
+                weight = _weight(header, stored, name) or _Weight({"": tensor}, _as_it_is(tensor))
+                weights[_identifier(name, weights)] = weight
+                self._slots.append((part, leaf, weight))
+                delattr(part, leaf)
+
+    @contextmanager
+    def filled(self) -> Iterator[None]:
+        for part, leaf, weight in self._slots:
+            part.__dict__[leaf] = weight()
+        try:
+            yield
+        finally:
+            for part, leaf, _ in self._slots:
+                del part.__dict__[leaf]
 
 
 class _Member:
-    """A member's architecture, whose weights are decoded anew in every call."""
+    """A member's architecture."""
 
     def __init__(self, header: Header, stored: dict[str, torch.Tensor], place: int, weights: nn.ModuleDict):
         config = header.members[place].model
@@ -61,25 +93,26 @@ class _Member:
             self.tagger: Tagger = build_tagger(header.features, header.classes, config).eval()
         self.tagger.frontend = Frontend(header.features, config, self.tagger.frontend.pads_to_max_frames)
         replace_recurrent(self.tagger)
-        self._slots: list[tuple[nn.Module, str, nn.Module]] = []
-        for path, module in self.tagger.named_modules():
-            for leaf, tensor in [*module._parameters.items(), *module._buffers.items()]:
-                if tensor is None:
-                    continue
-                name = f"members.{place}.{path}.{leaf}"
-                weight = _weight(header, stored, name) or _Weight({"": tensor}, _as_it_is(tensor))
-                weights[_identifier(name, weights)] = weight
-                self._slots.append((module, leaf, weight))
-                delattr(module, leaf)
+        self._slots = _Slots(self.tagger, f"members.{place}.", header, stored, weights)
 
     def predict(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-        for module, leaf, weight in self._slots:
-            module.__dict__[leaf] = weight()
-        try:
+        with self._slots.filled():
             return self.tagger.predict(features, num_frames)
-        finally:
-            for module, leaf, _ in self._slots:
-                del module.__dict__[leaf]
+
+
+class _SecondStage:
+    """The architecture of what judges the mixture's best classes anew."""
+
+    def __init__(
+        self, header: Header, options: RerankerOptions, stored: dict[str, torch.Tensor], weights: nn.ModuleDict
+    ):
+        with torch.device("meta"):
+            self.reranker = Reranker(header.classes, options).eval()
+        self._slots = _Slots(self.reranker, RERANKER, header, stored, weights)
+
+    def rerank(self, mixture: torch.Tensor) -> torch.Tensor:
+        with self._slots.filled():
+            return self.reranker(mixture)
 
 
 def _weight(header: Header, stored: dict[str, torch.Tensor], name: str) -> _Weight | None:

@@ -1,0 +1,38 @@
+"""Vectors that tell which classes occur together: factors of their pointwise mutual information."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+
+# As if this share of the videos had every pair: what a chance meeting of two rare classes says is little.
+LEAST_TOGETHER = 1e-5
+LEAST_ALONE = 1e-4
+# Standard deviation of the vectors' numbers.
+SPREAD = 0.3
+POWER_ITERATIONS = 4
+
+
+def class_vectors(labels: Sequence[Sequence[int]], classes: int, width: int) -> torch.Tensor:
+    """float32 [V, width] from each video's labels (each class once).
+
+    The positive part of log p(a, b) / (p(a) p(b)) is factored by a truncated SVD (Levy and Goldberg 2014, "Neural Word
+    Embedding as Implicit Matrix Factorization"), U · √S; columns beyond the number of classes are 0.
+    """
+    pairs = Counter(pair for own in labels for pair in product(own, repeat=2))
+    vectors = torch.zeros(classes, width)
+    if not pairs:
+        return vectors
+    places = torch.tensor(sorted(pairs)).T
+    together = torch.tensor([pairs[pair] for pair in sorted(pairs)], dtype=torch.float32) / len(labels)
+    alone = torch.full((classes,), LEAST_ALONE)
+    same = places[0] == places[1]
+    alone[places[0][same]] += together[same]
+    chance = alone[places[0]] * alone[places[1]]
+    information = ((together + LEAST_TOGETHER) / (chance + LEAST_TOGETHER)).log().clamp_min(0)
+    matrix = torch.sparse_coo_tensor(places, information, (classes, classes), check_invariants=True).coalesce()
+    rank = min(width, classes)
+    left, sizes, _ = torch.svd_lowrank(matrix, q=rank, niter=POWER_ITERATIONS)
+    vectors[:, :rank] = left * sizes.sqrt()
+    return vectors * (SPREAD / vectors.std().clamp_min(1e-12))
