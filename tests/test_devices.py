@@ -68,7 +68,7 @@ def test_free_memory_is_not_known_everywhere(tmp_path):
 def test_memory_that_is_taken_is_not_free():
     before = free_memory(CPU)
     assert before is not None
-    # From the system itself: what earlier tests freed may be kept by this process. Others take and give memory meanwhile.
+    # From the system itself, as this process may keep what earlier tests freed. Others take and give memory meanwhile.
     with mmap.mmap(-1, 1 << 30) as taken:
         taken[:: mmap.PAGESIZE] = b"1" * ((1 << 30) // mmap.PAGESIZE)
         assert 0.5e9 < before - free_memory(CPU) < 3e9
