@@ -32,7 +32,7 @@ class SecondReader:
                 # The upper half of a float32.
                 values = (np.frombuffer(part, np.uint16).astype(np.uint32) << 16).view(np.float32)
             else:
-                dtypes = {"F32": np.float32, "F16": np.float16, "U8": np.uint8, "I8": np.int8}
+                dtypes = {"F32": np.float32, "F16": np.float16, "U8": np.uint8, "I8": np.int8, "I32": np.int32}
                 values = np.frombuffer(part, dtypes[entry["dtype"]])
             self._stored[name] = values.reshape(entry["shape"])
         self.tensors = {name: self._decoded(name, entry) for name, entry in self.header["tensors"].items()}
@@ -46,6 +46,8 @@ class SecondReader:
         shape = entry["shape"]
         rows, columns = (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, math.prod(shape))
         match entry["encoding"]:
+            case "int32":
+                values = part("")
             case "float32" | "float16":
                 values = part("").astype(np.float64)
             case "codebook":
@@ -230,9 +232,22 @@ class SecondReader:
         return _sigmoid(self._linear(p + "output", v, True))
 
     def mlp(self, p: str, o: dict, v: np.ndarray) -> np.ndarray:
+        return self.logistic(p + "logistic.", o, self._hidden(p, o, v))
+
+    def _hidden(self, p: str, o: dict, v: np.ndarray) -> np.ndarray:
         h = self._bn(p + "norm", self._linear(p + "hidden", v, False))
-        h = {"relu": np.maximum(h, 0), "silu": h * _sigmoid(h)}[o["activation"]]
-        return self.logistic(p + "logistic.", o, h)
+        return {"relu": np.maximum(h, 0), "silu": h * _sigmoid(h)}[o["activation"]]
+
+    def neighbours(self, p: str, o: dict, v: np.ndarray) -> np.ndarray:
+        u = (v if o["width"] is None else self._hidden(p, o, v)) - self._get(p + "centre")
+        alike = self._linear(p + "keys", u / np.sqrt((u**2).sum()), False)
+        nearest = np.argsort(-alike)[: o["neighbours"]]
+        shares = _softmax(alike[nearest] / o["temperature"])
+        bounds, classes = self._get(p + "label_bounds"), self._get(p + "label_classes")
+        found = np.zeros(self.header["classes"])
+        for i, share in zip(nearest, shares, strict=True):
+            found[classes[bounds[i] : bounds[i + 1]]] += share
+        return np.minimum(found, 1)
 
     def moe(self, p: str, o: dict, v: np.ndarray) -> np.ndarray:
         classes = self.header["classes"]

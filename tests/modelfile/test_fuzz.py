@@ -18,15 +18,17 @@ from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, LoadedModel, Member, write_model_file
 from topgb.modelfile.describe import describe
-from topgb.modelfile.encodings import PARTS
+from topgb.modelfile.encodings import PARTS, encode_plain
 from topgb.modelfile.loaded import pack_member
 from topgb.modelfile.store import read_model_file
 from topgb.models import build_tagger, parse_model
+from topgb.models.reranker import Reranker, RerankerOptions
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 3), Feature("extra", 1, "float32")))
 MODELS = [
     {"aggregator": "netvlad", "clusters": {"rgb": 2, "extra": 1}, "hidden": 2, "head": {"name": "moe", "low_rank": 1}},
     {"aggregator": "average", "features": ["rgb"], "head": {"name": "mlp", "width": 2}},
+    {"aggregator": "average", "head": {"name": "neighbours", "videos": 3, "labels": 4, "most_labels": 2}},
 ]
 
 
@@ -38,7 +40,7 @@ def sound(tmp_path_factory) -> Path:
         more_entries, more_tensors = pack_member(index, build_tagger(SPEC, 2, config).state_dict())
         entries |= more_entries
         tensors |= more_tensors
-        members.append(Member(0.5, config))
+        members.append(Member(1 / len(MODELS), config))
     schemes = (
         Scheme("uniform"),
         Scheme("int8"),
@@ -51,8 +53,12 @@ def sound(tmp_path_factory) -> Path:
         entries[name], parts = encode(tensors.pop(name), scheme)
         tensors |= {name + suffix: part.contiguous() for suffix, part in parts.items()}
     assert {entry.encoding for entry in entries.values()} == set(PARTS)
+    reranker = Reranker(2, RerankerOptions(embedding=3, width=4))
+    for name, value in reranker.state_dict().items():
+        entries[f"reranker.{name}"], parts = encode_plain(value, "float16")
+        tensors[f"reranker.{name}"] = parts[""]
     path = tmp_path_factory.mktemp("fuzz") / "sound.safetensors"
-    header = Header(SPEC, 2, tuple(members), entries, class_names=("a", "b"), origin={"step": 1})
+    header = Header(SPEC, 2, tuple(members), entries, ("a", "b"), {"step": 1}, reranker.options)
     write_model_file(path, header, tensors)
     topgb.load(path)
     return path

@@ -100,6 +100,9 @@ HEADS = [
     {"name": "moe", "gating": "probabilities"},
     {"name": "moe", "gating": "probabilities", "gating_remove_diagonal": True},
 ]
+MEMORY = {"name": "neighbours", "videos": 6, "labels": 9, "most_labels": 3, "neighbours": 4, "temperature": 0.3}
+MEMORIES = [MEMORY, {**MEMORY, "width": 7}, {**MEMORY, "width": 7, "activation": "relu", "neighbours": 50}]
+LABELS = {"head.label_bounds": [0, 1, 4, 4, 6, 8, 9], "head.label_classes": [3, 0, 1, 2, 1, 3, 2, 0, 1]}
 
 MIXTURES = {
     "netvlad": {**NETVLAD, "mixture": 3, "head": "logistic"},
@@ -119,17 +122,17 @@ SCHEMES = {
 
 
 def _compare(section, tmp_path, filled=None, scheme=None):
-    """`filled` names tensors that have one value throughout; with `scheme` every tensor is stored so."""
+    """`filled` are values of tensors by name; with `scheme` every tensor is stored so."""
     torch.manual_seed(0)
     tagger = build_tagger(SPEC, 4, parse_model(section))
     for name, tensor in tagger.state_dict().items():
         # Every initial 0 and 1 would hide a tensor that is left out, or taken for another.
         if name.endswith("running_var"):
             tensor.uniform_(0.2, 1.5)
-        elif "norm" in name or name.endswith("bias") or name == "head.gate.weight":
+        elif "norm" in name or name.endswith(("bias", "centre")) or name == "head.gate.weight":
             tensor.normal_()
     for name, value in (filled or {}).items():
-        tagger.state_dict()[name].fill_(value)
+        tagger.state_dict()[name].copy_(torch.as_tensor(value))
     entries, tensors = pack_member(0, tagger.state_dict())
     for name in list(entries) if scheme else []:
         entries[name], parts = encode(tensors.pop(name), scheme)
@@ -153,6 +156,12 @@ def test_a_reader_written_from_the_page_agrees_on_heads(head, tmp_path):
     _compare({"aggregator": "average", "std": True, "head": head}, tmp_path)
 
 
+@pytest.mark.parametrize("head", MEMORIES, ids=str)
+def test_a_reader_written_from_the_page_agrees_on_memories(head, tmp_path):
+    filled = {name: torch.tensor(values) for name, values in LABELS.items()}
+    _compare({"aggregator": "average", "std": True, "head": head}, tmp_path, filled)
+
+
 @pytest.mark.parametrize("name", MIXTURES)
 def test_a_reader_written_from_the_page_agrees_on_mixtures(name, tmp_path):
     _compare(MIXTURES[name], tmp_path)
@@ -169,7 +178,7 @@ def test_every_encoding_on_the_page_has_a_case():
     )
     described = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) - {"encoding"}
     assert described == set(PARTS)
-    assert described == {name.split(",")[0] for name in SCHEMES} | {"float32"}
+    assert described == {name.split(",")[0] for name in SCHEMES} | {"float32", "int32"}
 
 
 def test_a_member_of_a_mixture_is_no_surer_than_the_page_says(tmp_path):
@@ -182,7 +191,7 @@ def test_every_architecture_on_the_page_has_a_case():
     page = (Path(__file__).parents[2] / "docs/model-file.md").read_text()
     aggregators, heads = page.split("### Aggregators")[1].split("### Heads")
     assert _described(aggregators) == {case["aggregator"] for case in CASES.values()}
-    assert _described(heads) == {head if isinstance(head, str) else head["name"] for head in HEADS}
+    assert _described(heads) == {head if isinstance(head, str) else head["name"] for head in HEADS + MEMORIES}
 
 
 def _described(text):

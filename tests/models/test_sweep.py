@@ -18,14 +18,17 @@ from topgb.models.registry import aggregators, heads
 SPEC = FeatureSpec("frame", (Feature("rgb", 24), Feature("audio", 8)))
 CLASSES = 7
 # Sizes that keep the sweep quick; an architecture without these options keeps its own.
-SMALL = {"clusters": 4, "hidden": 16, "width": 16, "cells": 16}
+SMALL = {"clusters": 4, "hidden": 16, "width": 16, "cells": 16, "videos": 9, "labels": 20, "most_labels": 5}
 MIXTURE = "mixture of "
 PAIRS = [
     *itertools.product(aggregators(), heads()),
     *((MIXTURE + aggregator, head) for aggregator, head in (("netvlad", "logistic"), ("nextvlad", "moe"))),
 ]
 
-pytestmark = pytest.mark.parametrize(("aggregator", "head"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+TRAINED = [(aggregator, head) for aggregator, head in PAIRS if getattr(heads()[head], "trained", True)]
+
+over_every_pair = pytest.mark.parametrize(("aggregator", "head"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+over_trained_pairs = pytest.mark.parametrize(("aggregator", "head"), TRAINED, ids=["-".join(pair) for pair in TRAINED])
 
 
 def _section(aggregator: str) -> dict:
@@ -33,13 +36,18 @@ def _section(aggregator: str) -> dict:
     return {"aggregator": aggregator.removeprefix(MIXTURE), "mixture": mixture}
 
 
-def _tagger(aggregator: str, head: str) -> Tagger:
-    def small(cls):
-        return {key: value for key, value in SMALL.items() if key in cls.Options.model_fields}
+def _small(cls) -> dict:
+    return {key: value for key, value in SMALL.items() if key in cls.Options.model_fields}
 
+
+def _head(name: str) -> dict:
+    return {"name": name, **_small(heads()[name])}
+
+
+def _tagger(aggregator: str, head: str) -> Tagger:
     section = _section(aggregator)
-    section |= small(aggregators()[section["aggregator"]])
-    section["head"] = {"name": head, **small(heads()[head])}
+    section |= _small(aggregators()[section["aggregator"]])
+    section["head"] = _head(head)
     torch.manual_seed(0)
     tagger = build_tagger(SPEC, CLASSES, parse_model(section))
     _make_lively(tagger)
@@ -53,6 +61,13 @@ def _make_lively(tagger: Tagger) -> None:
             buffer.normal_(std=0.1)
         elif name.endswith("running_var"):
             buffer.uniform_(0.02, 0.1)
+        elif name.endswith("label_bounds"):
+            # Nine videos of one to five labels.
+            buffer.copy_(torch.tensor([0, 1, 3, 4, 9, 11, 13, 14, 18, 20]))
+        elif name.endswith("label_classes"):
+            buffer.copy_(torch.arange(20) * 3 % CLASSES)
+        elif name.endswith("centre"):
+            buffer.normal_(std=0.1)
 
 
 def _videos(counts: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,6 +76,7 @@ def _videos(counts: list[int], length: int) -> tuple[torch.Tensor, torch.Tensor]
     return features, torch.tensor(counts, dtype=torch.int32)
 
 
+@over_every_pair
 def test_output_is_a_probability_at_one_frame_and_at_300(aggregator, head):
     tagger = _tagger(aggregator, head)
     for length in (1, 300):
@@ -70,6 +86,7 @@ def test_output_is_a_probability_at_one_frame_and_at_300(aggregator, head):
         assert bool(((probabilities >= 0) & (probabilities <= 1)).all())
 
 
+@over_every_pair
 def test_padding_and_neighbours_do_not_change_a_video(aggregator, head):
     tagger = _tagger(aggregator, head)
     features, counts = _videos([9, 4, 1], 9)
@@ -81,6 +98,7 @@ def test_padding_and_neighbours_do_not_change_a_video(aggregator, head):
         torch.testing.assert_close(alone, together[index : index + 1], atol=1e-6, rtol=1e-5)
 
 
+@over_trained_pairs
 def test_padding_does_not_change_a_training_step(aggregator, head):
     features, counts = _videos([6, 6, 3, 2], 6)
     padded = torch.cat([features, torch.full((4, 5, SPEC.width), 200, dtype=torch.uint8)], dim=1)
@@ -96,6 +114,7 @@ def test_padding_does_not_change_a_training_step(aggregator, head):
         torch.testing.assert_close(states[1][name], value, atol=1e-5 * max(1.0, largest), rtol=1e-4, msg=name)
 
 
+@over_trained_pairs
 def test_gradient_reaches_every_parameter(aggregator, head):
     tagger = _tagger(aggregator, head).train()
     probabilities = tagger.predict(*_videos([5, 3, 4, 5], 5))
@@ -105,6 +124,7 @@ def test_gradient_reaches_every_parameter(aggregator, head):
         assert bool(parameter.grad.abs().sum() > 0), name
 
 
+@over_every_pair
 def test_bfloat16_stays_near_float32(aggregator, head):
     tagger = _tagger(aggregator, head)
     videos = _videos([5, 3], 5)
@@ -115,6 +135,7 @@ def test_bfloat16_stays_near_float32(aggregator, head):
     torch.testing.assert_close(rough, exact, atol=0.03, rtol=0)
 
 
+@over_trained_pairs
 def test_head_starts_at_the_class_frequencies(aggregator, head):
     tagger = _tagger(aggregator, head)
     frequencies = torch.tensor([0.3, 0.1, 0.05, 0.01, 0.003, 0.001, 0.0005])
@@ -127,12 +148,14 @@ def test_head_starts_at_the_class_frequencies(aggregator, head):
     torch.testing.assert_close(probabilities, frequencies.expand(2, -1), rtol=0.02, atol=0)
 
 
+@over_every_pair
 def test_is_built_on_the_meta_device_without_memory(aggregator, head):
     with torch.device("meta"):
-        tagger = build_tagger(SPEC, CLASSES, parse_model({**_section(aggregator), "head": head}))
+        tagger = build_tagger(SPEC, CLASSES, parse_model({**_section(aggregator), "head": _head(head)}))
     assert all(parameter.is_meta for parameter in tagger.parameters())
 
 
+@over_every_pair
 def test_saved_and_loaded_it_predicts_the_same_bits(aggregator, head, tmp_path):
     tagger = _tagger(aggregator, head)
     features, counts = _videos([5, 3, 1], 5)
@@ -146,6 +169,7 @@ def test_saved_and_loaded_it_predicts_the_same_bits(aggregator, head, tmp_path):
 
 
 @pytest.mark.parametrize("resident", ["packed", "half"])
+@over_every_pair
 def test_packed_it_predicts_what_its_values_do(aggregator, head, resident, tmp_path, monkeypatch):
     # Fails where a module reads the weight of an nn.Linear that is no ReadLinear: a packed layer has none.
     monkeypatch.setattr(packed_module, "LEAST_WEIGHTS", 1)

@@ -10,6 +10,7 @@ from topgb.cli.arguments import Force, Json, Vocabulary, named
 from topgb.cli.compress import quantize, shrink
 from topgb.cli.export import export
 from topgb.cli.merge import average, ensemble
+from topgb.cli.remember import remember
 from topgb.cli.rerank import rerank
 
 app = typer.Typer(help="Look at model files, and make new ones from them.", no_args_is_help=True)
@@ -95,5 +96,6 @@ app.command("quantize")(quantize)
 app.command("shrink")(shrink)
 app.command("average")(average)
 app.command("ensemble")(ensemble)
+app.command("remember")(remember)
 app.command("rerank")(rerank)
 app.command("export")(export)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from topgb.compress.parents import Parent, class_names, open_parents, origin, refuse_difference, sha256
+from topgb.errors import InputError
 from topgb.files import refuse_existing
 from topgb.modelfile import Header, write_model_file
 from topgb.modelfile.encodings import Parts, decode, encode_plain
@@ -26,6 +27,8 @@ def average(paths: Sequence[Path], out: Path, force: bool = False) -> Header:
     refuse_existing(out, force)
     parents = open_parents(paths, "average")
     first = parents[0]
+    if any(entry.encoding == "int32" for entry in first.header.tensors.values()):
+        raise InputError(f"{first.path} remembers videos, which have no mean; average the models it was made from")
     for parent in parents[1:]:
         refuse_difference(first, parent, _shape(first.header), _shape(parent.header))
     entries: dict[str, TensorEncoding] = {}

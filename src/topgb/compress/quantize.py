@@ -120,9 +120,10 @@ Encoded = dict[str, tuple[TensorEncoding, Parts]]
 def large_tensors(header: Header, min_elements: int = MIN_ELEMENTS) -> list[str]:
     """Names of the members' tensors of more than `min_elements` values (2018 compared in this way).
 
-    A second stage, small as it is beside its members, is left alone.
+    Whole numbers, and a second stage, small as it is beside its members, are left alone.
     """
-    large = [name for name, entry in header.tensors.items() if math.prod(entry.shape) > min_elements]
+    floats = {name: entry for name, entry in header.tensors.items() if entry.encoding != "int32"}
+    large = [name for name, entry in floats.items() if math.prod(entry.shape) > min_elements]
     return [name for name in large if not name.startswith(RERANKER)]
 
 

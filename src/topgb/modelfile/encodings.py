@@ -3,6 +3,7 @@
 A tensor is stored as one or several *parts*, `NAME` + suffix, by its encoding (docs/model-file.md):
 
     float32, float16   ""                                    the values
+    int32              ""                                    whole numbers, which no other encoding may touch
     codebook           ".codes" u8, ".codebook" f32          codebook[code]: one codebook a tensor, as 2018's
     int8               ".codes" i8, ".scales" bf16           code · scale, a scale for each row
     int8_zlib          ".codes" u8, ".scales" bf16           the same, the codes entropy-coded
@@ -13,6 +14,7 @@ import math
 import reprlib
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 
 import torch
 
@@ -23,6 +25,7 @@ from topgb.modelfile.header import TensorEncoding
 PARTS = {
     "float32": {"": torch.float32},
     "float16": {"": torch.float16},
+    "int32": {"": torch.int32},
     "codebook": {".codes": torch.uint8, ".codebook": torch.float32},
     "int8": {".codes": torch.int8, ".scales": torch.bfloat16},
     "int8_zlib": {".codes": torch.uint8, ".scales": torch.bfloat16},
@@ -33,12 +36,16 @@ GROUP_BITS = range(2, 9)
 # The kernel that reads int8 rows where they lie gives garbage for lengths that are no multiple of this.
 ROW_MULTIPLE = 16
 MOST_CODES = 256
+# Bytes that one byte of a zlib stream can become; the format allows 1,032.
+MOST_DEFLATED = 1040
 
 Parts = dict[str, torch.Tensor]
 
 
 def encode_plain(tensor: torch.Tensor, encoding: str) -> tuple[TensorEncoding, Parts]:
-    """`tensor` (float) as the plain encoding `float32` or `float16`, by suffix."""
+    """`tensor` as the plain encoding `float32` or `float16`, by suffix; one of whole numbers as `int32`."""
+    if not tensor.is_floating_point():
+        encoding = "int32"
     dtype = PARTS[encoding][""]
     return TensorEncoding(encoding, tuple(tensor.shape)), {"": tensor.detach().cpu().to(dtype).contiguous()}
 
@@ -95,7 +102,7 @@ def checked_parts(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, nam
 
 
 def decode(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, name: str) -> torch.Tensor:
-    """The float32 values of a stored tensor; a float32 one is returned as it lies in the file.
+    """The values of a stored tensor, float32 (int32 of that encoding); one of plain values as it lies in the file.
 
     Raises `InputError` as `checked_parts` does.
     """
@@ -103,7 +110,12 @@ def decode(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, name: str)
 
 
 def values(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Tensor:
-    """The float32 values of checked parts. Raises `InputError` where entropy-coded codes cannot be read."""
+    """The values of checked parts, float32 (int32 of that encoding).
+
+    Raises `InputError` where entropy-coded codes cannot be read.
+    """
+    if entry.encoding == "int32":
+        return parts[""]
     if entry.encoding in ("float32", "float16"):
         return parts[""].float()
     if entry.encoding == "codebook":
@@ -130,10 +142,11 @@ def int8_codes(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Ten
     rows, columns = rows_and_columns(entry.shape)
     size = rows * columns
     decoder = zlib.decompressobj()
-    try:
-        raw = decoder.decompress(parts[".codes"].numpy().data, size + 1)
-    except zlib.error:
-        raw = b""
+    raw = b""
+    # What cannot be in the stream is not waited for, whatever size the header claims.
+    if size <= MOST_DEFLATED * len(parts[".codes"]):
+        with suppress(zlib.error):
+            raw = decoder.decompress(parts[".codes"].numpy().data, size + 1)
     if len(raw) != size or not decoder.eof or decoder.unused_data:
         raise InputError(f"tensor {name + '.codes'!r} is damaged: its codes cannot be unpacked; get the file again")
     codes = (

@@ -44,7 +44,7 @@ class _MemberEntry(Options):
 
 class _TensorEntry(Options):
     encoding: str
-    shape: list[Annotated[int, Field(ge=0)]]
+    shape: list[Annotated[int, Field(ge=0, le=MOST_VALUES)]]
     bits: int | None = None
     group: int | None = None
 

@@ -38,9 +38,12 @@ class MLP(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
         self.logistic = Logistic(options.width, classes, Logistic.Options(l2=options.l2))
 
+    def hidden_vectors(self, vectors: torch.Tensor) -> torch.Tensor:
+        """float [B, width]: what the hidden layer gives."""
+        return self.activation(self.norm(self.hidden(self.input_dropout(vectors))))
+
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        hidden = self.activation(self.norm(self.hidden(self.input_dropout(vectors))))
-        return self.logistic(self.dropout(hidden))
+        return self.logistic(self.dropout(self.hidden_vectors(vectors)))
 
     def regularization(self) -> torch.Tensor:
         return self.logistic.regularization()

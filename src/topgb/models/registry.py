@@ -37,7 +37,7 @@ class Head(Protocol):
 
     `forward(vectors float [B, in_features]) -> float32 [B, classes]` in [0, 1]; `regularization()` is the
     scalar that training adds to the loss; `start_at(frequencies float [classes])` sets the biases so that
-    an untrained head predicts about these class frequencies.
+    an untrained head predicts about these class frequencies. A head that is not trained says `trained = False`.
     """
 
     Options: type[Options]

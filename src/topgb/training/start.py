@@ -8,7 +8,7 @@ import torch
 from topgb.errors import InputError
 from topgb.modelfile import LoadedModel, load
 from topgb.modelfile.store import file_sha256
-from topgb.models import Tagger, build_tagger
+from topgb.models import Tagger, build_tagger, registry
 from topgb.progress import Progress
 from topgb.records.dataset import label_counts, teacher_mean
 from topgb.records.reading import Dataset, TeacherSource
@@ -29,7 +29,10 @@ def fresh_tagger(
 ) -> Tagger:
     """The model at step 0, on the CPU. Raises `InputError` where a parent does not fit the recipe."""
     torch.manual_seed(recipe.training.seed)
-    tagger = build_tagger(recipe.data.spec(), recipe.data.classes, recipe.model_section())
+    config = recipe.model_section()
+    if not getattr(registry.heads()[config.head], "trained", True):
+        raise InputError(f"the head {config.head!r} is not trained; topgb model remember makes it of a trained model")
+    tagger = build_tagger(recipe.data.spec(), recipe.data.classes, config)
     if init_from is not None and ema_source is not None:
         raise InputError("--init-from and --ema-source exclude each other; give one of them")
     anew = set(tagger.state_dict())

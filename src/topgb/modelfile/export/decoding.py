@@ -23,7 +23,7 @@ def kept_parts(parts: Parts, entry: TensorEncoding, name: str) -> Parts:
 
 def traced_values(parts: Parts, entry: TensorEncoding) -> torch.Tensor:
     """The float32 values, in the tensor's shape, of what `kept_parts` returned; the same bits as `encodings.values`."""
-    if entry.encoding == "float32":
+    if entry.encoding in ("float32", "int32"):
         return parts[""]
     if entry.encoding == "float16":
         return parts[""].float()
