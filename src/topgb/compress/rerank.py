@@ -174,7 +174,7 @@ def fit_reranker(
 ) -> Reranker:
     """A second stage that lowers the cross entropy of the candidates, in evaluation mode, on the CPU.
 
-    Classes begin with vectors that tell which occur together: learned from nothing, half of the gain is lost.
+    Classes begin with vectors that tell which occur together: learned from nothing, a third of the gain is lost.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
