@@ -234,7 +234,7 @@ def test_broken_model_files_are_refused(kind, words, run, small_records, tmp_pat
         next(iter(tensors.values())).view(-1)[0] = float("nan")
     write_model_file(path, header, tensors)
     if kind == "newer":
-        path.write_bytes(path.read_bytes().replace(b'\\"version\\":1', b'\\"version\\":2'))
+        path.write_bytes(path.read_bytes().replace(b'\\"version\\":1', b'\\"version\\":3'))
     elif kind == "truncated":
         path.write_bytes(path.read_bytes()[:-1000])
     done = _topgb("eval", path, small_records["validate"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from topgb import __version__
-from topgb.cli import compare, data, demo, distill, evaluate, model, train
+from topgb.cli import compare, data, demo, distill, evaluate, model, submission, train
 from topgb.errors import TopgbError
 
 INTERRUPTED = 130
@@ -34,6 +34,7 @@ app.command("distill")(distill.distill)
 app.command("eval")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("predict")(evaluate.predict)
+app.add_typer(submission.app, name="submission")
 app.add_typer(model.app, name="model")
 
 

@@ -1,6 +1,5 @@
 """A model over records: the challenge's CSV."""
 
-import gzip
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,13 +8,13 @@ import torch
 from topgb.batch import Batch
 from topgb.evaluation.metrics import TOP_K
 from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
-from topgb.files import atomic_write, refuse_existing
+from topgb.evaluation.submission import HEADER
+from topgb.files import refuse_existing
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import evaluation_batches
+from topgb.records.gzipped import atomic_write_named
 from topgb.records.reading import Dataset
 from topgb.vocabulary import csv_field
-
-HEADER = "VideoId,LabelConfidencePairs"
 
 
 def write_predictions(
@@ -36,17 +35,13 @@ def write_predictions(
     refuse_existing(path, force)
     videos = 0
     progress.begin("predicting", dataset.num_records, "videos")
-    with atomic_write(path) as file:
-        # No name and no time in the gzip header, so that the same predictions give the same bytes.
-        text = gzip.GzipFile("", "wb", fileobj=file, mtime=0) if path.suffix == ".gz" else file
-        text.write(f"{HEADER}\n".encode() if class_names is None else f"{HEADER},ClassNames\n".encode())
+    with atomic_write_named(path) as file:
+        file.write(f"{HEADER}\n".encode() if class_names is None else f"{HEADER},ClassNames\n".encode())
         for batch in evaluation_batches(dataset, EVALUATION_BATCH):
             for line in prediction_rows(model, batch, device, class_names):
-                text.write(line.encode())
+                file.write(line.encode())
             videos += len(batch)
             progress.advance(len(batch))
-        if text is not file:
-            text.close()
     progress.end()
     return videos
 
