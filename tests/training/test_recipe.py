@@ -51,6 +51,7 @@ def test_overrides_reach_every_section():
         ("training.batch_size", "KEY=VALUE"),
         ("training.batch_size.x=1", "'batch_size' is not a section"),
         ("training.frames=[", "not YAML"),
+        ("training.seed=2020-13-45", "not YAML"),
         ("training={epochs: 1, epochs: 2}", "'epochs' stands there twice"),
         ("training.seed=4294967296", "training.seed"),
         ("ema.halflife=.inf", "ema.halflife"),

@@ -9,14 +9,18 @@ import typer
 
 from topgb.cli.arguments import Data, Force, Json
 from topgb.cli.download import download
+from topgb.cli.fakes import drop_fakes
+from topgb.cli.pack import pack
 
 if TYPE_CHECKING:
     from topgb.errors import DamagedRecordError
     from topgb.features import FeatureSpec
     from topgb.records.inspect import FeatureSummary, Inspection
 
-app = typer.Typer(help="Look at records, check them, and make them.", no_args_is_help=True)
+app = typer.Typer(help="Get records, look at them, check them, and make them.", no_args_is_help=True)
 app.command("download")(download)
+app.command("drop-fakes")(drop_fakes)
+app.command("pack")(pack)
 
 
 @app.command("inspect")

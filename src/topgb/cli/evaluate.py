@@ -58,6 +58,7 @@ def evaluate(
     from topgb.evaluation.score import evaluate_rounds, open_for, write_per_class
     from topgb.files import refuse_existing
     from topgb.progress import TerminalProgress
+    from topgb.records.described import check_described_alike
     from topgb.records.sampling import parse_sampling
 
     sampling = parse_sampling(frames)
@@ -73,6 +74,7 @@ def evaluate(
     chosen = choose_device(device)
     loaded = open_model(model, use_ema, chosen, resident)
     header = named(loaded.header, vocabulary)
+    check_described_alike(data, header.features, header.class_names)
     dataset = open_for(loaded, data, on_damaged)
     found = evaluate_rounds(loaded, dataset, chosen, sampling, rounds, seed or 0, TerminalProgress())
     report_damage(dataset.damaged)
@@ -124,10 +126,13 @@ def predict(
     from topgb.evaluation.predict import write_predictions
     from topgb.evaluation.score import open_for
     from topgb.progress import TerminalProgress
+    from topgb.records.described import check_described_alike
 
     keep_freed_memory()
     chosen = choose_device(device)
     loaded = open_model(model, use_ema, chosen, resident)
+    # Which numbers the classes have matters to labels alone.
+    check_described_alike(data, loaded.header.features, None)
     class_names = named(loaded.header, vocabulary).class_names if names or vocabulary is not None else None
     if names and class_names is None:
         raise InputError(f"{model} names no classes; give their --vocabulary, or leave out --names")

@@ -60,6 +60,7 @@ def train(
     from topgb.devices import keep_freed_memory
     from topgb.errors import InputError
     from topgb.progress import TerminalProgress
+    from topgb.records.described import check_described_alike, describe
     from topgb.training.ema import continued_recipe
     from topgb.training.loop import TrainingJob
     from topgb.training.loop import train as run_training
@@ -70,7 +71,14 @@ def train(
         if teacher is None:
             raise InputError("--distill-weight goes with --teacher; name the folder that topgb distill has filled")
         settings = [*(settings or []), f"training.distill_weight={distill_weight}"]
-    loaded = load_recipe(recipe, settings)
+    described = describe(data)
+    loaded = load_recipe(recipe, settings, None if described is None else described.data_section())
+    class_names = None if vocabulary is None else read_vocabulary(vocabulary)
+    if described is not None:
+        typer.echo(f"the records are described by {described.path}", err=True)
+        class_names = class_names or described.class_names()
+    if validate is not None:
+        check_described_alike(validate, loaded.data.spec(), class_names)
     if ema_source is not None:
         loaded = continued_recipe(loaded, ema_halflife, overridden_keys(settings))
         assert loaded.ema is not None
@@ -90,7 +98,7 @@ def train(
         new_head=new_head,
         ema_source=ema_source,
         teacher="records" if teacher == "records" else None if teacher is None else Path(teacher),
-        class_names=None if vocabulary is None else read_vocabulary(vocabulary),
+        class_names=class_names,
         resume=resume,
         force=force,
         on_damaged=on_damaged,

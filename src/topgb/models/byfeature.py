@@ -34,7 +34,10 @@ def number_by_feature(
     if set(value) != set(names):
         # Those of a file's header may be names that a terminal would obey.
         stated = ", ".join(name if name.isprintable() else ascii(name) for name in value)
-        raise InputError(f"'model.{option}' names {stated}; the model's features are {', '.join(names)}")
+        raise InputError(
+            f"'model.{option}' names {stated}; the model's features are {', '.join(names)}; "
+            "name these, or give one number for all"
+        )
     if any(number < 1 or number % multiple_of for number in value.values()):
         needed = "at least 1" if multiple_of == 1 else f"a positive multiple of {multiple_of}"
         raise InputError(f"'model.{option}' is {value}; every feature needs {needed}")

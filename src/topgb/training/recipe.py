@@ -112,14 +112,17 @@ class Recipe(Options):
         return {**self.model_dump(mode="json"), "model": self.model_section().to_json()}
 
 
-def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(name: str, overrides: list[str] | None = None, data: dict[str, Any] | None = None) -> Recipe:
     """The recipe in the YAML file `name`, or the shipped one of that name, with `KEY.KEY=VALUE` overrides applied.
 
-    Raises `InputError` naming the key that is unknown, missing or of the wrong type.
+    `data` takes the place of the recipe's `data` section before the overrides. Raises `InputError` naming the key
+    that is unknown, missing or of the wrong type.
     """
     value = parse_yaml(_recipe_text(name), name)
     if not isinstance(value, dict):
         raise InputError(f"{name} is not a recipe: a YAML mapping with data, model, training, optimizer and ema")
+    if data is not None:
+        value = {**value, "data": dict(data)}
     for override in overrides or []:
         _apply(value, override)
     return parse_recipe(value)
@@ -215,5 +218,5 @@ def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text. Raises `InputError` naming `where` it stands."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, TypeError) as error:
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from None

@@ -1,0 +1,187 @@
+"""`dataset.yaml`: what the records of a folder hold, as `topgb data pack` writes it beside them."""
+
+import os
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from topgb.errors import InputError
+from topgb.features import Feature, FeatureSpec
+from topgb.files import atomic_write, refuse_existing
+from topgb.records.shards import find_shards
+from topgb.vocabulary import check_names, read_vocabulary
+
+FILE = "dataset.yaml"
+MOST_BYTES = 1 << 20
+_HEADER = """\
+# What the records in this folder hold: the data section of a recipe, which takes this in its place.
+"""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a folder's records hold.
+
+    path        of the `dataset.yaml`
+    spec        their features
+    classes     how many classes their labels are of, or None where they have none
+    vocabulary  name of the CSV of class names beside it, or None
+    """
+
+    path: Path
+    spec: FeatureSpec
+    classes: int | None
+    vocabulary: str | None = None
+
+    def data_section(self) -> dict[str, Any]:
+        """The `data` section of a recipe that reads these records; without `classes` where they have no labels."""
+        features = [
+            {
+                "name": f.name,
+                "size": f.size,
+                "dtype": f.dtype,
+                **({"range": list(f.range)} if f.dtype == "uint8" else {}),
+            }
+            for f in self.spec.features
+        ]
+        section: dict[str, Any] = {"level": self.spec.level, "features": features}
+        return section if self.classes is None else {**section, "classes": self.classes}
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes' names, or None without a vocabulary. Raises `InputError` where it does not name them."""
+        if self.vocabulary is None or self.classes is None:
+            return None
+        names = read_vocabulary(self.path.parent / self.vocabulary)
+        check_names(names, self.classes)
+        return names
+
+
+def write_description(description: Description, force: bool = False) -> None:
+    """Write the description to its path. Raises `InputError` where that exists and `force` is off."""
+    refuse_existing(description.path, force)
+    value = {**description.data_section(), "vocabulary": description.vocabulary}
+    # A line a feature, as recipes have it.
+    lines = [f"  - {_yaml(entry, flow=True)}" for entry in value.pop("features")]
+    rest = {key: entry for key, entry in value.items() if key != "level" and entry is not None}
+    text = "".join((_HEADER, _yaml({"level": value["level"]}), "features:\n", *lines, _yaml(rest) if rest else ""))
+    with atomic_write(description.path) as file:
+        file.write(text.encode())
+
+
+def describe(pattern: str | Sequence[str]) -> Description | None:
+    """The description beside the shards of `pattern` (see `find_shards`), if all lie in one folder that has one.
+
+    Remote records have none. Raises `InputError` where nothing matches, and where the file does not describe records.
+    """
+    pieces = [pattern] if isinstance(pattern, str) else pattern
+    if any("://" in os.fspath(piece) for piece in pieces):
+        return None
+    folders = {os.path.dirname(shard.path) for shard in find_shards(pattern)}
+    path = Path(folders.pop()) / FILE
+    return read_description(path) if not folders and path.is_file() else None
+
+
+def check_described_alike(pattern: str | Sequence[str], spec: FeatureSpec, names: Sequence[str] | None) -> None:
+    """Raise `InputError` where the records of `pattern` are described as others than `spec`, or of other classes.
+
+    Sets that were packed apart have ranges and class numbers of their own, and nothing in their records tells.
+    """
+    found = describe(pattern)
+    if found is None:
+        return
+    for feature in found.spec.features:
+        wanted = next((f for f in spec.features if f.name == feature.name), feature)
+        if wanted.dtype == feature.dtype == "uint8" and wanted.range != feature.range:
+            # As short as can be, and exact: these are numbers to copy.
+            theirs, ours = (tuple(f"{end:.10g}" for end in f.range) for f in (feature, wanted))
+            raise InputError(
+                f"{found.path}: feature {feature.name!r} has the range {theirs[0]} to {theirs[1]}, "
+                f"but {ours[0]} to {ours[1]} is expected; pack with --range {feature.name}:{','.join(ours)}"
+            )
+    named = found.class_names()
+    if names is not None and named is not None and tuple(names) != named:
+        raise InputError(
+            f"{found.path}: its classes are not named as those expected; pack with --vocabulary and the CSV of the "
+            "training records"
+        )
+
+
+def read_description(path: Path) -> Description:
+    """What a `dataset.yaml` says. Raises `InputError` naming what is wrong with it."""
+    value = _mapping(_parse(path), {"level", "features", "classes", "vocabulary"}, path, "it")
+    entries = value.get("features")
+    if not isinstance(entries, list):
+        raise _wrong(path, "'features' is not a list")
+    try:
+        spec = FeatureSpec(value.get("level"), tuple(_feature(entry, path) for entry in entries))  # type: ignore[arg-type]
+    except InputError as error:
+        raise error if str(path) in str(error) else _wrong(path, str(error)) from None
+    classes, vocabulary = value.get("classes"), value.get("vocabulary")
+    if classes is not None and not (_is_integer(classes) and 1 <= classes < 2**31):
+        raise _wrong(path, f"'classes' is {reprlib.repr(classes)}; it must be a number of classes")
+    # A name alone, so that a folder from a stranger has no other file of the machine read.
+    if vocabulary is not None and not (
+        isinstance(vocabulary, str) and vocabulary == os.path.basename(vocabulary) and "\0" not in vocabulary
+    ):
+        raise _wrong(path, f"'vocabulary' is {reprlib.repr(vocabulary)}; it must be the name of a file beside it")
+    return Description(path, spec, classes, vocabulary)
+
+
+def _yaml(value: dict[str, Any], flow: bool = False) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=1 << 20)
+
+
+def _feature(entry: Any, path: Path) -> Feature:
+    value = _mapping(entry, {"name", "size", "dtype", "range"}, path, "a feature")
+    name, size, ends = value.get("name"), value.get("size"), value.get("range", (-2.0, 2.0))
+    if not isinstance(name, str) or not isinstance(size, int) or isinstance(size, bool):
+        raise _wrong(path, "a feature needs a 'name' and a 'size', text and an integer")
+    if not isinstance(ends, (list, tuple)) or len(ends) != 2 or not all(_is_number(end) for end in ends):
+        raise _wrong(path, f"feature {name!r} has the range {reprlib.repr(ends)}; it must be [low, high]")
+    try:
+        low, high = map(float, ends)
+    except OverflowError:
+        low = high = float("inf")
+    return Feature(name, size, value.get("dtype", "uint8"), (low, high))
+
+
+def _parse(path: Path) -> Any:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    if len(data) > MOST_BYTES:
+        raise _wrong(path, "it is too long")
+    try:
+        return yaml.safe_load(data.decode())
+    # The last two are what dates and numbers that are none raise, and keys that are no keys.
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        raise _wrong(path, f"it is not YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _mapping(value: Any, keys: set[str], path: Path, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(path, f"{what} is not a mapping")
+    unknown = [key for key in value if key not in keys]
+    if unknown:
+        raise _wrong(path, f"{what} has the key {reprlib.repr(unknown[0])}; known are {', '.join(sorted(keys))}")
+    return value
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return _is_integer(value) or isinstance(value, float)
+
+
+def _wrong(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path} does not describe records: {reason}; pack them anew, or move it away and describe them in the recipe"
+    )

@@ -1,0 +1,110 @@
+"""Labels by name: the CSV that gives them, and the classes they become."""
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from topgb.errors import InputError
+from topgb.vocabulary import LONGEST_LINE
+
+SEPARATOR = ";"
+Labels = dict[str, tuple[str, ...]]
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """The class names in `text`, each once; they are separated by semicolons."""
+    names = (name.strip() for name in text.split(SEPARATOR))
+    # A name occurs for many videos: one string for all of them.
+    return tuple(dict.fromkeys(sys.intern(name) for name in names if name))
+
+
+def read_labels(path: Path) -> Labels:
+    """The class names of each id.
+
+    The CSV begins with a line of column names, in any case and order, with `id` and `labels` among them. A cell of
+    labels holds names separated by semicolons, or nothing for a video that shows none of the classes; rows of one id
+    add up. Takes some hundred bytes a video. Raises `InputError` where the file is not such a CSV.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file; name a CSV with the columns id and labels")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return _read(path, file)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text; save the labels as a CSV in UTF-8") from error
+
+
+def class_names(counts: Counter[str]) -> tuple[str, ...]:
+    """The names in `counts`, most frequent first, those of one frequency in the order of their names."""
+    return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
+
+
+def class_numbers(names: Sequence[str], where: str) -> dict[str, int]:
+    """The number of each class by name. Raises `InputError` where two of them have one name."""
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if name in numbers:
+            raise InputError(
+                f"{where} calls both class {numbers[name]} and class {number} {name!r}; labels by name need other names"
+            )
+        numbers[name] = number
+    return numbers
+
+
+def _read(path: Path, file: TextIO) -> Labels:
+    rows = _rows(path, file)
+    _, header = next(rows, (1, []))
+    columns = [column.strip().lower() for column in header]
+    for column in ("id", "labels"):
+        if columns.count(column) != 1:
+            wrong = "no column" if column not in columns else "two columns"
+            raise InputError(
+                f"{path} has {wrong} {column!r} in its first line; labels are a CSV with the columns id and labels"
+            )
+    identity, names = columns.index("id"), columns.index("labels")
+    labels: Labels = {}
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise InputError(
+                f"{path}: line {line} has {len(row)} cells, the first line {len(columns)}; separate several labels by "
+                "semicolons, and put names with commas in quotes"
+            )
+        video_id = row[identity].strip()
+        if not video_id:
+            raise InputError(f"{path}: line {line} has an empty id; give each row the id of a video")
+        found = split_labels(row[names])
+        earlier = labels.get(video_id, ())
+        labels[video_id] = earlier + tuple(name for name in found if name not in earlier)
+    if not labels:
+        raise InputError(f"{path} labels no video; below its first line each video needs a row")
+    return labels
+
+
+def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, each with the number of its first line, from 1."""
+    reader = csv.reader(_lines(file))
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise InputError(
+                f"{path}: line {line} is not a row of a CSV ({error}); save the labels as a CSV"
+            ) from error
+        if row is None:
+            return
+        if any(cell.strip() for cell in row):
+            yield line, row
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    # Any other file may be given by mistake: one without line ends must not fill the memory.
+    while line := file.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise csv.Error("it is too long")
+        yield line

@@ -1,0 +1,61 @@
+"""Writing a packed set's shards, whatever an earlier set in the folder had."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from topgb.files import atomic_write, refuse_existing, write_failure
+from topgb.records.framing import write_record
+
+TRAIN, VALIDATE = "train", "validate"
+_SHARD = re.compile(rf"({TRAIN}|{VALIDATE})\d{{4,}}\.tfrecord")
+
+
+def earlier_shards(folder: Path) -> list[Path]:
+    """The shards of an earlier set in `folder`, in name order."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
+
+
+def clear_earlier(paths: list[Path]) -> None:
+    """Remove files of an earlier set, which globs of the new one would take in. Raises `TopgbError` where it fails."""
+    for path in paths:
+        refuse_existing(path, force=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_failure(path, error) from error
+
+
+@contextmanager
+def shard_writer(folder: Path, prefix: str, videos_per_shard: int) -> Iterator[Callable[[bytes], None]]:
+    """A function that appends a record to PREFIX0000.tfrecord, PREFIX0001.tfrecord and so on, each when it is full.
+
+    Raises `TopgbError` where a file cannot be written.
+    """
+    written = 0
+    shard: BinaryIO
+    with ExitStack() as stack:
+
+        def write(payload: bytes) -> None:
+            nonlocal written, shard
+            if written % videos_per_shard == 0:
+                stack.close()
+                path = folder / f"{prefix}{written // videos_per_shard:04d}.tfrecord"
+                shard = stack.enter_context(atomic_write(path))
+            write_record(shard, payload)
+            written += 1
+
+        yield write
+
+
+def in_validation(video_id: str, share: float | None) -> bool:
+    """Whether a video is among the `share` to validate on: by a hash of its id, so whatever other videos there are."""
+    if share is None:
+        return False
+    digest = hashlib.sha256(video_id.encode()).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64
