@@ -40,6 +40,7 @@ ONE = FeatureSpec("frame", (Feature("rgb", 16),))
 ODD = FeatureSpec("frame", (Feature("keys", 6), Feature("a b/ü", 10, range=(-1.0, 3.0))))
 FLOATS = FeatureSpec("video", (Feature("mean_rgb", 16, "float32"),))
 SMALL = {"clusters": 4, "hidden": 8, "width": 8, "cells": 8, "groups": 2}
+MEMORY = {"videos": 5, "labels": 8, "most_labels": 3, "neighbours": 3}
 
 SCHEMES = {
     "float32": None,
@@ -60,7 +61,13 @@ MIXED = {
         {"aggregator": "attention", "attend_to_padding": True, "head": "logistic"},
         {"aggregator": "average", "mixture": 2, "head": "logistic"},
     ),
-    "every head": tuple({"aggregator": "average", "head": name} for name in heads()),
+    "every head": tuple(
+        {
+            "aggregator": "average",
+            "head": {"name": name, **{key: MEMORY[key] for key in MEMORY if key in head.Options.model_fields}},
+        }
+        for name, head in heads().items()
+    ),
 }
 SPECS = {"ensemble": ODD, "variants": ONE, "every head": FLOATS}
 # A matrix of 1,000,000 values in rows of no round length: the graph is little beside it.
@@ -111,6 +118,10 @@ def _write(path: Path, sections, spec: FeatureSpec, classes: int, schemes: Seque
                 buffer.normal_(std=0.1)
             elif name.endswith("running_var"):
                 buffer.uniform_(0.02, 0.1)
+            elif name.endswith("label_bounds"):
+                buffer.copy_(torch.tensor([0, 2, 3, 3, 6, 8]))
+            elif name.endswith("label_classes"):
+                buffer.copy_(torch.arange(8) % classes)
         more_entries, more_tensors = pack_member(place, tagger.state_dict())
         entries, tensors = entries | more_entries, tensors | more_tensors
         members.append(Member((place + 1) / (len(sections) * (len(sections) + 1) / 2), tagger.config))
