@@ -32,7 +32,6 @@ def open_for(model: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop", w
     return open_dataset(pattern, header.features, header.classes, model.max_frames, on_damaged, with_labels)
 
 
-@torch.inference_mode()
 def evaluate(
     model: Predictor,
     dataset: Dataset,
@@ -49,7 +48,28 @@ def evaluate(
     """
     metrics = Metrics(dataset.classes)
     progress.begin("evaluating", dataset.num_records, "videos")
-    for batch in evaluation_batches(dataset, EVALUATION_BATCH, None, sampling, seed, round_number):
+    for shard in range(len(dataset.shards)):
+        metrics.merge(evaluate_shard(model, dataset, shard, device, progress, sampling, seed, round_number))
+    progress.end()
+    if metrics.videos == 0:
+        raise InputError("no video could be read, so there is nothing to score")
+    return metrics
+
+
+@torch.inference_mode()
+def evaluate_shard(
+    model: Predictor,
+    dataset: Dataset,
+    shard: int,
+    device: torch.device,
+    progress: Progress = SILENT,
+    sampling: FrameSampling = EVERY_FRAME,
+    seed: int = 0,
+    round_number: int = 0,
+) -> Metrics:
+    """`evaluate` on shard number `shard` alone; merged in shard order, such parts are the whole to the bit."""
+    metrics = Metrics(dataset.classes)
+    for batch in evaluation_batches(dataset, EVALUATION_BATCH, [shard], sampling, seed, round_number):
         if batch.labels is None:
             raise InputError(
                 f"the records hold no labels (video {batch.ids[0]}), so there is nothing to score against; "
@@ -57,9 +77,6 @@ def evaluate(
             )
         metrics.add(finite_predictions(model, batch, device), batch.labels.to(device))
         progress.advance(len(batch))
-    progress.end()
-    if metrics.videos == 0:
-        raise InputError("no video could be read, so there is nothing to score")
     return metrics
 
 
