@@ -100,8 +100,8 @@ def _shrink(net: Training, jobs: int) -> None:
 
 
 def _mix(out: Path, nets: list[Path], memories: list[Path]) -> None:
-    share = MEMORY_SHARE if nets else 1.0
-    weights = [(1 - share) / len(nets)] * len(nets) + [share / len(memories)] * len(memories)
+    memory_share = MEMORY_SHARE if nets else 1.0
+    weights = [(1 - memory_share) / len(nets) for _ in nets] + [memory_share / len(memories) for _ in memories]
     if not out.exists():
         topgb("model", "ensemble", *nets, *memories, "--weights", ",".join(map(repr, weights)), "--out", out)
 

@@ -13,6 +13,12 @@ class InputError(TopgbError):
     exit_code = 2
 
 
+class InterruptError(TopgbError):
+    """Ctrl-C where there is more to say than that: how to go on. Exit code 130."""
+
+    exit_code = 130
+
+
 class DamagedRecordError(InputError):
     """A record that cannot be read.
 

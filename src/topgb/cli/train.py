@@ -55,15 +55,26 @@ def train(
         float, typer.Option(min=0.0, help="Most minutes between checkpoints; every epoch ends with one too.")
     ] = 10.0,
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda.")] = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes of each machine, each with its own GPU.  [default: 1, or as torchrun says]"),
+    ] = None,
+    num_nodes: Annotated[
+        int | None, typer.Option(min=1, help="Machines that train together.  [default: 1, or as torchrun says]")
+    ] = None,
 ) -> None:
-    """Train a recipe on labelled records and write a model file."""
+    """Train a recipe on labelled records and write a model file.
+
+    Each of several processes gets batches of the recipe's size; all machines must see the records and --out.
+    """
     from topgb.devices import keep_freed_memory
-    from topgb.errors import InputError
+    from topgb.errors import InputError, InterruptError
     from topgb.progress import TerminalProgress
     from topgb.records.described import check_described_alike, describe
     from topgb.training.ema import continued_recipe
-    from topgb.training.loop import TrainingJob
+    from topgb.training.job import TrainingJob
     from topgb.training.loop import train as run_training
+    from topgb.training.ranks import planned_ranks
     from topgb.training.recipe import load_recipe, overridden_keys
     from topgb.vocabulary import read_vocabulary
 
@@ -80,7 +91,8 @@ def train(
     if validate is not None:
         check_described_alike(validate, loaded.data.spec(), class_names)
     if ema_source is not None:
-        loaded = continued_recipe(loaded, ema_halflife, overridden_keys(settings))
+        per_node, nodes = planned_ranks(devices, num_nodes)
+        loaded = continued_recipe(loaded, ema_halflife, overridden_keys(settings), per_node * nodes)
         assert loaded.ema is not None
         typer.echo(
             f"continuing {ema_source}: EMA half-life {loaded.ema.halflife:g} steps, learning rate "
@@ -105,13 +117,17 @@ def train(
         workers=workers,
         device=device,
         checkpoint_minutes=checkpoint_minutes,
+        devices=devices,
+        num_nodes=num_nodes,
     )
     keep_freed_memory()
     try:
         result = run_training(job, TerminalProgress())
     except KeyboardInterrupt:
-        typer.echo("the same command with --resume goes on from the last checkpoint", err=True)
-        raise
+        hint = "the same command with --resume goes on from the last checkpoint"
+        raise InterruptError(f"interrupted; {hint}") from None
+    if not result.first:
+        return
     report_damage(result.damaged)
     if result.validation is not None:
         typer.echo(f"best validation GAP {result.validation.gap:.4f}", err=True)

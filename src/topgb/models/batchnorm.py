@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from topgb.models.precision import full_precision
+from topgb.models.synchronised import several_ranks, sum_over_ranks
 
 # 2018: slim.batch_norm's defaults. PyTorch's momentum is the share of the *new* statistic.
 EPSILON = 1e-3
@@ -17,7 +18,8 @@ class BatchNorm(nn.BatchNorm1d):
     """Normalises the last axis of [N, C] or [B, T, C] over all the others.
 
     The moving variance takes Bessel's correction, as the 2018 graph's does for rank-2 inputs; with `population` it does
-    not, as there for rank-3 inputs. With `valid` (bool [B, T]) only these frames count as data in training.
+    not, as there for rank-3 inputs. With `valid` (bool [B, T]) only these frames count as data in training. Where
+    several ranks train one model, the statistics are of all ranks' rows.
     """
 
     def __init__(self, features: int, population: bool = False):
@@ -33,7 +35,7 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, values: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
         rows = values.reshape(-1, self.num_features)
         # PyTorch refuses a single row; its variance is 0, as in TensorFlow.
-        if self.training and (valid is not None or self.population or len(rows) == 1):
+        if self.training and (valid is not None or self.population or len(rows) == 1 or several_ranks()):
             return self._normalize_valid(rows, valid).view(values.shape)
         return super().forward(rows).view(values.shape)
 
@@ -49,6 +51,8 @@ class BatchNorm(nn.BatchNorm1d):
                 rows = values.reshape(-1, self.num_features)
                 share, count = _shares(rows, valid)
                 mean, variance = _moments(rows, share)
+                if several_ranks():
+                    mean, variance, count = _pooled(mean, variance, count)
                 self._update(mean, variance, count)
         else:
             assert self.running_mean is not None
@@ -60,9 +64,12 @@ class BatchNorm(nn.BatchNorm1d):
     def _normalize_valid(self, rows: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
         with full_precision(rows.device):
             share, count = _shares(rows, valid)
-            mean = share @ rows.float()
+            if several_ranks():
+                own, count = count, sum_over_ranks(count)
+                share = share * (own / count)
+            mean = sum_over_ranks(share @ rows.float())
             centred = rows.float() - mean
-            variance = share @ centred.square()
+            variance = sum_over_ranks(share @ centred.square())
             self._update(mean.detach(), variance.detach(), count)
             return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
 
@@ -83,7 +90,7 @@ def _shares(rows: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tenso
         return torch.full((len(rows),), 1 / max(len(rows), 1), device=rows.device), count
     counted = valid.reshape(-1).float()
     count = counted.sum()
-    return counted / count, count
+    return counted / count.clamp_min(1), count
 
 
 def _moments(rows: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,6 +105,16 @@ def _moments(rows: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, tor
             first += weights @ centred
             second += weights @ centred.square_()
     return first + shift, (second - first.square()).clamp_min_(0.0)
+
+
+def _pooled(
+    mean: torch.Tensor, variance: torch.Tensor, count: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The moments, float32 [C], of all ranks' rows, and how many those are, from those of each rank's own."""
+    total = sum_over_ranks(count)
+    share = count / total
+    joint = sum_over_ranks(share * mean)
+    return joint, sum_over_ranks(share * (variance + (mean - joint).square())), total
 
 
 Affine = tuple[torch.Tensor, torch.Tensor] | None

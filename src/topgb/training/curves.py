@@ -6,10 +6,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from topgb.errors import TopgbError
@@ -49,7 +49,7 @@ class Curves:
             self._file = open(self._path, "a")  # noqa: SIM115 - closed by close()
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         self._last = -math.inf
-        self._recent: deque[Metrics] = deque(maxlen=RUNNING_BATCHES)
+        self._recent: deque[list[Metrics]] = deque(maxlen=RUNNING_BATCHES)
 
     def due(self, last: bool) -> bool:
         """Whether it is time for another line; always for the run's `last` step."""
@@ -58,31 +58,24 @@ class Curves:
         self._last = time.monotonic()
         return True
 
-    def write_step(
-        self,
-        step: int,
-        examples: int,
-        rate: float,
-        loss: torch.Tensor,
-        probabilities: torch.Tensor,
-        labels: torch.Tensor | None,
-    ) -> str:
+    def write_step(self, step: int, examples: int, rate: float, parts: list[tuple[float, Metrics | None]]) -> str:
         """Log a training step, and return its loss and the running GAP of the batches logged last, in words.
 
-        Without labels there is no GAP. Raises `TopgbError` where the loss is not a number.
+        `parts` are each rank's share of the loss and the metrics of its batch; without labels there are none, and no
+        GAP. Raises `TopgbError` where the loss is not a number.
         """
-        value = float(loss)
+        value = sum(loss for loss, _ in parts)
         if not math.isfinite(value):
             raise diverged(step)
         entry = {"step": step, "examples": examples, "loss": value, "learning_rate": rate}
-        if labels is None:
+        batch = [metrics for _, metrics in parts if metrics is not None]
+        if not batch:
             self._write(entry)
             self._draw(step, "training", {"loss": value, "learning rate": rate})
             return f"loss {value:.3f}"
-        self._recent.append(Metrics(probabilities.shape[1]))
-        self._recent[-1].add(probabilities, labels)
-        running = Metrics(probabilities.shape[1])
-        for part in self._recent:
+        self._recent.append(batch)
+        running = Metrics(len(batch[0].positives))
+        for part in chain.from_iterable(self._recent):
             running.merge(part)
         gap = running.compute().gap
         self._write(entry | {"gap": gap})

@@ -1,0 +1,115 @@
+"""What learns: the model, its optimiser and its average on a rank's device, one update at a time."""
+
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+
+from topgb.batch import Batch
+from topgb.errors import InputError
+from topgb.models import Tagger
+from topgb.training.checkpoint import Checkpoint
+from topgb.training.ema import Shadows
+from topgb.training.losses import LOSSES, mixed_labels, outcome
+from topgb.training.optimizer import TF1Adam, clip_each
+from topgb.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Update:
+    """Of one update: this rank's share of the loss (a scalar), and its videos' probabilities and labels [B, V]."""
+
+    loss: torch.Tensor
+    probabilities: torch.Tensor
+    labels: torch.Tensor | None
+
+
+class Learner:
+    """The state that training changes.
+
+    tagger    the model
+    shadows   the average of its weights, if the recipe keeps one
+    updates   how many there were
+    """
+
+    def __init__(self, recipe: Recipe, tagger: Tagger, fabric: Fabric):
+        self.tagger = tagger
+        self._recipe, self._fabric = recipe, fabric
+        self._loss = LOSSES[recipe.training.loss]
+        self._adam = TF1Adam(tagger.parameters(), recipe.optimizer.learning_rate, recipe.optimizer.weight_decay)
+        self._model, self._optimizer = fabric.setup(tagger, self._adam)
+        self.shadows = None if recipe.ema is None else Shadows(tagger, recipe.ema)
+
+    @property
+    def updates(self) -> int:
+        return self._adam.steps
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from where `checkpoint` was taken. Raises `InputError` where it lacks the average."""
+        self.tagger.load_state_dict(checkpoint.weights)
+        parameters = dict(self.tagger.named_parameters())
+        self._adam.load_moments(parameters, checkpoint.optimizer, checkpoint.progress["updates"])
+        if self.shadows is not None:
+            if checkpoint.ema is None:
+                raise InputError("the run's last checkpoint lacks its EMA weights; remove that checkpoint")
+            for name, value in self.shadows.values.items():
+                value.copy_(checkpoint.ema[name])
+
+    def checkpoint(self, progress: dict) -> Checkpoint:
+        """The state on the CPU, with what else `progress` says."""
+        return Checkpoint(
+            weights=_on_cpu(self.tagger.state_dict()),
+            optimizer=_on_cpu(self._adam.moments(dict(self.tagger.named_parameters()))),
+            ema=None if self.shadows is None else _on_cpu(self.shadows.values),
+            progress={**progress, "updates": self.updates},
+        )
+
+    def is_finite(self) -> bool:
+        """Whether every weight and statistic still is a number."""
+        return all(bool(tensor.isfinite().all()) for tensor in self.tagger.state_dict().values())
+
+    def update(self, batch: Batch, step: int, rate: float, videos: torch.Tensor) -> Update:
+        """Follow the gradient of one batch at training step `step` (the first is 0), of which all ranks hold `videos`.
+
+        Raises `InputError` where a label is needed and missing.
+        """
+        training, ranks = self._recipe.training, self._fabric.world_size
+        # Dropout depends on the step and the rank alone, so resuming needs no generator's state.
+        torch.manual_seed((training.seed << 32) + step * ranks + self._fabric.global_rank)
+        self._adam.set_learning_rate(rate)
+        batch = batch.to(self._fabric.device, non_blocking=True)
+        target = _target(batch, training.distill_weight)
+        pieces = min(training.accumulate, len(batch))
+        total = len(batch) if ranks == 1 else videos
+        losses, outputs = [], []
+        for number, rows in enumerate(torch.arange(len(batch), device=self._fabric.device).tensor_split(pieces)):
+            part = slice(int(rows[0]), int(rows[-1]) + 1) if pieces > 1 else slice(None)
+            with self._fabric.no_backward_sync(self._model, enabled=number < pieces - 1):
+                features, num_frames = batch.features[part], batch.num_frames[part]
+                found = outcome(self.tagger, self._model, self._loss, features, num_frames, target[part])
+                share = len(found.probabilities) / total
+                # The ranks' gradients are averaged.
+                self._fabric.backward((found.loss + found.extra) * (share * ranks))
+            losses.append(found.loss.detach() * share)
+            outputs.append(found.probabilities.detach())
+        if self._recipe.optimizer.clip_norm is not None:
+            clip_each(self.tagger.parameters(), self._recipe.optimizer.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        if self.shadows is not None:
+            self.shadows.update(self.tagger, step + 1)
+        return Update(torch.stack(losses).sum(), torch.cat(outputs), batch.labels)
+
+
+def _target(batch: Batch, weight: float) -> torch.Tensor:
+    """What the batch's probabilities are compared with, [B, V]: labels, or floats with the teacher's share."""
+    if batch.labels is None and (batch.teacher is None or weight < 1.0):
+        raise InputError(f"video {batch.ids[0]} has no labels; train on labelled records")
+    if batch.teacher is not None:
+        return mixed_labels(batch.labels, batch.teacher, weight)
+    assert batch.labels is not None
+    return batch.labels
+
+
+def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

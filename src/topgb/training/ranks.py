@@ -1,0 +1,117 @@
+"""Several processes, on one machine or many, that train one model together: each is a rank."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+
+from topgb.errors import InputError, TopgbError
+
+
+def planned_ranks(devices: int | None, num_nodes: int | None) -> tuple[int, int]:
+    """(devices of each node, nodes), as asked for or as `torchrun` has laid out. Raises `InputError` if they differ."""
+    asked = devices or 1, num_nodes or 1
+    if not dist.is_torchelastic_launched():
+        return asked
+    local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    found = local, world // local
+    if (devices, num_nodes) != (None, None) and asked != found:
+        raise InputError(
+            f"torchrun runs {found[0]} processes on each of {found[1]} nodes, but --devices and --num-nodes say "
+            f"{asked[0]} and {asked[1]}; leave them out under torchrun"
+        )
+    return found
+
+
+def launch(device: torch.device, devices: int | None, num_nodes: int | None, precision: Any) -> Fabric:
+    """A Fabric whose ranks all run: those that `torchrun` or SLURM started, or processes that are started here.
+
+    Those started here run the present command line, or script, again from its beginning. With one rank in all nothing
+    is started. Raises `InputError` where there are fewer devices than that.
+    """
+    per_node, nodes = planned_ranks(devices, num_nodes)
+    if per_node * nodes == 1:
+        only = 1 if device.index is None else [device.index]
+        return Fabric(accelerator=device.type, devices=only, precision=precision)
+    if device.index is not None or device.type not in ("cpu", "cuda"):
+        raise InputError(f"several processes need one device each; use --device cpu or cuda instead of {device}")
+    if device.type == "cuda" and per_node > torch.cuda.device_count():
+        raise InputError(f"there are {torch.cuda.device_count()} GPUs here, fewer than {per_node}; lower --devices")
+    strategy = DDPStrategy(gradient_as_bucket_view=True)
+    fabric = Fabric(accelerator=device.type, devices=per_node, num_nodes=nodes, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+@contextmanager
+def together(fabric: Fabric) -> Iterator[None]:
+    """A block without collectives that all ranks leave, or none: the error of one ends them all.
+
+    The first rank with a `TopgbError` raises it; the others exit without a word, as one sentence is enough.
+    """
+    error = None
+    try:
+        yield
+    except TopgbError as found:
+        error = found
+    codes = gather(fabric, 0 if error is None else error.exit_code)
+    if not any(codes):
+        return
+    first = next(rank for rank, code in enumerate(codes) if code)
+    if error is not None and fabric.global_rank == first:
+        raise error
+    raise SystemExit(codes[first])
+
+
+def gather(fabric: Fabric, value: Any) -> list[Any]:
+    """Every rank's `value`, a small object, in the order of ranks."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def check_alike(fabric: Fabric, settings: dict[str, Any], step: int) -> None:
+    """Raise `InputError` where ranks see different records, parents or checkpoints: `settings` and the last `step`."""
+    digests = {key: hashlib.sha256(json.dumps(value).encode()).hexdigest() for key, value in settings.items()}
+    everyone = gather(fabric, digests | {"last checkpoint": step})
+    with together(fabric):
+        mine, first = everyone[fabric.global_rank], everyone[0]
+        differing = next((key for key in mine if mine[key] != first[key]), None)
+        if differing is not None:
+            raise InputError(
+                f"the first process and process {fabric.global_rank} do not see the same {differing}; records, run and "
+                "parents must lie where every node sees them, under the same names"
+            )
+
+
+def agree(fabric: Fabric, figures: list[float]) -> torch.Tensor:
+    """The sums of `figures` over the ranks, float32 on the device, without waiting for them. One rank's stay here."""
+    summed = torch.tensor(figures)
+    if fabric.world_size == 1:
+        return summed
+    summed = summed.to(fabric.device, non_blocking=True)
+    dist.all_reduce(summed)
+    return summed
+
+
+@contextmanager
+def losing_a_peer(fabric: Fabric) -> Iterator[None]:
+    """A block in which the end of another rank becomes a `TopgbError`, instead of the transport's own report."""
+    try:
+        yield
+    except RuntimeError as error:
+        # Gloo has no type for it.
+        if fabric.world_size > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise TopgbError(
+                f"process {fabric.global_rank} lost the others: one of them has ended; its own message says why"
+            ) from error
+        raise

@@ -1,0 +1,31 @@
+"""Stopping in time: what a cluster's manager asks for by SIGTERM, minutes or seconds before it kills."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from topgb.errors import TopgbError
+
+
+class StoppedError(TopgbError):
+    """The work was asked to stop, and can go on later. Exit code 143, as for any process that SIGTERM ends."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """While the block runs, SIGTERM is noted instead of ending the process; the function given says whether it came.
+
+    Python delivers signals to the main thread alone; in another one, nothing is ever noted.
+    """
+    came = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield came.is_set
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.set())
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,40 @@
+"""Scoring the model in mid-training, by all ranks together."""
+
+from lightning_fabric import Fabric
+
+from topgb.errors import InputError
+from topgb.evaluation.metrics import Metrics
+from topgb.evaluation.score import evaluate_shard
+from topgb.models import Tagger
+from topgb.progress import Progress
+from topgb.records.reading import Dataset
+from topgb.training.ema import Shadows
+from topgb.training.ranks import gather, together
+
+
+def validate(tagger: Tagger, shadows: Shadows | None, dataset: Dataset, fabric: Fabric, progress: Progress) -> Metrics:
+    """The figures of the averaged weights, if there are any, on `dataset`; the same on every rank, to the bit.
+
+    Raises as `topgb.evaluation.score.evaluate`.
+    """
+    raw = {name: value.clone() for name, value in tagger.state_dict().items()}
+    if shadows is not None:
+        tagger.load_state_dict(shadows.values)
+    tagger.eval()
+    parts: dict[int, Metrics] = {}
+    try:
+        with together(fabric):
+            progress.begin("evaluating", dataset.num_records, "videos")
+            for shard in range(fabric.global_rank, len(dataset.shards), fabric.world_size):
+                parts[shard] = evaluate_shard(tagger, dataset, shard, fabric.device, progress)
+            progress.end()
+    finally:
+        tagger.load_state_dict(raw)
+        tagger.train()
+    found = {shard: part for of_rank in gather(fabric, parts) for shard, part in of_rank.items()}
+    metrics = Metrics(dataset.classes)
+    for shard in sorted(found):
+        metrics.merge(found[shard])
+    if metrics.videos == 0:
+        raise InputError("no video could be read, so there is nothing to score")
+    return metrics
