@@ -95,10 +95,8 @@ def test_one_step_of_two_ranks_has_the_gradient_of_the_double_batch(small_recipe
     two = _alone(_command(small_recipe, small_records, tmp_path / "two", *settings, *halves))
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     # After one step Adam's first moment is a tenth of the gradient.
-    ours, theirs = (
-        load_tensors(tmp_path / name / "checkpoints/step-0000000001/optimizer.safetensors")[0]
-        for name in ("one", "two")
-    )
+    folders = [tmp_path / name / "checkpoints/step-0000000001" for name in ("one", "two")]
+    ours, theirs = (load_tensors(folder / "optimizer.safetensors")[0] for folder in folders)
     largest = max(float(value.abs().max()) for name, value in ours.items() if name.endswith("exp_avg"))
     for name, value in ours.items():
         if name.endswith(".exp_avg"):
