@@ -66,7 +66,7 @@ def main() -> None:
     for top_k in (None, *TOP_K):
         command = ["distill", teacher, data, "--out", _scores(scores, top_k)]
         said = topgb(*command, *([] if top_k is None else ["--top-k", str(top_k)]))
-        bytes_a_video[top_k] = said.rsplit(", ", 1)[1].strip()
+        bytes_a_video[top_k] = said.rsplit(", ", 1)[1].split()[0]
     rows = {
         (student, weight, top_k): [
             _student(study, folder, data, student, weight, top_k, seed) for seed in range(chosen.seeds)
@@ -81,7 +81,7 @@ def main() -> None:
     print(f"{threads_of(chosen.jobs)} threads each, {chosen.seeds} seeds\n")
     of_members = ", ".join(f"{score(member.model, validate)['gap']:.4f}" for member in members)
     print(f"teacher: GAP {score(teacher, validate)['gap']:.4f}, its members {of_members}\n")
-    print("| student | teacher's share | classes kept | a video | GAP@20 | to share 0 | MAP |")
+    print("| student | teacher's share | classes kept | bytes a video | GAP@20 | to share 0 | MAP |")
     print("|---|---|---|---|---|---|---|")
     for (student, weight, top_k), row in rows.items():
         found = [score(one.model, validate) for one in row]
