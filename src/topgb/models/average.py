@@ -5,7 +5,8 @@ from torch import nn
 
 from topgb.features import FeatureSpec
 from topgb.models import options, registry
-from topgb.models.padding import valid_frames
+from topgb.models.padding import valid_frames, without_padding
+from topgb.models.precision import full_precision
 
 
 @registry.aggregator("average")
@@ -21,11 +22,13 @@ class Average(nn.Module):
         self.out_features = spec.width * (2 if self.std else 1)
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-        count = num_frames[:, None].to(frames.dtype)
-        valid = valid_frames(num_frames, frames.shape[1])[:, :, None]
-        mean = frames.masked_fill(~valid, 0.0).sum(1) / count
+        count = num_frames[:, None].float()
+        valid = valid_frames(num_frames, frames.shape[1])
+        # A product passes over the frames once; masking and summing make them anew.
+        with full_precision(frames.device):
+            mean = torch.bmm((valid / count)[:, None], frames.float())[:, 0]
         if not self.std:
             return mean
-        deviation = (frames - mean[:, None]).masked_fill(~valid, 0.0)
+        deviation = without_padding(frames - mean[:, None], valid)
         # The gradient of a square root is infinite at 0, where a video has one frame or a constant feature.
         return torch.cat([mean, (deviation.square().sum(1) / count + 1e-12).sqrt()], dim=1)
