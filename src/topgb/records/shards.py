@@ -177,11 +177,20 @@ def open_shard(shard: Shard) -> OpenShard:
             raise Place(shard.path, 0, 0).damaged(cut_short or "the file is empty (0 bytes)")
         mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     buffer = memoryview(mapped)
+    # A header a record is all that is wanted now; reading ahead of each would fetch the whole file.
+    _advise(mapped, "MADV_RANDOM")
     index = index_records(buffer)
+    _advise(mapped, "MADV_NORMAL")
     if cut_short:
         end = index.damage.offset if index.damage else size
         index = RecordIndex(index.offsets, index.lengths, Damage(len(index), end, cut_short))
     return OpenShard(shard, buffer, index)
+
+
+def _advise(mapped: mmap.mmap, advice: str) -> None:
+    # Not every system knows it.
+    if hasattr(mmap, advice):
+        mapped.madvise(getattr(mmap, advice))
 
 
 def _open_local(shard: Shard) -> BinaryIO:
