@@ -16,14 +16,15 @@ MAY_IMPORT = {
     "batch": set(),
     "tensors": {"errors", "files"},
     "vocabulary": {"errors", "files"},
-    "records": LEAVES,
+    "jobs": {"errors", "progress"},
+    "records": {"jobs", *LEAVES},
     "models": {"errors", "features", "batch"},
     "modelfile": {"models", *LEAVES},
-    "evaluation": {"modelfile", "models", "records", *LEAVES},
+    "evaluation": {"modelfile", "models", "records", "jobs", *LEAVES},
     "compress": {"evaluation", "modelfile", "models", "records", *LEAVES},
     "training": {"evaluation", "modelfile", "models", "records", *LEAVES},
     "demo": {"training", "compress", "evaluation", "modelfile", "models", "records", *LEAVES},
-    "cli": {"demo", "training", "compress", "evaluation", "modelfile", "models", "records", *LEAVES},
+    "cli": {"demo", "training", "compress", "evaluation", "modelfile", "models", "records", "jobs", *LEAVES},
 }
 
 

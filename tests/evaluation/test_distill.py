@@ -192,3 +192,10 @@ def test_a_runs_folder_stands_for_its_model(records, tmp_path):
     model_file(tmp_path / "run" / "model.safetensors")
     run(open_teacher(tmp_path / "run", CPU), records, tmp_path / "t")
     assert (tmp_path / "t" / DESCRIPTION_FILE).exists()
+
+
+def test_files_that_appear_on_another_machine_only_are_told(teacher, records, tmp_path, monkeypatch):
+    monkeypatch.setattr("topgb.evaluation.distill._SETTLING_SECONDS", 0.0)
+    monkeypatch.setattr("topgb.evaluation.distill.distill_shard", lambda *work: [tmp_path / "t" / "elsewhere"])
+    with pytest.raises(InputError, match="elsewhere was written on another node.*not on a file system that every node"):
+        run(teacher, records, tmp_path / "t")

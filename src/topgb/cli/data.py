@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from topgb.cli.arguments import Data, Force, Json
+from topgb.cli.arguments import Address, Data, EngineOption, Force, Json, open_engine
 from topgb.cli.download import download
 from topgb.cli.fakes import drop_fakes
 from topgb.cli.pack import pack
@@ -37,12 +37,13 @@ def inspect(data: Data, json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify(data: Data, json: Json = False) -> None:
+def verify(data: Data, json: Json = False, engine: EngineOption = "local", address: Address = None) -> None:
     """Check every record's CRCs and contents; name every damaged one, and exit 1 if there is any."""
     from topgb.progress import TerminalProgress, counting
     from topgb.records.verify import verify_shards
 
-    found = verify_shards(data, counting(TerminalProgress(), "verifying", "files"))
+    progress = counting(TerminalProgress(), "verifying", "files")
+    found = verify_shards(data, progress, open_engine(engine, address))
     rows = _rows(found.damaged)
     if json:
         typer.echo(json_module.dumps({"files": found.files, "sound": found.sound, "damaged": rows}))

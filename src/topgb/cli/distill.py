@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from topgb.cli.arguments import Data, Device, Force, OnDamagedOption, ResidentOption, report_damage
+from topgb.cli.arguments import (
+    Address,
+    Data,
+    Device,
+    EngineOption,
+    Force,
+    OnDamagedOption,
+    ResidentOption,
+    open_model_for,
+    report_damage,
+)
 
 
 def distill(
@@ -26,21 +36,26 @@ def distill(
     on_damaged: OnDamagedOption = "stop",
     device: Device = "auto",
     resident: ResidentOption = None,
+    engine: EngineOption = "local",
+    address: Address = None,
 ) -> None:
     """Write a teacher's probabilities for every video, for topgb train --teacher.
 
     A stopped run goes on with the same command: finished shards stay. Records need no labels.
     """
-    from topgb.devices import choose_device, keep_freed_memory
     from topgb.evaluation.distill import distill as write_scores
-    from topgb.evaluation.distill import open_records, open_teacher
+    from topgb.evaluation.distill import open_records, teacher_file, teacher_identity
     from topgb.progress import TerminalProgress
 
-    keep_freed_memory()
-    chosen = choose_device(device)
-    model, identity = open_teacher(teacher, chosen, resident)
-    dataset = open_records(model, data, on_damaged, score_format)
-    done = write_scores(model, dataset, out, chosen, identity, top_k, score_format, force, TerminalProgress())
+    file = teacher_file(teacher)
+    opened = open_model_for(engine, address, file, None, device, resident)
+    identity = teacher_identity(file, opened.device, resident)
+    dataset = open_records(opened.here, data, on_damaged, score_format)
+    done = write_scores(
+        *(opened.model, dataset, out, opened.device, identity, top_k, score_format, force),
+        TerminalProgress(),
+        opened.engine,
+    )
     report_damage(dataset.damaged)
     each = f", {done.bytes / done.videos:,.0f} bytes a video" if done.videos else ""
     typer.echo(f"{out}: scores of {done.videos:,} videos{each}")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from topgb.cli.arguments import (
+    Address,
     Data,
     Device,
+    EngineOption,
     Force,
     Json,
     ModelOrRun,
@@ -17,7 +19,7 @@ from topgb.cli.arguments import (
     UseEma,
     Vocabulary,
     named,
-    open_model,
+    open_model_for,
     report_damage,
 )
 
@@ -48,12 +50,13 @@ def evaluate(
     on_damaged: OnDamagedOption = "stop",
     device: Device = "auto",
     resident: ResidentOption = None,
+    engine: EngineOption = "local",
+    address: Address = None,
 ) -> None:
     """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss.
 
     Every frame is looked at once, and the figures are always the same; --frames samples them as the 2018 system did.
     """
-    from topgb.devices import choose_device, keep_freed_memory
     from topgb.errors import InputError
     from topgb.evaluation.score import evaluate_rounds, open_for, write_per_class
     from topgb.files import refuse_existing
@@ -70,13 +73,13 @@ def evaluate(
         raise InputError("--vocabulary names classes in the CSV of --per-class; give that too")
     if per_class is not None:
         refuse_existing(per_class, force)
-    keep_freed_memory()
-    chosen = choose_device(device)
-    loaded = open_model(model, use_ema, chosen, resident)
-    header = named(loaded.header, vocabulary)
+    opened = open_model_for(engine, address, model, use_ema, device, resident)
+    header = named(opened.here.header, vocabulary)
     check_described_alike(data, header.features, header.class_names)
-    dataset = open_for(loaded, data, on_damaged)
-    found = evaluate_rounds(loaded, dataset, chosen, sampling, rounds, seed or 0, TerminalProgress())
+    dataset = open_for(opened.here, data, on_damaged)
+    found = evaluate_rounds(
+        opened.model, dataset, opened.device, sampling, rounds, seed or 0, TerminalProgress(), opened.engine
+    )
     report_damage(dataset.damaged)
     if json:
         typer.echo(json_module.dumps(found.to_json()))
@@ -116,27 +119,31 @@ def predict(
     on_damaged: OnDamagedOption = "stop",
     device: Device = "auto",
     resident: ResidentOption = None,
+    engine: EngineOption = "local",
+    address: Address = None,
 ) -> None:
     """Write the challenge's CSV: each video's 20 best classes with their probabilities.
 
     --names adds their names, those of --vocabulary (which implies it) or else the model's, joined by "; ".
+
+    With --engine ray a stopped run goes on with the same command: finished shards stay.
     """
-    from topgb.devices import choose_device, keep_freed_memory
     from topgb.errors import InputError
-    from topgb.evaluation.predict import write_predictions
+    from topgb.evaluation.predict import model_identity, write_predictions
     from topgb.evaluation.score import open_for
     from topgb.progress import TerminalProgress
     from topgb.records.described import check_described_alike
 
-    keep_freed_memory()
-    chosen = choose_device(device)
-    loaded = open_model(model, use_ema, chosen, resident)
+    opened = open_model_for(engine, address, model, use_ema, device, resident)
     # Which numbers the classes have matters to labels alone.
-    check_described_alike(data, loaded.header.features, None)
-    class_names = named(loaded.header, vocabulary).class_names if names or vocabulary is not None else None
+    check_described_alike(data, opened.here.header.features, None)
+    class_names = named(opened.here.header, vocabulary).class_names if names or vocabulary is not None else None
     if names and class_names is None:
         raise InputError(f"{model} names no classes; give their --vocabulary, or leave out --names")
-    dataset = open_for(loaded, data, on_damaged, with_labels=False)
-    videos = write_predictions(loaded, dataset, out, chosen, force, TerminalProgress(), class_names)
+    dataset = open_for(opened.here, data, on_damaged, with_labels=False)
+    identity = None if engine == "local" else model_identity(opened.here, opened.device, resident)
+    videos = write_predictions(
+        *(opened.model, dataset, out, opened.device, force, TerminalProgress(), class_names, opened.engine, identity)
+    )
     report_damage(dataset.damaged)
     typer.echo(f"{out}: {videos:,} videos")

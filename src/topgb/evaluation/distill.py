@@ -1,5 +1,6 @@
 """A teacher's probabilities for every video of a data set, shard by shard, for students to learn from."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from typing import Any
 import torch
 
 from topgb.batch import Batch
-from topgb.errors import InputError
+from topgb.errors import DamagedRecordError, InputError
 from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
+from topgb.evaluation.shards import damage_in, shard_pieces, shared_files
 from topgb.features import MOST_VALUES, FeatureSpec
 from topgb.files import atomic_write, write_failure
+from topgb.jobs.engine import LOCAL, Engine
+from topgb.jobs.run import in_order, run_over
 from topgb.modelfile import LoadedModel, load
 from topgb.modelfile.loaded import default_resident
 from topgb.modelfile.packed import Resident
@@ -29,6 +33,8 @@ from topgb.records.teacher_scores import write_scores
 RUN_MODEL_FILE = "model.safetensors"
 # 2018: prepare_distill_dataset.py's videos a file.
 VIDEOS_PER_FILE = 512
+# NFS may take half a minute to show what another machine has written.
+_SETTLING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -42,16 +48,26 @@ class Distilled:
 def open_teacher(
     path: Path, device: torch.device, resident: Resident | None = None
 ) -> tuple[LoadedModel, dict[str, Any]]:
-    """The teacher in a model file or at the end of a run, and what names it: its hash, and how it computes.
+    """The teacher in a model file or at the end of a run, and what names it (see `teacher_identity`).
 
     `resident` as for `topgb.load`. Raises `InputError` where there is no such model.
     """
+    file = teacher_file(path)
+    return load(file, device, resident), teacher_identity(file, device, resident)
+
+
+def teacher_file(path: Path) -> Path:
+    """The model file that `path` is, or that the run there ended with. Raises `InputError` where there is none."""
     file = path / RUN_MODEL_FILE if path.is_dir() else path
     if path.is_dir() and not file.is_file():
         raise InputError(f"{path} holds no {RUN_MODEL_FILE}; topgb build makes it of a run's checkpoint")
-    model = load(file, device, resident)
+    return file
+
+
+def teacher_identity(file: Path, device: torch.device, resident: Resident | None = None) -> dict[str, Any]:
+    """What names the teacher of a model file that can be read: its hash, and how it computes on `device`."""
     # What is packed rounds otherwise.
-    return model, {"sha256": file_sha256(file), "resident": resident or default_resident(device)}
+    return {"sha256": file_sha256(file), "resident": resident or default_resident(device)}
 
 
 def open_records(
@@ -74,6 +90,7 @@ def distill(
     score_format: ScoreFormat = "safetensors",
     force: bool = False,
     progress: Progress = SILENT,
+    engine: Engine = LOCAL,
 ) -> Distilled:
     """Fill the folder `out` with the teacher's probabilities for `dataset` (2018: `prepare_distill_dataset.py`).
 
@@ -83,9 +100,13 @@ def distill(
     records are copied, 512 a file, with `video_id`, `labels` and `predictions`, as in 2018. `dataset` is as
     `open_records` opens it.
 
-    A shard's file appears when it is finished, and finished ones are left alone: called again, it goes on. Raises
-    `InputError` where `out` holds the scores of another teacher or of other records (`force` replaces them) or
-    something else, and as `evaluation_batches` and `finite_predictions` do.
+    A shard's file appears when it is finished, and finished ones are left alone: called again, it goes on. With another
+    `engine` its workers take a shard each and write into `out` themselves; `teacher` must be picklable (see
+    `opened_there`).
+
+    Raises `InputError` where `out` holds the scores of another teacher or of other records (`force` replaces them) or
+    something else, or where the workers' files do not appear in it; and as `evaluation_batches`, `finite_predictions`
+    and `run_over` do.
     """
     names = [_label(shard.name, score_format) for shard in dataset.shards]
     name, times = Counter(names).most_common(1)[0]
@@ -97,12 +118,21 @@ def distill(
             "TFRecord files all classes"
         )
     _prepare(out, TeacherDescription(model, dataset.fingerprint(), dataset.classes, top_k, score_format), force)
-    open_shards = [shard for shard in range(len(names)) if not _is_finished(out, dataset, shard, score_format)]
-    left = sum(int(dataset.counts[shard]) for shard in open_shards)
-    progress.begin("distilling", dataset.num_records, "videos", dataset.num_records - left)
-    for shard in open_shards:
-        distill_shard(teacher, dataset, shard, out, device, top_k, score_format, progress)
+    pieces = [p for p in shard_pieces(dataset) if not _is_finished(out, dataset, p.number, score_format)]
+    written: list[Path] = []
+
+    def note(_: int, result: tuple[list[Path], list[DamagedRecordError]]) -> None:
+        written.extend(result[0])
+        dataset.note_damage(result[1])
+
+    done = dataset.num_records - sum(piece.size for piece in pieces)
+    progress.begin("distilling", dataset.num_records, "videos", done)
+    # Nodes may work in other directories.
+    work = _Distilling(teacher, dataset, out.absolute(), device, top_k, score_format)
+    shared = [*shared_files(dataset), str(out / DESCRIPTION_FILE)]
+    run_over(work, pieces, in_order(pieces, note), engine, progress, shared)
     progress.end()
+    _wait_for(written)
     files = [path for shard in dataset.shards for path in _files_of(out, shard.name, score_format)]
     return Distilled(dataset.num_records - len(dataset.damaged), sum(path.stat().st_size for path in files))
 
@@ -116,20 +146,57 @@ def distill_shard(
     top_k: int | None = None,
     score_format: ScoreFormat = "safetensors",
     progress: Progress = SILENT,
-) -> None:
-    """Write the scores of shard number `shard` into a folder that `distill` has prepared; raises as `distill`."""
+) -> list[Path]:
+    """Write the scores of shard number `shard` into a folder that `distill` has prepared, and return the files.
+
+    Raises as `distill`.
+    """
     name = dataset.shards[shard].name
     predictions = _predictions(teacher, dataset, shard, device, progress)
     if score_format == "safetensors":
         scores = ((batch.ids, probabilities) for batch, probabilities in predictions)
         write_scores(scores_path(out, name), scores, dataset.classes, top_k)
-        return
+        return [scores_path(out, name)]
+    written = []
     records = (record for batch, scores in predictions for record in _encoded(dataset.spec, batch, scores))
     for number, first in enumerate(records):
-        with atomic_write(_copy_path(out, name, number)) as file:
+        written.append(_copy_path(out, name, number))
+        with atomic_write(written[-1]) as file:
             write_record(file, first)
             for record in islice(records, VIDEOS_PER_FILE - 1):
                 write_record(file, record)
+    return written
+
+
+@dataclass(frozen=True)
+class _Distilling:
+    """What a worker does: piece n is shard n."""
+
+    teacher: Predictor
+    dataset: Dataset
+    out: Path
+    device: torch.device
+    top_k: int | None
+    score_format: ScoreFormat
+
+    def __call__(self, shard: int, progress: Progress) -> tuple[list[Path], list[DamagedRecordError]]:
+        written = distill_shard(
+            self.teacher, self.dataset, shard, self.out, self.device, self.top_k, self.score_format, progress
+        )
+        return written, damage_in(self.dataset, shard)
+
+
+def _wait_for(written: list[Path]) -> None:
+    """Return once the files that workers wrote can be seen here too. Raises `InputError` where they cannot."""
+    until = time.monotonic() + _SETTLING_SECONDS
+    for path in written:
+        while not path.is_file():
+            if time.monotonic() > until:
+                raise InputError(
+                    f"{path} was written on another node and is not here: its folder is not on a file system that "
+                    "every node shares; choose an --out that is"
+                )
+            time.sleep(1.0)
 
 
 def _predictions(

@@ -1,15 +1,20 @@
 """A model over labelled records: the figures."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
 from topgb.batch import Batch
-from topgb.errors import InputError, TopgbError
-from topgb.evaluation.metrics import Metrics
+from topgb.errors import DamagedRecordError, InputError, TopgbError
+from topgb.evaluation.metrics import Metrics, Scores
 from topgb.evaluation.rounds import Rounds
+from topgb.evaluation.shards import damage_in, shard_pieces, shared_files
 from topgb.files import atomic_write, refuse_existing
+from topgb.jobs.engine import LOCAL, Engine
+from topgb.jobs.run import in_order, run_over
 from topgb.modelfile import Header, LoadedModel
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import evaluation_batches, open_dataset
@@ -40,20 +45,19 @@ def evaluate(
     sampling: FrameSampling = EVERY_FRAME,
     seed: int = 0,
     round_number: int = 0,
+    engine: Engine = LOCAL,
 ) -> Metrics:
     """Every labelled video of `dataset` once, in shard order, with every frame or those that `sampling` draws.
 
-    Draws are keyed by (seed, round, record). Raises `InputError` where a record has no labels, no video is left to look
-    at, or `sampling` does not fit the records.
+    Draws are keyed by (seed, round, record). With another `engine` its workers take a shard each, and the figures are
+    the same to the bit where the probabilities are; `model` must be picklable (see `opened_there`). Raises `InputError`
+    where a record has no labels, no video is left to look at, or `sampling` does not fit the records, and as `run_over`
+    does.
     """
-    metrics = Metrics(dataset.classes)
-    progress.begin("evaluating", dataset.num_records, "videos")
-    for shard in range(len(dataset.shards)):
-        metrics.merge(evaluate_shard(model, dataset, shard, device, progress, sampling, seed, round_number))
-    progress.end()
-    if metrics.videos == 0:
-        raise InputError("no video could be read, so there is nothing to score")
-    return metrics
+    found: list[Metrics] = []
+    work = _Scoring(model, dataset, device, sampling, seed)
+    _evaluate(work, range(round_number, round_number + 1), found.append, engine, progress)
+    return found[0]
 
 
 @torch.inference_mode()
@@ -88,16 +92,64 @@ def evaluate_rounds(
     rounds: int = 1,
     seed: int = 0,
     progress: Progress = SILENT,
+    engine: Engine = LOCAL,
 ) -> Rounds:
     """`evaluate` in `rounds` rounds (one or more), frames drawn anew in each. Raises as `evaluate` does.
 
     2018 sampled in evaluation too, from an unseeded generator: its figures are those of one such round.
     """
-    scores = []
-    for number in range(rounds):
-        metrics = evaluate(model, dataset, device, progress, sampling, seed, number)
+    scores: list[Scores] = []
+    last: list[Metrics] = []
+
+    def keep(metrics: Metrics) -> None:
         scores.append(metrics.compute())
-    return Rounds(tuple(scores), metrics)
+        last[:] = [metrics]
+
+    _evaluate(_Scoring(model, dataset, device, sampling, seed), range(rounds), keep, engine, progress)
+    return Rounds(tuple(scores), last[0])
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """What a worker does: piece n is shard n mod S in round n div S."""
+
+    model: Predictor
+    dataset: Dataset
+    device: torch.device
+    sampling: FrameSampling
+    seed: int
+
+    def __call__(self, number: int, progress: Progress) -> tuple[Metrics, list[DamagedRecordError]]:
+        round_number, shard = divmod(number, len(self.dataset.shards))
+        metrics = evaluate_shard(
+            self.model, self.dataset, shard, self.device, progress, self.sampling, self.seed, round_number
+        )
+        return metrics, damage_in(self.dataset, shard)
+
+
+def _evaluate(
+    work: _Scoring, rounds: range, take: Callable[[Metrics], None], engine: Engine, progress: Progress
+) -> None:
+    """Call `take` with the metrics of each of `rounds`, in order."""
+    dataset = work.dataset
+    shards = shard_pieces(dataset)
+    pieces = [shard._replace(number=r * len(shards) + shard.number) for r in rounds for shard in shards]
+    metrics = Metrics(dataset.classes)
+
+    def merge(number: int, result: tuple[Metrics, list[DamagedRecordError]]) -> None:
+        nonlocal metrics
+        metrics.merge(result[0])
+        dataset.note_damage(result[1])
+        if (number + 1) % len(shards) == 0:
+            if metrics.videos == 0:
+                raise InputError("no video could be read, so there is nothing to score")
+            take(metrics)
+            metrics = Metrics(dataset.classes)
+
+    progress.begin("evaluating", len(rounds) * dataset.num_records, "videos")
+    # In order, as sums of floats depend on it.
+    run_over(work, pieces, in_order(pieces, merge), engine, progress, shared_files(dataset))
+    progress.end()
 
 
 def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> torch.Tensor:

@@ -3,8 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from topgb.errors import DamagedRecordError
+from topgb.jobs.engine import LOCAL, Engine, Piece
+from topgb.jobs.run import in_order, run_over
+from topgb.progress import Progress
 from topgb.records.framing import Place
 from topgb.records.protobuf_decoding import check_holds_features, feature_names, parse_record, read_id
 from topgb.records.shards import Shard, find_shards, open_shard
@@ -19,22 +23,45 @@ class Verification:
     damaged: list[DamagedRecordError] = field(default_factory=list)
 
 
-def verify_shards(pattern: str | Sequence[str], on_progress: Callable[[int, int], None] | None = None) -> Verification:
-    """Check every record of the shards of `pattern` (see `find_shards`).
+def verify_shards(
+    pattern: str | Sequence[str],
+    on_progress: Callable[[int, int], None] | None = None,
+    engine: Engine = LOCAL,
+) -> Verification:
+    """Check every record of the shards of `pattern` (see `find_shards`), with another `engine` by its workers.
 
     `on_progress` is called with (files done, files). Raises `InputError` where nothing matches or a file cannot be
-    opened; what is wrong inside a file is returned, not raised.
+    opened, and as `run_over`; what is wrong inside a file is returned, not raised.
     """
     shards = find_shards(pattern)
     total = Verification()
-    for shard in shards:
-        sound, damaged = verify_shard(shard)
+    done = count(1)
+
+    def add(_: int, found: tuple[int, list[DamagedRecordError]]) -> None:
         total.files += 1
-        total.sound += sound
-        total.damaged += damaged
+        total.sound += found[0]
+        total.damaged += found[1]
+
+    def take(number: int, found: tuple[int, list[DamagedRecordError]]) -> None:
+        add_in_order(number, found)
         if on_progress:
-            on_progress(total.files, len(shards))
+            on_progress(next(done), len(shards))
+
+    pieces = [Piece(number, shard.path, 1) for number, shard in enumerate(shards)]
+    add_in_order = in_order(pieces, add)
+    local = [shard.path for shard in shards if not shard.remote]
+    run_over(_Verifying(shards), pieces, take, engine, shared=local[:1])
     return total
+
+
+@dataclass(frozen=True)
+class _Verifying:
+    """What a worker does: piece n is shard n."""
+
+    shards: list[Shard]
+
+    def __call__(self, number: int, progress: Progress) -> tuple[int, list[DamagedRecordError]]:
+        return verify_shard(self.shards[number])
 
 
 def verify_shard(shard: Shard) -> tuple[int, list[DamagedRecordError]]:

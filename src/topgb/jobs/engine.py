@@ -1,0 +1,32 @@
+"""Where the pieces of a job are worked on, and what such a piece is."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+EngineKind = Literal["local", "ray"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the pieces of a job are worked on.
+
+    kind     `local`: in this process, one after the other; `ray`: by the workers of a Ray cluster
+    address  the cluster's, as `ray.init` takes it; None: that of RAY_ADDRESS, else the one that this machine is part
+             of, else a cluster of this machine alone, for as long as this process lives
+    gpus     each worker has a GPU; otherwise each has a CPU
+    """
+
+    kind: EngineKind = "local"
+    address: str | None = None
+    gpus: bool = False
+
+
+LOCAL = Engine()
+
+
+class Piece(NamedTuple):
+    """A piece of a job: its number, what messages call it, and how many units of progress it is."""
+
+    number: int
+    name: str
+    size: int

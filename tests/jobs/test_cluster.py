@@ -1,0 +1,293 @@
+"""Work on a real Ray cluster of three nodes, each a process of its own: the same bytes, whatever dies."""
+
+import os
+import shutil
+import time
+from dataclasses import replace
+
+import pytest
+
+from cli.program import topgb
+from compress.small_models import model_file
+from conftest import SMALL_CLASSES, SMALL_SPEC
+from topgb.errors import InputError, TopgbError
+from topgb.jobs.arriving import opened_there
+from topgb.jobs.engine import Engine, Piece
+from topgb.jobs.run import run_over
+from topgb.progress import Progress
+from topgb.records.synth import write_synthetic
+from topgb.vocabulary import read_vocabulary
+
+ray = pytest.importorskip("ray")
+from ray.cluster_utils import Cluster  # noqa: E402 - Ray may be absent
+
+SHARDS, VIDEOS = 14, 30
+# Some tenths of a second a shard, so that a node that dies is in the middle of one.
+SLOW = {"aggregator": "lstm", "cells": 640, "layers": 2, "head": "logistic"}
+
+
+class Nodes:
+    """The cluster: its engine, and a second and third node that can be killed and replaced."""
+
+    def __init__(self):
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        self.others = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+        self.engine = Engine("ray", self.cluster.address)
+
+    def kill_one(self):
+        self.cluster.remove_node(self.others.pop(), allow_graceful=False)
+
+    def replace(self):
+        while len(self.others) < 2:
+            self.others.append(self.cluster.add_node(num_cpus=1))
+
+    def free_cpus(self):
+        return ray.available_resources().get("CPU", 0)
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    started = Nodes()
+    yield started
+    ray.shutdown()
+    started.cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Records and a model."""
+    folder = tmp_path_factory.mktemp("cluster")
+    write_synthetic(
+        folder / "data", SMALL_SPEC, SMALL_CLASSES, SHARDS * VIDEOS, videos_per_shard=VIDEOS, frames=(20, 60)
+    )
+    model_file(folder / "model.safetensors", SLOW)
+    return folder
+
+
+class Heard(Progress):
+    """Notes what is reported, and calls `at[n]` when n shards are finished."""
+
+    def __init__(self, at=None):
+        self.at, self.finished, self.advanced, self.said = at or {}, 0, 0, []
+
+    def begin(self, what, total, unit, done=0):
+        self.advanced = done
+
+    def advance(self, count, note=""):
+        self.advanced += count
+        self.finished += 1
+        self.at.get(self.finished, lambda: None)()
+
+    def say(self, line):
+        self.said.append(line)
+
+    @property
+    def replaced(self):
+        """What is said of workers that failed in the middle of a shard."""
+        return [line for line in self.said if "another one takes it" in line]
+
+
+@pytest.fixture
+def on_ray(nodes, folder, monkeypatch):
+    """A topgb command on the cluster, and what it reports."""
+
+    def run(*arguments, at=None):
+        heard = Heard(at)
+        with monkeypatch.context() as patch:
+            patch.setattr("topgb.progress.TerminalProgress", lambda: heard)
+            return topgb(*arguments, "--engine", "ray", "--address", nodes.engine.address), heard
+
+    nodes.replace()
+    return run
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_predictions_are_the_same_bytes_though_a_node_dies(nodes, folder, on_ray, tmp_path):
+    command = ["predict", folder / "model.safetensors", f"{folder}/data/*", "--out"]
+    topgb(*command, tmp_path / "here.csv")
+    there, heard = on_ray(*command, tmp_path / "there.csv", at={6: nodes.kill_one})
+    # Ray's own words on a dead node would be in the way of JSON.
+    assert (there.returncode, there.stdout) == (0, f"{tmp_path}/there.csv: {SHARDS * VIDEOS} videos\n")
+    assert heard.replaced
+    assert heard.advanced == SHARDS * VIDEOS
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here.csv", "there.csv"]
+
+
+def test_figures_are_the_same_to_the_bit_though_a_node_dies(nodes, folder, on_ray):
+    command = ["eval", folder / "model.safetensors", f"{folder}/data/*", "--frames", "random:15", "--rounds", "2"]
+    here = topgb(*command, "--json")
+    there, heard = on_ray(*command, "--json", at={12: nodes.kill_one})
+    assert (there.returncode, there.stdout) == (0, here.stdout)
+    assert heard.replaced
+    assert heard.advanced == 2 * SHARDS * VIDEOS
+
+
+def test_finished_scores_are_kept_and_the_rest_survives_a_node(nodes, folder, on_ray, tmp_path):
+    command = ["distill", folder / "model.safetensors", f"{folder}/data/*", "--out"]
+    here = topgb(*command, tmp_path / "here")
+    stopped, _ = on_ray(*command, tmp_path / "there", at={3: stop})
+    assert stopped.returncode == 130
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").glob("*.tfrecord.safetensors")}
+    assert len(kept) >= 3
+    there, heard = on_ray(*command, tmp_path / "there", at={5: nodes.kill_one})
+    assert there.stdout == here.stdout.replace("here", "there")
+    assert heard.replaced
+    assert heard.finished == SHARDS - len(kept)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+
+
+def test_damage_is_told_alike_and_a_stopped_prediction_goes_on(folder, on_ray, tmp_path):
+    shutil.copytree(folder / "data", tmp_path / "data")
+    for name, offset in (("train0000", 4000), ("train0009", 9000)):
+        path = tmp_path / "data" / f"{name}.tfrecord"
+        content = bytearray(path.read_bytes())
+        content[offset] ^= 1
+        path.write_bytes(content)
+    check = ["data", "verify", f"{tmp_path}/data/*", "--json"]
+    assert on_ray(*check)[0] == topgb(*check)
+
+    command = ["predict", folder / "model.safetensors", f"{tmp_path}/data/*", "--on-damaged", "skip", "--out"]
+    here = topgb(*command, tmp_path / "here.csv.gz")
+    assert "skipped 2 damaged records" in here.stderr
+    stopped, _ = on_ray(*command, tmp_path / "there.csv.gz", at={8: stop})
+    assert stopped.returncode == 130
+    assert not (tmp_path / "there.csv.gz").exists()
+    assert len(list((tmp_path / ".there.csv.gz.parts").glob("*.part"))) == 8
+    there, heard = on_ray(*command, tmp_path / "there.csv.gz")
+    assert heard.finished == SHARDS - 8
+    assert (there.stdout, there.stderr) == (here.stdout.replace("here", "there"), here.stderr)
+    assert (tmp_path / "there.csv.gz").read_bytes() == (tmp_path / "here.csv.gz").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "here.csv.gz", "there.csv.gz"]
+
+
+def test_a_node_that_joins_is_used_and_one_that_dies_is_done_without(nodes, tmp_path):
+    def work(number, progress):
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        (tmp_path / f"{node}-{number}").touch()
+        until = time.monotonic() + 60
+        while number > 2 and time.monotonic() < until and len(nodes_in(tmp_path)) < 3:
+            time.sleep(0.1)
+        time.sleep(0.3)
+        return node
+
+    def nodes_in(folder, finished=()):
+        begun = [path.name.split("-") for path in folder.iterdir()]
+        return {node for node, number in begun if int(number) not in finished}
+
+    def take(number, node):
+        done[number] = node
+        newest = nodes.others[-1].node_id
+        if len(done) == 3:
+            nodes.replace()
+        elif len(nodes.others) == 2 and newest in done.values() and newest in nodes_in(tmp_path, done):
+            nodes.kill_one()
+
+    nodes.replace()
+    nodes.kill_one()
+    done, heard = {}, Heard()
+    run_over(work, [Piece(number, f"shard {number}", 1) for number in range(30)], take, nodes.engine, heard)
+    assert sorted(done) == list(range(30))
+    assert len(nodes.others) == 1
+    assert len(set(done.values())) == 3
+    assert heard.replaced
+
+
+def test_with_gpus_there_is_a_worker_for_each(nodes):
+    def work(number, progress):
+        import ray
+
+        time.sleep(0.2)
+        return tuple(ray.get_gpu_ids())
+
+    with_gpus = nodes.cluster.add_node(num_cpus=4, num_gpus=2)
+    found = []
+    pieces = [Piece(number, f"shard {number}", 1) for number in range(8)]
+    run_over(work, pieces, lambda _, gpus: found.append(gpus), replace(nodes.engine, gpus=True))
+    nodes.cluster.remove_node(with_gpus)
+    assert len(found) == 8
+    assert {len(gpus) for gpus in found} == {1}
+    assert len(set(found)) == 2
+
+
+def test_a_wrong_device_is_refused(folder, on_ray):
+    refused, _ = on_ray("eval", folder / "model.safetensors", f"{folder}/data/*", "--device", "cuda")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "no node of the Ray cluster has a GPU" in refused.stderr
+
+
+def test_errors_of_ours_arrive_as_they_are_and_leave_no_worker(nodes, tmp_path):
+    nodes.replace()
+
+    class Asking:
+        def __init__(self, opened):
+            self.opened = opened
+
+    def refuse(number, progress):
+        raise InputError("the records are of another kind")
+
+    pieces = [Piece(number, f"shard {number}", 1) for number in range(6)]
+    with pytest.raises(InputError, match="^the records are of another kind$"):
+        run_over(refuse, pieces, print, nodes.engine)
+    with pytest.raises(InputError, match=f"node [0-9.]+: {tmp_path}/elsewhere is not there; every node must see"):
+        run_over(refuse, pieces, print, nodes.engine, shared=[f"{tmp_path}/elsewhere"])
+    absent = opened_there(lambda: read_vocabulary(tmp_path / "absent.csv"))
+    with pytest.raises(InputError, match="node [0-9.]+: .*absent.csv"):
+        run_over(Asking(absent), pieces, print, nodes.engine)
+    until = time.monotonic() + 20
+    while nodes.free_cpus() < 3 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert nodes.free_cpus() == 3
+
+
+def test_a_piece_that_kills_its_workers_is_given_up(nodes):
+    def die_at_four(number, progress):
+        if number == 4:
+            os._exit(1)
+        return number
+
+    done, heard = [], Heard()
+    pieces = [Piece(number, f"shard {number}", 1) for number in range(6)]
+    with pytest.raises(
+        TopgbError, match="3 workers failed at shard 4, so it is given up; the last one: its process died; if"
+    ) as caught:
+        run_over(die_at_four, pieces, lambda number, _: done.append(number), nodes.engine, heard)
+    assert "\n" not in str(caught.value)
+    assert 4 not in done
+    assert len(heard.said) == 2
+
+
+def test_a_failure_that_no_one_foresaw_is_tried_again(nodes, tmp_path):
+    def fail_once(number, progress):
+        if number == 2 and not (tmp_path / "failed").exists():
+            (tmp_path / "failed").touch()
+            raise MemoryError("no room for shard 2")
+        return number
+
+    done, heard = [], Heard()
+    run_over(fail_once, [Piece(n, f"shard {n}", 1) for n in range(4)], lambda n, _: done.append(n), nodes.engine, heard)
+    assert sorted(done) == [0, 1, 2, 3]
+    assert len(heard.said) == 1
+    assert "shard 2: a worker on node" in heard.said[0]
+    assert "(MemoryError: no room for shard 2)" in heard.said[0]
+
+
+def test_workers_that_cannot_start_are_given_up(nodes):
+    class Unopenable:
+        def __reduce__(self):
+            return os._exit, (1,)
+
+    with pytest.raises(
+        TopgbError, match="no worker could start on the Ray cluster; the last one: its process died; if"
+    ):
+        run_over(Unopenable(), [Piece(0, "shard 0", 1)], print, nodes.engine)
