@@ -29,7 +29,7 @@ class Study:
 
     teacher: list[tuple[str, list[str], int]]
     students: dict[str, tuple[str, list[str]]]
-    top_k_student: str
+    top_k_student: str | None = None
 
 
 STUDIES = {
@@ -41,7 +41,6 @@ STUDIES = {
     "audioset": Study(
         [("audioset-netvlad", [], 100), ("audioset-soft-dbof", [], 100), ("audioset-mix-nextvlad", [], 100)],
         {"bag of frames": ("audioset-dbof", [])},
-        "bag of frames",
     ),
 }
 
@@ -63,7 +62,7 @@ def main() -> None:
     if not teacher.exists():
         topgb("model", "ensemble", *(member.model for member in members), "--out", teacher)
     scores, bytes_a_video = folder / "scores", {}
-    for top_k in (None, *TOP_K):
+    for top_k in (None, *(TOP_K if study.top_k_student else ())):
         command = ["distill", teacher, data, "--out", _scores(scores, top_k)]
         said = topgb(*command, *([] if top_k is None else ["--top-k", str(top_k)]))
         bytes_a_video[top_k] = said.rsplit(", ", 1)[1].split()[0]

@@ -1,152 +1,140 @@
-"""How fast frame-level records become a padded uint8 batch: topgb beside the tfrecord package, protobuf and memcpy.
-
-One process, one thread, from the page cache, every video into its rows of a fresh batch. Run from the repository:
+"""How fast frame-level records become a padded uint8 batch: topgb beside tf.data, the tfrecord package and protobuf.
 
     pip install -r benchmarks/requirements.txt
-    PYTHONPATH=src python benchmarks/read.py [--json]
+    .venv/bin/python benchmarks/read.py [--rounds 7] [--videos 512] [--json]
+
+Every reader makes the same of the same records: each video's frames in its rows of a padded batch, ids, and labels as a
+row of booleans; that the results are equal is checked before anything is timed. From the page cache, each reader in a
+process of its own, all taking turns; medians of the rounds. First all are pinned to one core, then topgb (with and
+without loader processes) and tf.data have all of them and read everything `--passes` times when asked once, so that
+starting processes and threads does not count. "GB/s a core" is bytes for each second of processor time, user and
+system, of all threads and processes of a reader: what it costs, however many cores it spreads over.
+
+tf.data runs in `.venv-tensorflow`, which the first run makes (1.6 GB); its settings: benchmarks/tfdata_reader.py.
 """
 
 import argparse
 import json
 import os
-import platform
+import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
+from readers import BATCH, CLASSES, FRAMES, SPEC
+from serving import machine, start
 
-from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES, Feature
-from topgb.records.dataset import evaluation_batches, open_dataset
-from topgb.records.protos import SequenceExample
-from topgb.records.shards import find_shards, open_shard
 from topgb.records.synth import write_synthetic
 
-VIDEOS = 512
-BATCH = 64
-ROUNDS = 7
-SPEC = YOUTUBE8M_FRAMES
-FRAMES = YOUTUBE8M_MAX_FRAMES
+HERE = Path(__file__).parent
+TENSORFLOW = HERE.parent / ".venv-tensorflow"
+SIZES = ",".join(f"{feature.name}={feature.size}" for feature in SPEC.features)
+TFDATA = ("--sizes", SIZES, "--classes", str(CLASSES), "--frames", str(FRAMES), "--batch", str(BATCH))
 
 
-def topgb_reader(pattern: str) -> int:
-    """Every CRC checked, labels and ids read, files opened anew."""
-    dataset = open_dataset(pattern, SPEC, YOUTUBE8M_CLASSES, FRAMES)
-    return sum(int(batch.num_frames.sum()) for batch in evaluation_batches(dataset, BATCH))
+@dataclass(frozen=True)
+class Row:
+    """A reader of the table; without `one_core` it has all cores and reads everything several times when asked once."""
+
+    name: str
+    arguments: tuple[str, ...]
+    crc: str
+    one_core: bool = True
+    tensorflow: bool = False
 
 
-def tfrecord_reader(pattern: str) -> int:
-    """The package's own loader; it checks no CRC."""
-    from tfrecord.reader import sequence_loader
-
-    def videos() -> Iterator[list]:
-        for shard in find_shards(pattern):
-            for context, features in sequence_loader(
-                shard.path, None, {"id": "byte", "labels": "int"}, {f.name: "byte" for f in SPEC.features}
-            ):
-                assert len(context["id"])
-                yield [join(features[feature.name], feature) for feature in SPEC.features]
-
-    return fill_batches(videos())
-
-
-def protobuf_reader(pattern: str) -> int:
-    """protobuf's C decoder, then one join of each feature's frames; no CRC is checked."""
-
-    def videos() -> Iterator[list]:
-        for shard in find_shards(pattern):
-            opened = open_shard(shard)
-            for record in range(len(opened)):
-                message = SequenceExample.FromString(opened.data(record))
-                lists = message.feature_lists.feature_list
-                assert message.context.feature["id"].bytes_list.value[0]
-                assert len(message.context.feature["labels"].int64_list.value)
-                yield [
-                    join([frame.bytes_list.value[0] for frame in lists[feature.name].feature], feature)
-                    for feature in SPEC.features
-                ]
-
-    return fill_batches(videos())
-
-
-def join(frames: list[bytes], feature: Feature) -> np.ndarray:
-    """A feature's frames as one array [N, size]."""
-    return np.frombuffer(b"".join(frames), np.uint8).reshape(-1, feature.size)
-
-
-def fill_batches(videos: Iterator[list]) -> int:
-    """Copy each video's features into its rows of a padded batch, as topgb does."""
-    total = row = 0
-    for arrays in videos:
-        if row == 0:
-            batch = np.empty((BATCH, FRAMES, SPEC.width), np.uint8)
-        count = len(arrays[0])
-        for feature, array in zip(SPEC.features, arrays, strict=True):
-            batch[row, :count, SPEC.columns(feature.name)] = array
-        batch[row, count:] = 0
-        total += count
-        row = (row + 1) % BATCH
-    return total
-
-
-def memcpy(source: np.ndarray) -> int:
-    """The same bytes, batch by batch into fresh buffers: the least that any reader does."""
-    for start in range(0, VIDEOS, BATCH):
-        np.copyto(np.empty((BATCH, FRAMES, SPEC.width), np.uint8), source[start : start + BATCH])
-    return VIDEOS * FRAMES
-
-
-def machine() -> str:
-    """The processor's model and how many of its cores this process may use."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-    return f"{names[0] if names else platform.processor()}, {len(os.sched_getaffinity(0))} cores"
-
-
-def best_seconds(readers: dict[str, Callable[[], int]]) -> dict[str, float]:
-    """The best of several rounds; in each, the readers take turns, so that all see the same machine."""
-    best = dict.fromkeys(readers, float("inf"))
-    for _ in range(ROUNDS):
-        for name, read in readers.items():
-            start = time.perf_counter()
-            frames = read()
-            best[name] = min(best[name], time.perf_counter() - start)
-            assert frames == VIDEOS * FRAMES
-    return best
+ROWS = (
+    Row("topgb", ("topgb",), "yes"),
+    Row("tf.data, record by record", ("--parse", "record"), "yes", tensorflow=True),
+    Row("tf.data, vectorised", ("--parse", "batch"), "yes", tensorflow=True),
+    Row("tfrecord 1.14.6", ("tfrecord",), "no"),
+    Row("protobuf + join", ("protobuf",), "no"),
+    Row("memcpy of the same bytes", ("memcpy",), ""),
+    Row("topgb, one process", ("topgb",), "yes", one_core=False),
+    Row("topgb, two loader processes", ("topgb", "--workers", "2"), "yes", one_core=False),
+    Row("tf.data, record by record", ("--parse", "record"), "yes", one_core=False, tensorflow=True),
+    Row("tf.data, vectorised", ("--parse", "batch"), "yes", one_core=False, tensorflow=True),
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--videos", type=int, default=512)
+    parser.add_argument("--passes", type=int, default=16)
+    parser.add_argument("--no-tensorflow", action="store_true", help="leave tf.data out")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    as_json = parser.parse_args().json
-    torch.set_num_threads(1)
+    options = parser.parse_args()
+    rows = [row for row in ROWS if not (options.no_tensorflow and row.tensorflow)]
+    if not options.no_tensorflow:
+        make_environment()
     with tempfile.TemporaryDirectory() as folder:
-        write_synthetic(folder, SPEC, YOUTUBE8M_CLASSES, VIDEOS, VIDEOS // 4, frames=(FRAMES, FRAMES))
-        pattern = f"{folder}/*.tfrecord"
-        source = np.random.default_rng(0).integers(0, 256, (VIDEOS, FRAMES, SPEC.width), np.uint8)
-        readers: dict[str, Callable[[], int]] = {
-            "topgb, every CRC checked": lambda: topgb_reader(pattern),
-            "tfrecord 1.14.6, no CRC": lambda: tfrecord_reader(pattern),
-            "protobuf + join, no CRC": lambda: protobuf_reader(pattern),
-            "memcpy of the same bytes": lambda: memcpy(source),
-        }
-        best = best_seconds(readers)
-    gigabytes = VIDEOS * FRAMES * SPEC.width / 1e9
-    rows = [
-        {"reader": name, "videos_per_s": round(VIDEOS / seconds), "gb_per_s": round(gigabytes / seconds, 3)}
-        for name, seconds in best.items()
-    ]
-    if as_json:
-        print(json.dumps({"machine": machine(), "rows": rows}))
+        write_synthetic(folder, SPEC, CLASSES, options.videos, options.videos // 4, frames=(FRAMES, FRAMES))
+        found = [
+            *measured([row for row in rows if row.one_core], f"{folder}/*.tfrecord", options, 1),
+            *measured([row for row in rows if not row.one_core], f"{folder}/*.tfrecord", options, options.passes),
+        ]
+    if options.json:
+        print(json.dumps({"machine": machine(), "rows": found}))
         return
     widths = " + ".join(str(feature.size) for feature in SPEC.features)
-    print(f"{VIDEOS} videos of {FRAMES} frames x ({widths}) bytes, batch {BATCH}, best of {ROUNDS}; {machine()}\n")
-    print("| reader | videos/s | GB/s |\n|---|---|---|")
+    print(f"{options.videos} videos of {FRAMES} frames x ({widths}) bytes, batch {BATCH}, median of {options.rounds};")
+    print(f"{machine()}\n")
+    print("| reader | cores | CRC checked | GB/s | CPU-s a GB | GB/s a core | topgb's a core ÷ its |")
+    print("|---|---|---|---|---|---|---|")
+    for row in found:
+        figures = [f"{row[key]:.2f}" for key in ("gb_per_s", "cpu_s_per_gb", "gb_per_s_per_core", "topgb_is_times")]
+        print(f"| {row['reader']} | {row['cores']} | {row['crc']} | {' | '.join(figures)} |")
+
+
+def measured(rows: list[Row], pattern: str, options: argparse.Namespace, passes: int) -> list[dict]:
+    """The figures of `rows`, the first of which is topgb's, on the records of `pattern`."""
+    cores = sorted(os.sched_getaffinity(0))
+    servers = []
     for row in rows:
-        print(f"| {row['reader']} | {row['videos_per_s']:,} | {row['gb_per_s']:.2f} |")
-    print(f"\ntopgb reads {rows[0]['videos_per_s'] / rows[1]['videos_per_s']:.1f} x as fast as the tfrecord package")
+        python = TENSORFLOW / "bin/python" if row.tensorflow else sys.executable
+        script = HERE / ("tfdata_reader.py" if row.tensorflow else "readers.py")
+        shared = [*TFDATA, *(["--one-core"] if row.one_core else [])] if row.tensorflow else []
+        arguments = [pattern, *row.arguments, *shared, "--passes", str(passes)]
+        servers.append(start(python, script, arguments, cores[-1] if row.one_core else None))
+    assert len({server.hello["digest"] for server in servers} - {None}) == 1, "the readers read different things"
+    times: list[list[dict[str, float]]] = [[] for _ in rows]
+    for number in range(options.rounds + 1):
+        for server, taken in zip(servers, times, strict=True):
+            answer = server.ask()
+            assert answer["frames"] in (options.videos * FRAMES, options.videos * FRAMES * passes)
+            # Warming up: tf.data looks for its degrees of parallelism while it reads.
+            if number:
+                taken.append({key: answer[key] / answer["frames"] for key in ("seconds", "cpu")})
+    for server in servers:
+        server.stop()
+    gigabytes = SPEC.width / 1e9
+    cpu = [statistics.median(one["cpu"] for one in taken) / gigabytes for taken in times]
+    return [
+        {
+            "reader": row.name,
+            "cores": 1 if row.one_core else len(cores),
+            "crc": row.crc,
+            "gb_per_s": gigabytes / statistics.median(one["seconds"] for one in taken),
+            "cpu_s_per_gb": used,
+            "gb_per_s_per_core": 1 / used,
+            "topgb_is_times": used / cpu[0],
+        }
+        for row, taken, used in zip(rows, times, cpu, strict=True)
+    ]
+
+
+def make_environment() -> None:
+    """Install TensorFlow into an environment of its own, if that is not there."""
+    if (TENSORFLOW / ".ready").exists():
+        return
+    print(f"making {TENSORFLOW.name}", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "venv", TENSORFLOW], check=True)
+    install = [TENSORFLOW / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, "-r", HERE / "requirements-tensorflow.txt"], check=True)
+    (TENSORFLOW / ".ready").touch()
 
 
 if __name__ == "__main__":

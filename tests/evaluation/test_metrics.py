@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from topgb.evaluation.metrics import TOP_K, Metrics, cross_entropy
+from topgb.evaluation.metrics import TOP_K, Metrics, _best, _best_first, cross_entropy
 
 
 def _random(videos: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,7 +23,7 @@ def _average_precision(pairs: list[tuple[float, bool]], positives: int) -> float
     return total / positives if positives else 0.0
 
 
-@pytest.mark.parametrize(("videos", "classes"), [(1, 3), (40, 12), (60, 50)])
+@pytest.mark.parametrize(("videos", "classes"), [(1, 3), (40, 12), (60, 50), (9, 1500)])
 def test_gap_and_map_follow_their_definitions(videos, classes):
     probabilities, labels = _random(videos, classes)
     metrics = Metrics(classes)
@@ -83,3 +83,51 @@ def test_no_positives_at_all_score_zero():
     metrics.add(torch.rand(4, 5), torch.zeros(4, 5, dtype=torch.bool))
     scores = metrics.compute()
     assert (scores.gap, scores.map, scores.map_present, scores.perr) == (0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("levels", [2, 30, 10**6])
+@pytest.mark.parametrize("classes", [20, 1279, 1280, 3862])
+def test_the_best_classes_are_those_of_topk(classes, levels):
+    generator = torch.Generator().manual_seed(levels)
+    probabilities = torch.randint(0, levels, (70, classes), generator=generator).float() / levels
+    scores, found = _best(probabilities, TOP_K)
+    assert torch.equal(scores, probabilities.topk(TOP_K, dim=1).values)
+    assert torch.equal(probabilities.gather(1, found), scores)
+    assert all(len(set(row)) == TOP_K for row in found.tolist())
+
+
+def test_a_score_that_is_not_a_number_is_among_the_best():
+    probabilities = torch.rand(3, 3862, generator=torch.Generator().manual_seed(0))
+    probabilities[1, 7] = torch.nan
+    probabilities[2] = torch.nan
+    scores, found = _best(probabilities, TOP_K)
+    assert found[1, 0] == 7
+    assert scores.isnan().sum(1).tolist() == [0, 1, TOP_K]
+
+
+def test_ranking_is_a_stable_sort():
+    generator = np.random.default_rng(0)
+    scores = generator.integers(-5, 5, 1000).astype(np.float32) / 7
+    scores[:3] = -0.0, 0.0, -0.0
+    assert _best_first(scores).tolist() == np.argsort(-scores, kind="stable").tolist()
+
+
+def test_loss_is_cross_entropy_and_any_number_of_labels_counts():
+    probabilities, labels = _random(300, 1500)
+    labels[0] = True
+    metrics = Metrics(1500)
+    metrics.add(probabilities, labels)
+    assert metrics.compute().loss == pytest.approx(float(cross_entropy(probabilities, labels)), rel=1e-6)
+    expected = np.mean([
+        y[np.argsort(-p, kind="stable")[: y.sum()]].mean()
+        for p, y in zip(probabilities.numpy(), labels.numpy(), strict=True)
+    ])  # fmt: skip
+    assert metrics.compute().perr == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_empty_batch_changes_nothing():
+    metrics = Metrics(3862)
+    metrics.add(*_random(5, 3862))
+    before = metrics.compute()
+    metrics.add(*_random(0, 3862))
+    assert metrics.compute() == before

@@ -10,6 +10,10 @@ import torch
 TOP_K = 20
 # 2018: CrossEntropyLoss's epsilon (written 10e-6 there).
 LOSS_EPSILON = 1e-5
+# Videos counted at a time on a CPU, so that what is made of their probabilities stays in its cache.
+_ROWS = 128
+# Of so many classes the best is looked at first.
+_GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Ranking:
-    """All kept pairs, best score first: `scores` float32 [P], `classes` int64 [P], `hits` bool [P]."""
+    """All kept pairs, best score first: `scores` float32 [P], `classes` uint16 or int32 [P], `hits` bool [P]."""
 
     scores: np.ndarray
     classes: np.ndarray
@@ -58,14 +62,27 @@ class Metrics:
 
     def add(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
         """Count a batch: probabilities float32 [B, V] and labels bool [B, V], on one device."""
-        scores, classes = probabilities.topk(min(TOP_K, probabilities.shape[1]), dim=1)
-        hits = labels.gather(1, classes)
-        self.videos += len(labels)
-        self.positives += labels.sum(0).cpu().numpy()
+        rows = _ROWS if probabilities.device.type == "cpu" else max(len(labels), 1)
+        for p, y in zip(probabilities.split(rows), labels.split(rows), strict=True):
+            self._add(p, y)
+
+    def _add(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
+        videos, classes = labels.shape
+        positions = _positions(labels)
+        count = torch.bincount(positions // classes, minlength=videos)
+        scores, best = _best(probabilities, min(TOP_K, classes))
+        hits = labels.gather(1, best)
+        self.videos += videos
+        self.positives += torch.bincount(positions % classes, minlength=classes).cpu().numpy()
         self._hit_at_1 += int(hits[:, 0].sum())
-        self._perr += float(_precision_at_equal_recall(probabilities, labels).sum())
-        self._loss += float(cross_entropy(probabilities, labels)) * len(labels)
-        self._parts.append((scores.cpu().numpy(), classes.cpu().numpy().astype(self._class_dtype), hits.cpu().numpy()))
+        most = int(count.max()) if videos else 0
+        if most <= scores.shape[1]:
+            self._perr += float(_precision_at_equal_recall(scores, hits, count).sum())
+        else:
+            scores_of_most, best_of_most = _best(probabilities, most)
+            self._perr += float(_precision_at_equal_recall(scores_of_most, labels.gather(1, best_of_most), count).sum())
+        self._loss += float(_summed_cross_entropy(probabilities, positions))
+        self._parts.append((scores.cpu().numpy(), best.cpu().numpy().astype(self._class_dtype), hits.cpu().numpy()))
 
     def merge(self, other: "Metrics") -> None:
         """Add what another accumulator, over the same classes, has counted."""
@@ -79,35 +96,37 @@ class Metrics:
     def ranking(self) -> Ranking:
         """Every kept pair in one list, best first; equal scores keep the order in which they came."""
         if not self._parts:
-            return Ranking(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
+            return Ranking(np.zeros(0, np.float32), np.zeros(0, self._class_dtype), np.zeros(0, bool))
         scores, classes, hits = (
             np.concatenate([part.ravel() for part in parts]) for parts in zip(*self._parts, strict=True)
         )
-        order = np.argsort(-scores, kind="stable")
-        return Ranking(scores[order], classes[order].astype(np.int64), hits[order])
+        order = _best_first(scores)
+        return Ranking(scores[order], classes[order], hits[order])
 
     def average_precisions(self) -> np.ndarray:
         """float64 [V]: each class's average precision over its kept pairs, 0 where it has no positives."""
-        ranking = self.ranking()
+        return self._average_precisions(self.ranking())
+
+    def _average_precisions(self, ranking: Ranking) -> np.ndarray:
         order = np.argsort(ranking.classes, kind="stable")
-        classes, hits = ranking.classes[order], ranking.hits[order]
-        counts = np.bincount(classes, minlength=len(self.positives))
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        rank = np.arange(len(classes)) - first + 1
-        cumulative = np.concatenate([[0], np.cumsum(hits)])
-        hits_so_far = cumulative[1:] - cumulative[first]
-        sums = np.bincount(classes, weights=hits * hits_so_far / rank, minlength=len(self.positives))
+        places = np.flatnonzero(ranking.hits[order])
+        classes = ranking.classes[order[places]]
+        counts, hits = (np.bincount(of, minlength=len(self.positives)) for of in (ranking.classes, classes))
+        rank = places + 1 - (np.cumsum(counts) - counts)[classes]
+        hits_so_far = np.arange(1, len(places) + 1) - (np.cumsum(hits) - hits)[classes]
+        sums = np.bincount(classes, weights=hits_so_far / rank, minlength=len(self.positives))
         return sums / np.maximum(self.positives, 1)
 
     def compute(self) -> Scores:
         """The figures of everything counted so far. At least one video must have been counted."""
-        hits = self.ranking().hits
-        precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-        average = self.average_precisions()
+        ranking = self.ranking()
+        places = np.flatnonzero(ranking.hits)
+        precisions = np.arange(1, len(places) + 1) / (places + 1)
+        average = self._average_precisions(ranking)
         present = self.positives > 0
         return Scores(
             videos=self.videos,
-            gap=float((precision * hits).sum() / max(self.positives.sum(), 1)),
+            gap=float(precisions.sum() / max(self.positives.sum(), 1)),
             hit_at_1=self._hit_at_1 / self.videos,
             perr=self._perr / self.videos,
             map=float(average.mean()),
@@ -129,13 +148,61 @@ def cross_entropy(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Te
     return -(chosen + LOSS_EPSILON).log().sum(1).mean()
 
 
-def _precision_at_equal_recall(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """float [B]: the share that is right of a video's n best classes above probability 0, n its number of labels."""
-    count = labels.sum(1)
-    most = int(count.max()) if len(count) else 0
-    if most == 0:
-        return torch.zeros(len(labels), device=labels.device)
-    scores, classes = probabilities.topk(most, dim=1)
-    within = torch.arange(most, device=labels.device) < count[:, None]
-    right = labels.gather(1, classes) & within & (scores > 0)
-    return right.sum(1) / count.clamp_min(1)
+def _summed_cross_entropy(probabilities: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """`cross_entropy`, summed over the videos, with the labels at `positions`; in place and without gradients."""
+    chosen = 1.0 - probabilities
+    chosen.put_(positions, probabilities.take(positions))
+    return -chosen.add_(LOSS_EPSILON).log_().sum(1).sum()
+
+
+def _precision_at_equal_recall(scores: torch.Tensor, hits: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """float [B]: the share that is right of a video's n best classes above probability 0, n its number of labels.
+
+    `scores` and `hits` [B, K] are of its best classes, at least as many as `count` [B] says that it has labels.
+    """
+    within = torch.arange(scores.shape[1], device=scores.device) < count[:, None]
+    return (hits & within & (scores > 0)).sum(1) / count.clamp_min(1)
+
+
+def _best(probabilities: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`probabilities.topk(k, dim=1)`; on a CPU in two thirds of its time where there are many classes."""
+    videos, classes = probabilities.shape
+    groups = classes // _GROUP
+    if probabilities.device.type != "cpu" or not videos or groups < 2 * k:
+        return probabilities.topk(k, dim=1)
+    maxima = probabilities[:, : _GROUP * groups].unflatten(1, (_GROUP, groups)).amax(1).numpy()
+    # The k best groups' maxima are k classes' scores, so none of the k best classes is below the least of them.
+    bound = np.partition(maxima, groups - k, axis=1)[:, groups - k, None]
+    # Not >=, as a score that is not a number would be lost.
+    rows, candidates = np.divmod(np.flatnonzero(~(probabilities.numpy() < bound)), classes)
+    counts = np.bincount(rows, minlength=videos)
+    places = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+    scores = np.full((videos, counts.max()), -np.inf, np.float32)
+    numbers = np.zeros(scores.shape, np.int64)
+    scores[rows, places] = probabilities.numpy()[rows, candidates]
+    numbers[rows, places] = candidates
+    best, where = torch.from_numpy(scores).topk(k, dim=1)
+    return best, torch.from_numpy(numbers).gather(1, where)
+
+
+def _positions(labels: torch.Tensor) -> torch.Tensor:
+    """int64 [P]: where `labels` bool [B, V] are true, counted row by row."""
+    if labels.device.type != "cpu":
+        return labels.flatten().nonzero().flatten()
+    # Six times as fast as PyTorch's on a CPU.
+    return torch.from_numpy(np.flatnonzero(labels.numpy()))
+
+
+def _best_first(scores: np.ndarray) -> np.ndarray:
+    """int64 [P]: the stable order of `scores` float32 [P], less than 2^32 of them, from the greatest to the least.
+
+    A float's bits, read as a number, order as the float does, so that (bits, position) is sorted as one number.
+    """
+    # Zeros have a sign, and the negative one would come later.
+    bits = (scores + np.float32(0)).view(np.uint32)
+    keys = np.empty((len(scores), 2), "<u4")
+    keys[:, 1] = np.where(bits >> 31, bits, bits ^ 0x7FFFFFFF)
+    keys[:, 0] = np.arange(len(scores), dtype=np.uint32)
+    pairs = keys.view("<u8")[:, 0]
+    pairs.sort()
+    return pairs.view("<u4")[::2].astype(np.int64)

@@ -1,0 +1,159 @@
+"""Videos a second of a model file run by topgb, beside its export run by ONNX Runtime, on a CPU.
+
+    .venv/bin/python benchmarks/inference.py [--only "netvlad;bilstm"] [--rounds 5] [--seconds 0.5]
+
+Random weights, random stored features of full length; the ONNX file is what `topgb model export` makes of the model
+file. Both get the same arrays and the same number of threads, each in a process of its own that opens its file once;
+they take turns, and a figure is the median over the rounds of each round's median call. Before that the probabilities
+are compared: they may differ by 1e-4, and by 1e-3 with int8, where topgb rounds a small batch's products to bfloat16.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from serving import machine, serve, start
+
+VIDEOS = (1, 32)
+THREADS = (1, 2)
+BAG = {"clusters": {"rgb": 1024, "audio": 128}, "hidden": 1024, "relu": False}
+MOE = {"name": "moe", "mixtures": 2}
+# Of YouTube-8M's shape, as in benchmarks/models.py; the others are shipped recipes.
+SECTIONS = {
+    "netvlad": {"aggregator": "netvlad", "clusters": {"rgb": 64, "audio": 32}, "hidden": 512, "head": MOE},
+    "gated_dbof": {"aggregator": "gated_dbof", "gated": ["rgb"], **BAG, "head": MOE},
+    "bilstm": {"aggregator": "bilstm", "cells": 512, "head": "logistic"},
+}
+RECIPES = ("audioset-netvlad", "yt8m-video")
+# And what probabilities may differ by.
+ENCODINGS = {"float32": 1e-4, "int8": 1e-3}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="models, separated by semicolons")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5, help="least time of a figure in a round")
+    parser.add_argument("--serve", nargs=3, metavar=("WAY", "FILE", "THREADS"), help="used by this script")
+    options = parser.parse_args()
+    if options.serve:
+        serve_calls(options.serve[0], Path(options.serve[1]), int(options.serve[2]))
+        return
+    chosen = [name.strip() for name in options.only.split(";") if name.strip()] or [*SECTIONS, *RECIPES]
+    import onnxruntime
+    import torch
+
+    print(f"{machine()}, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}\n")
+    print("| model | encoding | batch | threads | topgb videos/s | ONNX Runtime videos/s | topgb ÷ ONNX Runtime |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in chosen:
+            for encoding in ENCODINGS:
+                files = written(name, encoding, Path(folder))
+                for threads in THREADS:
+                    for row in rows(files, threads, ENCODINGS[encoding], options.rounds, options.seconds):
+                        print(f"| {name} | {encoding} | {' | '.join(row)} |", flush=True)
+
+
+def rows(files: dict[str, Path], threads: int, tolerance: float, rounds: int, seconds: float) -> list[list[str]]:
+    """The cells behind model and encoding, for each size of batch."""
+    servers = {
+        way: start(sys.executable, Path(__file__), ["--serve", way, str(path), str(threads)], threads=threads)
+        for way, path in files.items()
+    }
+    found = []
+    for videos in VIDEOS:
+        outputs = [np.load(server.ask(f"check {videos}")["file"]) for server in servers.values()]
+        np.testing.assert_allclose(*outputs, rtol=0, atol=tolerance)
+        speeds: dict[str, list[float]] = {way: [] for way in servers}
+        for _ in range(rounds):
+            for way, server in servers.items():
+                speeds[way].append(videos / server.ask(f"time {videos} {seconds}")["seconds"])
+        ours, theirs = (statistics.median(of_rounds) for of_rounds in speeds.values())
+        found.append([str(videos), str(threads), f"{ours:,.1f}", f"{theirs:,.1f}", f"{ours / theirs:.2f}"])
+    for server in servers.values():
+        server.stop()
+    return found
+
+
+def written(name: str, encoding: str, folder: Path) -> dict[str, Path]:
+    """The model file and its export, by what runs them."""
+    import torch
+
+    from topgb.compress.quantize import Settings, quantize_file
+    from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
+    from topgb.modelfile import Header, Member, write_model_file
+    from topgb.modelfile.export import export_model
+    from topgb.modelfile.loaded import pack_member
+    from topgb.models import build_tagger, parse_model
+    from topgb.training.recipe import load_recipe
+
+    if name in SECTIONS:
+        spec, classes, config = YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, parse_model(SECTIONS[name])
+    else:
+        recipe = load_recipe(name)
+        spec, classes, config = recipe.data.spec(), recipe.data.classes, recipe.model_section()
+    path = folder / f"{name}-{encoding}.safetensors"
+    torch.manual_seed(0)
+    entries, tensors = pack_member(0, build_tagger(spec, classes, config).state_dict())
+    write_model_file(path, Header(spec, classes, (Member(1.0, config),), entries), tensors)
+    if encoding != "float32":
+        quantize_file(path, path, Settings(encoding), force=True)
+    export_model(path, path.with_suffix(".onnx"), "onnx")
+    return {"topgb": path, "onnx": path.with_suffix(".onnx")}
+
+
+def serve_calls(way: str, path: Path, threads: int) -> None:
+    """Answer `check VIDEOS` with a file of probabilities and `time VIDEOS SECONDS` with the seconds of a call."""
+    import topgb
+
+    model = topgb.load(path.with_suffix(".safetensors"))
+    spec = model.header.features
+    frames = model.max_frames if spec.level == "frame" else 1
+    if way == "topgb":
+        import torch
+
+        from topgb.devices import keep_freed_memory
+
+        keep_freed_memory()
+        torch.set_num_threads(threads)
+        predict = model.predict
+    else:
+        import onnxruntime
+
+        del model
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+
+        def predict(features: np.ndarray, counts: np.ndarray) -> np.ndarray:
+            return session.run(None, {"features": features, "num_frames": counts})[0]
+
+    def answer(question: str) -> dict:
+        kind, videos, *least = question.split()
+        generator = np.random.default_rng(0)
+        shape = (int(videos), frames, spec.width)
+        features = generator.integers(0, 256, shape, dtype=np.uint8)
+        if not spec.all_bytes:
+            features = generator.standard_normal(shape, dtype=np.float32)
+        counts = np.full(int(videos), frames)
+        if kind == "check":
+            file = path.with_name(f"{path.name}-{way}.npy")
+            np.save(file, predict(features, counts))
+            return {"file": str(file)}
+        taken: list[float] = []
+        while len(taken) < 3 or sum(taken) < float(least[0]):
+            began = time.perf_counter()
+            predict(features, counts)
+            taken.append(time.perf_counter() - began)
+        return {"seconds": statistics.median(taken)}
+
+    serve({}, answer)
+
+
+if __name__ == "__main__":
+    main()
