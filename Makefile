@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo test lint format clean
+.PHONY: help venv demo test test-faults lint format clean
 
 help:
 	@echo "make demo    the whole story on synthetic records, with a report in demo-out/report.html"
 	@echo "make test    the tests"
+	@echo "make test-faults  twenty kills of each command, at random and at every step, with a table at the end"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"
 	@echo "make venv    only set up $(VENV)"
@@ -26,6 +27,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+test-faults: $(READY)
+	TOPGB_FAULTS=20 $(BIN)/python -m pytest tests/faults
 
 lint: $(READY)
 	$(BIN)/ruff check .

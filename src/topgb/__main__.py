@@ -1,5 +1,24 @@
-"""`python -m topgb`."""
+"""The program `topgb`, and `python -m topgb`."""
 
-from topgb.cli.main import run
+from topgb.cli.interrupts import Interrupts, end_interrupted
 
-run()
+
+def run() -> None:
+    """Run the command line; see `topgb.cli.main.run`."""
+    interrupts = Interrupts()
+    interrupts.install()
+    try:
+        from topgb.cli.main import run as run_command_line
+
+        run_command_line()
+    except (Exception, KeyboardInterrupt):
+        # Interrupted imports fail in many ways, with an ImportError for example.
+        if not interrupts.came:
+            raise
+        end_interrupted()
+    finally:
+        interrupts.stop_listening()
+
+
+if __name__ == "__main__":
+    run()

@@ -19,6 +19,11 @@ class InterruptError(TopgbError):
     exit_code = 130
 
 
+def printable(text: str) -> str:
+    """`text` with all that a terminal might obey escaped: what a message quotes of a file."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class DamagedRecordError(InputError):
     """A record that cannot be read.
 

@@ -1,6 +1,9 @@
 """Files that are never half-written: write beside, fsync, rename."""
 
+import fcntl
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,27 +21,26 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Give the path of a partial file beside `path`; on leaving, what was written there is synced and renamed.
+    """Give the path of an empty partial file beside `path`; on leaving, what was written there is synced and renamed.
 
-    A symbolic link is followed. If the block raises, `path` is as it was before and the partial file is gone. An
-    `OSError` (full disk, read-only folder) becomes a `TopgbError` that names `path`; a path that cannot be a file (a
-    directory, a device, below a file) is an `InputError`.
+    A symbolic link is followed. If the block raises, `path` is as it was before and the partial file is gone; a killed
+    process leaves it, and the next one that writes `path` removes it. An `OSError` (full disk, read-only folder)
+    becomes a `TopgbError` that names `path`; a path that cannot be a file (a directory, a device, below a file) is an
+    `InputError`.
     """
     _check_target(Path(path))
     target = Path(path).resolve()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        sync(partial)
-        os.replace(partial, target)
+        for leftover in partials_of(target):
+            _remove_if_dead(leftover)
+        with _locked_partial(target) as partial:
+            yield partial
+            sync(partial)
+            os.replace(partial, target)
         sync(target.parent)
     except OSError as error:
-        _discard(partial)
         raise write_failure(Path(path), error) from error
-    except BaseException:
-        _discard(partial)
-        raise
 
 
 @contextmanager
@@ -46,6 +48,15 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Like `atomic_path`, with the partial file opened for writing bytes."""
     with atomic_path(path) as partial, open(partial, "wb") as file:
         yield file
+
+
+def partials_of(target: Path) -> list[Path]:
+    """The partial files beside `target` that `atomic_path` made for it, of living writers and dead ones."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]+\.partial")
+    if not target.parent.is_dir():
+        return []
+    with os.scandir(target.parent) as entries:
+        return [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
 
 
 def write_failure(path: Path, error: OSError) -> TopgbError:
@@ -70,6 +81,56 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_at(path: Path, descriptor: int) -> bool:
+    """Whether the file open as `descriptor` is (still) the one of the name `path`."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _locked_partial(target: Path) -> Iterator[Path]:
+    """A new file beside `target`, locked for as long as this process lives; gone where the block raises."""
+    while True:
+        # Not the process's number: those of two containers that share a folder may be the same.
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            # Between creating and locking, another process may have taken it for a leftover.
+            if _lock(descriptor) is not False and is_at(partial, descriptor):
+                yield partial
+                return
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+
+def _remove_if_dead(partial: Path) -> None:
+    """Remove a partial file that no process holds; where the file system has no locks, no one can tell."""
+    with suppress(OSError):
+        descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if _lock(descriptor):
+                partial.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Whether the file is locked now, or False where another process has it; None: no locks here."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
 def _check_target(path: Path) -> None:
     if path.exists() and not path.is_file():
         # Renaming onto a device such as /dev/null would replace it for the whole machine.
@@ -79,8 +140,3 @@ def _check_target(path: Path) -> None:
             if not parent.is_dir():
                 raise InputError(f"{path} cannot be written: {parent} is a file, not a directory")
             return
-
-
-def _discard(partial: Path) -> None:
-    with suppress(OSError):
-        partial.unlink()

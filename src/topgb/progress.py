@@ -25,6 +25,7 @@ class Progress:
 
 
 SILENT = Progress()
+_shown: "TerminalProgress | None" = None
 
 
 class TerminalProgress(Progress):
@@ -53,9 +54,10 @@ class TerminalProgress(Progress):
             self.say(self._line())
 
     def end(self) -> None:
+        global _shown
         if self._bar is not None:
             self._bar.stop()
-            self._bar = self._task = None
+            self._bar = self._task = _shown = None
 
     def say(self, line: str) -> None:
         if self._bar is not None:
@@ -79,6 +81,7 @@ class TerminalProgress(Progress):
         from rich.progress import Progress as Bar
         from rich.table import Column
 
+        global _shown
         # In a narrow terminal the bar gives way, not the figures.
         self._bar = Bar(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
@@ -92,6 +95,13 @@ class TerminalProgress(Progress):
         )
         self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, note="", speed="")
         self._bar.start()
+        _shown = self
+
+
+def end_shown() -> None:
+    """Take the bar that is on the terminal down, if there is one, so that other words can follow."""
+    if _shown is not None:
+        _shown.end()
 
 
 def counting(progress: Progress, what: str, unit: str) -> Callable[[int, int], None]:

@@ -65,6 +65,10 @@ class _Server(ThreadingHTTPServer):
     # A full queue would let a connection wait for a second.
     request_queue_size = 64
 
+    def handle_error(self, *_) -> None:
+        # Clients that are killed break their connections; nobody wants to read of it.
+        pass
+
 
 class _Handler(BaseHTTPRequestHandler):
     owner: PlanServer

@@ -274,8 +274,7 @@ def test_a_process_that_ends_in_the_middle_is_taken_up_by_the_next(server, tmp_p
     _, told = process.communicate(timeout=60)
     assert process.returncode == (130 if sign == signal.SIGINT else -signal.SIGKILL)
     if sign == signal.SIGINT:
-        assert told.startswith("the same command goes on where this one stopped\n")
-        assert "Traceback" not in told
+        assert told == "topgb: interrupted; the same command goes on where this one stopped\n"
     assert not (tmp_path / "train00.tfrecord").exists()
     assert download_from(server, tmp_path) == Download(files=3, there=2, fetched=1, received=BYTES // 2)
     assert server.ranges_asked("train00.tfrecord") == [None, f"bytes={BYTES // 2}-"]

@@ -110,7 +110,7 @@ def test_one_step_of_two_ranks_has_the_gradient_of_the_double_batch(small_recipe
 
 
 def test_ranks_stopped_by_sigterm_go_on_to_the_same_weights(small_recipe, small_records, tmp_path):
-    longer = ["--set", "training.epochs=40"]
+    longer = ["--set", "training.epochs=15"]
     whole = _run(TORCHRUN, _command(small_recipe, small_records, tmp_path / "whole", *longer))
     assert whole.returncode == 0, whole.stderr
     command = _command(small_recipe, small_records, tmp_path / "stopped", *longer, "--devices", "2")

@@ -32,7 +32,7 @@ def download(
     Every file's MD5 is checked before it gets its name. Files that are there are read: right ones are kept, and with
     others nothing is fetched; --force fetches those anew.
     """
-    from topgb.errors import TopgbError
+    from topgb.errors import InterruptError, TopgbError
     from topgb.progress import TerminalProgress
     from topgb.records.download import download as run_download
     from topgb.records.download_plan import PLANS, parse_shard
@@ -41,8 +41,7 @@ def download(
     try:
         done = run_download(folder, partition, part, mirror, plans or PLANS, jobs, force, TerminalProgress())
     except KeyboardInterrupt:
-        typer.echo("the same command goes on where this one stopped", err=True)
-        raise
+        raise InterruptError("interrupted; the same command goes on where this one stopped") from None
     for name, reason in done.failed[:LISTED]:
         typer.echo(f"{name}: {reason}", err=True)
     if len(done.failed) > LISTED:

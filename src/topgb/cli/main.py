@@ -8,9 +8,9 @@ import typer
 
 from topgb import __version__
 from topgb.cli import compare, data, demo, distill, evaluate, model, submission, train
+from topgb.cli.endings import end
+from topgb.cli.interrupts import INTERRUPTED, end_interrupted
 from topgb.errors import TopgbError
-
-INTERRUPTED = 130
 
 
 def _shipped_recipes() -> list[str]:
@@ -56,15 +56,24 @@ def run() -> None:
     try:
         app(prog_name="topgb")
     except TopgbError as error:
-        print(f"topgb: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        end(str(error), error.exit_code)
     except BrokenPipeError:
         # The reader of our output has gone (`topgb … | head`); there is nothing to say and no one to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        print(f"topgb: {error}", file=sys.stderr)
-        sys.exit(1)
+        place = "" if error.filename is None else f"{error.filename}: "
+        end(f"{place}{error.strerror or error}; check the path, its permissions and the room on the disk", 1)
+    except RuntimeError as error:
+        # PyTorch raises this wherever the program is at that moment.
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        reason = str(error).removeprefix("DataLoader ").split(". ")[0]
+        end(f"a process that reads records ahead was lost ({reason}); go on with --resume, or with fewer --workers", 1)
+    except SystemExit as ended:
+        # Typer's word for a KeyboardInterrupt.
+        if ended.code == INTERRUPTED:
+            end_interrupted()
+        raise
     except KeyboardInterrupt:
-        print("topgb: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        end_interrupted()

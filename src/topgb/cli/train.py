@@ -57,7 +57,9 @@ def train(
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda.")] = "auto",
     devices: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes of each machine, each with its own GPU.  [default: 1, or as torchrun says]"),
+        typer.Option(
+            min=1, help="Processes of each machine, each with its own GPU.  [default: 1, or as torchrun says]"
+        ),
     ] = None,
     num_nodes: Annotated[
         int | None, typer.Option(min=1, help="Machines that train together.  [default: 1, or as torchrun says]")
@@ -69,12 +71,12 @@ def train(
     """
     from topgb.devices import keep_freed_memory
     from topgb.errors import InputError, InterruptError
-    from topgb.progress import TerminalProgress
+    from topgb.progress import SILENT, TerminalProgress
     from topgb.records.described import check_described_alike, describe
     from topgb.training.ema import continued_recipe
     from topgb.training.job import TrainingJob
     from topgb.training.loop import train as run_training
-    from topgb.training.ranks import planned_ranks
+    from topgb.training.ranks import planned_ranks, speaks_for_all
     from topgb.training.recipe import load_recipe, overridden_keys
     from topgb.vocabulary import read_vocabulary
 
@@ -82,11 +84,12 @@ def train(
         if teacher is None:
             raise InputError("--distill-weight goes with --teacher; name the folder that topgb distill has filled")
         settings = [*(settings or []), f"training.distill_weight={distill_weight}"]
+    progress = TerminalProgress() if speaks_for_all() else SILENT
     described = describe(data)
     loaded = load_recipe(recipe, settings, None if described is None else described.data_section())
     class_names = None if vocabulary is None else read_vocabulary(vocabulary)
     if described is not None:
-        typer.echo(f"the records are described by {described.path}", err=True)
+        progress.say(f"the records are described by {described.path}")
         class_names = class_names or described.class_names()
     if validate is not None:
         check_described_alike(validate, loaded.data.spec(), class_names)
@@ -94,10 +97,9 @@ def train(
         per_node, nodes = planned_ranks(devices, num_nodes)
         loaded = continued_recipe(loaded, ema_halflife, overridden_keys(settings), per_node * nodes)
         assert loaded.ema is not None
-        typer.echo(
+        progress.say(
             f"continuing {ema_source}: EMA half-life {loaded.ema.halflife:g} steps, learning rate "
-            f"{loaded.optimizer.learning_rate:g}, {loaded.training.epochs} epochs",
-            err=True,
+            f"{loaded.optimizer.learning_rate:g}, {loaded.training.epochs} epochs"
         )
     elif ema_halflife is not None:
         raise InputError("--ema-halflife goes with --ema-source; to average from scratch use --set ema.halflife=…")
@@ -122,7 +124,7 @@ def train(
     )
     keep_freed_memory()
     try:
-        result = run_training(job, TerminalProgress())
+        result = run_training(job, progress)
     except KeyboardInterrupt:
         hint = "the same command with --resume goes on from the last checkpoint"
         raise InterruptError(f"interrupted; {hint}") from None

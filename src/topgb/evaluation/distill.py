@@ -15,7 +15,7 @@ from topgb.errors import DamagedRecordError, InputError
 from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
 from topgb.evaluation.shards import damage_in, shard_pieces, shared_files
 from topgb.features import MOST_VALUES, FeatureSpec
-from topgb.files import atomic_write, write_failure
+from topgb.files import atomic_write, partials_of, write_failure
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.jobs.run import in_order, run_over
 from topgb.modelfile import LoadedModel, load
@@ -238,7 +238,7 @@ def _prepare(out: Path, description: TeacherDescription, force: bool) -> None:
         for row in before.records:
             for path in _files_of(out, row[0], before.format):
                 _remove(path)
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and set(out.iterdir()) - set(partials_of(out / DESCRIPTION_FILE)):
         raise InputError(f"{out} holds files that topgb distill did not write; choose another --out")
     description.write(out)
 

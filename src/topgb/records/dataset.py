@@ -1,5 +1,6 @@
 """A data set and the batches made of it: shuffled for training, in file order for evaluation."""
 
+import signal
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -206,6 +207,11 @@ class _ErrorsAsValues(TorchDataset):
             return error
 
 
+def _leave_signals_to_main(worker: int) -> None:
+    # Terminals and clusters signal whole groups of processes; a worker ends once the one that it reads for has.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def load_batches(
     batches: TrainingBatches, steps: range, workers: int = 0, pin_memory: bool = False
 ) -> Iterator[LoadedBatch]:
@@ -215,7 +221,12 @@ def load_batches(
     `TrainingBatches.__getitem__`.
     """
     loader: DataLoader = DataLoader(
-        _ErrorsAsValues(batches), batch_size=None, sampler=steps, num_workers=workers, pin_memory=pin_memory
+        _ErrorsAsValues(batches),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_main,
     )
     for item in loader:
         if isinstance(item, TopgbError):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from topgb.files import sync, write_failure
+from topgb.files import is_at, sync, write_failure
 from topgb.records.http_get import FetchError, NoRangeError, Patience, chunks_of, first_byte, open_url
 
 # How often a file whose bytes are all there, but wrong, is fetched.
@@ -78,22 +78,15 @@ def _locked(partial: Path) -> Iterator[BinaryIO]:
             except OSError:
                 # Some network file systems have no locks; then it is on the user to run one download at a time.
                 pass
-            if not _is_at(partial, descriptor):
+            if not is_at(partial, descriptor):
                 # It was finished or removed between opening and locking.
                 continue
             try:
                 yield file
             finally:
-                if _is_at(partial, descriptor) and file.seek(0, os.SEEK_END) == 0:
+                if is_at(partial, descriptor) and file.seek(0, os.SEEK_END) == 0:
                     partial.unlink()
             return
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _fill(

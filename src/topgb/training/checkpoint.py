@@ -1,6 +1,7 @@
 """A run's checkpoints: safetensors for tensors, JSON for the rest, each complete or absent."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Any
 
 import torch
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError
 from topgb.files import atomic_write, rename_folder, write_failure
 from topgb.tensors import load_tensors, save_tensors
 
-KEPT = 2
+KEPT = {"step": 2, "best": 1}
 PROGRESS_KEYS = ("step", "updates", "examples", "validation", "epochs_since_best", "damaged")
 
 
@@ -47,21 +48,22 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, kind: str = "step") -> No
             save_tensors(partial / "ema.safetensors", checkpoint.ema)
         with atomic_write(partial / "progress.json") as file:
             file.write(json.dumps(checkpoint.progress, sort_keys=True).encode())
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            _remove(target)
         rename_folder(partial, target)
-        for old in _folders(run, kind)[: -(KEPT if kind == "step" else 1)]:
-            shutil.rmtree(old)
-    except (OSError, TopgbError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, TopgbError):
-            raise
+        _remove_old(run, kind)
+    except OSError as error:
         raise write_failure(target, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def clear_partial_checkpoints(run: Path) -> None:
-    """Remove what a kill in the middle of writing left behind."""
+    """Remove what a kill in the middle of writing or removing left behind."""
     for partial in (run / "checkpoints").glob(".*.partial"):
         shutil.rmtree(partial)
+    for kind in KEPT:
+        _remove_old(run, kind)
 
 
 def latest_checkpoint(run: Path) -> Checkpoint | None:
@@ -83,6 +85,18 @@ def final_checkpoint(run: Path) -> Checkpoint:
 
 def _folders(run: Path, kind: str) -> list[Path]:
     return sorted((run / "checkpoints").glob(f"{kind}-*"))
+
+
+def _remove_old(run: Path, kind: str) -> None:
+    for old in _folders(run, kind)[: -KEPT[kind]]:
+        _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    # Killed in the middle of it, no checkpoint is left that lacks files.
+    doomed = folder.with_name(f".{folder.name}.removed.partial")
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed)
 
 
 def _load(folder: Path) -> Checkpoint:

@@ -39,6 +39,9 @@ from topgb.training.stop import StoppedError, asked_to_stop
 from topgb.training.validation import validate
 from topgb.vocabulary import check_names
 
+# Fabric's name for it.
+FLOAT32 = "32-true"
+
 # Fabric announces its precision at every start; the run's settings hold it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
@@ -54,9 +57,12 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     be written.
     """
     device = choose_device(job.device)
-    fabric = launch(device, job.devices, job.num_nodes, _precision(job.recipe, device, progress))
+    precision = _precision(job.recipe, device)
+    fabric = launch(device, job.devices, job.num_nodes, precision)
     if not fabric.is_global_zero:
         progress = SILENT
+    if job.recipe.training.precision != "float32" and precision == FLOAT32:
+        progress.say("this device does not compute in bfloat16; training in float32")
     with asked_to_stop() as stop, losing_a_peer(fabric):
         with together(fabric):
             trainer, settings = _prepare(job, fabric, progress)
@@ -280,10 +286,6 @@ def _require_labels(dataset: Dataset, pattern: str) -> None:
         raise InputError(f"the records of {pattern} hold no labels; training and validation need labelled ones")
 
 
-def _precision(recipe: Recipe, device: torch.device, progress: Progress) -> Any:
-    if recipe.training.precision == "float32":
-        return "32-true"
-    if computes_in_bfloat16(device):
-        return "bf16-mixed"
-    progress.say("this device does not compute in bfloat16; training in float32")
-    return "32-true"
+def _precision(recipe: Recipe, device: torch.device) -> Any:
+    in_bfloat16 = recipe.training.precision != "float32" and computes_in_bfloat16(device)
+    return "bf16-mixed" if in_bfloat16 else FLOAT32

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from topgb.errors import InputError, TopgbError
 
@@ -28,6 +29,11 @@ def planned_ranks(devices: int | None, num_nodes: int | None) -> tuple[int, int]
             f"{asked[0]} and {asked[1]}; leave them out under torchrun"
         )
     return found
+
+
+def speaks_for_all() -> bool:
+    """Whether this process is the first of those that were started together, as far as its environment tells."""
+    return not getattr(rank_zero_only, "rank", 0)
 
 
 def launch(device: torch.device, devices: int | None, num_nodes: int | None, precision: Any) -> Fabric:

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from topgb.errors import InputError
-from topgb.files import atomic_write
+from topgb.errors import InputError, TopgbError
+from topgb.files import atomic_write, partials_of
 from topgb.training.recipe import Recipe, parse_recipe, parse_yaml
 
 SETTINGS_FILE = "settings.json"
@@ -25,11 +25,12 @@ def start_run(
     """Make `folder` a fresh run with this recipe. Raises `InputError` where it holds anything and `force` is off.
 
     `settings` is everything else that the weights depend on (records, parents). With `force` an old run in `folder` is
-    cleared, unless one of the files in `keep` lies in it.
+    cleared, unless one of the files in `keep` lies in it. What a kill in here left behind counts as nothing.
     """
+    text = yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; a run needs a directory")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not _is_unbegun(folder, text):
         if not force and not is_run(folder):
             raise InputError(f"{folder} holds files that no run wrote; choose another --out")
         if not force:
@@ -37,7 +38,8 @@ def start_run(
                 f"{folder} is not empty; go on with --resume, overwrite with --force, or choose another --out"
             )
         _clear(folder, [path for path in keep if path is not None])
-    _write_text(folder / RECIPE_FILE, yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True))
+    _write_text(folder / RECIPE_FILE, text)
+    # Last, as it makes the folder a run.
     write_settings(folder, settings)
 
 
@@ -86,14 +88,26 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> None:
     _write_text(folder / SETTINGS_FILE, json.dumps(settings, indent=1))
 
 
+def _is_unbegun(folder: Path, recipe: str) -> bool:
+    """Whether `folder` is empty, or holds what a `start_run` with this very recipe left when it was killed."""
+    path = folder / RECIPE_FILE
+    # A recipe of the user's own is another text, and stays.
+    ours = {path} if path.is_file() and path.read_bytes() == recipe.encode() else set()
+    return set(folder.iterdir()) <= {*ours, *partials_of(path), *partials_of(folder / SETTINGS_FILE)}
+
+
 def _clear(folder: Path, keep: Sequence[Path]) -> None:
     if not is_run(folder):
         raise InputError(f"{folder} holds files that no run wrote; choose another --out")
     for path in keep:
         if path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{path} lies in {folder}, which --force would clear; choose another --out")
-    for entry in folder.iterdir():
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    # The settings last: without them a folder that is half cleared would be no run any more.
+    try:
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == SETTINGS_FILE):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    except OSError as error:
+        raise TopgbError(f"cannot clear {folder}: {error.strerror}; check its permissions") from error
 
 
 def _read_text(path: Path) -> str:

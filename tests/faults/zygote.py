@@ -1,0 +1,90 @@
+"""Runs topgb again and again in forks of a process that has imported everything, as importing takes seconds.
+
+Each line of standard input is a request, JSON {arguments, out, err, die}; the answers are lines `pid N` and, once it
+has ended, `status N` (as of `os.waitpid`). With `die` K the process kills itself before its K-th call (from 1) that
+makes something on disk final: a rename, an fsync, a removal.
+"""
+
+import atexit
+import gc
+import itertools
+import json
+import os
+import signal
+import sys
+import traceback
+
+FINAL = ("replace", "rename", "fsync", "unlink", "rmdir")
+
+
+def main() -> None:
+    import topgb.compress.quantize
+    import topgb.evaluation.distill
+    import topgb.evaluation.predict
+    import topgb.modelfile.loaded
+    import topgb.records.download
+    import topgb.training.loop  # noqa: F401
+    from topgb.cli import main as command_line  # noqa: F401
+
+    # A fork that collects garbage would copy all of it.
+    gc.freeze()
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _become(**request)
+            break
+        print("pid", child, flush=True)
+        _, status = os.waitpid(child, 0)
+        print("status", status, flush=True)
+    else:
+        return
+    _run()
+
+
+def _become(arguments: list[str], out: str, err: str, die: int | None) -> None:
+    # A group of its own, as a terminal gives to every command.
+    os.setpgid(0, 0)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
+    if die is not None:
+        _die_before(die)
+    sys.argv = ["topgb", *arguments]
+
+
+def _run() -> None:
+    from topgb.__main__ import run
+
+    try:
+        run()
+        code: object = 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    # What Python does at its end, but for tearing down every module, which takes a fork seconds.
+    atexit._run_exitfuncs()
+    gc.collect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0)
+
+
+def _die_before(call: int) -> None:
+    calls = itertools.count(1)
+
+    def dying(function):
+        def wrapped(*arguments, **options):
+            if next(calls) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return wrapped
+
+    for name in FINAL:
+        setattr(os, name, dying(getattr(os, name)))
+
+
+if __name__ == "__main__":
+    main()
