@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo test test-faults lint format clean
+.PHONY: help venv demo test test-faults test-fuzz lint format clean
 
 help:
 	@echo "make demo    the whole story on synthetic records, with a report in demo-out/report.html"
 	@echo "make test    the tests"
 	@echo "make test-faults  twenty kills of each command, at random and at every step, with a table at the end"
+	@echo "make test-fuzz    a million inputs for each of the readers of strangers' files, guided by coverage: hours"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff format the code"
 	@echo "make venv    only set up $(VENV)"
@@ -31,6 +32,10 @@ test: $(READY)
 test-faults: $(READY)
 	TOPGB_FAULTS=20 $(BIN)/python -m pytest tests/faults
 
+test-fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	cd tests && ../$(BIN)/python -m fuzz.run
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +46,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis .fuzz

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from topgb.errors import InputError
+from topgb.errors import InputError, printable
 from topgb.files import atomic_write
 
 # Where kernels want rows of int8 to begin.
@@ -57,6 +57,10 @@ def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except SafetensorError as error:
-        raise InputError(f"{path} is truncated or not a safetensors file ({error}); get it again") from None
+        reason = printable(str(error))
+        raise InputError(f"{path} is truncated or not a safetensors file ({reason}); get it again") from None
+    except (TypeError, ValueError, RuntimeError):
+        # A tensor of no values may have dimensions beyond 64 bits in the file, but none in torch.
+        raise InputError(f"{path} has a tensor of an impossible shape; get it again") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None

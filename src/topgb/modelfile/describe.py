@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import yaml
 
+from topgb.errors import printable
 from topgb.modelfile.encodings import stored_bytes
 from topgb.modelfile.header import RERANKER, Header, TensorEncoding
 
@@ -47,17 +48,12 @@ def describe(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) 
         shown = ", ".join(f"{index} {name}" for index, name in enumerate(header.class_names[:MOST_CLASS_NAMES]))
         more = len(header.class_names) - MOST_CLASS_NAMES
         lines.append(f"classes: {shown}" + (f" and {more:,} more" if more > 0 else ""))
-    return "\n".join(map(_printable, lines))
+    return "\n".join(map(printable, lines))
 
 
 def encoding_in_words(entry: TensorEncoding) -> str:
     """`float16`, or with its numbers `groups of 128, 4 bits`."""
     return entry.encoding if entry.bits is None else f"groups of {entry.group}, {entry.bits} bits"
-
-
-def _printable(line: str) -> str:
-    # Names come from the file: a terminal must not obey them.
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _tensor_table(header: Header, tensors: dict[str, torch.Tensor], prefix: str) -> list[str]:

@@ -36,8 +36,9 @@ GROUP_BITS = range(2, 9)
 # The kernel that reads int8 rows where they lie gives garbage for lengths that are no multiple of this.
 ROW_MULTIPLE = 16
 MOST_CODES = 256
-# Bytes that one byte of a zlib stream can become; the format allows 1,032.
-MOST_DEFLATED = 1040
+# Codes that one byte of a zlib stream may become. Huffman codes, which is what topgb writes, make at most 8; zlib could
+# make 1,032, of which a small file would fill the memory.
+MOST_DEFLATED = 64
 
 Parts = dict[str, torch.Tensor]
 
@@ -129,7 +130,7 @@ def values(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Tensor:
         return decoded.view(-1)[: math.prod(entry.shape)].reshape(entry.shape)
     codes = int8_codes(parts, entry, name)
     columns = rows_and_columns(entry.shape)[1]
-    return (codes[:, :columns].float() * parts[".scales"].float()[:, None]).reshape(entry.shape)
+    return codes[:, :columns].float().mul_(parts[".scales"].float()[:, None]).reshape(entry.shape)
 
 
 def int8_codes(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Tensor:
@@ -142,17 +143,27 @@ def int8_codes(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Ten
     rows, columns = rows_and_columns(entry.shape)
     size = rows * columns
     decoder = zlib.decompressobj()
+    check_deflated(parts[".codes"], size, name)
     raw = b""
-    # What cannot be in the stream is not waited for, whatever size the header claims.
-    if size <= MOST_DEFLATED * len(parts[".codes"]):
-        with suppress(zlib.error):
-            raw = decoder.decompress(parts[".codes"].numpy().data, size + 1)
+    with suppress(zlib.error):
+        raw = decoder.decompress(parts[".codes"].numpy().data, size + 1)
     if len(raw) != size or not decoder.eof or decoder.unused_data:
-        raise InputError(f"tensor {name + '.codes'!r} is damaged: its codes cannot be unpacked; get the file again")
+        raise not_unpacked(name)
     codes = (
         torch.frombuffer(bytearray(raw), dtype=torch.int8).view(rows, columns) if size else torch.zeros(rows, 0).char()
     )
     return torch.nn.functional.pad(codes, (0, padded(columns) - columns))
+
+
+def check_deflated(stream: torch.Tensor, size: int, name: str) -> None:
+    """Raise `InputError` where `size` codes cannot be in the stream, whatever the header claims: none are made then."""
+    if size > MOST_DEFLATED * len(stream):
+        raise not_unpacked(name)
+
+
+def not_unpacked(name: str) -> InputError:
+    """The error that says that the entropy-coded codes of the tensor `name` cannot be read."""
+    return InputError(f"tensor {name + '.codes'!r} is damaged: its codes cannot be unpacked; get the file again")
 
 
 def compress_codes(codes: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,8 @@ RERANKER = "reranker."
 MOST_MEMBERS = 1000
 # Levels of lists and mappings in a header.
 DEEPEST = 50
+# Of a tensor's dimensions multiplied, zeros left out: torch overflows not far above even where there are no values.
+MOST_PRODUCT = 1 << 60
 
 _MEMBER_TENSOR = re.compile(r"members\.(0|[1-9]\d{0,3})\..+")
 
@@ -156,7 +158,9 @@ class Header:
         total = sum(member.weight for member in self.members)
         if abs(total - 1.0) > 1e-4:
             raise InputError(f"{path}: the members' weights sum to {total:g}, not 1; get the file again")
-        for name in self.tensors:
+        for name, entry in self.tensors.items():
+            if math.prod(max(size, 1) for size in entry.shape) > MOST_PRODUCT:
+                raise InputError(f"{path}: the shape of the tensor {name!r} is not possible; get the file again")
             if self.reranker is not None and name.startswith(RERANKER):
                 continue
             match = _MEMBER_TENSOR.fullmatch(name)

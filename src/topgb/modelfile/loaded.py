@@ -23,6 +23,8 @@ from topgb.models.frontend import Frontend
 from topgb.models.reranker import Reranker, RerankerOptions
 
 Module = TypeVar("Module", bound=nn.Module)
+# Frames of a model that looks at padding, which is made for every video: YouTube-8M has 300.
+MOST_PADDING = 1 << 12
 
 
 class LoadedModel(nn.Module):
@@ -151,9 +153,14 @@ def _tagger(
     resident: Resident,
 ) -> Tagger:
     member, prefix = header.members[index], f"members.{index}."
+    _check_modules(member.model.mixture * getattr(member.model.aggregator_options, "layers", 1), entries)
     tagger = _unfilled(lambda: build_tagger(header.features, header.classes, member.model))
     expected = {name: tensor.shape for name, tensor in tagger.state_dict().items()}
     modules = dict(tagger.named_modules())
+    if tagger.frontend.pads_to_max_frames and member.model.max_frames > MOST_PADDING:
+        raise InputError(
+            f"it looks at padding up to {member.model.max_frames} frames, of at most {MOST_PADDING}; get the file again"
+        )
     state, packed = {}, {}
     for name, entry in entries.items():
         path = name.removesuffix(".weight")
@@ -180,6 +187,7 @@ def _tagger(
 def _reranker(
     header: Header, options: RerankerOptions, entries: dict[str, TensorEncoding], stored: Mapping[str, torch.Tensor]
 ) -> Reranker:
+    _check_modules(options.layers, entries)
     reranker = _unfilled(lambda: Reranker(header.classes, options))
     expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}
     state = {name: decode(stored, entry, RERANKER + name) for name, entry in entries.items()}
@@ -206,6 +214,12 @@ def _check_fit(
                 f"tensor {prefix}{name} is {list(tensor.shape)}, but its architecture needs {list(expected[name])}; "
                 "get the file again"
             )
+
+
+def _check_modules(modules: int, entries: Mapping[str, TensorEncoding]) -> None:
+    # Each has tensors of its own. To build them takes time and memory, on the meta device too.
+    if modules > len(entries):
+        raise InputError("the sizes in the header make no model of its tensors; get the file again")
 
 
 def _unfilled(build: Callable[[], Module]) -> Module:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from safetensors import SafetensorError, safe_open
 
-from topgb.errors import InputError
+from topgb.errors import InputError, printable
 
 # Smaller tensors are not worth opening the file once more.
 LEAST_BYTES = 1 << 20
@@ -30,7 +30,7 @@ class MappedApart(Mapping[str, torch.Tensor]):
             with safe_open(self._path, framework="pt") as file:
                 return file.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise InputError(f"the file changed while it was read ({error}); load it again") from None
+            raise InputError(f"the file changed while it was read ({printable(str(error))}); load it again") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from topgb.errors import InputError
-from topgb.modelfile.encodings import Parts, int8_codes, padded, values
+from topgb.modelfile.encodings import Parts, check_deflated, int8_codes, not_unpacked, padded, values
 from topgb.modelfile.header import TensorEncoding
 
 MOST_CODE = 127
 # Weights handled at once: a few megabytes as float32, so that blocks that are freed again leave no memory behind.
 BLOCK = 1 << 18
 # Compressed bytes read at once; zlib makes at most a thousand times as many of them.
-CHUNK = 1 << 16
+CHUNK = 1 << 14
 # A codebook's steps are equal where it leaves the straight line by no more than this share of them.
 STRAIGHT = 1e-3
 
@@ -137,6 +136,7 @@ def _scales(most: torch.Tensor) -> torch.Tensor:
 def _inflated(parts: Parts, entry: TensorEncoding, name: str) -> torch.Tensor:
     """As `int8_codes` of `int8_zlib`, without a second copy of the codes on the way."""
     rows, columns = entry.shape
+    check_deflated(parts[".codes"], rows * columns, name)
     codes = torch.zeros(rows, padded(columns), dtype=torch.int8)
     stream, decoder, pending, filled = parts[".codes"].numpy().data, zlib.decompressobj(), bytearray(), 0
     try:
@@ -153,5 +153,5 @@ def _inflated(parts: Parts, entry: TensorEncoding, name: str) -> torch.Tensor:
     except zlib.error:
         filled = -1
     if (filled != rows and columns) or pending or not decoder.eof or decoder.unused_data:
-        raise InputError(f"tensor {name + '.codes'!r} is damaged: its codes cannot be unpacked; get the file again")
+        raise not_unpacked(name)
     return codes

@@ -20,10 +20,12 @@ _U32 = struct.Struct("<I")
 _RAW, _SNAPPY = 0, 1
 _MASK_DELTA = 0xA282EAD8
 
-# Keys repeat prefixes of each other, so that a small file may unfold to much more than its size: both are bounded. The
-# indexes of real checkpoints have some kilobytes.
+# Keys repeat prefixes of each other, so that a small file may unfold to much more than its size: all are bounded. The
+# indexes of real checkpoints have some kilobytes, and hundreds of keys.
 MAX_FILE_BYTES = 4 << 20
 MAX_KEY_BYTES = 512
+MAX_KEYS = 20_000
+MAX_VALUE_BYTES = 1 << 20
 
 
 class _DamagedError(Exception):
@@ -70,6 +72,8 @@ def _unfold(data: bytes, path: Path) -> dict[bytes, bytes]:
         for key, value in _entries(_block(data, offset, size, path)):
             if last_key is not None and key <= last_key:
                 raise _DamagedError("its keys are not in order")
+            if len(table) == MAX_KEYS:
+                raise _DamagedError(f"it has more than {MAX_KEYS} keys")
             table[key] = value
             last_key = key
     return table
@@ -110,6 +114,8 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise _DamagedError("an entry exceeds its block")
         if shared + own > MAX_KEY_BYTES:
             raise _DamagedError(f"a key has {shared + own} bytes")
+        if length > MAX_VALUE_BYTES:
+            raise _DamagedError(f"an entry has {length} bytes")
         key = key[:shared] + block[position : position + own]
         yield key, block[position + own : stop]
         position = stop

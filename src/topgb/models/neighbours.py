@@ -43,7 +43,7 @@ class Neighbours(nn.Module):
 
     def __init__(self, in_features: int, classes: int, options: Options):
         super().__init__()
-        self.classes, self.most_labels = classes, options.most_labels
+        self.classes, self.most_labels = classes, min(options.most_labels, options.labels)
         self.neighbours, self.temperature = min(options.neighbours, options.videos), options.temperature
         width = options.width or in_features
         if options.width is not None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from topgb.errors import InputError
+from topgb.errors import InputError, printable
 from topgb.features import Feature
 from topgb.records.framing import Place
 from topgb.records.layout import Layout
@@ -212,4 +212,4 @@ def _not_protobuf(place: Place) -> InputError:
 
 
 def _list(items: list) -> str:
-    return ", ".join(map(str, items))
+    return printable(", ".join(map(str, items)))
