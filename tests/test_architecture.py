@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
-LEAVES = {"errors", "features", "files", "batch", "devices", "progress", "tensors", "vocabulary"}
+LEAVES = {"csv_rows", "errors", "features", "files", "batch", "devices", "progress", "tensors", "vocabulary"}
 MAY_IMPORT = {
     "errors": set(),
     "features": {"errors"},
@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "progress": set(),
     "batch": set(),
     "tensors": {"errors", "files"},
-    "vocabulary": {"errors", "files"},
+    "csv_rows": {"errors"},
+    "vocabulary": {"csv_rows", "errors", "files"},
     "jobs": {"errors", "progress"},
     "records": {"jobs", *LEAVES},
     "models": {"errors", "features", "batch"},

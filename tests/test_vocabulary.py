@@ -2,8 +2,9 @@
 
 import pytest
 
+from topgb.csv_rows import LONGEST_LINE
 from topgb.errors import InputError
-from topgb.vocabulary import LONGEST_LINE, check_names, csv_field, read_vocabulary, write_vocabulary
+from topgb.vocabulary import check_names, csv_field, read_vocabulary, write_vocabulary
 
 YOUTUBE8M = (
     "Index,TrainVideoCount,KnowledgeGraphId,Name,WikiUrl,Vertical1,Vertical2,Vertical3,WikiDescription\n"
@@ -51,10 +52,10 @@ def test_rows_may_be_short_and_blank_lines_and_spaces_do_not_matter(tmp_path):
         ("Index,Name\n0,a\n1,b\n0,c\n", "line 4 names class 0 again; line 2 did already"),
         ("Index,Name\n0,a\n3,b\n", "line 3 names class 3, but no line names class 1"),
         ("Index,Name\n1,a\n2,b\n", "no line names class 0"),
-        (b"Index,Name\n0,\xff\n", "is not UTF-8"),
-        ("Index,Name\n0,a\n".encode("utf-16"), "is not UTF-8"),
+        (b"Index,Name\n0,\xff\n", "is not UTF-8 text"),
+        ("Index,Name\n0,a\n".encode("utf-16"), "is not UTF-8 text"),
         (b"\0" * 500, "no column Index"),
-        (b"\0" * (LONGEST_LINE + 1), "line 1 is not a row of a CSV"),
+        (b"\0" * (LONGEST_LINE + 1), "line 1 is longer than"),
         ("Index,Name\n0," + "a" * 200_000, "line 2 is not a row of a CSV"),
     ],
 )

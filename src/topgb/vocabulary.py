@@ -1,16 +1,13 @@
 """Class names: the CSV that goes with a data set."""
 
-import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
+from topgb.csv_rows import filled_rows
 from topgb.errors import InputError
 from topgb.files import atomic_write, refuse_existing
 
-# YouTube-8M's longest line is a description of some thousand characters.
-LONGEST_LINE = 1 << 20
 _NAMES = ("name", "display_name")
 _IDS = ("knowledgegraphid", "mid")
 
@@ -23,15 +20,34 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
     be there. A class without a name gets its knowledge graph id (`KnowledgeGraphId`, `mid`), else its number. Raises
     `InputError` where the file is not such a CSV or the numbers are not 0 … V − 1, each once.
     """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a file; name a CSV with the columns Index and Name")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return _names(path, file)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; save the class names as a CSV in UTF-8") from error
+    rows = filled_rows(path)
+    _, header = next(rows, (1, []))
+    columns = [column.strip().lower() for column in header]
+    index, name = _column(columns, ("index",)), _column(columns, _NAMES)
+    identity = _column(columns, _IDS)
+    if index is None or name is None:
+        missing = "Index" if index is None else "Name"
+        raise InputError(
+            f"{path} has no column {missing} in its first line; class names are a CSV with the columns Index and Name"
+        )
+    named: dict[int, str] = {}
+    lines: dict[int, int] = {}
+    for line, row in rows:
+        number = _number(path, line, _cell(row, index))
+        if number in named:
+            raise InputError(f"{path}: line {line} names class {number} again; line {lines[number]} did already")
+        named[number] = _cell(row, name) or _cell(row, identity) or str(number)
+        lines[number] = line
+    if not named:
+        raise InputError(f"{path} names no class; below its first line each class needs a row")
+    greatest = max(named)
+    if greatest != len(named) - 1:
+        missing_number = next(number for number in range(greatest) if number not in named)
+        raise InputError(
+            f"{path}: line {lines[greatest]} names class {greatest}, but no line names class {missing_number}; "
+            "classes are numbered from 0 without gaps"
+        )
+    return tuple(named[number] for number in range(len(named)))
 
 
 def write_vocabulary(
@@ -66,60 +82,6 @@ def check_names(names: Sequence[str], classes: int) -> None:
         raise InputError(
             f"{len(names):,} class names were given for {classes:,} classes; give the vocabulary of this data set"
         )
-
-
-def _names(path: Path, file: TextIO) -> tuple[str, ...]:
-    rows = _rows(path, file)
-    _, header = next(rows, (1, []))
-    columns = [column.strip().lower() for column in header]
-    index, name = _column(columns, ("index",)), _column(columns, _NAMES)
-    identity = _column(columns, _IDS)
-    if index is None or name is None:
-        missing = "Index" if index is None else "Name"
-        raise InputError(
-            f"{path} has no column {missing} in its first line; class names are a CSV with the columns Index and Name"
-        )
-    named: dict[int, str] = {}
-    lines: dict[int, int] = {}
-    for line, row in rows:
-        number = _number(path, line, _cell(row, index))
-        if number in named:
-            raise InputError(f"{path}: line {line} names class {number} again; line {lines[number]} did already")
-        named[number] = _cell(row, name) or _cell(row, identity) or str(number)
-        lines[number] = line
-    if not named:
-        raise InputError(f"{path} names no class; below its first line each class needs a row")
-    greatest = max(named)
-    if greatest != len(named) - 1:
-        missing_number = next(number for number in range(greatest) if number not in named)
-        raise InputError(
-            f"{path}: line {lines[greatest]} names class {greatest}, but no line names class {missing_number}; "
-            "classes are numbered from 0 without gaps"
-        )
-    return tuple(named[number] for number in range(len(named)))
-
-
-def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, each with the number of its first line, from 1."""
-    reader = csv.reader(_lines(file))
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise InputError(f"{path}: line {line} is not a row of a CSV ({error}); save the names as a CSV") from error
-        if row is None:
-            return
-        if any(cell.strip() for cell in row):
-            yield line, row
-
-
-def _lines(file: TextIO) -> Iterator[str]:
-    # Any other file may be given by mistake: one without line ends must not fill the memory.
-    while line := file.readline(LONGEST_LINE + 1):
-        if len(line) > LONGEST_LINE:
-            raise csv.Error("it is too long")
-        yield line
 
 
 def _column(columns: list[str], names: tuple[str, ...]) -> int | None:

@@ -30,7 +30,7 @@ def test_rows_of_one_id_add_up_and_names_are_trimmed(tmp_path):
         (b"id,labels\na,\xff\n", "not UTF-8"),
         (b"\xff\xfei\x00d\x00", "not UTF-8"),
         (b"id,labels\na," + b"x" * 200_000, "line 2 is not a row"),
-        (b"x" * (2 << 20), "it is too long"),
+        (b"x" * (2 << 20), "line 1 is longer than"),
         (b'id,labels\n"a\n', "line 2"),
     ],
 )

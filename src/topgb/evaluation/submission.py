@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from topgb.csv_rows import UnreadableRowError, csv_rows
 from topgb.errors import InputError
 from topgb.files import refuse_existing
 from topgb.progress import SILENT, Progress, counting
-from topgb.records.gzipped import UnreadableRowError, atomic_write_named, csv_rows
+from topgb.records.gzipped import atomic_write_named
 from topgb.vocabulary import csv_field
 
 HEADER = "VideoId,LabelConfidencePairs"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from topgb.csv_rows import csv_rows
 from topgb.errors import DamagedRecordError, InputError
 from topgb.features import Feature, FeatureSpec, Level
 from topgb.records.example import decode_record
 from topgb.records.framing import Place
-from topgb.records.gzipped import csv_rows
 from topgb.records.ids import read_record_id
 from topgb.records.layout import Layout
 from topgb.records.protobuf_decoding import feature_names, parse_record

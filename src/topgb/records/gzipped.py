@@ -1,30 +1,12 @@
-"""Files that are gzipped where their name says so: written whole or not at all, and CSVs read row by row."""
+"""Files that are gzipped where their name says so, written whole or not at all."""
 
-import csv
 import gzip
-import io
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from topgb.errors import InputError
 from topgb.files import atomic_write
-from topgb.vocabulary import LONGEST_LINE
-
-_ROWS_BETWEEN_REPORTS = 10_000
-
-
-class UnreadableRowError(InputError):
-    """A row at which the reading of a CSV ends. Attributes: the `line` (from 1) and the `reason` in words."""
-
-    def __init__(self, path: Path, line: int, reason: str):
-        super().__init__(f"{path}: line {line} {reason}; save the file as a CSV in UTF-8")
-        self.path, self.line, self.reason = path, line, reason
-
-    def __reduce__(self):
-        return UnreadableRowError, (self.path, self.line, self.reason)
 
 
 @contextmanager
@@ -37,71 +19,3 @@ def atomic_write_named(path: Path) -> Iterator[BinaryIO]:
         # No name and no time in the gzip header.
         with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
             yield cast(BinaryIO, packed)
-
-
-def csv_rows(path: Path, on_progress: Callable[[int, int], None] | None = None) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV in UTF-8, unpacked where `path` ends in .gz, each with the number of its first line, from 1.
-
-    An empty line is a row without cells. `on_progress` is called with (bytes of the file read, bytes of it). Raises
-    `UnreadableRowError` where a row cannot be read, and `InputError` where the file cannot be opened.
-    """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a file; name a CSV")
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, io.SEEK_END)
-            file.seek(0)
-            lines = _Lines(path, file)
-            reader = csv.reader(lines, strict=True)
-            for count, (line, row) in enumerate(_rows(path, reader, lines), start=1):
-                yield line, row
-                # A last report of all bytes follows, and is the only one to say so.
-                if on_progress and count % _ROWS_BETWEEN_REPORTS == 0 and file.tell() < size:
-                    on_progress(file.tell(), size)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot read {path}: {reason}; check the path and its permissions") from error
-    if on_progress:
-        on_progress(size, size)
-
-
-def _rows(path: Path, reader: Iterator[list[str]], lines: "_Lines") -> Iterator[tuple[int, list[str]]]:
-    while True:
-        first = lines.read + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise UnreadableRowError(path, first, f"is not a row of a CSV ({error})") from error
-        if row is None:
-            return
-        yield first, row
-
-
-class _Lines:
-    """The lines of a file as text, with their ends, and how many were `read`."""
-
-    def __init__(self, path: Path, file: BinaryIO):
-        self.path, self.read = path, 0
-        packed = path.suffix == ".gz"
-        self._file = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file))) if packed else file
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        number = self.read + 1
-        try:
-            # Any other file may be given by mistake: one without line ends must not fill the memory.
-            line = self._file.readline(LONGEST_LINE + 1)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            reason = f"cannot be unpacked: the gzip stream is broken ({error})"
-            raise UnreadableRowError(self.path, number, reason) from error
-        if not line:
-            raise StopIteration
-        if len(line) > LONGEST_LINE:
-            raise UnreadableRowError(self.path, number, f"is longer than {LONGEST_LINE:,} bytes")
-        self.read = number
-        try:
-            return line.decode()
-        except UnicodeDecodeError as error:
-            raise UnreadableRowError(self.path, number, "is not UTF-8 text") from error

@@ -1,14 +1,12 @@
 """Labels by name: the CSV that gives them, and the classes they become."""
 
-import csv
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
+from topgb.csv_rows import filled_rows
 from topgb.errors import InputError
-from topgb.vocabulary import LONGEST_LINE
 
 SEPARATOR = ";"
 Labels = dict[str, tuple[str, ...]]
@@ -28,36 +26,7 @@ def read_labels(path: Path) -> Labels:
     labels holds names separated by semicolons, or nothing for a video that shows none of the classes; rows of one id
     add up. Takes some hundred bytes a video. Raises `InputError` where the file is not such a CSV.
     """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a file; name a CSV with the columns id and labels")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return _read(path, file)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; save the labels as a CSV in UTF-8") from error
-
-
-def class_names(counts: Counter[str]) -> tuple[str, ...]:
-    """The names in `counts`, most frequent first, those of one frequency in the order of their names."""
-    return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
-
-
-def class_numbers(names: Sequence[str], where: str) -> dict[str, int]:
-    """The number of each class by name. Raises `InputError` where two of them have one name."""
-    numbers: dict[str, int] = {}
-    for number, name in enumerate(names):
-        if name in numbers:
-            raise InputError(
-                f"{where} calls both class {numbers[name]} and class {number} {name!r}; labels by name need other names"
-            )
-        numbers[name] = number
-    return numbers
-
-
-def _read(path: Path, file: TextIO) -> Labels:
-    rows = _rows(path, file)
+    rows = filled_rows(path)
     _, header = next(rows, (1, []))
     columns = [column.strip().lower() for column in header]
     for column in ("id", "labels"):
@@ -85,26 +54,18 @@ def _read(path: Path, file: TextIO) -> Labels:
     return labels
 
 
-def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, each with the number of its first line, from 1."""
-    reader = csv.reader(_lines(file))
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
+def class_names(counts: Counter[str]) -> tuple[str, ...]:
+    """The names in `counts`, most frequent first, those of one frequency in the order of their names."""
+    return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
+
+
+def class_numbers(names: Sequence[str], where: str) -> dict[str, int]:
+    """The number of each class by name. Raises `InputError` where two of them have one name."""
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if name in numbers:
             raise InputError(
-                f"{path}: line {line} is not a row of a CSV ({error}); save the labels as a CSV"
-            ) from error
-        if row is None:
-            return
-        if any(cell.strip() for cell in row):
-            yield line, row
-
-
-def _lines(file: TextIO) -> Iterator[str]:
-    # Any other file may be given by mistake: one without line ends must not fill the memory.
-    while line := file.readline(LONGEST_LINE + 1):
-        if len(line) > LONGEST_LINE:
-            raise csv.Error("it is too long")
-        yield line
+                f"{where} calls both class {numbers[name]} and class {number} {name!r}; labels by name need other names"
+            )
+        numbers[name] = number
+    return numbers
