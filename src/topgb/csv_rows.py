@@ -32,8 +32,8 @@ def csv_rows(
     """The rows of a CSV in UTF-8, unpacked where `path` ends in .gz, each with the number of its first line, from 1.
 
     An empty line is a row without cells. With `skip_mark` a byte order mark in front is no part of the first one.
-    `on_progress` is called with (bytes of the file read, bytes of it). Raises `UnreadableRowError` where a row cannot be
-    read, and `InputError` where the file cannot be opened.
+    `on_progress` is called with (bytes of the file read, bytes of it). Raises `UnreadableRowError` where a row cannot
+    be read, and `InputError` where the file cannot be opened.
     """
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a file; name a CSV")
