@@ -100,7 +100,8 @@ def _resize_entry(header: Any, tensors: dict[str, Stored], choices: Choices) -> 
     if choices.number() & 1:
         shape = [0, *shape, choices.pick(HOSTILE)]
     rows = 1 if len(shape) < 2 else shape[0]
-    entry["shape"] = shape
+    # A copy: further edits of the header leave the parts alone.
+    entry["shape"] = list(shape)
     for suffix in ("", ".codes", ".scales"):
         stored = tensors.get(name + suffix)
         if stored is not None and (suffix != ".codes" or len(stored.shape) != 1):
