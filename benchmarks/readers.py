@@ -112,7 +112,7 @@ def main() -> None:
     if options.reader == "memcpy":
         videos = open_dataset(pattern, SPEC, CLASSES, FRAMES).num_records
         source = np.random.default_rng(0).integers(0, 256, (videos, FRAMES, SPEC.width), np.uint8)
-        serve_reader(lambda: memcpy(source, videos), None)
+        serve_reader(lambda: sum(memcpy(source, videos) for _ in range(passes)), None)
     elif options.reader == "topgb" and options.workers:
         serve_reader(
             lambda: sum(int(batch.num_frames.sum()) for batch in worker_batches(pattern, options.workers, passes)),
@@ -126,7 +126,9 @@ def main() -> None:
     else:
         videos_of = tfrecord_videos if options.reader == "tfrecord" else protobuf_videos
         serve_reader(
-            lambda: sum(int(counts.sum()) for _, _, counts, _ in filled_batches(videos_of(pattern))),
+            lambda: sum(
+                int(counts.sum()) for _ in range(passes) for _, _, counts, _ in filled_batches(videos_of(pattern))
+            ),
             lambda: filled_batches(videos_of(pattern)),
         )
 
