@@ -1,6 +1,7 @@
 """What the tests of faults share: how often to kill, the commands, and the ways to run them."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("killed, and run again")
         for line in figures.lines():
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts():
+    """A shell has what it runs in the background ignore Ctrl-C, and programs inherit that."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.fixture(scope="session")
