@@ -119,7 +119,7 @@ def test_ranks_stopped_by_sigterm_go_on_to_the_same_weights(small_recipe, small_
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     told = process.communicate(timeout=120)[1]
-    assert process.returncode == 143
+    assert process.returncode == 143, told
     assert "as SIGTERM asked; the same command with --resume goes on" in told
     assert "Traceback" not in told
     assert not (tmp_path / "stopped/model.safetensors").exists()
