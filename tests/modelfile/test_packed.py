@@ -297,4 +297,4 @@ def test_no_second_copy_of_a_layer_stays_in_memory(kind, tmp_path):
     run = subprocess.run([sys.executable, "-c", MEASURE, small, large], capture_output=True, text=True, check=True)
     # A byte a weight, which is more than entropy coding needs, and what PyTorch takes.
     bytes_a_weight = large.stat().st_size / (50_000 * (300 + CLASSES))
-    assert float(run.stdout) * bytes_a_weight < 1.3, run.stdout
+    assert float(run.stdout) * bytes_a_weight < 1.5, run.stdout
