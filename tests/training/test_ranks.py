@@ -162,6 +162,48 @@ except TopgbError as error:
     assert done.stdout.count("refused") == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list threads in /proc")
+@pytest.mark.parametrize("ending", ["trained", "failed"])
+def test_no_thread_of_the_transport_outlives_training(ending, small_recipe, small_records, tmp_path):
+    script = tmp_path / "threads.py"
+    script.write_text(
+        f"""
+import atexit
+from pathlib import Path
+from topgb.errors import TopgbError
+from topgb.progress import Progress
+from topgb.training.loop import TrainingJob, train
+from topgb.training.recipe import load_recipe
+
+def threads(when):
+    names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+    print(when, sum("gloo" in name for name in names), "threads\\n", end="", flush=True)
+
+class Watching(Progress):
+    def say(self, line):
+        if "epoch 2" in line:
+            threads("in the middle")
+            if {ending!r} == "failed":
+                raise TopgbError("the progress bar broke")
+
+# What is registered first is called last.
+atexit.register(threads, "at the end")
+recipe = load_recipe({str(small_recipe)!r})
+job = TrainingJob(recipe, {small_records["train"]!r}, Path({str(tmp_path / "run")!r}), {small_records["validate"]!r})
+try:
+    train(job, Watching())
+    print("trained\\n", end="", flush=True)
+except TopgbError:
+    print("failed\\n", end="", flush=True)
+"""
+    )
+    done = _run(TORCHRUN[:-2], [str(script)])
+    told = done.stdout.splitlines()
+    assert told.count("at the end 0 threads") == told.count(ending) == 2, done
+    assert "in the middle 0 threads" not in told
+    assert len(told) == 5
+
+
 def test_a_rank_that_dies_ends_the_others_with_a_sentence(small_recipe, small_records, tmp_path):
     command = _command(small_recipe, small_records, tmp_path / "run", "--set", "training.epochs=1000", "--devices", "2")
     process = subprocess.Popen([sys.executable, "-m", "topgb", *command], stderr=subprocess.PIPE, text=True)

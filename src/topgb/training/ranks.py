@@ -1,5 +1,7 @@
 """Several processes, on one machine or many, that train one model together: each is a rank."""
 
+import atexit
+import gc
 import hashlib
 import json
 import os
@@ -9,6 +11,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# DDP imports it later, when the group is there; its functions' defaults would then keep the group and its threads.
+import torch.distributed.nn.functional
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities.rank_zero import rank_zero_only
@@ -53,7 +58,16 @@ def launch(device: torch.device, devices: int | None, num_nodes: int | None, pre
     strategy = DDPStrategy(gradient_as_bucket_view=True)
     fabric = Fabric(accelerator=device.type, devices=per_node, num_nodes=nodes, strategy=strategy, precision=precision)
     fabric.launch()
+    atexit.register(_end_threads)
     return fabric
+
+
+def _end_threads() -> None:
+    """Without this, a thread of gloo that lets go of a tensor while the interpreter ends aborts the whole process."""
+    # An error that was handled may hold the trainer in a cycle, and the trainer the group.
+    gc.collect()
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @contextmanager
