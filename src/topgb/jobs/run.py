@@ -27,8 +27,8 @@ def run_over(
     by a piece's size when that is finished. `shared` are local files that every node must see by these paths.
 
     A piece whose worker dies or fails in an unforeseen way goes to another one; where three failed, a `TopgbError`
-    names the piece. A `TopgbError` of `work` itself is raised here as it is, and no worker outlives the call,
-    however it ends. Raises `InputError` where Ray is absent or a node does not see `shared`, and `TopgbError` where
+    names the piece. A `TopgbError` of `work` itself is raised here as it is, and however the call ends, it ends every
+    worker. Raises `InputError` where Ray is absent or a node does not see `shared`, and `TopgbError` where
     there is no such cluster.
     """
     if engine.kind == "ray":
