@@ -84,6 +84,27 @@ def test_a_second_interrupt_ends_at_once(inputs, zygote, tmp_path):
     assert "Traceback" not in ended.err
 
 
+def test_an_interrupt_that_a_library_turned_into_another_error(inputs):
+    """As PyTorch does of one in two while safetensors has it make a tensor."""
+    code = """
+import os, signal, sys
+from topgb import tensors
+from topgb.__main__ import run
+
+def interrupted(*arguments, **options):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ValueError("could not determine the shape of object type") from None
+
+tensors.safe_open = interrupted
+run()
+"""
+    command = [sys.executable, "-c", code, "model", "show", str(inputs.model)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "topgb: interrupted\n")
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "train"])
 def test_terminated(name, inputs, zygote, undisturbed, tmp_path):
     case = inputs.case(name)

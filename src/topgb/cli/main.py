@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -10,7 +11,7 @@ from topgb import __version__
 from topgb.cli import compare, data, demo, distill, evaluate, model, submission, train
 from topgb.cli.endings import end
 from topgb.cli.interrupts import INTERRUPTED, end_interrupted
-from topgb.errors import TopgbError
+from topgb.errors import InterruptError, TopgbError
 
 
 def _shipped_recipes() -> list[str]:
@@ -51,25 +52,13 @@ def _options(
     pass
 
 
-def run() -> None:
-    """Run the command line. Exit codes: 0, 1 failure, 2 bad input, 130 interrupted."""
+def run(interrupted: Callable[[], bool] = lambda: False) -> None:
+    """Run the command line. Exit codes: 0, 1 failure, 2 bad input, 130 interrupted.
+
+    Once `interrupted()`, any error is an interrupt's.
+    """
     try:
         app(prog_name="topgb")
-    except TopgbError as error:
-        end(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output has gone (`topgb … | head`); there is nothing to say and no one to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        place = "" if error.filename is None else f"{error.filename}: "
-        end(f"{place}{error.strerror or error}; check the path, its permissions and the room on the disk", 1)
-    except RuntimeError as error:
-        # PyTorch raises this wherever the program is at that moment.
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        reason = str(error).removeprefix("DataLoader ").split(". ")[0]
-        end(f"a process that reads records ahead was lost ({reason}); go on with --resume, or with fewer --workers", 1)
     except SystemExit as ended:
         # Typer's word for a KeyboardInterrupt.
         if ended.code == INTERRUPTED:
@@ -77,3 +66,30 @@ def run() -> None:
         raise
     except KeyboardInterrupt:
         end_interrupted()
+    except BrokenPipeError:
+        # The reader of our output has gone (`topgb … | head`); there is nothing to say and no one to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        # What is written in C or Rust turns an interrupt into errors of its own, and those may have become ours.
+        if interrupted() and not isinstance(error, InterruptError):
+            end_interrupted()
+        told = _told(error)
+        if told is None:
+            raise
+        end(*told)
+
+
+def _told(error: Exception) -> tuple[str, int] | None:
+    """What to say of an error, and the exit code; None where it is a defect of topgb."""
+    if isinstance(error, TopgbError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror or error}; check the path, its permissions and the room on the disk", 1
+    # PyTorch raises it wherever the program is at that moment.
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        reason = str(error).removeprefix("DataLoader ").split(". ")[0]
+        hint = "go on with --resume, or with fewer --workers"
+        return f"a process that reads records ahead was lost ({reason}); {hint}", 1
+    return None
