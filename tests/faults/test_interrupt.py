@@ -105,6 +105,24 @@ run()
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "topgb: interrupted\n")
 
 
+def test_an_interrupt_that_leaves_a_loader_half_made(inputs, tmp_path):
+    """PyTorch's finaliser then asks for what its constructor had not yet set, and Python tells of it."""
+    code = """
+import os, signal, sys
+import torch.multiprocessing
+from topgb.__main__ import run
+
+torch.multiprocessing.Queue = lambda *arguments: os.kill(os.getpid(), signal.SIGINT)
+run()
+"""
+    arguments = [str(a) for a in inputs.case("train").arguments(tmp_path)]
+    command = [sys.executable, "-c", code, *arguments, "--workers", "2"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line for line in ended.stderr.splitlines() if not line.startswith("memory: ")]
+    assert ended.returncode == 130
+    assert [line.split(";")[0] for line in said] == ["topgb: interrupted"]
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "train"])
 def test_terminated(name, inputs, zygote, undisturbed, tmp_path):
     case = inputs.case(name)

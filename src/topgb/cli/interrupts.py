@@ -44,8 +44,11 @@ class Interrupts:
         raise KeyboardInterrupt
 
     def _on_unraisable(self, ignored: "sys.UnraisableHookArgs") -> None:
-        if not issubclass(ignored.exc_type, KeyboardInterrupt) or os.getpid() != self._process:
+        if os.getpid() != self._process or not self.came:
             sys.__unraisablehook__(ignored)
+            return
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            # The finaliser of something that the interrupt left half made, as PyTorch's loader; no defect of anyone's.
             return
         # It came in a finaliser, out of which Python lets nothing: so again, a moment later.
         signal.signal(signal.SIGINT, self._on_interrupt)
