@@ -11,10 +11,7 @@ def run() -> None:
         from topgb.cli.main import run as run_command_line
 
         run_command_line(lambda: interrupts.came)
-    except (Exception, KeyboardInterrupt):
-        # Interrupted imports fail in many ways, with an ImportError for example.
-        if not interrupts.came:
-            raise
+    except KeyboardInterrupt:
         end_interrupted()
     finally:
         interrupts.stop_listening()

@@ -4,6 +4,7 @@ import itertools
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -355,6 +356,22 @@ def test_damage_in_workers_reaches_this_process(shards, spec, damage):
         with pytest.raises(DamagedRecordError) as caught:
             list(load_batches(TrainingBatches(dataset, 1, 0, FrameSampling()), range(10), workers=workers))
         assert caught.value.record == 5
+
+
+def test_workers_do_not_tell_of_the_end_of_main(shards, spec, monkeypatch, capfd):
+    """As `multiprocessing` would, in the thread of a worker that hands tensors over."""
+    dataset = open_dataset(shards(6), spec, CLASSES, 300)
+    batches = TrainingBatches(dataset, 2, 0, FrameSampling())
+    read = TrainingBatches.__getitem__
+
+    def telling(self, step):
+        for error in (BrokenPipeError("broken"), EOFError("ended"), ValueError("a defect")):
+            sys.excepthook(type(error), error, None)
+        return read(self, step)
+
+    monkeypatch.setattr(TrainingBatches, "__getitem__", telling)
+    list(load_batches(batches, range(1), workers=1))
+    assert capfd.readouterr().err == "ValueError: a defect\n"
 
 
 def test_input_errors_in_workers_keep_their_sentence(shards, spec):

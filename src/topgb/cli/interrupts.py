@@ -3,8 +3,6 @@
 import os
 import signal
 import sys
-import threading
-from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -12,10 +10,11 @@ from topgb.cli.endings import end
 
 INTERRUPTED = 130
 _MOMENT = 0.01
+_IMPORT = "<frozen importlib._bootstrap>"
 
 
 class Interrupts:
-    """Notes an interrupt before it becomes a `KeyboardInterrupt`, which imports may turn into other errors."""
+    """Makes an interrupt a `KeyboardInterrupt` where that is heard, and knows afterwards that it came."""
 
     def __init__(self) -> None:
         self.came = False
@@ -25,10 +24,12 @@ class Interrupts:
         """Listen, unless interrupts are ignored (`nohup`, a shell's background)."""
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._on_interrupt)
+            signal.signal(signal.SIGALRM, self._raise)
             sys.unraisablehook = self._on_unraisable
 
     def stop_listening(self) -> None:
         """The work is done: what comes now ends the program without a word."""
+        _alarm(0)
         if signal.getsignal(signal.SIGINT) == self._on_interrupt:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -41,24 +42,37 @@ class Interrupts:
         self.came = True
         # Whoever presses a second time does not want to wait for anything.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        raise KeyboardInterrupt
+        self._raise(number, frame)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        if _importing(frame):
+            # Modules turn it into errors of their own, and what is written in C++ may abort.
+            _alarm(_MOMENT)
+        else:
+            raise KeyboardInterrupt
 
     def _on_unraisable(self, ignored: "sys.UnraisableHookArgs") -> None:
         if os.getpid() != self._process or not self.came:
             sys.__unraisablehook__(ignored)
-            return
-        if not issubclass(ignored.exc_type, KeyboardInterrupt):
-            # The finaliser of something that the interrupt left half made, as PyTorch's loader; no defect of anyone's.
-            return
-        # It came in a finaliser, out of which Python lets nothing: so again, a moment later.
-        signal.signal(signal.SIGINT, self._on_interrupt)
-        again = threading.Timer(_MOMENT, os.kill, (self._process, signal.SIGINT))
-        again.daemon = True
-        # At the end of the program there are no threads any more, and nothing left to interrupt.
-        with suppress(RuntimeError):
-            again.start()
+        elif issubclass(ignored.exc_type, KeyboardInterrupt):
+            # It came in a finaliser, out of which Python lets nothing.
+            _alarm(_MOMENT)
+        # Else the finaliser of something that the interrupt left half made, as PyTorch's loader: no defect of anyone's.
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _alarm(seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def end_interrupted() -> NoReturn:
     """Say that the program was interrupted, and end it."""
+    _alarm(0)
     end("interrupted", INTERRUPTED)

@@ -1,7 +1,9 @@
 """A data set and the batches made of it: shuffled for training, in file order for evaluation."""
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
+from types import TracebackType
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -207,9 +209,18 @@ class _ErrorsAsValues(TorchDataset):
             return error
 
 
-def _leave_signals_to_main(worker: int) -> None:
+def _leave_the_end_to_main(worker: int) -> None:
     # Terminals and clusters signal whole groups of processes; a worker ends once the one that it reads for has.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.excepthook = _tell_unless_main_has_gone
+
+
+def _tell_unless_main_has_gone(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    # The thread of `multiprocessing` that hands tensors over tells of every connection that breaks.
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def load_batches(
@@ -226,7 +237,7 @@ def load_batches(
         sampler=steps,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_main,
+        worker_init_fn=_leave_the_end_to_main,
     )
     for item in loader:
         if isinstance(item, TopgbError):
