@@ -9,6 +9,7 @@ from compress.small_models import model_file
 from conftest import SMALL_CLASSES
 from topgb.errors import InputError
 from topgb.modelfile import read_model_file
+from topgb.progress import Progress
 from topgb.training.build import build_model_file, load_run
 from topgb.training.loop import TrainingJob, train
 from topgb.training.names import inherited_names
@@ -53,8 +54,20 @@ def test_a_fine_tuned_run_inherits_names_unless_its_head_is_new(job, tmp_path):
     assert inherited_names(None, job.recipe, new_head=False) is None
     fewer = model_file(tmp_path / "fewer", classes=3, class_names=("a", "b", "c"))
     assert inherited_names(fewer, job.recipe, new_head=False) is None
-    renamed = replace(tuned, class_names=OTHERS, out=tmp_path / "renamed")
-    assert read_model_file(train(renamed).model)[0].class_names == OTHERS
+
+
+def test_a_head_that_is_kept_for_other_names_is_told(job, tmp_path):
+    said, progress = [], Progress()
+    progress.say = said.append
+    first = train(replace(job, class_names=NAMES)).model
+    tuned = replace(job, init_from=first, class_names=(*NAMES[:3], *OTHERS[3:]), out=tmp_path / "renamed")
+    assert read_model_file(train(tuned, progress).model)[0].class_names == tuned.class_names
+    kept = f"the head of {first} is kept for classes of other names: class 3 is 'CLASS 3, É', and was 'class 3, é'"
+    assert f"{kept}; --new-head starts it anew" in said
+    for quiet in (replace(tuned, class_names=NAMES), replace(tuned, new_head=True)):
+        said.clear()
+        train(replace(quiet, force=True), progress)
+        assert not [line for line in said if "names" in line]
 
 
 def test_names_that_do_not_fit_are_refused_before_a_run_is_made(job):

@@ -30,7 +30,7 @@ from topgb.training.curves import Curves, diverged
 from topgb.training.job import TrainingJob, TrainingResult
 from topgb.training.learner import Learner, Update
 from topgb.training.memory import check_memory
-from topgb.training.names import inherited_names, rename_classes
+from topgb.training.names import job_names, rename_classes
 from topgb.training.ranks import agree, check_alike, gather, launch, losing_a_peer, together
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
@@ -100,7 +100,7 @@ def _prepare(job: TrainingJob, fabric: Fabric, progress: Progress) -> tuple["_Tr
         "teacher": teacher_identity(teacher),
         "arithmetic": fabric._precision.precision,
         "ranks": fabric.world_size if fabric.world_size > 1 else None,
-        runs.NAMES: job.class_names or inherited_names(job.init_from or job.ema_source, recipe, job.new_head),
+        runs.NAMES: job_names(job, progress),
     }
     return _Trainer(job, fabric, data, validation, progress), settings
 

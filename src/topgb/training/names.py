@@ -5,8 +5,26 @@ from pathlib import Path
 
 from topgb.errors import InputError
 from topgb.modelfile import read_model_file
+from topgb.progress import Progress
+from topgb.training.job import TrainingJob
 from topgb.training.recipe import Recipe
 from topgb.training.run import NAMES, SETTINGS_FILE, read_settings, write_settings
+
+
+def job_names(job: TrainingJob, progress: Progress) -> tuple[str, ...] | None:
+    """The class names that a job was given, or inherits. Says so where a head is kept for classes of other names."""
+    parent = job.init_from or job.ema_source
+    inherited = inherited_names(parent, job.recipe, job.new_head)
+    if job.class_names is None or inherited is None:
+        return job.class_names or inherited
+    if job.class_names != inherited:
+        index = next(i for i in range(len(inherited)) if job.class_names[i] != inherited[i])
+        hint = "; --new-head starts it anew" if job.init_from else ""
+        progress.say(
+            f"the head of {parent} is kept for classes of other names: class {index} is {job.class_names[index]!r}, "
+            f"and was {inherited[index]!r}{hint}"
+        )
+    return job.class_names
 
 
 def inherited_names(parent: Path | None, recipe: Recipe, new_head: bool) -> tuple[str, ...] | None:
