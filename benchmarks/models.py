@@ -22,7 +22,7 @@ from contextlib import nullcontext
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from topgb.devices import choose_device, computes_in_bfloat16, keep_freed_memory
+from topgb.devices import choose_device, computes_in_bfloat16, flush_subnormals, keep_freed_memory
 from topgb.evaluation.metrics import cross_entropy
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES
 from topgb.models import Tagger, build_tagger, parse_model
@@ -78,10 +78,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="least time spent on each figure")
     parser.add_argument("--full", action="store_true", help="inference at the sizes of 2018's recipes")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--release-memory", action="store_true", help="leave the allocator as it is by default")
+    parser.add_argument("--untuned", action="store_true", help="leave the allocator and subnormal floats as they are")
     options = parser.parse_args()
-    if not options.release_memory:
+    if not options.untuned:
         keep_freed_memory()
+        flush_subnormals()
     device = choose_device(options.device)
     precisions = [torch.float32] + ([torch.bfloat16] if computes_in_bfloat16(device) else [])
     peaks = {dtype: matrix_peak(device, dtype) for dtype in precisions}

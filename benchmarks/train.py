@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from models import FAMILIES
-from topgb.devices import choose_device, keep_freed_memory
+from topgb.devices import choose_device, flush_subnormals, keep_freed_memory
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES
 from topgb.progress import Progress
 from topgb.records.dataset import TrainingBatches, load_batches, open_dataset
@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="time for each figure (default 15)")
     chosen = parser.parse_args()
     keep_freed_memory()
+    flush_subnormals()
     device = choose_device(chosen.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, batch {BATCH}\n")

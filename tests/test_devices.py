@@ -1,6 +1,8 @@
-"""What memory is free: of the machine, and of the control groups this process is in."""
+"""What memory is free: of the machine, and of the control groups this process is in. How its threads compute."""
 
 import mmap
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,18 @@ def test_memory_that_is_taken_is_not_free():
     with mmap.mmap(-1, 1 << 30) as taken:
         taken[:: mmap.PAGESIZE] = b"1" * ((1 << 30) // mmap.PAGESIZE)
         assert 0.5e9 < before - free_memory(CPU) < 3e9
+
+
+def test_every_thread_takes_subnormals_for_zero():
+    code = """
+import torch
+from topgb.devices import flush_subnormals
+torch.set_num_threads(2)
+flush_subnormals()
+# The smallest of float16 are far from those of float32, and stay.
+assert torch.full((1000,), 2.0**-24).half().float().unique().tolist() == [2.0**-24]
+tiny = torch.full((1 << 22,), 1e-30)
+print((tiny * 1e-10 == 0).float().mean().item(), (tiny * 1e-7 > 0).float().mean().item())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1.0", "1.0"]

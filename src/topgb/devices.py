@@ -1,4 +1,4 @@
-"""Where to compute, and what memory is free there."""
+"""Where and how to compute, and what memory is free there."""
 
 import ctypes
 import sys
@@ -45,6 +45,16 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def flush_subnormals() -> None:
+    """Let this process's CPU take floats below 1e-38 for zero, as TensorFlow does.
+
+    Gradients that vanish over hundreds of frames pass through that range, where arithmetic is tens of times slower
+    (docs/benchmarks.md).
+    Threads inherit it: call this before the first tensor is computed.
+    """
+    torch.set_flush_denormal(True)
 
 
 def free_memory(device: torch.device, system: Path = Path("/")) -> int | None:

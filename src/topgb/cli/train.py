@@ -69,7 +69,7 @@ def train(
 
     Each of several processes gets batches of the recipe's size; all machines must see the records and --out.
     """
-    from topgb.devices import keep_freed_memory
+    from topgb.devices import flush_subnormals, keep_freed_memory
     from topgb.errors import InputError, InterruptError
     from topgb.progress import SILENT, TerminalProgress
     from topgb.records.described import check_described_alike, describe
@@ -123,6 +123,7 @@ def train(
         num_nodes=num_nodes,
     )
     keep_freed_memory()
+    flush_subnormals()
     try:
         result = run_training(job, progress)
     except KeyboardInterrupt:
