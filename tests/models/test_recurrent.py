@@ -90,17 +90,6 @@ def test_outputs_and_gradients_are_those_of_each_video_alone(kind, bidirectional
     torch.testing.assert_close(_gradients(layer, frames, found), _gradients(layer, frames, expected), **CLOSE)
 
 
-@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
-def test_both_forms_of_the_gru_that_resets_after_are_one(padded):
-    """What runs on a GPU, computed here by PyTorch's own kernel for CPUs."""
-    layer = _lively(ResetAfterGRU(5, 3, bidirectional=True)).train()
-    valid = valid_frames(COUNTS, 6) if padded else torch.ones(4, 6, dtype=torch.bool)
-    frames = _frames().requires_grad_()
-    fused, steps = (form(frames, valid if padded else None)[valid] for form in (layer._by_cudnn, layer._by_steps))
-    torch.testing.assert_close(fused, steps, **CLOSE)
-    torch.testing.assert_close(_gradients(layer, frames, [fused]), _gradients(layer, frames, [steps]), **CLOSE)
-
-
 @pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.__name__)
 def test_padding_changes_nothing_whatever_lies_there(kind):
     layer = _lively(kind(5, 3, bidirectional=True))
@@ -114,7 +103,8 @@ def test_padding_changes_nothing_whatever_lies_there(kind):
 def test_a_grus_outputs_are_held_past_a_videos_end(kind):
     outputs = _lively(kind(5, 3))(_frames(), valid_frames(COUNTS, 6))
     for video, count in zip(outputs, COUNTS.tolist(), strict=True):
-        assert torch.equal(video[count:], video[count - 1].expand(6 - count, -1))
+        # PyTorch's own steps subtract the candidate and add it again.
+        torch.testing.assert_close(video[count:], video[count - 1].expand(6 - count, -1), atol=1e-6, rtol=0)
 
 
 def _slowly(layers: list[tuple[nn.Module, bool]], video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -59,58 +59,6 @@ class ResetBefore(torch.autograd.Function):
         return projected, of_gates.to(gates.dtype), of_candidate.to(candidate.dtype), None
 
 
-class ResetAfter(torch.autograd.Function):
-    """As `ResetBefore`, of a GRU whose reset gate acts after the candidate's matrix product."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, projected: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, reverse: bool
-    ) -> torch.Tensor:
-        steps, batch, width = projected.shape
-        cells = width // 3
-        weight_t, bias_f = weight.float().T.contiguous(), bias.float()
-        both = torch.empty(steps, batch, 2 * cells, device=projected.device)
-        recurrent, candidates, outputs = (torch.empty(steps, batch, cells, device=projected.device) for _ in range(3))
-        state = projected.new_zeros(batch, cells)
-        for step in reversed(range(steps)) if reverse else range(steps):
-            share = torch.addmm(bias_f, state, weight_t)
-            gate = torch.add(projected[step, :, : 2 * cells], share[:, : 2 * cells], out=both[step]).sigmoid_()
-            reset, update = gate.split(cells, dim=1)
-            recurrent[step] = share[:, 2 * cells :]
-            own = projected[step, :, 2 * cells :]
-            new = torch.addcmul(own, reset, recurrent[step], out=candidates[step]).tanh_()
-            state = torch.lerp(new, state, update, out=outputs[step])
-        ctx.reverse = reverse
-        ctx.save_for_backward(both, recurrent, candidates, outputs, weight)
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        both, recurrent, candidates, outputs, weight = ctx.saved_tensors
-        steps, batch, cells = outputs.shape
-        weight_f = weight.float()
-        previous = _previous(outputs, ctx.reverse)
-        reset, update = both.split(cells, dim=2)
-        by_update = (previous - candidates) * update * (1 - update)
-        by_candidate = (1 - update) * (1 - candidates.square())
-        by_reset = recurrent * reset * (1 - reset)
-        shares = torch.empty(steps, batch, 3 * cells, device=outputs.device)
-        of_candidates = torch.empty_like(outputs)
-        state = torch.zeros_like(outputs[0])
-        for step in range(steps) if ctx.reverse else reversed(range(steps)):
-            state = state + gradients[0][step]
-            own = shares[step]
-            of_candidate = torch.mul(state, by_candidate[step], out=of_candidates[step])
-            torch.mul(of_candidate, by_reset[step], out=own[:, :cells])
-            torch.mul(state, by_update[step], out=own[:, cells : 2 * cells])
-            torch.mul(of_candidate, reset[step], out=own[:, 2 * cells :])
-            state = torch.addmm(state * update[step], own, weight_f)
-        flat = shares.flatten(0, 1)
-        of_weight, of_bias = flat.T @ previous.flatten(0, 1), flat.sum(0)
-        shares[:, :, 2 * cells :] = of_candidates
-        return shares, of_weight.to(weight.dtype), of_bias, None
-
-
 def _previous(outputs: torch.Tensor, reverse: bool) -> torch.Tensor:
     """The state before each step, of outputs [T, B, cells] in the order of the frames."""
     previous = torch.zeros_like(outputs)

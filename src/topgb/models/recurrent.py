@@ -1,15 +1,15 @@
 """Recurrent layers over padded batches: the 2018 cells, and a GRU in the form that cuDNN computes.
 
 Padding is not skipped but made to change nothing: where a frame is padding the gates are driven so far that the state
-stays what it was, exactly (in the fused kernels by one more input, which is 1 there). A layer running backward so keeps
-its zero state until a video's last frame.
+stays what it was (in the fused kernels by one more input, which is 1 there). A layer running backward so keeps its zero
+state, exactly, until a video's last frame.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from topgb.models.gru_steps import ResetAfter, ResetBefore
+from topgb.models.gru_steps import ResetBefore
 from topgb.models.precision import computing_dtype, full_precision
 from topgb.models.readlinear import ReadLinear
 
@@ -105,10 +105,6 @@ class ResetAfterGRU(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-        # PyTorch's own GRU has a very slow backward pass on a CPU (benchmarks/gru.py).
-        return self._by_cudnn(frames, valid) if frames.is_cuda else self._by_steps(frames, valid)
-
-    def _by_cudnn(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
         weights: list[torch.Tensor] = []
         dtype = computing_dtype(frames.device)
         hold = _by_gate(frames, self.size, 0.0, HELD, 0.0)
@@ -123,15 +119,6 @@ class ResetAfterGRU(nn.Module):
             self.training, self.bidirectional, True,
         )  # fmt: skip
         return outputs
-
-    def _by_steps(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-        by_time = frames.transpose(0, 1)
-        outputs = []
-        for reverse, (own, recurrent) in enumerate(zip(self.inputs, self.recurrents, strict=True)):
-            projected = _held(own(by_time).float(), valid, self.size)
-            with full_precision(frames.device):
-                outputs.append(ResetAfter.apply(projected, recurrent.weight, recurrent.bias, bool(reverse)))
-        return torch.cat(outputs, dim=2).transpose(0, 1)
 
 
 def last_outputs(outputs: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
