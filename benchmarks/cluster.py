@@ -26,15 +26,15 @@ from topgb.evaluation.distill import distill, open_records, open_teacher
 from topgb.evaluation.predict import write_predictions
 from topgb.evaluation.score import Predictor
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
-from topgb.jobs.arriving import opened_there
 from topgb.jobs.cluster import connected
+from topgb.jobs.dispatch import run_over
 from topgb.jobs.engine import LOCAL, Engine, Piece
-from topgb.jobs.run import run_over
+from topgb.jobs.remote_opening import opened_there
 from topgb.modelfile import Header, LoadedModel, Member, load, write_model_file
 from topgb.modelfile.loaded import pack_member
 from topgb.models import build_tagger, parse_model
 from topgb.progress import Progress
-from topgb.records.reading import Dataset
+from topgb.records.dataset import Dataset
 from topgb.records.synth import write_synthetic
 
 CPU = torch.device("cpu")

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from topgb.compress.schemes import Scheme, encode
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.export import export_model
 from topgb.modelfile.loaded import pack_member
 from topgb.models import build_tagger, parse_model
+from topgb.quantizing.schemes import Scheme, encode
 
 SECTION = {"aggregator": "netvlad", "clusters": {"rgb": 64, "audio": 32}, "hidden": 512, "head": "moe"}
 SCHEMES = {

@@ -84,12 +84,12 @@ def written(name: str, encoding: str, folder: Path) -> dict[str, Path]:
     """The model file and its export, by what runs them."""
     import torch
 
-    from topgb.compress.quantize import Settings, quantize_file
     from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
     from topgb.modelfile import Header, Member, write_model_file
     from topgb.modelfile.export import export_model
     from topgb.modelfile.loaded import pack_member
     from topgb.models import build_tagger, parse_model
+    from topgb.quantizing.quantize import Settings, quantize_file
     from topgb.training.recipe import load_recipe
 
     if name in SECTIONS:

@@ -26,8 +26,7 @@ from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
 from topgb.modelfile import Header, LoadedModel, Member, write_model_file
 from topgb.modelfile.loaded import pack_member
 from topgb.models import build_tagger, parse_model
-from topgb.records.dataset import evaluation_batches
-from topgb.records.reading import Dataset
+from topgb.records.dataset import Dataset, evaluation_batches
 from topgb.records.synth import write_synthetic
 from topgb.training.recipe import load_recipe
 

@@ -99,11 +99,11 @@ def cells(runs: list[dict], reference: list[dict] | None) -> list[str]:
 
 def write_files(folder: Path, clusters: int, hidden: int, files: set[str]) -> int:
     """Write those model files that `folder` has not; the number of the model's weights."""
-    from topgb.compress.quantize import Settings, quantize_file
     from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
     from topgb.modelfile import Header, Member, write_model_file
     from topgb.modelfile.loaded import pack_member
     from topgb.models import build_tagger, parse_model
+    from topgb.quantizing.quantize import Settings, quantize_file
 
     by_feature = {"rgb": clusters, "audio": clusters // 2}
     section = {"aggregator": "netvlad", "clusters": by_feature, "hidden": hidden, "relu": False}

@@ -16,11 +16,11 @@ import members
 import numpy as np
 import torch
 
-from topgb.compress.quantize import Settings, quantize_file
 from topgb.evaluation.compare import RankedPairs, bootstrap, rank_pairs
 from topgb.evaluation.score import open_for
 from topgb.modelfile import load
 from topgb.progress import TerminalProgress
+from topgb.quantizing.quantize import Settings, quantize_file
 
 CPU = torch.device("cpu")
 MODELS = {
@@ -96,9 +96,9 @@ def table(records: str, out: Path) -> None:
 
 def bits_of_large(path: Path, least: int) -> float:
     """Bits a weight of the quantised tensors, scales and codebooks included."""
-    from topgb.compress.quantize import large_tensors
     from topgb.modelfile import read_model_file
     from topgb.modelfile.encodings import stored_bytes
+    from topgb.quantizing.quantize import large_tensors
 
     header, stored = read_model_file(path)
     names = large_tensors(header, least)

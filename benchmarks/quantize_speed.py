@@ -16,11 +16,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from topgb.compress.quantize import METHODS, Settings, quantize
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, TensorEncoding
 from topgb.modelfile.encodings import values
 from topgb.models import parse_model
+from topgb.quantizing.quantize import METHODS, Settings, quantize
 
 COLUMNS = 1000
 NAME = "members.0.w"

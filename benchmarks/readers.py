@@ -12,10 +12,11 @@ from serving import Arrays, serve_reader
 
 from topgb.batch import Batch
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES, Feature
-from topgb.records.dataset import TrainingBatches, evaluation_batches, load_batches, open_dataset
+from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.protos import SequenceExample
 from topgb.records.sampling import EVERY_FRAME
 from topgb.records.shards import find_shards, open_shard
+from topgb.records.training_batches import TrainingBatches, load_batches
 
 BATCH = 64
 SPEC = YOUTUBE8M_FRAMES

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from quantize import MeanOfPairs
 
-from topgb.compress.ensemble import ensemble
-from topgb.compress.quantize import Settings, quantize_file
-from topgb.compress.search import Candidate, best, search
-from topgb.compress.shortlist import listed_scores, make_shortlist
-from topgb.compress.shrink import shrink
+from topgb.combining.ensemble import ensemble
+from topgb.combining.search import Candidate, best, search
+from topgb.combining.shortlist import listed_scores, make_shortlist
+from topgb.combining.shrink import shrink
 from topgb.evaluation.compare import bootstrap, rank_pairs
 from topgb.evaluation.score import open_for
 from topgb.modelfile import load
 from topgb.progress import TerminalProgress
-from topgb.records.reading import Dataset
+from topgb.quantizing.quantize import Settings, quantize_file
+from topgb.records.dataset import Dataset
 
 BUDGETS = (5_000_000, 10_000_000, 20_000_000)
 CPU = torch.device("cpu")

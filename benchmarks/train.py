@@ -27,9 +27,10 @@ from models import FAMILIES
 from topgb.devices import choose_device, flush_subnormals, keep_freed_memory
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES
 from topgb.progress import Progress
-from topgb.records.dataset import TrainingBatches, load_batches, open_dataset
+from topgb.records.dataset import open_dataset
 from topgb.records.sampling import FrameSampling
 from topgb.records.synth import write_synthetic
+from topgb.records.training_batches import TrainingBatches, load_batches
 from topgb.training import loop
 from topgb.training.recipe import Recipe, load_recipe
 

@@ -1,55 +1,121 @@
-"""Imports point one way, as docs/architecture.md says."""
+"""Imports point one way, between rooms and between files, as docs/architecture.md says."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
-LEAVES = {"csv_rows", "errors", "features", "files", "batch", "devices", "progress", "tensors", "vocabulary"}
+BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
+BASE |= {"version"}
+MODELS = {"models", "modelfile", *BASE}
+FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
+# What each room, or file at the top, may import. A room that is not here may import nothing.
 MAY_IMPORT = {
     "errors": set(),
-    "features": {"errors"},
-    "files": {"errors"},
-    "devices": {"errors"},
+    "version": set(),
     "progress": set(),
     "batch": set(),
-    "tensors": {"errors", "files"},
+    "features": {"errors"},
+    "files": {"errors"},
+    "checksums": {"errors"},
+    "devices": {"errors"},
     "csv_rows": {"errors"},
+    "tensors": {"errors", "files"},
     "vocabulary": {"csv_rows", "errors", "files"},
-    "jobs": {"errors", "progress"},
-    "records": {"jobs", *LEAVES},
+    "jobs": {"errors", "progress", "version"},
+    "records": {"jobs", *BASE},
+    "packing": {"records", *BASE},
+    "youtube8m": {"records", "jobs", *BASE},
     "models": {"errors", "features", "batch"},
-    "modelfile": {"models", *LEAVES},
-    "evaluation": {"modelfile", "models", "records", "jobs", *LEAVES},
-    "compress": {"evaluation", "modelfile", "models", "records", *LEAVES},
-    "training": {"evaluation", "modelfile", "models", "records", *LEAVES},
-    "demo": {"training", "compress", "evaluation", "modelfile", "models", "records", *LEAVES},
-    "cli": {"demo", "training", "compress", "evaluation", "modelfile", "models", "records", "jobs", *LEAVES},
+    "modelfile": {"models", *BASE},
+    "from2018": MODELS,
+    "evaluation": FIGURES,
+    "quantizing": FIGURES,
+    "training": FIGURES,
+    "combining": {"quantizing", *FIGURES},
+    "demonstration": {"training", "combining", "quantizing", *FIGURES},
+    "cli": {"demonstration", "training", "combining", "quantizing", "from2018", "packing", *FIGURES},
 }
+# Calls of the public API: importing a submodule of that name would put the module in the call's place.
+CALLS = """
+average compare demo distill download drop_fakes ensemble evaluate export extract import_tf inspect load pack predict
+quantize remember report rerank serve shrink synth tag thresholds train verify
+""".split()
 
 
-def _rooms(path: Path) -> set[str]:
-    """The rooms of topgb that a file imports from."""
-    rooms = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "topgb":
-            parts = node.module.split(".")
-            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("topgb.")}
-    return {room for room in rooms if room in MAY_IMPORT}
+@cache
+def _files() -> dict[str, Path]:
+    """Every file of topgb by its module's name; a package's is that of its `__init__`."""
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        parts = ("topgb", *path.relative_to(SOURCE).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """The files of topgb that a file imports, at its top or inside a function; not for type checking alone."""
+    tree = ast.parse(_files()[module].read_text())
+    unseen = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for inner in block.body
+        for node in ast.walk(inner)
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names & _files().keys())
+
+
+def _room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_a_room_imports_only_what_lies_below_it(room):
-    files = [SOURCE / f"{room}.py"] if (SOURCE / f"{room}.py").exists() else sorted((SOURCE / room).glob("*.py"))
-    assert files
-    for path in files:
-        wrong = _rooms(path) - MAY_IMPORT[room] - {room}
-        assert not wrong, f"{path.name} imports from {wrong}"
+    modules = [module for module in _files() if _room(module) == room]
+    assert modules
+    for module in modules:
+        # The package itself holds the names of the public API alone.
+        wrong = {name for name in _imports(module) if _room(name) not in {room, *MAY_IMPORT[room]}}
+        assert not wrong, f"{module} imports {sorted(wrong)}"
 
 
 def test_every_room_is_listed():
-    rooms = {p.stem for p in SOURCE.glob("*.py")} | {p.name for p in SOURCE.iterdir() if (p / "__init__.py").exists()}
-    assert rooms - {"__init__", "__main__"} == set(MAY_IMPORT)
+    assert {_room(module) for module in _files()} - {"", "__main__"} == set(MAY_IMPORT)
+
+
+def test_no_room_has_the_name_of_a_public_call():
+    assert not set(MAY_IMPORT) & set(CALLS)
+
+
+def test_no_files_import_each_other_in_a_circle():
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " imports ".join([*way[way.index(module) :], module])
+        if module not in done:
+            for name in sorted(_imports(module)):
+                visit(name, (*way, module))
+            done.add(module)
+
+    for module in sorted(_files()):
+        visit(module, ())
+
+
+def test_the_page_shows_every_room():
+    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text()
+    for room in MAY_IMPORT:
+        name = f"{room}/" if (SOURCE / room).is_dir() else f"{room}.py"
+        assert f"    {name}" in page, f"docs/architecture.md does not show {name}"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from topgb.errors import InputError
-from topgb.modelfile.from_2018 import DEFAULT_FLAGS, WITHOUT_EFFECT, known_models, section_from_flags
+from topgb.from2018.flags import DEFAULT_FLAGS, WITHOUT_EFFECT, known_models, section_from_flags
 from topgb.training.recipe import Recipe
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "coming-from-2018.md").read_text()

@@ -6,7 +6,7 @@ import pytest
 
 from topgb.csv_rows import UnreadableRowError, csv_rows, filled_rows
 from topgb.errors import InputError
-from topgb.records.gzipped import atomic_write_named
+from topgb.files import atomic_write_named
 
 
 def test_a_spreadsheets_csv(tmp_path):

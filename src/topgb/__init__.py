@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from topgb.version import __version__
 
 if TYPE_CHECKING:
-    from topgb.modelfile import LoadedModel, load
+    from topgb.modelfile.loaded import LoadedModel, load
 
 __all__ = ["LoadedModel", "__version__", "load"]
 
@@ -13,7 +13,7 @@ __all__ = ["LoadedModel", "__version__", "load"]
 def __getattr__(name: str) -> Any:
     # PyTorch takes a second to import; the command line's help must not wait for it.
     if name in ("load", "LoadedModel"):
-        from topgb import modelfile
+        from topgb.modelfile import loaded
 
-        return getattr(modelfile, name)
+        return getattr(loaded, name)
     raise AttributeError(f"module 'topgb' has no attribute {name!r}")

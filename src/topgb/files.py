@@ -1,13 +1,14 @@
 """Files that are never half-written: write beside, fsync, rename."""
 
 import fcntl
+import gzip
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from topgb.errors import InputError, TopgbError
 
@@ -48,6 +49,18 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Like `atomic_path`, with the partial file opened for writing bytes."""
     with atomic_path(path) as partial, open(partial, "wb") as file:
         yield file
+
+
+@contextmanager
+def atomic_write_named(path: Path) -> Iterator[BinaryIO]:
+    """Like `atomic_write`; what is written is gzipped where `path` ends in .gz. The same writes give the same bytes."""
+    with atomic_write(path) as file:
+        if path.suffix != ".gz":
+            yield file
+            return
+        # No name and no time in the gzip header.
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            yield cast(BinaryIO, packed)
 
 
 def partials_of(target: Path) -> list[Path]:

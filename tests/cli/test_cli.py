@@ -11,7 +11,7 @@ import pytest
 from cli.program import topgb as _topgb
 from conftest import SMALL_CLASSES
 from topgb.modelfile import read_model_file, write_model_file
-from topgb.records.example import encode_sequence_example
+from topgb.records.codec import encode_sequence_example
 from topgb.records.framing import frame_record
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from cli.program import topgb
-from compress.small_models import model_file
+from combining.small_models import model_file
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from cli.program import topgb
-from records.plan_server import PARTITION, PLAN, PlanServer
+from youtube8m.plan_server import PARTITION, PLAN, PlanServer
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cli.program import topgb
-from topgb.records.example import encode_example
+from topgb.records.codec import encode_example
 from topgb.records.framing import frame_record
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from cli.program import topgb
 from topgb.features import YOUTUBE8M_VIDEOS
-from topgb.records.example import encode_example
+from topgb.records.codec import encode_example
 from topgb.records.framing import frame_record
 from topgb.records.synth import write_synthetic
 

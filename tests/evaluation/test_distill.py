@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import topgb
-from compress.small_models import model_file
+from combining.small_models import model_file
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.errors import InputError
 from topgb.evaluation.distill import distill, distill_shard, open_records, open_teacher

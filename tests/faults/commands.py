@@ -11,12 +11,12 @@ import numpy as np
 import yaml
 
 from faults.programs import Ended
-from records.plan_server import PARTITION, PlanServer
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.loaded import pack_member
 from topgb.models import build_tagger, parse_model
 from topgb.records.synth import write_synthetic
+from youtube8m.plan_server import PARTITION, PlanServer
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 64), Feature("audio", 16)))
 CLASSES = 40

@@ -5,15 +5,16 @@ import torch
 
 from cli.program import topgb
 from faults.commands import CLASSES, SPEC
-from topgb.compress import quantize
 from topgb.errors import InputError
 from topgb.evaluation.distill import distill, open_records
 from topgb.evaluation.predict import write_predictions
 from topgb.evaluation.score import open_for
 from topgb.modelfile import load
-from topgb.records.dataset import TrainingBatches, load_batches, open_dataset
+from topgb.quantizing import quantize
+from topgb.records.dataset import open_dataset
 from topgb.records.sampling import parse_sampling
 from topgb.records.synth import write_synthetic
+from topgb.records.training_batches import TrainingBatches, load_batches
 
 CPU = torch.device("cpu")
 # One more than stay open, so that the first is opened again.

@@ -18,12 +18,6 @@ FINAL = ("replace", "rename", "fsync", "unlink", "rmdir")
 
 
 def main() -> None:
-    import topgb.compress.quantize
-    import topgb.evaluation.distill
-    import topgb.evaluation.predict
-    import topgb.modelfile.loaded
-    import topgb.records.download
-    import topgb.training.loop  # noqa: F401
     from topgb.cli import main as command_line  # noqa: F401
 
     # A fork that collects garbage would copy all of it.

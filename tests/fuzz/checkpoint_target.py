@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from from2018 import tf_bundle as bundle
 from fuzz import repair
 from fuzz.choices import Choices
 from fuzz.refusals import unless_refused
-from modelfile import tf_bundle as bundle
-from topgb.modelfile.tf1_checkpoint import open_checkpoint
-from topgb.records.framing import masked_crc
+from topgb.checksums import masked_crc
+from topgb.from2018.checkpoint import open_checkpoint
 
 MODES = ["sound CRCs", "entries", "messages", "blocks", "bytes"]
 _LENGTH = struct.Struct("<H")

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from topgb.compress.schemes import Scheme, encode
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import PARTS, encode_plain
@@ -16,6 +15,7 @@ from topgb.modelfile.header import TensorEncoding
 from topgb.modelfile.loaded import pack_member
 from topgb.models import build_tagger, parse_model
 from topgb.models.reranker import Reranker, RerankerOptions
+from topgb.quantizing.schemes import Scheme, encode
 
 CLASSES = 3
 FRAMES = FeatureSpec("frame", (Feature("rgb", 4), Feature("extra", 2, "float32")))

@@ -11,13 +11,12 @@ from fuzz.choices import Choices
 from fuzz.refusals import unless_refused
 from topgb.features import Feature, FeatureSpec
 from topgb.records import wire
-from topgb.records.dataset import evaluation_batches
-from topgb.records.example import DecodedRecord, decode_record, encode_example, encode_sequence_example, read_identity
+from topgb.records.codec import DecodedRecord, decode_record, encode_example, encode_sequence_example, read_identity
+from topgb.records.dataset import Dataset, evaluation_batches
 from topgb.records.framing import Place, frame_record
 from topgb.records.ids import read_record_id
 from topgb.records.layout import Layout
 from topgb.records.protobuf_decoding import decode_generally
-from topgb.records.reading import Dataset
 from topgb.records.shards import Shard
 from topgb.records.teacher_scores import read_scores, write_scores
 

@@ -3,7 +3,7 @@
 import json
 import struct
 
-from topgb.records.framing import masked_crc
+from topgb.checksums import masked_crc
 
 _FOOTER_BYTES, _TRAILER_BYTES = 48, 5
 _MOST_DATA = 1 << 16

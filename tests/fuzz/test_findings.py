@@ -8,7 +8,7 @@ import pytest
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.records import wire
-from topgb.records.example import decode_record
+from topgb.records.codec import decode_record
 from topgb.records.framing import Place
 from topgb.records.layout import Layout
 from topgb.tensors import load_tensors

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from from2018 import tf_bundle as bundle
 from fuzz.hostile import HUGE, needs_limits, refused
 from fuzz.mutations import varint
-from modelfile import tf_bundle as bundle
-from topgb.modelfile.sstable import MAX_FILE_BYTES, MAX_KEYS, MAX_VALUE_BYTES
-from topgb.modelfile.tf1_checkpoint import open_checkpoint
-from topgb.records.framing import masked_crc
+from topgb.checksums import masked_crc
+from topgb.from2018.checkpoint import open_checkpoint
+from topgb.from2018.sstable import MAX_FILE_BYTES, MAX_KEYS, MAX_VALUE_BYTES
 
 pytestmark = needs_limits
 

@@ -12,13 +12,14 @@ from fuzz.limits import MOST_BYTES, Peak, limited
 from fuzz.mutations import varint
 from fuzz.records_target import CLASSES, SPECS
 from fuzz.refusals import unless_refused
+from topgb.checksums import masked_crc
 from topgb.errors import InputError
 from topgb.records import wire
-from topgb.records.example import decode_record, encode_example, encode_sequence_example, read_identity
-from topgb.records.framing import Place, frame_record, masked_crc
+from topgb.records.codec import decode_record, encode_example, encode_sequence_example, read_identity
+from topgb.records.dataset import Dataset
+from topgb.records.framing import Place, frame_record
 from topgb.records.layout import Layout
 from topgb.records.protobuf_decoding import decode_generally
-from topgb.records.reading import Dataset
 from topgb.records.shards import Shard
 
 pytestmark = needs_limits

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from topgb.modelfile.from_2018 import WITHOUT_EFFECT
+from topgb.from2018.flags import WITHOUT_EFFECT
 from topgb.models.frontend import l2_normalize
 from topgb.records.sampling import random_frames, random_sequence, sample_all, shuffle_frames
 

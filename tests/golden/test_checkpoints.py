@@ -8,11 +8,11 @@ import torch
 
 import topgb
 from golden.cases import FOLDER
+from topgb.from2018.checkpoint import open_checkpoint
+from topgb.from2018.importing import import_checkpoint
+from topgb.from2018.merged import member_scopes
 from topgb.modelfile import read_model_file
 from topgb.modelfile.header import Header
-from topgb.modelfile.import_2018 import import_checkpoint
-from topgb.modelfile.merged_2018 import member_scopes
-from topgb.modelfile.tf1_checkpoint import open_checkpoint
 
 PLAIN = "inference_model"
 # Of the 2018 graphs, these looked at every frame once. The others drew frames at random, and only videos of `FULL` ones

@@ -5,8 +5,8 @@ import torch
 
 from golden.cases import Case, cases, looked_at, variables
 from topgb.features import YOUTUBE8M_FRAMES
-from topgb.modelfile.from_2018 import config_from_flags, known_models
-from topgb.modelfile.variables_2018 import state_from_variables
+from topgb.from2018.flags import config_from_flags, known_models
+from topgb.from2018.variables import state_from_variables
 from topgb.models import build_tagger
 
 CASES = [case for case in cases("*") if "flags_all" in case.settings and case.settings["model"] in known_models()]

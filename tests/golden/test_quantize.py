@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from golden.cases import Case, cases
-from topgb.compress.quantize import MIN_ELEMENTS, Settings, quantize
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, TensorEncoding
 from topgb.modelfile.encodings import values
 from topgb.models import parse_model
+from topgb.quantizing.quantize import MIN_ELEMENTS, Settings, quantize
 
 CASES = cases("quantize_*")
 pytestmark = pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent")

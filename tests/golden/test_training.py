@@ -18,8 +18,8 @@ import torch
 from golden.cases import Case, cases, looked_at, variables
 from topgb.evaluation.metrics import cross_entropy
 from topgb.features import YOUTUBE8M_FRAMES
-from topgb.modelfile.from_2018 import config_from_flags, known_models
-from topgb.modelfile.variables_2018 import state_from_variables, variable_name
+from topgb.from2018.flags import config_from_flags, known_models
+from topgb.from2018.variables import state_from_variables, variable_name
 from topgb.models import Tagger, build_tagger
 from topgb.training.ema import Shadows
 from topgb.training.optimizer import TF1Adam, clip_each

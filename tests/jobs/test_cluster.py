@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 
 from cli.program import topgb
-from compress.small_models import model_file
+from combining.small_models import model_file
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.errors import InputError, TopgbError
 from topgb.jobs import pool
-from topgb.jobs.arriving import opened_there
+from topgb.jobs.dispatch import run_over
 from topgb.jobs.engine import Engine, Piece
-from topgb.jobs.run import run_over
+from topgb.jobs.remote_opening import opened_there
 from topgb.progress import Progress
 from topgb.records.synth import write_synthetic
 from topgb.vocabulary import read_vocabulary

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import topgb
-from topgb.compress.schemes import Scheme, encode
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import encode_plain
@@ -24,6 +23,7 @@ from topgb.modelfile.loaded import pack_member
 from topgb.modelfile.store import read_model_file
 from topgb.models import build_tagger, parse_model
 from topgb.models.registry import aggregators, heads
+from topgb.quantizing.schemes import Scheme, encode
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")

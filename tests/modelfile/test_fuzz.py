@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import topgb
-from topgb.compress.schemes import Scheme, encode
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, LoadedModel, Member, write_model_file
@@ -23,6 +22,7 @@ from topgb.modelfile.loaded import pack_member
 from topgb.modelfile.store import read_model_file
 from topgb.models import build_tagger, parse_model
 from topgb.models.reranker import Reranker, RerankerOptions
+from topgb.quantizing.schemes import Scheme, encode
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 3), Feature("extra", 1, "float32")))
 MODELS = [

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import topgb
-from topgb.compress.schemes import Scheme, encode
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, TensorEncoding, write_model_file
@@ -20,6 +19,7 @@ from topgb.modelfile.loaded import pack_member
 from topgb.modelfile.packed import STREAMED_ROWS, TILE_COLUMNS, TILE_ROWS, PackedLinear, packed_linear
 from topgb.modelfile.rows import int8_rows
 from topgb.models import build_tagger, parse_model
+from topgb.quantizing.schemes import Scheme, encode
 
 SPEC = FeatureSpec("video", (Feature("rgb", 300, "float32"),))
 CLASSES = 401

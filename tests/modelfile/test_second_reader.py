@@ -9,13 +9,13 @@ import torch
 
 import topgb
 from modelfile.second_reader import SecondReader
-from topgb.compress.schemes import Scheme, encode
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import PARTS, encode_plain
 from topgb.modelfile.loaded import pack_member
 from topgb.models import build_tagger, parse_model
 from topgb.models.reranker import Reranker, RerankerOptions
+from topgb.quantizing.schemes import Scheme, encode
 
 # In no order that a reader could take for granted.
 SPEC = FeatureSpec(

@@ -10,7 +10,7 @@ import torch
 
 import topgb
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
-from topgb.modelfile.from_2018 import config_from_flags
+from topgb.from2018.flags import config_from_flags
 from topgb.models import build_tagger
 from topgb.training.ema import continued_recipe
 from topgb.training.recipe import load_recipe, overridden_keys

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import topgb
-from topgb.compress.schemes import Scheme, encode
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile import packed as packed_module
 from topgb.modelfile.loaded import pack_member
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.models.registry import aggregators, heads
+from topgb.quantizing.schemes import Scheme, encode
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 24), Feature("audio", 8)))
 CLASSES = 7

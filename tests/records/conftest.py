@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from topgb.features import Feature, FeatureSpec
-from topgb.records.example import encode_sequence_example
+from topgb.records.codec import encode_sequence_example
 from topgb.records.framing import frame_record
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
-from topgb.records.example import encode_example, encode_sequence_example
+from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import frame_record
 from topgb.records.inspect import inspect_shards
 from topgb.records.shards import Shard, open_shard

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from topgb.errors import DamagedRecordError, InputError
 from topgb.features import Feature, FeatureSpec
-from topgb.records.dataset import TrainingBatches, evaluation_batches, label_counts, load_batches, open_dataset
-from topgb.records.example import encode_example
+from topgb.records.codec import encode_example
+from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.framing import frame_record
+from topgb.records.label_statistics import label_counts
 from topgb.records.order import BLOCK_RECORDS, POOL_BLOCKS, epoch_order, piece
 from topgb.records.sampling import FrameSampling, parse_sampling
 from topgb.records.synth import write_synthetic
+from topgb.records.training_batches import TrainingBatches, load_batches
 
 CLASSES = 5
 

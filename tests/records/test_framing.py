@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topgb.records.framing import data_crc_matches, frame_record, index_records, masked_crc, write_record
+from topgb.checksums import masked_crc
+from topgb.records.framing import data_crc_matches, frame_record, index_records, write_record
 
 
 def indexed(data: bytes):

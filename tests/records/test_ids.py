@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from topgb.errors import DamagedRecordError
-from topgb.records.example import encode_example, encode_sequence_example
+from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import frame_record
 from topgb.records.ids import video_ids
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from topgb.features import Feature, FeatureSpec
-from topgb.records.dataset import evaluation_batches, label_counts, open_dataset
+from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.inspect import inspect_shards
+from topgb.records.label_statistics import label_counts
 from topgb.records.layout import Layout
 from topgb.records.protobuf_decoding import decode_generally
 from topgb.records.shards import open_shard

@@ -8,19 +8,14 @@ import pytest
 import torch
 
 from topgb.errors import InputError
-from topgb.records.dataset import (
-    TrainingBatches,
-    check_teacher_knows,
-    evaluation_batches,
-    load_batches,
-    open_dataset,
-    teacher_mean,
-)
-from topgb.records.example import encode_sequence_example
+from topgb.records.codec import encode_sequence_example
+from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.framing import frame_record
+from topgb.records.label_statistics import check_teacher_knows, teacher_mean
 from topgb.records.sampling import EVERY_FRAME
 from topgb.records.teacher import DESCRIPTION_FILE, Teacher, TeacherDescription, scores_path
 from topgb.records.teacher_scores import read_scores, write_scores
+from topgb.records.training_batches import TrainingBatches, load_batches
 from topgb.tensors import load_tensors, save_tensors
 
 CLASSES = 5

@@ -15,21 +15,22 @@ import torch
 
 import topgb
 from conftest import SMALL_CLASSES
-from topgb.compress.quantize import Settings, quantize_file
 from topgb.errors import InputError, TopgbError
 from topgb.evaluation.score import evaluate, open_for
 from topgb.modelfile import packed, read_model_file
 from topgb.modelfile.describe import describe
 from topgb.progress import Progress
-from topgb.records.dataset import label_counts, open_dataset
+from topgb.quantizing.quantize import Settings, quantize_file
+from topgb.records.dataset import open_dataset
+from topgb.records.label_statistics import label_counts
 from topgb.training.build import build_model_file, load_run
 from topgb.training.checkpoint import latest_checkpoint
 from topgb.training.curves import read_metrics
 from topgb.training.ema import Shadows, continued_recipe
+from topgb.training.initial_weights import fresh_tagger
 from topgb.training.loop import TrainingJob, train
 from topgb.training.losses import LOSSES
 from topgb.training.recipe import Ema, Recipe, load_recipe
-from topgb.training.start import fresh_tagger
 
 CPU = torch.device("cpu")
 

@@ -91,8 +91,8 @@ def test_a_student_learns_from_records_without_labels(job, taught, small_records
 
 def test_the_head_starts_at_the_teachers_frequencies(job, taught, small_records):
     from topgb.records.teacher import Teacher
+    from topgb.training.initial_weights import _frequencies
     from topgb.training.loop import _open
-    from topgb.training.start import _frequencies
 
     teacher = Teacher(taught / "scores")
     data = _open(job, job.data, teacher)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -99,7 +99,7 @@ def open_model_for(
 
     from topgb.devices import choose_device, keep_freed_memory
     from topgb.errors import InputError
-    from topgb.jobs.arriving import opened_there
+    from topgb.jobs.remote_opening import opened_there
 
     keep_freed_memory()
     if kind == "local":
@@ -161,3 +161,8 @@ def report_damage(damaged: "list[DamagedRecordError]") -> None:
         typer.echo(f"skipped {len(damaged)} damaged record{'s' if len(damaged) > 1 else ''}:", err=True)
         for error in damaged:
             typer.echo(f"  {error.path}: record {error.record} at byte {error.offset}: {error.reason}", err=True)
+
+
+def damage_rows(damaged: "list[DamagedRecordError]") -> list[dict[str, Any]]:
+    """Damaged records as JSON values."""
+    return [{"file": e.path, "record": e.record, "offset": e.offset, "reason": e.reason} for e in damaged]

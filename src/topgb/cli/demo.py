@@ -13,7 +13,7 @@ def demo(
     force: Force = False,
 ) -> None:
     """The whole story on synthetic records, with a report at the end."""
-    from topgb.demo import run_demo
+    from topgb.demonstration import run_demo
     from topgb.progress import TerminalProgress
 
     result = run_demo(out, force=force, progress=TerminalProgress())

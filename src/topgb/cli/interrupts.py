@@ -6,7 +6,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from topgb.cli.endings import end
+from topgb.cli.exit import end
 
 INTERRUPTED = 130
 _MOMENT = 0.01

@@ -7,11 +7,34 @@ from pathlib import Path
 
 import typer
 
-from topgb import __version__
-from topgb.cli import compare, data, demo, distill, evaluate, model, submission, train
-from topgb.cli.endings import end
+from topgb.cli.build import build
+from topgb.cli.compare import compare
+from topgb.cli.data.download import download
+from topgb.cli.data.drop_fakes import drop_fakes
+from topgb.cli.data.inspect import inspect
+from topgb.cli.data.pack import pack
+from topgb.cli.data.synth import synth
+from topgb.cli.data.verify import verify
+from topgb.cli.demo import demo
+from topgb.cli.distill import distill
+from topgb.cli.evaluate import evaluate
+from topgb.cli.exit import end
 from topgb.cli.interrupts import INTERRUPTED, end_interrupted
+from topgb.cli.model.average import average
+from topgb.cli.model.ensemble import ensemble
+from topgb.cli.model.export import export
+from topgb.cli.model.import_tf import import_tf
+from topgb.cli.model.quantize import quantize
+from topgb.cli.model.remember import remember
+from topgb.cli.model.rerank import rerank
+from topgb.cli.model.show import show
+from topgb.cli.model.shrink import shrink
+from topgb.cli.predict import predict
+from topgb.cli.submission.check import check
+from topgb.cli.submission.concat import concat
+from topgb.cli.train import train
 from topgb.errors import InterruptError, TopgbError
+from topgb.version import __version__
 
 
 def _shipped_recipes() -> list[str]:
@@ -27,16 +50,36 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.add_typer(data.app, name="data")
-app.command("train", epilog=f"Recipes: {', '.join(_shipped_recipes())}.")(train.train)
-app.command("build")(train.build)
-app.command("distill")(distill.distill)
-app.command("eval")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("predict")(evaluate.predict)
-app.add_typer(submission.app, name="submission")
-app.add_typer(model.app, name="model")
+app.command("demo")(demo)
+data = typer.Typer(help="Get records, look at them, check them, and make them.", no_args_is_help=True)
+data.command("download")(download)
+data.command("drop-fakes")(drop_fakes)
+data.command("pack")(pack)
+data.command("inspect")(inspect)
+data.command("verify")(verify)
+data.command("synth")(synth)
+app.add_typer(data, name="data")
+app.command("train", epilog=f"Recipes: {', '.join(_shipped_recipes())}.")(train)
+app.command("build")(build)
+app.command("distill")(distill)
+app.command("eval")(evaluate)
+app.command("compare")(compare)
+app.command("predict")(predict)
+submission = typer.Typer(help="Put submissions to the challenge together, and check them.", no_args_is_help=True)
+submission.command("concat")(concat)
+submission.command("check")(check)
+app.add_typer(submission, name="submission")
+model = typer.Typer(help="Look at model files, and make new ones from them.", no_args_is_help=True)
+model.command("show")(show)
+model.command("import-tf")(import_tf)
+model.command("quantize")(quantize)
+model.command("shrink")(shrink)
+model.command("average")(average)
+model.command("ensemble")(ensemble)
+model.command("remember")(remember)
+model.command("rerank")(rerank)
+model.command("export")(export)
+app.add_typer(model, name="model")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,11 +1,11 @@
-"""topgb train and topgb build."""
+"""topgb train."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force, OnDamagedOption, UseEma, Vocabulary, report_damage
+from topgb.cli.arguments import Force, OnDamagedOption, Vocabulary, report_damage
 
 
 def train(
@@ -72,7 +72,7 @@ def train(
     from topgb.devices import flush_subnormals, keep_freed_memory
     from topgb.errors import InputError, InterruptError
     from topgb.progress import SILENT, TerminalProgress
-    from topgb.records.described import check_described_alike, describe
+    from topgb.records.description import check_described_alike, describe
     from topgb.training.ema import continued_recipe
     from topgb.training.job import TrainingJob
     from topgb.training.loop import train as run_training
@@ -135,26 +135,3 @@ def train(
     if result.validation is not None:
         typer.echo(f"best validation GAP {result.validation.gap:.4f}", err=True)
     typer.echo(f"{result.model}")
-
-
-def build(
-    run: Annotated[Path, typer.Argument(help="A directory that topgb train has filled.", metavar="RUN")],
-    use_ema: UseEma = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The model file.  [default: RUN/ema.safetensors or raw.safetensors, as chosen, else model.safetensors]"
-        ),
-    ] = None,
-    vocabulary: Vocabulary = None,
-    force: Force = False,
-) -> None:
-    """Make a model file from a run's best checkpoint (the latest, if the run did not validate); no records needed."""
-    from topgb.training.build import build_model_file
-    from topgb.training.run import MODEL_FILE
-    from topgb.vocabulary import read_vocabulary
-
-    names = {None: MODEL_FILE, True: "ema.safetensors", False: "raw.safetensors"}
-    path = out or run / names[use_ema]
-    header = build_model_file(run, path, use_ema, force, None if vocabulary is None else read_vocabulary(vocabulary))
-    typer.echo(f"{path}: {header.origin['weights']} weights of step {header.origin['step']}")

@@ -10,8 +10,7 @@ from topgb.errors import InputError
 from topgb.evaluation.metrics import TOP_K
 from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import evaluation_batches
-from topgb.records.reading import Dataset
+from topgb.records.dataset import Dataset, evaluation_batches
 
 
 @dataclass(frozen=True)

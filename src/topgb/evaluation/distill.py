@@ -11,22 +11,22 @@ from typing import Any
 import torch
 
 from topgb.batch import Batch
+from topgb.checksums import file_sha256
 from topgb.errors import DamagedRecordError, InputError
 from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
-from topgb.evaluation.shards import damage_in, shard_pieces, shared_files
+from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.features import MOST_VALUES, FeatureSpec
 from topgb.files import atomic_write, partials_of, write_failure
+from topgb.jobs.dispatch import in_order, run_over
 from topgb.jobs.engine import LOCAL, Engine
-from topgb.jobs.run import in_order, run_over
 from topgb.modelfile import LoadedModel, load
 from topgb.modelfile.loaded import default_resident
 from topgb.modelfile.packed import Resident
-from topgb.modelfile.store import file_sha256
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import evaluation_batches, open_dataset
-from topgb.records.example import encode_example, encode_sequence_example
+from topgb.records.codec import encode_example, encode_sequence_example
+from topgb.records.damage import OnDamaged
+from topgb.records.dataset import Dataset, evaluation_batches, open_dataset
 from topgb.records.framing import write_record
-from topgb.records.reading import Dataset, OnDamaged
 from topgb.records.teacher import DESCRIPTION_FILE, ScoreFormat, TeacherDescription, scores_path
 from topgb.records.teacher_scores import write_scores
 

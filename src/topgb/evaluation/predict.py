@@ -9,22 +9,20 @@ from typing import Any
 import torch
 
 from topgb.batch import Batch
+from topgb.evaluation.finished_shards import Part, Parts
 from topgb.evaluation.metrics import TOP_K
-from topgb.evaluation.parts import Part, Parts
 from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
-from topgb.evaluation.shards import damage_in, shard_pieces, shared_files
-from topgb.evaluation.submission import HEADER
-from topgb.files import refuse_existing
+from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
+from topgb.files import atomic_write_named, refuse_existing
+from topgb.jobs.dispatch import run_over
 from topgb.jobs.engine import LOCAL, Engine
-from topgb.jobs.run import run_over
 from topgb.modelfile import LoadedModel
 from topgb.modelfile.loaded import default_resident
 from topgb.modelfile.packed import Resident
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import evaluation_batches
-from topgb.records.gzipped import atomic_write_named
-from topgb.records.reading import Dataset
+from topgb.records.dataset import Dataset, evaluation_batches
 from topgb.vocabulary import csv_field
+from topgb.youtube8m.submission import HEADER
 
 
 def write_predictions(

@@ -1,28 +1,29 @@
 """A model over labelled records: the figures."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from topgb.batch import Batch
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.evaluation.metrics import Metrics, Scores
-from topgb.evaluation.rounds import Rounds
-from topgb.evaluation.shards import damage_in, shard_pieces, shared_files
+from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.files import atomic_write, refuse_existing
+from topgb.jobs.dispatch import in_order, run_over
 from topgb.jobs.engine import LOCAL, Engine
-from topgb.jobs.run import in_order, run_over
 from topgb.modelfile import Header, LoadedModel
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import evaluation_batches, open_dataset
-from topgb.records.reading import Dataset, OnDamaged
+from topgb.records.damage import OnDamaged
+from topgb.records.dataset import Dataset, evaluation_batches, open_dataset
 from topgb.records.sampling import EVERY_FRAME, FrameSampling
 from topgb.vocabulary import csv_field
 
 EVALUATION_BATCH = 128
+FIGURES = tuple(field.name for field in fields(Scores) if field.name != "videos")
 
 
 class Predictor(Protocol):
@@ -35,6 +36,28 @@ def open_for(model: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop", w
     """The records of `pattern`, read as `model` needs them. Raises `InputError` as `open_dataset` does."""
     header = model.header
     return open_dataset(pattern, header.features, header.classes, model.max_frames, on_damaged, with_labels)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The scores of every round, and the counts of the last one in full; there is at least one round."""
+
+    scores: tuple[Scores, ...]
+    metrics: Metrics
+
+    def mean(self) -> Scores:
+        """The mean of each figure over the rounds."""
+        means = {name: float(np.mean([getattr(scores, name) for scores in self.scores])) for name in FIGURES}
+        return Scores(videos=self.scores[0].videos, **means)
+
+    def deviation(self) -> dict[str, float]:
+        """The sample standard deviation (over rounds - 1) of each figure. There must be two rounds at least."""
+        return {name: float(np.std([getattr(scores, name) for scores in self.scores], ddof=1)) for name in FIGURES}
+
+    def to_json(self) -> dict[str, Any]:
+        """The mean's figures, and each round's under `rounds` where there is more than one."""
+        rounds = {"rounds": [scores.to_json() for scores in self.scores]} if len(self.scores) > 1 else {}
+        return {**self.mean().to_json(), **rounds}
 
 
 def evaluate(

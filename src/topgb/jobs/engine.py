@@ -1,9 +1,17 @@
 """Where the pieces of a job are worked on, and what such a piece is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
+
+from topgb.progress import Progress
 
 EngineKind = Literal["local", "ray"]
+Result = TypeVar("Result")
+# What is done with a piece, from its number and what to report progress to.
+Work = Callable[[int, Progress], Result]
+# What is done with a piece's number and result.
+Take = Callable[[int, Result], None]
 
 
 @dataclass(frozen=True)

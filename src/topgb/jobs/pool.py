@@ -8,13 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from topgb import __version__
 from topgb.errors import TopgbError
 from topgb.jobs.cluster import connected, in_one_line
-from topgb.jobs.engine import Engine, Piece
-from topgb.jobs.run import Result, Take, Work
+from topgb.jobs.engine import Engine, Piece, Result, Take, Work
 from topgb.jobs.worker import Terms, Worker
 from topgb.progress import Progress
+from topgb.version import __version__
 
 # How many workers may fail at a piece, and, for each CPU or GPU, how many may fail to start.
 TRIES = 3

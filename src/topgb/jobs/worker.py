@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from topgb import __version__
 from topgb.errors import InputError, TopgbError
 from topgb.progress import SILENT, Progress
+from topgb.version import __version__
 
 
 class Terms(NamedTuple):

@@ -1,6 +1,5 @@
 """Model files on disk: header and tensors in, one safetensors file out, and back."""
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -42,9 +41,3 @@ def read_model_file(path: str | os.PathLike) -> tuple[Header, dict[str, torch.Te
             "get the file again"
         )
     return header, tensors
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """SHA-256 of a file in hexadecimal: how a model file names its parents."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,11 +6,12 @@ from pydantic import Field
 from torch import nn
 
 from topgb.features import FeatureSpec
-from topgb.models import options, registry
 from topgb.models.batchnorm import BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature, number_by_feature
+from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask
 from topgb.models.readlinear import ReadLinear
+from topgb.models.registry import aggregator
 
 
 class AttentionPool(nn.Module):
@@ -34,11 +35,11 @@ class AttentionPool(nn.Module):
         return (gates.softmax(dim=1).to(units.dtype).transpose(1, 2) @ units).squeeze(1)
 
 
-@registry.aggregator("attention")
+@aggregator("attention")
 class Attention(nn.Module):
     """An attention pool of each batch-normalised feature, joined: float [B, sum of `hidden`]."""
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """`hidden` units of each feature by name, or one number for every feature (2018: twice the feature's size).
 
         `attend_to_padding` does as the 2018 graph did with a video shorter than `max_frames`: padding takes part in the

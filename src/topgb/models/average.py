@@ -4,16 +4,17 @@ import torch
 from torch import nn
 
 from topgb.features import FeatureSpec
-from topgb.models import options, registry
+from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import valid_frames, without_padding
 from topgb.models.precision import full_precision
+from topgb.models.registry import aggregator
 
 
-@registry.aggregator("average")
+@aggregator("average")
 class Average(nn.Module):
     """Mean over the valid frames; with `std` their standard deviation is appended: float [B, D or 2 D]."""
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         std: bool = False
 
     def __init__(self, spec: FeatureSpec, options: Options):

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from topgb.errors import InputError
 from topgb.features import MOST_VALUES, YOUTUBE8M_MAX_FRAMES
-from topgb.models import registry
 from topgb.models.options import Options, validate
+from topgb.models.registry import RESERVED_KEYS, find_aggregator, find_head, heads
 
 
 class _Frame(Options):
@@ -62,14 +62,14 @@ def parse_model(section: dict[str, Any]) -> ModelConfig:
     section = dict(section)
     if isinstance(section.get("head"), str):
         section["head"] = {"name": section["head"]}
-    frame = validate(_Frame, {k: v for k, v in section.items() if k in registry.RESERVED_KEYS}, "model")
-    aggregator = registry.find("aggregator", frame.aggregator, registry.aggregators())
+    frame = validate(_Frame, {k: v for k, v in section.items() if k in RESERVED_KEYS}, "model")
+    aggregator = find_aggregator(frame.aggregator)
     head_options = dict(frame.head)
     if not isinstance(head_options.get("name"), str):
-        raise InputError(f"'model.head' names no head; say --set model.head.name={'|'.join(registry.heads())}")
+        raise InputError(f"'model.head' names no head; say --set model.head.name={'|'.join(heads())}")
     head_name = head_options.pop("name")
-    head = registry.find("head", head_name, registry.heads())
-    options = {k: v for k, v in section.items() if k not in registry.RESERVED_KEYS}
+    head = find_head(head_name)
+    options = {k: v for k, v in section.items() if k not in RESERVED_KEYS}
     return ModelConfig(
         aggregator=frame.aggregator,
         aggregator_options=_sized(validate(aggregator.Options, options, "model"), "model"),

@@ -8,20 +8,21 @@ from pydantic import Field
 from torch import nn
 
 from topgb.features import FeatureSpec
-from topgb.models import options, registry
 from topgb.models.batchnorm import BatchNorm, folded_linear
+from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask, without_padding
 from topgb.models.readlinear import ReadLinear
+from topgb.models.registry import aggregator
 
 
-@registry.aggregator("dbof")
+@aggregator("dbof")
 class DeepBagOfFrames(nn.Module):
     """Frames projected to many ReLU6 units, pooled over time, through a hidden layer: float [B, hidden].
 
     2018: `DbofModel`.
     """
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """2018 flags: `dbof_cluster_size`, `dbof_hidden_size`, `dbof_pooling_method`, `dbof_add_batch_norm`."""
 
         clusters: int = Field(8192, ge=1)

@@ -8,13 +8,14 @@ from pydantic import Field
 from torch import nn
 
 from topgb.features import FeatureSpec
-from topgb.models import options, registry
 from topgb.models.batchnorm import BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature, number_by_feature
 from topgb.models.gating import ContextGating
+from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask
 from topgb.models.readlinear import ReadLinear
 from topgb.models.recurrent import GRU, ResetAfterGRU, last_outputs
+from topgb.models.registry import aggregator
 
 Reset = Literal["before", "after"]
 
@@ -36,11 +37,11 @@ class TwoLayerGRU(nn.Module):
         return last_outputs(self.top(self.both(frames, valid), valid), num_frames)
 
 
-@registry.aggregator("bigru")
+@aggregator("bigru")
 class BidirectionalGRU(nn.Module):
     """Two layers of GRUs, with `gating` context gating of the last state: float [B, cells] (2018: `GRUbidirect`)."""
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """2018 flags: `lstm_cells`, `gating`. `reset` `before` is the 2018 cell, `after` the one that cuDNN computes.
 
         `dropout` acts on the result in training.
@@ -80,11 +81,11 @@ class Branch(nn.Module):
         return self.layers(units, num_frames, padding_mask(num_frames, frames.shape[1]))
 
 
-@registry.aggregator("branched_gru")
+@aggregator("branched_gru")
 class BranchedGRU(nn.Module):
     """A branch of GRUs for each feature, joined: float [B, sum of `cells`] (2018: `GRUbidirect_branchedBN`)."""
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """`cells` of each feature by name, or one number for every feature (2018: the feature's size).
 
         `reset` as in `bigru`. `count_padding` lets padding count in the batch norms' statistics in training, as the

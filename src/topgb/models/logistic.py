@@ -4,8 +4,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from topgb.models import options, registry
+from topgb.models.options import Options as BaseOptions
 from topgb.models.penalty import l2_penalty
+from topgb.models.registry import head
 
 
 def start_bias_at(bias: torch.Tensor, frequencies: torch.Tensor) -> None:
@@ -14,11 +15,11 @@ def start_bias_at(bias: torch.Tensor, frequencies: torch.Tensor) -> None:
         bias.copy_(frequencies.clamp(1e-6, 1 - 1e-3).logit())
 
 
-@registry.head("logistic")
+@head("logistic")
 class Logistic(nn.Module):
     """sigmoid(W x + b), float32 [B, V]."""
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """`l2` is the penalty on W (2018: 1e-8)."""
 
         l2: float = Field(1e-8, ge=0.0)

@@ -5,16 +5,17 @@ from pydantic import Field
 from torch import nn
 
 from topgb.features import FeatureSpec
-from topgb.models import options, registry
+from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask
 from topgb.models.recurrent import LSTM, last_outputs
+from topgb.models.registry import aggregator
 
 
-@registry.aggregator("lstm")
+@aggregator("lstm")
 class StackedLSTM(nn.Module):
     """A stack of LSTMs; the last one's output at a video's last frame: float [B, cells] (2018: `LstmModel`)."""
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """2018 flags: `lstm_cells`, `lstm_layers`. `dropout` acts on the result in training."""
 
         cells: int = Field(1024, ge=1)
@@ -36,14 +37,14 @@ class StackedLSTM(nn.Module):
         return self.dropout(last_outputs(frames, num_frames))
 
 
-@registry.aggregator("bilstm")
+@aggregator("bilstm")
 class BidirectionalLSTM(nn.Module):
     """A bidirectional LSTM under another LSTM, whose last *cell state* is the result: float [B, cells].
 
     2018: `Lstmbidirect`. Each direction has half the cells.
     """
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """2018 flag: `lstm_cells` (`frame_shuffle` is the recipe's `training.frames: shuffle`).
 
         `dropout` acts on the result in training.

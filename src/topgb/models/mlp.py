@@ -6,19 +6,20 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from topgb.models import options, registry
 from topgb.models.batchnorm import BatchNorm
 from topgb.models.logistic import Logistic
+from topgb.models.options import Options as BaseOptions
+from topgb.models.registry import head
 
 
-@registry.head("mlp")
+@head("mlp")
 class MLP(nn.Module):
     """dropout, hidden layer, batch norm, activation, dropout, logistic regression: float32 [B, V].
 
     It stands on no 2018 model. Dropout (Srivastava et al. 2014) is what makes it generalise from ten thousand videos.
     """
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """`width` and `activation` of the hidden layer (`silu`: x · sigmoid(x), Elfwing et al. 2018), dropout shares of
         the input and of that layer, `l2` of the output layer.
         """

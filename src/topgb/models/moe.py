@@ -8,13 +8,14 @@ from pydantic import Field
 from torch import nn
 
 from topgb.errors import InputError
-from topgb.models import options, registry
 from topgb.models.gating import ContextGating
 from topgb.models.logistic import start_bias_at
+from topgb.models.options import Options as BaseOptions
 from topgb.models.penalty import l2_penalty
+from topgb.models.registry import head
 
 
-@registry.head("moe")
+@head("moe")
 class MixtureOfExperts(nn.Module):
     """p(class) = Σ_m gate_m · sigmoid(expert_m), with a dummy expert that always says 0: float32 [B, V].
 
@@ -22,7 +23,7 @@ class MixtureOfExperts(nn.Module):
     v · mixtures + m.
     """
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """2018 flags: `moe_num_mixtures`, `moe_l2`, `moe_low_rank_gating` (-1 there is None here),
         `moe_prob_gating` with `moe_prob_gating_input` (`prob` there is `probabilities` here), `gating_remove_diag`.
         """

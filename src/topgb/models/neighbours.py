@@ -7,22 +7,23 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from topgb.models import options, registry
 from topgb.models.batchnorm import BatchNorm
+from topgb.models.options import Options as BaseOptions
+from topgb.models.registry import head
 
 
-@registry.head("neighbours")
+@head("neighbours")
 class Neighbours(nn.Module):
     """p(class) = Σ share of those of the nearest stored videos that have it: float32 [B, V].
 
     Hidden vectors, less their mean, are compared by their cosine; shares are the softmax of cosine / temperature (Cover
     and Hart 1967; as in Vinyals et al. 2016, "Matching Networks", but not trained). It stands on no 2018 model, and is
-    made of a trained model and records by `topgb.compress.remember.remember`.
+    made of a trained model and records by `topgb.combining.remember.remember`.
     """
 
     trained = False
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """How many `videos` are stored, with how many `labels` together and at most `most_labels` each.
 
         `neighbours` and `temperature` say how many count and how much the nearest more than the others. With `width`

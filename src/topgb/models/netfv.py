@@ -5,11 +5,11 @@ from pydantic import Field
 from torch import nn
 
 from topgb.features import FeatureSpec
-from topgb.models import registry
 from topgb.models.batchnorm import Affine
 from topgb.models.byfeature import number_by_feature
 from topgb.models.frontend import l2_normalize, normalize_clusters
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
+from topgb.models.registry import aggregator
 
 # 2018: added to the squared weights, so that no standard deviation is 0.
 LEAST_DEVIATION = 1e-6
@@ -48,7 +48,7 @@ class FisherVector(SoftAssignment):
         return torch.cat([normalize_clusters(first), l2_normalize(second.flatten(1), dim=1)], dim=1)
 
 
-@registry.aggregator("netfv")
+@aggregator("netfv")
 class NetFV(PooledFeatures):
     """The Fisher vector of each feature, joined, through a hidden layer: float [B, hidden] (2018: `NetFVModelLF`)."""
 

@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from topgb.features import FeatureSpec
-from topgb.models import registry
 from topgb.models.batchnorm import Affine
 from topgb.models.byfeature import number_by_feature
 from topgb.models.frontend import normalize_clusters
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
+from topgb.models.registry import aggregator
 
 
 class VLAD(SoftAssignment):
@@ -36,7 +36,7 @@ class VLAD(SoftAssignment):
         return normalize_clusters(descriptor)
 
 
-@registry.aggregator("netvlad")
+@aggregator("netvlad")
 class NetVLAD(PooledFeatures):
     """VLAD of each feature, joined, through a hidden layer: float [B, hidden] (2018: `NetVLADModelLF`)."""
 

@@ -7,12 +7,13 @@ from torch import nn
 
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
-from topgb.models import options, registry
 from topgb.models.batchnorm import BatchNorm
 from topgb.models.byfeature import ByFeature, number_by_feature
 from topgb.models.frontend import l2_normalize
+from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask, without_padding
 from topgb.models.readlinear import ReadLinear
+from topgb.models.registry import aggregator
 
 
 class GroupedVLAD(nn.Module):
@@ -73,11 +74,11 @@ class SqueezeGating(nn.Module):
         return values * torch.sigmoid(self.expand(narrow).float())
 
 
-@registry.aggregator("nextvlad")
+@aggregator("nextvlad")
 class NeXtVLAD(nn.Module):
     """The grouped VLAD of each feature, joined, dropout, a hidden layer with batch norm, gating: float [B, hidden]."""
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """`clusters` and `groups` are a number for each feature by name, or one number for every feature.
 
         `expansion` is the paper's λ; `dropout` acts on the joined descriptors in training; `reduction` is that of the

@@ -9,10 +9,10 @@ from torch import nn
 
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
-from topgb.models import options
 from topgb.models.batchnorm import Affine, BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature
 from topgb.models.gating import ContextGating
+from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask, without_padding
 from topgb.models.readlinear import ReadLinear
 
@@ -41,7 +41,7 @@ class SoftAssignment(nn.Module):
         return without_padding(activation.softmax(dim=2), valid)
 
 
-class HiddenOptions(options.Options):
+class HiddenOptions(BaseOptions):
     """`hidden` units over the joined features, with batch norm and ReLU6 or with a bias alone; then context gating.
 
     `hidden` None leaves the joined features as they are. `batch_norm` is that of the input, the clusters, the hidden

@@ -4,6 +4,7 @@ A file in this package is found and imported by itself, so adding an architectur
 """
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -11,7 +12,6 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-import topgb.models
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
 from topgb.models.options import Options
@@ -84,8 +84,17 @@ def heads() -> dict[str, Any]:
     return dict(sorted(_HEADS.items()))
 
 
-def find(kind: str, name: str, table: dict[str, Any]) -> Any:
-    """The class registered as `name`; `InputError` with the known names otherwise."""
+def find_aggregator(name: str) -> Any:
+    """The aggregator registered as `name`. Raises `InputError` with the known names where there is none."""
+    return _find("aggregator", name, aggregators())
+
+
+def find_head(name: str) -> Any:
+    """The head registered as `name`. Raises `InputError` with the known names where there is none."""
+    return _find("head", name, heads())
+
+
+def _find(kind: str, name: str, table: dict[str, Any]) -> Any:
     if name not in table:
         raise InputError(f"there is no {kind} {name!r}; there are: {', '.join(table)}")
     return table[name]
@@ -101,5 +110,5 @@ def _register(table: dict[str, Any], name: str, cls: Any) -> Any:
 
 
 def _import_all() -> None:
-    for module in pkgutil.iter_modules(topgb.models.__path__):
-        importlib.import_module(f"topgb.models.{module.name}")
+    for module in pkgutil.iter_modules([os.path.dirname(__file__)]):
+        importlib.import_module(f"{__package__}.{module.name}")

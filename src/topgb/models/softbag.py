@@ -5,11 +5,11 @@ from torch import nn
 
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
-from topgb.models import registry
 from topgb.models.batchnorm import Affine, BatchNorm
 from topgb.models.byfeature import number_by_feature
 from topgb.models.frontend import l2_normalize
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
+from topgb.models.registry import aggregator
 
 
 class SoftBag(SoftAssignment):
@@ -62,7 +62,7 @@ class BagOptions(HiddenOptions):
     max_pool: bool = False
 
 
-@registry.aggregator("soft_dbof")
+@aggregator("soft_dbof")
 class SoftBagOfFrames(PooledFeatures):
     """A soft bag of frames of each feature, joined: float [B, hidden], or all the bags (2018: `SoftDbofModelLF`)."""
 
@@ -74,7 +74,7 @@ class SoftBagOfFrames(PooledFeatures):
         super().__init__(spec, pools, options, clusters)
 
 
-@registry.aggregator("gated_dbof")
+@aggregator("gated_dbof")
 class GatedBagOfFrames(PooledFeatures):
     """A gated bag of frames of the features in `gated`, a soft one of the others, joined (2018: `GatedDbofModelLF`)."""
 

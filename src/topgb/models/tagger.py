@@ -7,12 +7,12 @@ from torch import nn
 
 from topgb.batch import Batch
 from topgb.features import FeatureSpec
-from topgb.models import registry
 from topgb.models.batchnorm import BatchNorm
 from topgb.models.config import ModelConfig
 from topgb.models.frontend import Frontend
 from topgb.models.mixture import MixtureAggregator, MixtureHead
 from topgb.models.precision import computing_dtype
+from topgb.models.registry import find_aggregator, find_head
 
 
 class Tagger(nn.Module):
@@ -27,8 +27,8 @@ class Tagger(nn.Module):
         super().__init__()
         self.config = config
         self.classes = classes
-        aggregator = registry.aggregators()[config.aggregator]
-        head = registry.heads()[config.head]
+        aggregator = find_aggregator(config.aggregator)
+        head = find_head(config.head)
         seen = spec if config.features is None else spec.select(config.features)
         aggregators = [aggregator(seen, config.aggregator_options) for _ in range(config.mixture)]
         heads = [head(a.out_features, classes, config.head_options) for a in aggregators]

@@ -1,24 +1,231 @@
-"""A data set and the batches made of it: shuffled for training, in file order for evaluation."""
+"""A data set: the records of its shards, read into batches by their numbers, or all in file order."""
 
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
+import torch
 
 from topgb.batch import Batch
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.features import FeatureSpec
-from topgb.records.order import epoch_order, piece
-from topgb.records.reading import Dataset, OnDamaged, RecordKey, TeacherSource
+from topgb.records.codec import DecodedRecord, decode_record, read_identity
+from topgb.records.collate import empty_features, label_matrix
+from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
+from topgb.records.framing import records_digest
+from topgb.records.layout import Layout
+from topgb.records.protobuf_decoding import Identity
 from topgb.records.sampling import EVERY_FRAME, FrameSampling, sampled_rows, sampling_for
-from topgb.records.shards import find_shards
+from topgb.records.shards import OpenShard, Shard, ShardCache, find_shards
 from topgb.records.teacher import Teacher
 
+# (shard number, record number in the shard), both from 0.
+RecordKey = tuple[int, int]
+# (position in the request, frames of the video) -> rows to take, or None for all in order.
+RowPicker = Callable[[int, int], np.ndarray | None]
+# Where a teacher's scores are: in a folder of `topgb distill`, or in the records themselves.
+TeacherSource = Teacher | Literal["records"]
+# A batch, and the damaged records left out of it.
 LoadedBatch = tuple[Batch, list[DamagedRecordError]]
+
+
+class Dataset:
+    """Records in shards; made by `topgb.records.training_batches.open_dataset`.
+
+    shards       in name order
+    counts       int64 [S], records of each shard that can be reached
+    num_records  their sum
+    teacher      where batches get a teacher's scores from, or None: they have none
+    damaged      what was found unreadable so far, each record once (only ever filled with `on_damaged="skip"`)
+
+    Can be pickled; files are opened again where it arrives.
+    """
+
+    def __init__(
+        self,
+        shards: list[Shard],
+        spec: FeatureSpec,
+        classes: int,
+        max_frames: int,
+        on_damaged: OnDamaged,
+        with_labels: bool,
+        teacher: TeacherSource | None = None,
+    ):
+        self.shards, self.spec, self.classes, self.teacher = shards, spec, classes, teacher
+        self.max_frames, self.on_damaged = max_frames, on_damaged
+        self.damaged: list[DamagedRecordError] = []
+        self._layout = Layout(spec, classes if with_labels else None, classes if teacher == "records" else None)
+        self._frame_bytes = self._layout.frame_bytes
+        self._cache = ShardCache()
+        measured = [self._measure(shard) for shard in shards]
+        self.counts = np.array([shard.records for shard in measured], np.int64)
+        self._measured = measured
+        self._longest = max(shard.longest for shard in measured)
+        self._starts = np.concatenate([[0], np.cumsum(self.counts)])
+        if not self.num_records:
+            files = shards[0].path if len(shards) == 1 else f"any of {len(shards)} files, {shards[0].path} the first"
+            raise InputError(f"no record can be read from {files}; topgb data verify says why")
+
+    @property
+    def num_records(self) -> int:
+        """Records of all shards that can be reached."""
+        return int(self._starts[-1])
+
+    @property
+    def most_frames(self) -> int:
+        """No fewer frames than any video has, as far as they are looked at; known without reading a record."""
+        return self._frames_within(self._longest)
+
+    def fingerprint(self) -> list[list]:
+        """[name, records, bytes of the records' data, digest] of each shard, in order; equal lists, equal records.
+
+        Names are without folders, so that a data set that was moved is the same. The digest is of the records' CRCs.
+        """
+        return [[shard.name, *found[:3]] for shard, found in zip(self.shards, self._measured, strict=True)]
+
+    def key(self, number: int) -> RecordKey:
+        """Shard and record of the record with `number`, counted over the shards in name order."""
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return shard, number - int(self._starts[shard])
+
+    def number(self, key: RecordKey) -> int:
+        """The number, counted over the shards in name order, of the record of `key`."""
+        return int(self._starts[key[0]]) + key[1]
+
+    def note_damage(self, found: Sequence[DamagedRecordError]) -> None:
+        """Add to `damaged` what is not there yet; workers find the same record once an epoch."""
+        known = {(error.path, error.record) for error in self.damaged}
+        for error in found:
+            if (error.path, error.record) not in known:
+                known.add((error.path, error.record))
+                self.damaged.append(error)
+
+    def read_batch(self, records: Sequence[RecordKey]) -> Batch:
+        """The records of `records`, in that order, with all their frames up to `max_frames`.
+
+        T is the most frames of any of them. Every record's CRC is checked. Raises `InputError` where a record does not
+        fit the spec or labelled and unlabelled ones are mixed, and `DamagedRecordError` for one that cannot be read;
+        with `on_damaged="skip"` the batch lacks it and `damaged` holds it.
+        """
+        batch, found = self.read_sampled(records, lambda position, frames: None, None)
+        self.note_damage(found)
+        return batch
+
+    def read_sampled(self, records: Sequence[RecordKey], pick_rows: RowPicker, frames: int | None) -> LoadedBatch:
+        """Like `read_batch`, with the rows that `pick_rows` takes of each video: `frames` of them, None if it varies.
+
+        Damage is returned and not noted.
+        """
+        # Long enough for any of them, as a frame takes at least its stride; the true length is known only at the end.
+        # So each record is checked, decoded and copied in one go, while its bytes are in the processor's cache.
+        opened_records = [(self._open(*key), key[1]) for key in records]
+        longest = frames or max(
+            (self._frames_within(int(opened.index.lengths[record])) for opened, record in opened_records), default=1
+        )
+        features, array = empty_features(len(records), longest, self.spec)
+        videos: list[DecodedRecord] = []
+        num_frames, paths = [], []
+        damaged: list[DamagedRecordError] = []
+        for position, (opened, record) in enumerate(opened_records):
+            with NoteDamage(damaged, self.on_damaged):
+                opened.check_crc(record)
+                video = decode_record(opened.data(record), self._layout, opened.place(record))
+                usable = min(video.num_frames, self.max_frames)
+                rows = pick_rows(position, usable)
+                taken = usable if rows is None else len(rows)
+                row = array[len(videos)]
+                video.copy_frames(row[:taken], rows)
+                row[taken:] = 0
+                videos.append(video)
+                num_frames.append(taken)
+                paths.append(opened.shard.path)
+        labels = label_matrix(videos, paths, self._layout.classes)
+        teacher = self._teacher_rows(videos)
+        if len(videos) < len(records) or max(num_frames, default=longest) < longest:
+            # By NumPy: torch would wake all its threads for it.
+            features = torch.from_numpy(array[: len(videos), : max(num_frames, default=1)].copy())
+        lengths = torch.tensor(num_frames, dtype=torch.int32)
+        return Batch([video.id for video in videos], features, lengths, labels, teacher), damaged
+
+    def read_drawn(self, keys: Sequence[RecordKey], sampling: FrameSampling, seed: int, epoch: int) -> LoadedBatch:
+        """Like `read_sampled`, with the frames that `sampling` draws, keyed by (seed, epoch, record)."""
+        numbers = [self.number(key) for key in keys]
+        return self.read_sampled(
+            keys,
+            lambda position, frames: sampled_rows(sampling, frames, seed, epoch, numbers[position]),
+            sampling.count or None,
+        )
+
+    def _frames_within(self, record_bytes: int) -> int:
+        """No fewer frames than a record of that many bytes has, as far as they are looked at."""
+        if self.spec.level == "video":
+            return 1
+        return max(1, min(self.max_frames, record_bytes // self._frame_bytes))
+
+    def _measure(self, shard: Shard) -> "_Measured":
+        found: list[DamagedRecordError] = []
+        measured = _Measured(0, 0, 0, 0)
+        with NoteDamage(found, self.on_damaged):
+            opened = self._cache.get(shard)
+            lengths = opened.index.lengths
+            digest = records_digest(opened.buffer, opened.index)
+            measured = _Measured(len(opened), int(lengths.sum()), digest, int(lengths.max(initial=0)))
+            raise_damage(opened)
+        self.note_damage(found)
+        return measured
+
+    def _open(self, shard: int, record: int) -> OpenShard:
+        opened = self._cache.get(self.shards[shard])
+        if record >= len(opened):
+            raise InputError(
+                f"{opened.shard.path} holds {len(opened)} records, {int(self.counts[shard])} when it was opened first; "
+                "leave the files alone while they are in use, and start again"
+            )
+        return opened
+
+    def labels_of(self, record: RecordKey) -> list[int] | None:
+        """The classes of one record, without reading its frames.
+
+        None if it is unlabelled, damaged and skipped, or if the data set was opened without labels.
+        The CRC, which covers the frames, is only checked if something is wrong.
+        """
+        who = self.identity_of(record)
+        return None if who is None else who.labels
+
+    def identity_of(self, record: RecordKey) -> Identity | None:
+        """Id and labels of one record, without reading its frames; None if it is damaged and skipped."""
+        shard, number = record
+        opened = self._open(shard, number)
+        found: list[DamagedRecordError] = []
+        who = None
+        with NoteDamage(found, self.on_damaged):
+            try:
+                who = read_identity(opened.data(number), self._layout, opened.place(number))
+            except TopgbError:
+                opened.check_crc(number)
+                raise
+        self.note_damage(found)
+        return who
+
+    def _teacher_rows(self, videos: list[DecodedRecord]) -> torch.Tensor | None:
+        """float16 [B, V]: the teacher's scores for these videos, or None where batches have none."""
+        if self.teacher is None:
+            return None
+        if isinstance(self.teacher, Teacher):
+            return self.teacher.rows([video.id for video in videos])
+        rows = np.empty((len(videos), self.classes), np.float16)
+        for row, video in zip(rows, videos, strict=True):
+            row[:] = video.predictions
+        return torch.from_numpy(rows)
+
+
+class _Measured(NamedTuple):
+    """Of a shard: the records that can be reached, the bytes of their data, a digest, the bytes of the longest."""
+
+    records: int
+    size: int
+    digest: int
+    longest: int
 
 
 def open_dataset(
@@ -68,179 +275,7 @@ def evaluation_batches(
         count = int(dataset.counts[shard])
         for start in range(0, count, batch_size):
             keys = [(shard, record) for record in range(start, min(start + batch_size, count))]
-            batch, damaged = _read(dataset, keys, sampling, seed, round_number)
+            batch, damaged = dataset.read_drawn(keys, sampling, seed, round_number)
             dataset.note_damage(damaged)
             if len(batch):
                 yield batch
-
-
-def _read(dataset: Dataset, keys: list[RecordKey], sampling: FrameSampling, seed: int, epoch: int) -> LoadedBatch:
-    """The records of `keys` with the frames that `sampling` takes of them, and their damage."""
-    numbers = [dataset.number(key) for key in keys]
-    return dataset.read_sampled(
-        keys,
-        lambda position, frames: sampled_rows(sampling, frames, seed, epoch, numbers[position]),
-        sampling.count or None,
-    )
-
-
-def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray, int]:
-    """How often each class occurs, int64 [V], and in how many labelled videos, without reading frames.
-
-    `limit` is the most records to look at, spread evenly over the data set; None for all. Raises as `read_batch`.
-    """
-    counts = np.zeros(dataset.classes, np.int64)
-    videos = 0
-    for number in _spread(dataset, limit):
-        labels = dataset.labels_of(dataset.key(number))
-        if labels is not None:
-            videos += 1
-            # As in a batch, a class that a record names twice counts once.
-            counts[list(set(labels))] += 1
-    return counts, videos
-
-
-def teacher_mean(dataset: Dataset, limit: int) -> np.ndarray:
-    """float64 [V]: the mean of the teacher's scores over at most `limit` videos, spread evenly, without reading frames.
-
-    The data set must have a teacher. Raises as `read_batch`.
-    """
-    if isinstance(dataset.teacher, Teacher):
-        return dataset.teacher.mean(limit)
-    total, videos = np.zeros(dataset.classes), 0
-    for number in _spread(dataset, limit):
-        who = dataset.identity_of(dataset.key(number))
-        if who is not None and who.predictions is not None:
-            total += who.predictions
-            videos += 1
-    return total / max(1, videos)
-
-
-def check_teacher_knows(dataset: Dataset) -> None:
-    """Raise `InputError` naming a video that the teacher's folder has no scores for, before hours are spent.
-
-    Shards that the teacher was run on are known by their fingerprint; of others every id is read.
-    """
-    if not isinstance(dataset.teacher, Teacher):
-        return
-    for shard, fingerprint in enumerate(dataset.fingerprint()):
-        if dataset.teacher.covers(fingerprint):
-            continue
-        for record in range(int(dataset.counts[shard])):
-            who = dataset.identity_of((shard, record))
-            if who is not None and who.id not in dataset.teacher:
-                raise dataset.teacher.lacks(who.id)
-
-
-def _spread(dataset: Dataset, limit: int | None) -> list[int]:
-    """The numbers of at most `limit` records, evenly over the data set."""
-    total = dataset.num_records
-    numbers = np.arange(total) if limit is None or limit >= total else np.arange(limit) * total // limit
-    return numbers.tolist()
-
-
-class TrainingBatches(TorchDataset[LoadedBatch]):
-    """Rank `rank`'s batches, by global step (from 0, on through the epochs).
-
-    An epoch's N records, shuffled by (seed, epoch), are cut in ceil(N / (batch_size · ranks)) steps whose sizes differ
-    by one at most, and each step's records among the ranks in the same way: none is lost, none comes twice, and no
-    batch is much smaller than the others. `batch_size` is the most videos of one rank's batch.
-
-    Which records and which of their frames form a batch depends on the data, seed, step and number of ranks alone.
-    """
-
-    def __init__(
-        self, dataset: Dataset, batch_size: int, seed: int, sampling: FrameSampling, rank: int = 0, ranks: int = 1
-    ):
-        if batch_size < 1 or seed < 0:
-            raise InputError(f"batch size {batch_size} or seed {seed} is too small; the least are 1 and 0")
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames)
-        self.rank, self.ranks = rank, ranks
-        self.steps_per_epoch = -(-dataset.num_records // (batch_size * ranks))
-        self._order: tuple[int, np.ndarray] | None = None
-
-    def __len__(self) -> int:
-        """Steps of an epoch; steps beyond it are those of the next epochs."""
-        return self.steps_per_epoch
-
-    def epoch_of(self, step: int) -> int:
-        """The epoch, from 0, that `step` belongs to."""
-        return step // self.steps_per_epoch
-
-    def examples_before(self, step: int) -> int:
-        """Records that all ranks together went through before `step`, damaged ones included."""
-        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-        total = self.dataset.num_records
-        return epoch * total + piece(total, self.steps_per_epoch, step_in_epoch)[0]
-
-    def records_of(self, step: int) -> np.ndarray:
-        """int64 [B]: the numbers, over the shards in name order, of the records of this rank's batch at `step`."""
-        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            self._order = epoch, epoch_order(self.dataset.counts, self.seed, epoch)
-        start, stop = piece(self.dataset.num_records, self.steps_per_epoch, step_in_epoch)
-        first, last = piece(stop - start, self.ranks, self.rank)
-        return self._order[1][start + first : start + last]
-
-    def __getitem__(self, step: int) -> LoadedBatch:
-        """The batch of `step`, and the damaged records left out of it (always none with `on_damaged="stop"`).
-
-        T is the sampling's count where it has one, for every video. A batch can be of zero videos: all of its records
-        damaged, or fewer records than ranks. Raises as `Dataset.read_batch`.
-        """
-        keys = [self.dataset.key(number) for number in self.records_of(step).tolist()]
-        return _read(self.dataset, keys, self.sampling, self.seed, self.epoch_of(step))
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_order": None}
-
-
-class _ErrorsAsValues(TorchDataset):
-    """Hands errors over as values: `DataLoader` would rebuild an error from a traceback's text, or fail to."""
-
-    def __init__(self, batches: TrainingBatches):
-        self.batches = batches
-
-    def __getitem__(self, step: int) -> LoadedBatch | TopgbError:
-        try:
-            return self.batches[step]
-        except TopgbError as error:
-            return error
-
-
-def _leave_the_end_to_main(worker: int) -> None:
-    # Terminals and clusters signal whole groups of processes; a worker ends once the one that it reads for has.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.excepthook = _tell_unless_main_has_gone
-
-
-def _tell_unless_main_has_gone(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    # The thread of `multiprocessing` that hands tensors over tells of every connection that breaks.
-    if not issubclass(kind, ConnectionError | EOFError):
-        sys.__excepthook__(kind, error, traceback)
-
-
-def load_batches(
-    batches: TrainingBatches, steps: range, workers: int = 0, pin_memory: bool = False
-) -> Iterator[LoadedBatch]:
-    """The batches of `steps` in order, read ahead by `workers` processes (0: read here, when asked).
-
-    Notes damage in the data set, so that it is complete in this process, and yields each batch with its own. Raises as
-    `TrainingBatches.__getitem__`.
-    """
-    loader: DataLoader = DataLoader(
-        _ErrorsAsValues(batches),
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        worker_init_fn=_leave_the_end_to_main,
-    )
-    for item in loader:
-        if isinstance(item, TopgbError):
-            raise item
-        batches.dataset.note_damage(item[1])
-        yield item

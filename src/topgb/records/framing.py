@@ -7,6 +7,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from crc32c import crc32c
 
+from topgb.checksums import MASK_DELTA, masked_crc
 from topgb.errors import DamagedRecordError
 
 HEADER_BYTES = 12
@@ -14,8 +15,6 @@ FOOTER_BYTES = 4
 _HEADER = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
-_MASK_DELTA = 0xA282EAD8
-_U32 = 0xFFFFFFFF
 
 
 class Place(NamedTuple):
@@ -59,12 +58,6 @@ class RecordIndex:
         return len(self.offsets)
 
 
-def masked_crc(data: bytes | memoryview) -> int:
-    """CRC32C of `data`, rotated and offset as TFRecord stores it."""
-    crc = crc32c(data)
-    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & _U32
-
-
 def starts_with_record(head: bytes | memoryview) -> bool:
     """Whether the first 12 bytes of a file are the header of a record: a length and its CRC."""
     return len(head) >= HEADER_BYTES and masked_crc(head[:8]) == _CRC.unpack_from(head, 8)[0]
@@ -86,7 +79,7 @@ def index_records(buffer: memoryview) -> RecordIndex:
         length, stored = unpack(buffer, position)
         # Spelled out rather than calling masked_crc: this loop opens every shard of a data set.
         crc = crc_of(buffer[position : position + 8])
-        if ((((crc >> 15) | (crc << 17)) + _MASK_DELTA) & _U32) != stored:
+        if ((((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF) != stored:
             damage = "its length field does not match the length's CRC"
             break
         start = position + HEADER_BYTES

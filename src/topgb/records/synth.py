@@ -18,7 +18,7 @@ import numpy as np
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.files import atomic_write, refuse_existing, write_failure
-from topgb.records.example import encode_example, encode_sequence_example
+from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import write_record
 
 _HIDDEN = 32

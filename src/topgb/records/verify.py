@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from topgb.errors import DamagedRecordError
+from topgb.jobs.dispatch import in_order, run_over
 from topgb.jobs.engine import LOCAL, Engine, Piece
-from topgb.jobs.run import in_order, run_over
 from topgb.progress import Progress
 from topgb.records.framing import Place
 from topgb.records.protobuf_decoding import check_holds_features, feature_names, parse_record, read_id

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from topgb import __version__
 from topgb.errors import InputError
 from topgb.modelfile import Header, LoadedModel, Member, write_model_file
 from topgb.modelfile.loaded import assemble, pack_member
 from topgb.modelfile.packed import Resident
 from topgb.training.checkpoint import Checkpoint, final_checkpoint
-from topgb.training.names import run_names
+from topgb.training.class_names import run_names
 from topgb.training.recipe import Recipe
-from topgb.training.run import read_settings, run_recipe
+from topgb.training.run_folder import read_settings, run_recipe
+from topgb.version import __version__
 from topgb.vocabulary import check_names
 
 

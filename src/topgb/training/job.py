@@ -6,7 +6,7 @@ from typing import Literal
 
 from topgb.errors import DamagedRecordError
 from topgb.evaluation.metrics import Scores
-from topgb.records.reading import OnDamaged
+from topgb.records.damage import OnDamaged
 from topgb.training.recipe import Recipe
 
 

@@ -14,11 +14,12 @@ from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.evaluation.metrics import Metrics, Scores
 from topgb.models import Tagger
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import TrainingBatches, check_teacher_knows, label_counts, load_batches, open_dataset
-from topgb.records.reading import Dataset, TeacherSource
+from topgb.records.dataset import Dataset, TeacherSource, open_dataset
+from topgb.records.label_statistics import check_teacher_knows, label_counts
 from topgb.records.sampling import parse_sampling
 from topgb.records.teacher import Teacher
-from topgb.training import run as runs
+from topgb.records.training_batches import TrainingBatches, load_batches
+from topgb.training import run_folder as runs
 from topgb.training.build import build_model_file
 from topgb.training.checkpoint import (
     Checkpoint,
@@ -26,16 +27,16 @@ from topgb.training.checkpoint import (
     latest_checkpoint,
     save_checkpoint,
 )
+from topgb.training.class_names import job_names, rename_classes
 from topgb.training.curves import Curves, diverged
+from topgb.training.initial_weights import fresh_tagger, parent_hash, teacher_identity
 from topgb.training.job import TrainingJob, TrainingResult
 from topgb.training.learner import Learner, Update
 from topgb.training.memory import check_memory
-from topgb.training.names import job_names, rename_classes
 from topgb.training.ranks import agree, check_alike, gather, launch, losing_a_peer, together
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
-from topgb.training.start import fresh_tagger, parent_hash, teacher_identity
-from topgb.training.stop import StoppedError, asked_to_stop
+from topgb.training.sigterm import StoppedError, asked_to_stop
 from topgb.training.validation import validate
 from topgb.vocabulary import check_names
 

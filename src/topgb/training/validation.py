@@ -7,7 +7,7 @@ from topgb.evaluation.metrics import Metrics
 from topgb.evaluation.score import evaluate_shard
 from topgb.models import Tagger
 from topgb.progress import Progress
-from topgb.records.reading import Dataset
+from topgb.records.dataset import Dataset
 from topgb.training.ema import Shadows
 from topgb.training.ranks import gather, together
 

@@ -1,0 +1,1 @@
+"""topgb data: get records, look at them, check them, make them."""

@@ -1,0 +1,63 @@
+"""topgb data inspect."""
+
+import json as json_module
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from topgb.cli.arguments import Data, Json, damage_rows
+
+if TYPE_CHECKING:
+    from topgb.records.inspect import FeatureSummary, Inspection
+
+
+def inspect(data: Data, json: Json = False) -> None:
+    """Tell what records hold: features, widths, frames, labels, classes; and the recipe section that reads them."""
+    from topgb.progress import TerminalProgress, counting
+    from topgb.records.inspect import inspect_shards
+
+    found = inspect_shards(data, counting(TerminalProgress(), "reading", "files"))
+    if json:
+        typer.echo(json_module.dumps({**asdict(replace(found, damaged=[])), "damaged": damage_rows(found.damaged)}))
+    else:
+        typer.echo(_described(found))
+
+
+def _described(found: "Inspection") -> str:
+    lines = [f"{found.files:,} files, {found.records:,} records, {found.level} level"]
+    if found.max_frames is not None:
+        lines.append(f"frames    {found.min_frames} to {found.max_frames}, mean {found.mean_frames:.1f}")
+    lines += [f"feature   {_summary(feature, found.records)}" for feature in found.features]
+    lines += [f"context   {_summary(feature, found.records)}" for feature in found.other]
+    for key, count in found.id_keys.items():
+        lines.append(f"ids       {key!r} in {count:,} records")
+    lines.append(f"labels    in {found.labelled:,} of {found.records:,} records")
+    if found.label_max is not None:
+        lines.append(
+            f"          {found.label_min} to {found.label_max}, {found.distinct_classes:,} different, "
+            f"{found.labels_per_video:.2f} a video"
+        )
+    if found.damaged:
+        lines.append(f"damaged   {len(found.damaged):,} records; topgb data verify says which and why")
+    if found.suggested_spec is not None:
+        lines += ["", "a recipe that reads these records begins", *_recipe_section(found)]
+    return "\n".join(lines)
+
+
+def _summary(feature: "FeatureSummary", records: int) -> str:
+    width = str(feature.min_width)
+    if feature.max_width != feature.min_width:
+        width += f" to {feature.max_width}"
+    where = "" if feature.records == records else f", in {feature.records:,} records only"
+    return f"{feature.name}: {feature.kind}, width {width}{where}"
+
+
+def _recipe_section(found: "Inspection") -> list[str]:
+    spec = found.suggested_spec
+    assert spec is not None
+    lines = ["data:", f"  level: {spec.level}", "  features:"]
+    lines += [f"    - {{name: {f.name}, size: {f.size}, dtype: {f.dtype}}}" for f in spec.features]
+    if found.suggested_classes is not None:
+        lines.append(f"  classes: {found.suggested_classes}  # at least; the data set may have more")
+    return lines

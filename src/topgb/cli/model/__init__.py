@@ -1,0 +1,1 @@
+"""topgb model: look at model files, and make new ones from them."""

@@ -1,0 +1,101 @@
+"""topgb model quantize."""
+
+import json as json_module
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from topgb.cli.arguments import Device, Force, Json
+
+if TYPE_CHECKING:
+    from topgb.quantizing.quantize import TensorSummary
+
+
+ModelFile = Annotated[Path, typer.Argument(help="A model file.", metavar="MODEL")]
+
+
+def quantize(
+    path: ModelFile,
+    out: Annotated[Path, typer.Option(help="The model file to write.")],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="float16; one codebook a tensor as in 2018: uniform, quantile, kmeans; a scale for each row: int8; "
+            "packed codes in groups: int6, int5, int4, int3; or entropy: as few --bits a weight as you like, decoded "
+            "to 8 bits when loaded."
+        ),
+    ],
+    bits: Annotated[float, typer.Option(help="Of entropy: bits a weight on average, everything included.")] = 3.0,
+    group: Annotated[int, typer.Option(help="Of int6 to int3: how many weights share a scale and a minimum.")] = 128,
+    min_elements: Annotated[int, typer.Option(help="Tensors of more than so many weights are quantised.")] = 17000,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(help="Of entropy: records (labels are not needed) that tell where bits matter.", metavar="DATA"),
+    ] = None,
+    check: Annotated[
+        str | None, typer.Option(help="Labelled records to score the model on, before and after.", metavar="DATA")
+    ] = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Store a model's large tensors in fewer bits, and say what that costs."""
+    from topgb.modelfile import load
+    from topgb.progress import TerminalProgress
+    from topgb.quantizing.quantize import Settings, quantize_file
+
+    settings = Settings(method, bits, group, min_elements)
+    progress = TerminalProgress()
+    calibration = None
+    if calibrate is not None:
+        from topgb.evaluation.score import open_for
+
+        calibration = open_for(load(path), calibrate, with_labels=False)
+    summaries = quantize_file(path, out, settings, calibration, force, progress)
+    scores = None if check is None else [_gap(file, check, device, progress) for file in (path, out)]
+    if json:
+        value = {
+            "tensors": [asdict(summary) | {"bits": summary.bits} for summary in summaries],
+            "bytes_before": path.stat().st_size,
+            "bytes_after": out.stat().st_size,
+        }
+        if scores is not None:
+            value["gap_before"], value["gap_after"] = scores
+        typer.echo(json_module.dumps(value))
+        return
+    typer.echo(_table(summaries))
+    typer.echo(f"{path.stat().st_size:,} → {out.stat().st_size:,} bytes: {out}")
+    if scores is not None:
+        typer.echo(f"GAP@20 {scores[0]:.5f} → {scores[1]:.5f} ({scores[1] - scores[0]:+.5f})")
+
+
+def _gap(path: Path, pattern: str, device: str, progress: "object") -> float:
+    from topgb.devices import choose_device
+    from topgb.evaluation.score import evaluate, open_for
+    from topgb.modelfile import load
+
+    chosen = choose_device(device)
+    model = load(path, chosen)
+    return evaluate(model, open_for(model, pattern), chosen, progress).compute().gap  # type: ignore[arg-type]
+
+
+def _table(summaries: "list[TensorSummary]") -> str:
+    rows: list[tuple[str, ...]] = [("tensor", "elements", "stored as", "bits", "bytes before", "after", "error")]
+    for s in summaries:
+        rows.append(_row(s.name, s.elements, s.encoding, s.bytes_before, s.bytes_after, f"{s.relative_error:.4f}"))
+    elements, before, after = (
+        sum(getattr(s, f) for s in summaries) for f in ("elements", "bytes_before", "bytes_after")
+    )
+    rows.append(_row("total", elements, "", before, after, ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    aligned = ["<", ">", "<", ">", ">", ">", ">"]
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, aligned, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _row(name: str, elements: int, encoding: str, before: int, after: int, error: str) -> tuple[str, ...]:
+    return name, f"{elements:,}", encoding, f"{8 * after / max(elements, 1):.2f}", f"{before:,}", f"{after:,}", error

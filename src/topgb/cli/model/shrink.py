@@ -1,0 +1,64 @@
+"""topgb model shrink."""
+
+import json as json_module
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from topgb.cli.arguments import Force, Json
+
+if TYPE_CHECKING:
+    pass
+
+
+def shrink(
+    paths: Annotated[list[Path], typer.Argument(help="Model files to choose members from.", metavar="MODEL...")],
+    budget: Annotated[str, typer.Option(help="Bytes the file may have: 100MB, 1GiB, 5000000.")],
+    data: Annotated[
+        str, typer.Option(help="Labelled records to choose by; not those that you will report a score on.")
+    ],
+    out: Annotated[Path, typer.Option(help="The model file to write.")],
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Keep what was quantised and scored here, for other budgets.  [default: OUT.work, removed]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="How the videos are divided to check the fitted shares.")] = 0,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Make the best mixture that fits a budget: choose members, and bits for each of their tensors.
+
+    A run that was stopped goes on where it was.
+    """
+    from topgb.combining.shrink import parse_budget
+    from topgb.combining.shrink import shrink as run
+    from topgb.evaluation.score import open_for
+    from topgb.modelfile import load
+    from topgb.progress import TerminalProgress
+
+    limit = parse_budget(budget)
+    found = run(paths, limit, open_for(load(paths[0]), data), out, work, seed, force, TerminalProgress())
+    if json:
+        value = {
+            "bytes": found.file_bytes,
+            "gap": found.gap,
+            "members": [{"model": found.member_names[number], "bits": bits} for number, bits in found.choice.bits],
+            "frontier": [asdict(choice) for choice in found.frontier],
+        }
+        typer.echo(json_module.dumps(value))
+        return
+    typer.echo("     bytes  GAP@20   members × bits")
+    for choice in found.frontier:
+        typer.echo(f"{choice.size:>10,}  {choice.gap:.5f}  {_in_words(choice.bits)}")
+    typer.echo("")
+    for number, bits in found.choice.bits:
+        typer.echo(f"{bits:>4g} bits  {found.member_names[number]}")
+    typer.echo(f"{found.file_bytes:,} of {limit:,} bytes, GAP@20 {found.gap:.5f} on the records that it was chosen on")
+    typer.echo(f"{out}: the best mixture of equal shares that fits, then shares fitted")
+
+
+def _in_words(bits: tuple[tuple[int, float], ...]) -> str:
+    levels = [level for _, level in bits]
+    return ", ".join(f"{levels.count(level)} × {level:g}" for level in sorted(set(levels), reverse=True))

@@ -1,0 +1,1 @@
+"""topgb submission: submissions to the challenge, put together and checked."""

@@ -1,0 +1,52 @@
+"""topgb submission check."""
+
+import json as json_module
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from topgb.cli.arguments import Json, OnDamagedOption, report_damage
+
+if TYPE_CHECKING:
+    from topgb.errors import DamagedRecordError
+
+
+def check(
+    submission: Annotated[Path, typer.Argument(help="A CSV, gzipped if its name ends in .gz.", metavar="FILE")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="The test records, fakes included: every video needs a row, and no other one.", metavar="DATA"
+        ),
+    ] = None,
+    on_damaged: OnDamagedOption = "stop",
+    json: Json = False,
+) -> None:
+    """Check that the challenge would take a CSV: header, ids, pairs. Name what is wrong, and exit 1 if anything is.
+
+    A row needs an id that no other has, and at most 20 pairs of different classes and probabilities from 0 to 1, the
+    greatest first. --data reads no frames.
+    """
+    from topgb.progress import TerminalProgress, counting
+    from topgb.records.ids import video_ids
+    from topgb.youtube8m.submission import check as run
+
+    progress = TerminalProgress()
+    damaged: list[DamagedRecordError] = []
+    videos = None if data is None else video_ids(data, on_damaged, damaged, counting(progress, "reading", "files"))
+    found = run(submission, videos, progress)
+    report_damage(damaged)
+    if json:
+        typer.echo(json_module.dumps(asdict(found)))
+    else:
+        for problem in found.problems:
+            typer.echo(f"{submission}: {problem}")
+        if found.count > len(found.problems):
+            typer.echo(f"and {found.count - len(found.problems):,} more")
+        problems = f"{found.count:,} problem{'' if found.count == 1 else 's'}"
+        compared = "" if found.videos is None else f", {found.missing:,} of the data's {found.videos:,} videos missing"
+        typer.echo(f"{submission}: {found.rows:,} rows{compared}, {problems}")
+    if found.count:
+        raise typer.Exit(1)

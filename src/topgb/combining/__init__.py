@@ -1,0 +1,1 @@
+"""Several model files, or a file and records, to one model file."""

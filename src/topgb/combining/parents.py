@@ -1,0 +1,114 @@
+"""The model files that another one is made of: what they must share, and how the new file names them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from topgb.checksums import file_sha256
+from topgb.errors import InputError
+from topgb.features import FeatureSpec
+from topgb.modelfile import Header, LoadedModel, read_model_file
+from topgb.modelfile.loaded import assemble
+from topgb.records.damage import OnDamaged
+from topgb.records.dataset import Dataset, open_dataset
+from topgb.version import __version__
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A model file: its header and its stored tensors, mapped from the file."""
+
+    path: Path
+    header: Header
+    stored: dict[str, torch.Tensor]
+
+    def model(self) -> LoadedModel:
+        """The file's model, on the CPU. Raises `InputError` where header and tensors make none."""
+        return assemble(self.header, self.stored, str(self.path))
+
+
+def open_parents(paths: Sequence[Path], what: str, least: int = 2) -> list[Parent]:
+    """The files of `paths`, sound, and with the same feature spec, classes and class names.
+
+    `what` is the verb for the sentence. A file that names no classes fits one that does. Raises `InputError` where
+    there are fewer than `least` files, one is broken, or two differ; it says in what.
+    """
+    if len(paths) < least:
+        raise InputError(f"only {len(paths)} model is named; to {what} takes two at least")
+    parents = [Parent(path, *read_model_file(path)) for path in paths]
+    for parent in parents:
+        if parent.header.reranker is not None:
+            raise InputError(
+                f"{parent.path} has a second stage, made for the mixture of its own members; to {what}, name the files "
+                "it was made from, and make a second stage for the result"
+            )
+        parent.model()
+    first = parents[0]
+    named = next((parent for parent in parents if parent.header.class_names is not None), first)
+    for parent in parents[1:]:
+        refuse_difference(first, parent, _spec(first.header.features), _spec(parent.header.features))
+        refuse_difference(first, parent, {"classes": first.header.classes}, {"classes": parent.header.classes})
+        if parent.header.class_names is not None:
+            refuse_difference(named, parent, _names(named.header), _names(parent.header))
+    return parents
+
+
+def open_for_parents(parents: Sequence[Parent], pattern: str, on_damaged: OnDamaged = "stop") -> Dataset:
+    """The records of `pattern`, read as every one of `parents` can use them. Raises as `open_dataset` does."""
+    header = parents[0].header
+    longest = max(member.model.max_frames for parent in parents for member in parent.header.members)
+    return open_dataset(pattern, header.features, header.classes, longest, on_damaged)
+
+
+def class_names(parents: Sequence[Parent]) -> tuple[str, ...] | None:
+    """The names that those of the parents have that have any."""
+    return next((parent.header.class_names for parent in parents if parent.header.class_names is not None), None)
+
+
+def refuse_difference(a: Parent, b: Parent, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Raise `InputError` naming the first key, or key within a key, in which the two differ."""
+    found = _difference(ours, theirs, "")
+    if found is not None:
+        key, one, other = found
+        raise InputError(f"the models differ: {key} is {one} in {a.path}, {other} in {b.path}; name models that agree")
+
+
+def origin(operation: str, parents: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
+    """The origin of a file made of `parents`; their own origins are left to their files."""
+    return {"software": f"topgb {__version__}", "operation": operation, "parents": list(parents), **more}
+
+
+def sha256(parent: Parent) -> dict[str, Any]:
+    """How a header names a parent."""
+    return {"sha256": file_sha256(parent.path)}
+
+
+def _spec(spec: FeatureSpec) -> dict[str, Any]:
+    """The feature spec so that a difference in one feature is named by that feature."""
+    features = spec.to_json()["features"]
+    names = ", ".join(feature["name"] for feature in features)
+    return {"level": spec.level, "features": names} | {f"feature {f['name']!r}": f for f in features}
+
+
+def _names(header: Header) -> dict[str, Any]:
+    return {"name of class": {str(index): name for index, name in enumerate(header.class_names or ())}}
+
+
+def _difference(ours: dict[str, Any], theirs: dict[str, Any], path: str) -> tuple[str, str, str] | None:
+    for key in [*ours, *(key for key in theirs if key not in ours)]:
+        one, other = (value.get(key, "absent") for value in (ours, theirs))
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            return _difference(one, other, f"{path}{key} ")
+        return f"{path}{key}", _short(one), _short(other)
+    return None
+
+
+def _short(value: Any) -> str:
+    # A member's options may be a mapping in one model and absent in the other.
+    text = "null" if value is None else str(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 60 else text[:57] + "…"

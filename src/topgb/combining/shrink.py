@@ -1,0 +1,212 @@
+"""The best mixture that fits a budget: which members, at how many bits each."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from topgb.combining.ensemble import carry_over
+from topgb.combining.parents import Parent, class_names, open_parents, origin, sha256
+from topgb.combining.search import Candidate, Choice, best, frontier, search
+from topgb.combining.shortlist import Shortlist, listed_scores, make_shortlist
+from topgb.combining.weights import fit_listed
+from topgb.errors import InputError
+from topgb.evaluation.score import evaluate
+from topgb.files import refuse_existing
+from topgb.modelfile import Header, LoadedModel, Member, TensorEncoding, read_model_file, write_model_file
+from topgb.modelfile.encodings import decode
+from topgb.modelfile.loaded import assemble
+from topgb.progress import SILENT, Progress
+from topgb.quantizing.calibration import Calibration, calibrate
+from topgb.quantizing.quantize import MIN_ELEMENTS, Encoded, Settings, large_tensors, quantize, with_encoded
+from topgb.quantizing.schemes import Scheme, encode
+from topgb.records.dataset import Dataset
+from topgb.tensors import load_tensors, save_tensors
+from topgb.version import __version__
+
+# Bits a weight that each member is tried at, entropy-coded.
+BITS = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0)
+CPU = torch.device("cpu")
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What `shrink` found: the mixtures on the frontier of size and score, the choice, and the written file's figures.
+
+    `member_names` are the members to choose from: the file's path, and the member's place where it has several. GAP is
+    on the data that the choice was made on, so a little too good.
+    """
+
+    member_names: list[str]
+    frontier: list[Choice]
+    choice: Choice
+    file_bytes: int
+    gap: float
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """One member of a given file, as a file of its own: header and stored tensors under `members.0.`."""
+
+    name: str
+    header: Header
+    stored: dict[str, torch.Tensor]
+    sha256: str
+    member: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.sha256} {self.member}"
+
+    def model(self) -> LoadedModel:
+        return assemble(self.header, self.stored, self.name)
+
+
+def parse_budget(text: str) -> int:
+    """Bytes of `100MB` (10⁶ each), `1GiB` (2³⁰) or `5000000`. Raises `InputError` for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match[2].upper() not in _UNITS:
+        raise InputError(f"the budget is {text!r}; write it as 100MB, 1GiB or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def shrink(
+    paths: Sequence[Path],
+    budget: int,
+    dataset: Dataset,
+    out: Path,
+    work: Path | None = None,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> Shrunk:
+    """Write to `out` the best mixture found of members of `paths` that takes `budget` bytes at most.
+
+    Every member is quantised at each of `BITS`, calibrated on `dataset`, and scored on its labelled videos; then
+    `search` mixes them, and shares are fitted (`seed` divides the videos to check them). What was quantised and scored
+    is kept in the folder `work` (default: beside `out`, removed at the end), so that a run that was stopped goes on;
+    the result depends on nothing but the files, the data, the budget and the seed. Raises `InputError` where models
+    don't go together, a file cannot be read, `out` exists, or nothing fits.
+    """
+    refuse_existing(out, force)
+    parents = _members(paths)
+    folder = out.with_name(out.name + ".work") if work is None else work
+    folder.mkdir(parents=True, exist_ok=True)
+    shortlist, listed = _shortlist(parents, dataset, folder, progress)
+    candidates = {}
+    for number, parent in enumerate(parents):
+        progress.say(f"member {number + 1} of {len(parents)}: {parent.name}")
+        calibration: Calibration | None = None
+        for bits in BITS:
+            file = folder / f"{_digest(parent.key, str(bits), _of_data(dataset))}.safetensors"
+            if not file.exists():
+                calibration = calibration or calibrate(
+                    parent.model(), dataset, large_tensors(parent.header, MIN_ELEMENTS), progress
+                )
+                _write_candidate(parent, bits, calibration, file, progress)
+            scores = _scores(file, shortlist, dataset, folder / f"{file.stem}-{listed}.safetensors", progress)
+            candidates[number, bits] = Candidate(number, bits, file.stat().st_size, scores)
+    progress.say("searching")
+    walked = search(candidates, budget, shortlist.gap)
+    if not walked:
+        least = min(candidate.size for candidate in candidates.values())
+        raise InputError(f"nothing fits {budget:,} bytes; the smallest member takes {least:,}")
+    choice = best(walked)
+    files = [
+        folder / f"{_digest(parents[number].key, str(bits), _of_data(dataset))}.safetensors"
+        for number, bits in choice.bits
+    ]
+    scores = torch.stack([candidates[item].scores for item in choice.bits])
+    weights = fit_listed(scores, shortlist, seed, progress)[0] if len(scores) > 1 else np.ones(1)
+    header, tensors = _joined([parents[number] for number, _ in choice.bits], files, choice, weights)
+    write_model_file(out, header, tensors, force)
+    gap = evaluate(assemble(header, tensors, str(out)), dataset, CPU, progress).compute().gap
+    if work is None:
+        shutil.rmtree(folder)
+    return Shrunk([parent.name for parent in parents], frontier(walked), choice, out.stat().st_size, gap)
+
+
+def _members(paths: Sequence[Path]) -> list[_Alone]:
+    """Every member of every file, alone."""
+    members = []
+    files = open_parents(paths, "shrink", least=1)
+    for file in files:
+        header, sha = file.header, sha256(file)["sha256"]
+        for index, member in enumerate(header.members):
+            prefix = f"members.{index}."
+            entries = {f"members.0.{n[len(prefix) :]}": e for n, e in header.tensors.items() if n.startswith(prefix)}
+            tensors = {f"members.0.{n[len(prefix) :]}": t for n, t in file.stored.items() if n.startswith(prefix)}
+            alone = Header(header.features, header.classes, (Member(1.0, member.model),), entries, class_names(files))
+            name = str(file.path) if len(header.members) == 1 else f"{file.path}, member {index}"
+            members.append(_Alone(name, alone, tensors, sha, index))
+    return members
+
+
+def _shortlist(parents: list[_Alone], dataset: Dataset, folder: Path, progress: Progress) -> tuple[Shortlist, str]:
+    """The shortlist of all parents' mean, from `folder` if it is there, and what it is known by."""
+    known = _digest(*(parent.key for parent in parents), _of_data(dataset))
+    file = folder / f"{known}-shortlist.safetensors"
+    if not file.exists():
+        made = make_shortlist([parent.model() for parent in parents], dataset, CPU, progress)
+        save_tensors(file, {name: tensor.contiguous() for name, tensor in vars(made).items()})
+    return Shortlist(**load_tensors(file)[0]), known
+
+
+def _write_candidate(parent: _Alone, bits: float, calibration: Calibration, file: Path, progress: Progress) -> None:
+    encoded = quantize(
+        parent.header, parent.stored, Settings("entropy", bits, min_elements=MIN_ELEMENTS), calibration, progress
+    )
+    encoded |= _halved(parent, encoded)
+    write_model_file(file, *with_encoded(parent.header, parent.stored, encoded, {}), force=True)
+
+
+def _halved(parent: _Alone, encoded: Encoded) -> Encoded:
+    """The small tensors as float16, but for those with values that half precision holds badly."""
+    limits = torch.finfo(torch.float16)
+    halved: Encoded = {}
+    for name in parent.header.tensors.keys() - encoded.keys():
+        tensor = decode(parent.stored, parent.header.tensors[name], name)
+        sizes = tensor.abs()[tensor != 0]
+        if sizes.numel() == 0 or bool(((sizes >= limits.tiny) & (sizes <= limits.max)).all()):
+            halved[name] = encode(tensor, Scheme("float16"))
+    return halved
+
+
+def _scores(file: Path, shortlist: Shortlist, dataset: Dataset, kept: Path, progress: Progress) -> torch.Tensor:
+    if not kept.exists():
+        model = assemble(*read_model_file(file), str(file))
+        save_tensors(kept, {"scores": listed_scores(model, shortlist, dataset, CPU, progress)})
+    return load_tensors(kept)[0]["scores"]
+
+
+def _joined(
+    parents: list[_Alone], files: list[Path], choice: Choice, weights: np.ndarray
+) -> tuple[Header, dict[str, torch.Tensor]]:
+    entries: dict[str, TensorEncoding] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    members: list[Member] = []
+    made_of: list[dict[str, Any]] = []
+    for parent, file, (_, bits), weight in zip(parents, files, choice.bits, weights.tolist(), strict=True):
+        if weight == 0.0:
+            continue
+        carry_over(Parent(file, *read_model_file(file)), len(members), entries, tensors)
+        members.append(Member(weight, parent.header.members[0].model))
+        made_of.append({"sha256": parent.sha256, "member": parent.member, "bits": bits, "weight": weight})
+    first, made = parents[0].header, origin("shrink", made_of)
+    return Header(first.features, first.classes, tuple(members), entries, first.class_names, made), tensors
+
+
+def _of_data(dataset: Dataset) -> str:
+    return json.dumps(dataset.fingerprint())
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join((__version__, *parts)).encode()).hexdigest()[:20]

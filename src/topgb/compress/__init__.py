@@ -1,1 +1,0 @@
-"""Model files to a smaller or better one: quantise, average, ensemble, fit weights, shrink to a budget."""

@@ -1,0 +1,92 @@
+"""The members of a graph that 2018's `graph_ensemble.py` merged: `model_0/tower/…`, `model_1/tower/…`."""
+
+import math
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from topgb.errors import InputError
+from topgb.from2018.checkpoint import TF1Checkpoint
+from topgb.modelfile.header import MOST_MEMBERS
+
+# The tolerance of graph_ensemble.py, and of a model file.
+TOLERANCE = 1e-4
+_MEMBER = re.compile(r"model_(0|[1-9]\d{0,8})(?=/)")
+_SETTING = re.compile(r"model_(\d{1,9})\.(.+)", re.DOTALL)
+
+
+def member_scopes(checkpoint: TF1Checkpoint) -> list[str]:
+    """The members' scopes in their order, `model_0/`, `model_1/`, …; of a checkpoint that is not merged one, empty.
+
+    Raises `InputError` where a member is missing, or is itself merged, or a model lies beside them.
+    """
+    names, source = checkpoint.names(), str(checkpoint.prefix)
+    numbers = sorted({int(match[1]) for name in names if (match := _MEMBER.match(name))})
+    if not numbers:
+        return [""]
+    if any(_MEMBER.match(name.partition("/")[2]) for name in names if _MEMBER.match(name)):
+        raise InputError(f"{source} merges models that are merged themselves; import those they were merged from")
+    if any(name.startswith("tower/") for name in names):
+        raise InputError(f"{source} holds merged models and one more beside them (tower/…); save one or the others")
+    missing = next((place for place, number in enumerate(numbers) if place != number), None)
+    if missing is not None:
+        raise InputError(f"{source} holds model_{numbers[-1]} but no model_{missing}; get the merged checkpoint again")
+    if len(numbers) > MOST_MEMBERS:
+        raise InputError(f"{source} merges {len(numbers)} models; a model file has at most {MOST_MEMBERS} members")
+    return [f"model_{number}/" for number in numbers]
+
+
+def parse_weights(text: str) -> list[float]:
+    """The numbers in `0.4,0.35,0.25`. Raises `InputError` where one is none."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--weights {reprlib.repr(text)} is not a list of numbers such as 0.4,0.35,0.25") from None
+
+
+def mixture_weights(weights: Sequence[float] | None, scopes: list[str], source: str) -> list[float]:
+    """A weight for each member, which are `weights` where there are any to give.
+
+    Raises `InputError` where they do not go with the members of `source` or make no mean of them.
+    """
+    if scopes == [""]:
+        if weights is not None:
+            raise InputError(f"{source} is one model, not several merged ones; leave out --weights")
+        return [1.0]
+    merged = f"{source} merges {len(scopes)} model{'s' if len(scopes) > 1 else ''}"
+    if weights is None:
+        raise InputError(
+            f"{merged}, and their weights are not in it; give {len(scopes)} that sum to 1, in the order in which they "
+            f"were merged: --weights {','.join(['W0', 'W1', '…'][: len(scopes)])}"
+        )
+    if len(weights) != len(scopes):
+        raise InputError(f"{merged}, but --weights has {len(weights)}; give one for each, in the order of merging")
+    odd = [weight for weight in weights if not (math.isfinite(weight) and weight >= 0)]
+    if odd:
+        raise InputError(f"--weights has {odd[0]:g}; every weight must be a number from 0 to 1")
+    if abs(sum(weights) - 1) > TOLERANCE:
+        raise InputError(f"--weights sum to {sum(weights):g}, not 1; give each member its share")
+    return list(weights)
+
+
+def settings_of_members(settings: Mapping[str, Any], scopes: list[str]) -> list[dict[str, Any]]:
+    """For each member the settings of all and over them its own, `model_1.KEY` being KEY of member 1.
+
+    Raises `InputError` where there is no such member, or the key says what is the same of all.
+    """
+    common: dict[str, Any] = {}
+    own: list[dict[str, Any]] = [{} for _ in scopes]
+    for key, value in settings.items():
+        match = _SETTING.fullmatch(key)
+        if match is None:
+            common[key] = value
+            continue
+        number, name = int(match[1]), match[2]
+        if scopes == [""] or number >= len(scopes):
+            there = "it is one model" if scopes == [""] else f"its members are model_0 to model_{len(scopes) - 1}"
+            raise InputError(f"{key!r} is of a member that the checkpoint has not: {there}")
+        if name in ("feature_names", "feature_sizes", "frame_features"):
+            raise InputError(f"{key!r} cannot be one member's: merged models take the same features; set {name!r}")
+        own[number][name] = value
+    return [{**common, **mine} for mine in own]

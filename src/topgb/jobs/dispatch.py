@@ -1,0 +1,50 @@
+"""One function over many pieces of work."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from topgb.jobs.engine import LOCAL, Engine, Piece, Result, Take, Work
+from topgb.progress import SILENT, Progress
+
+
+def run_over(
+    work: Work[Result],
+    pieces: Sequence[Piece],
+    take: Take[Result],
+    engine: Engine = LOCAL,
+    progress: Progress = SILENT,
+    shared: Sequence[str] = (),
+) -> None:
+    """Call `work(number, progress)` for each of `pieces`, and here `take(number, result)` as each is finished.
+
+    In this process `work` reports to `progress` itself. On a cluster it must be picklable (what is expensive to open
+    should travel as `opened_there`), each worker unpickles it once, its `progress` is silent, and the real one advances
+    by a piece's size when that is finished. `shared` are local files that every node must see by these paths.
+
+    A piece whose worker dies or fails in an unforeseen way goes to another one; where three failed, a `TopgbError`
+    names the piece. A `TopgbError` of `work` itself is raised here as it is, and however the call ends, it ends every
+    worker. Raises `InputError` where Ray is absent or a node does not see `shared`, and `TopgbError` where
+    there is no such cluster.
+    """
+    if engine.kind == "ray":
+        # Ray is an extra, and takes half a second to import.
+        from topgb.jobs.pool import run_on_cluster
+
+        run_on_cluster(work, pieces, take, engine, progress, shared)
+        return
+    for piece in pieces:
+        take(piece.number, work(piece.number, progress))
+
+
+def in_order(pieces: Sequence[Piece], take: Take[Result]) -> Take[Result]:
+    """A `take` for `run_over` that hands results on in the order of `pieces`, in whichever they come."""
+    early: dict[int, Result] = {}
+    left = deque(piece.number for piece in pieces)
+
+    def hand_on(number: int, result: Result) -> None:
+        early[number] = result
+        while left and left[0] in early:
+            following = left.popleft()
+            take(following, early.pop(following))
+
+    return hand_on

@@ -1,0 +1,181 @@
+"""A user's own features in Parquet tables, one row a video."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from topgb.errors import InputError, TopgbError
+from topgb.packing.labels import split_labels
+from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+SUFFIXES = (".parquet", ".pq")
+# Rows in memory at a time: 300 frames of YouTube-8M's widths are 1.4 MB as floats.
+ROWS = 64
+_BUFFER_BYTES = 1 << 20
+ID, LABELS = "id", "labels"
+
+
+def count_rows(path: str) -> int:
+    """Rows of a Parquet file. Raises as `read_rows`."""
+    with _opened(path) as file:
+        return file.metadata.num_rows
+
+
+def read_rows(path: str) -> Iterator[RawVideo]:
+    """The videos of a Parquet file, as they lie, a few rows in memory at a time.
+
+    The column `id` holds strings or integers; `labels`, if there, strings (names separated by semicolons) or lists of
+    strings; every other column is a feature: lists of numbers (the whole video's) or lists of such lists (its frames'),
+    of floats or uint8, fixed in size or not. Raises `InputError` naming file and row where that is not so, and
+    `TopgbError` where pyarrow is not installed.
+    """
+    with _opened(path) as file:
+        features = _features(file.schema_arrow, path)
+        batches = file.iter_batches(batch_size=ROWS)
+        row = 0
+        while (batch := _next(batches, path)) is not None:
+            for position in range(batch.num_rows):
+                yield _video(batch, position, features, f"{path}: row {row}")
+                row += 1
+
+
+@contextmanager
+def _opened(path: str) -> "Iterator[pq.ParquetFile]":
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise TopgbError("reading Parquet needs pyarrow; install it with: pip install 'topgb[parquet]'") from None
+    try:
+        # By default a whole row group lies in memory, which may be the whole table.
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _broken(path, error) from None
+    with file:
+        yield file
+
+
+def _next(batches: "Iterator[pa.RecordBatch]", path: str) -> "pa.RecordBatch | None":
+    import pyarrow as pa
+
+    try:
+        return next(batches, None)
+    except (pa.ArrowException, OSError, ValueError, NotImplementedError, MemoryError) as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: str, error: BaseException) -> InputError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"cannot read {path} as Parquet: {text[:120]}; check the path, or write the file anew")
+
+
+def _features(schema: "pa.Schema", path: str) -> dict[str, int]:
+    """The columns that are features, by name, with the number of their axes."""
+    import pyarrow as pa
+
+    names = schema.names
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path} has the column {name!r} twice; give each a name of its own")
+    if ID not in names:
+        raise InputError(f"{path} has no column {ID!r}; it needs one row a video, with its id in that column")
+    kind = schema.field(ID).type
+    if not (_is_text(kind) or pa.types.is_integer(kind)):
+        raise InputError(f"{path}: the column {ID!r} holds {kind}; ids are strings or integers")
+    if LABELS in names:
+        kind = schema.field(LABELS).type
+        if not _is_text(_element(kind) or kind):
+            raise InputError(f"{path}: the column {LABELS!r} holds {kind}; labels are class names, a list of strings")
+    return {name: _axes(schema.field(name).type, name, path) for name in names if name not in (ID, LABELS)}
+
+
+def _axes(kind: "pa.DataType", name: str, path: str) -> int:
+    check_name(name, path)
+    inner = _element(kind)
+    if inner is None:
+        raise InputError(
+            f"{path}: the column {name!r} holds {str(kind)[:40]}; a feature is a list of numbers, or of lists of them, "
+            "so leave the column out"
+        )
+    innermost = _element(inner)
+    try:
+        dtype: Any = np.dtype((innermost or inner).to_pandas_dtype())
+    except NotImplementedError:
+        dtype = str(innermost or inner)
+    check_dtype(dtype, name, path)
+    return 1 if innermost is None else 2
+
+
+def _element(kind: "pa.DataType") -> "pa.DataType | None":
+    """The type of a list's elements, or None for what is no list."""
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return kind.value_type if is_list else None
+
+
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _video(batch: "pa.RecordBatch", position: int, features: dict[str, int], where: str) -> RawVideo:
+    video_id = _text(batch.column(ID)[position], ID, where)
+    where = f"{where} (id {video_id!r})"
+    labels = None
+    if LABELS in batch.schema.names:
+        labels = _labels(batch.column(LABELS)[position], where)
+    arrays = {name: _array(batch.column(name)[position], axes, name, where) for name, axes in features.items()}
+    return raw_video(video_id, where, arrays, labels)
+
+
+def _text(value: "pa.Scalar", name: str, where: str) -> str:
+    if not value.is_valid:
+        raise InputError(f"{where} has no {name} (null); give each video one")
+    try:
+        return str(value.as_py())
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: its {name} is not UTF-8; write the file anew") from None
+
+
+def _labels(value: Any, where: str) -> tuple[str, ...]:
+    if not value.is_valid:
+        raise InputError(f"{where} has no labels (null); give it an empty list if it shows none of the classes")
+    if _is_text(value.type):
+        return split_labels(_text(value, LABELS, where))
+    names = [_text(value.values[number], "label", where).strip() for number in range(len(value.values))]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _array(value: Any, axes: int, name: str, where: str) -> np.ndarray:
+    if not value.is_valid:
+        raise _holes(name, where)
+    rows = value.values
+    if axes == 1:
+        return as_stored(_numbers(rows, name, where))
+    if rows.null_count:
+        raise _holes(name, where)
+    widths = set(rows.value_lengths().to_pylist())
+    if len(widths) > 1:
+        raise InputError(
+            f"{where}: feature {name!r} has frames of {min(widths)} to {max(widths)} values; it needs one width"
+        )
+    return as_stored(_numbers(rows.flatten(), name, where)).reshape(len(rows), widths.pop() if widths else 0)
+
+
+def _numbers(values: "pa.Array", name: str, where: str) -> np.ndarray:
+    check_size(len(values), name, where)
+    if values.null_count:
+        raise _holes(name, where)
+    return values.to_numpy(zero_copy_only=False)
+
+
+def _holes(name: str, where: str) -> InputError:
+    return InputError(f"{where}: feature {name!r} has empty (null) values; leave the video out, or fill them")

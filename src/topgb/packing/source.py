@@ -1,0 +1,67 @@
+"""Where a user's own features are: NumPy files or Parquet tables, told by their names."""
+
+import glob
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from topgb.errors import InputError
+from topgb.packing import arrays as pack_arrays
+from topgb.packing import parquet as pack_parquet
+from topgb.packing.video import RawVideo, check_name
+
+_SUFFIXES = (*pack_arrays.SUFFIXES, *pack_parquet.SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of features.
+
+    paths   NumPy files in the order of their ids, or Parquet files in the order of their paths
+    tables  whether they are Parquet
+    name    what the feature of a `.npy` file is called
+    videos  how many there are in all
+    """
+
+    paths: tuple[str, ...]
+    tables: bool
+    name: str
+    videos: int
+
+    def __iter__(self) -> Iterator[RawVideo]:
+        """Every video, read as it comes. Raises as `read_arrays` and `read_rows`."""
+        for path in self.paths:
+            if self.tables:
+                yield from pack_parquet.read_rows(path)
+            else:
+                yield pack_arrays.read_arrays(path, self.name)
+
+
+def find_source(source: str, name: str = "embedding") -> Source:
+    """The features that `source` names: a file, a folder (the files in it, not those below) or a glob.
+
+    Other files that are there are left alone, and those whose names begin with a dot. Raises `InputError` where there
+    are none, where NumPy files and tables are mixed, and where `name` cannot be a feature's.
+    """
+    check_name(name, "--name")
+    expanded = os.path.expanduser(source)
+    if os.path.isdir(expanded):
+        found = [os.path.join(expanded, entry) for entry in os.listdir(expanded)]
+    elif os.path.exists(expanded):
+        found = [expanded]
+    else:
+        found = glob.glob(expanded, recursive=True)
+    paths = [path for path in found if path.endswith(_SUFFIXES) and not os.path.basename(path).startswith(".")]
+    if not paths:
+        raise InputError(
+            f"{source!r} names no features: no .npy, .npz or .parquet file; name one, a folder of them, or a glob in "
+            "quotes, such as 'features/**/*.npy' for folders in folders"
+        )
+    tables = [path for path in paths if path.endswith(pack_parquet.SUFFIXES)]
+    if tables and len(tables) < len(paths):
+        raise InputError(f"{source!r} names both NumPy files and Parquet tables; pack one kind, naming it with a glob")
+    if tables:
+        paths.sort()
+        return Source(tuple(paths), True, name, sum(map(pack_parquet.count_rows, paths)))
+    paths.sort(key=lambda path: (os.path.splitext(os.path.basename(path))[0], path))
+    return Source(tuple(paths), False, name, len(paths))

@@ -1,0 +1,108 @@
+"""One video of a user's own as it was found, before it becomes a record."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from topgb.errors import InputError
+from topgb.features import MOST_RANGE, MOST_VALUES, Level
+from topgb.records.codec import IDENTITY_KEYS
+
+# What records call other things.
+_TAKEN = {key.decode() for key in IDENTITY_KEYS}
+
+
+@dataclass(frozen=True)
+class RawVideo:
+    """A video's features as they were found.
+
+    id        what the record will be called
+    where     the file, and the row of a table: what sentences name
+    features  uint8 or float32 arrays by name, all [T, D] with one T, or all [D]
+    labels    names of its classes, or None where the source has no labels
+    """
+
+    id: str
+    where: str
+    features: dict[str, np.ndarray]
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def level(self) -> Level:
+        """`frame` where the arrays are [T, D], `video` where they are [D]."""
+        return "frame" if next(iter(self.features.values())).ndim == 2 else "video"
+
+
+def raw_video(
+    video_id: str, where: str, features: dict[str, np.ndarray], labels: tuple[str, ...] | None = None
+) -> RawVideo:
+    """The video, once it is one. Raises `InputError` naming `where` and the feature that is wrong."""
+    if not features:
+        raise InputError(f"{where} holds no feature; give each video at least one array [T, D] or [D]")
+    if not video_id:
+        raise InputError(f"{where} has an empty id; give each video an id of its own")
+    try:
+        video_id.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where!a} gives an id that is not UTF-8; rename it") from None
+    for name, values in features.items():
+        _check_values(name, values, where)
+    shapes = {name: values.shape for name, values in features.items()}
+    if len({len(shape) for shape in shapes.values()}) > 1:
+        raise InputError(
+            f"{where} mixes features of frames and of the whole video ({_told(shapes)}); make all [T, D], or all [D]"
+        )
+    if len({shape[:-1] for shape in shapes.values()}) > 1:
+        raise InputError(f"{where} has features with unequal numbers of frames ({_told(shapes)}); cut them alike")
+    return RawVideo(video_id, where, features, labels)
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise `InputError` where a feature cannot be called `name`."""
+    if name in _TAKEN:
+        raise InputError(
+            f"{where}: no feature can be called {name!r}, as records call something else so; rename it or leave it out"
+        )
+    if not name or "." in name or not name.isprintable():
+        raise InputError(f"{where}: a feature is called {name!r}; a name needs printable characters and no dot")
+
+
+def check_dtype(dtype: np.dtype | str, name: str, where: str) -> None:
+    """Raise `InputError` where values of `dtype` are not taken, as floats and uint8 are."""
+    if dtype not in (np.uint8, np.float16, np.float32, np.float64):
+        raise InputError(
+            f"{where}: feature {name!r} holds {str(dtype)[:40]}; save it as float32, or as uint8 if it is quantised"
+        )
+
+
+def check_size(values: int, name: str, where: str) -> None:
+    """Raise `InputError` where a feature's number of values is more than a record could hold."""
+    if 4 * values > MOST_VALUES:
+        raise InputError(
+            f"{where}: feature {name!r} says it has {values:,} values, too many for one video's record; cut the video"
+        )
+
+
+def as_stored(values: np.ndarray) -> np.ndarray:
+    """uint8 as it is, any float as float32."""
+    if values.dtype == np.uint8:
+        return values
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
+def _check_values(name: str, values: np.ndarray, where: str) -> None:
+    if values.ndim not in (1, 2):
+        raise InputError(f"{where}: feature {name!r} has the shape {values.shape}; it must be [T, D], or [D]")
+    if not values.size:
+        empty = "no frames" if values.ndim == 2 and not len(values) else "no values"
+        raise InputError(f"{where}: feature {name!r} has {empty}; leave the video out, or make its features anew")
+    if values.dtype != np.uint8 and not (np.abs(values) <= MOST_RANGE).all():
+        raise InputError(
+            f"{where}: feature {name!r} holds values that are not finite, or beyond {MOST_RANGE:g}; "
+            "leave the video out, or make its features anew"
+        )
+
+
+def _told(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

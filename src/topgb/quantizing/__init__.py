@@ -1,0 +1,1 @@
+"""One model file in fewer bits."""

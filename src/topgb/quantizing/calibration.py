@@ -1,0 +1,126 @@
+"""What records say about rounding a model: which errors cancel each other, and what each tensor's errors cost."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+
+from topgb.batch import Batch
+from topgb.errors import InputError
+from topgb.modelfile import LoadedModel
+from topgb.modelfile.encodings import values
+from topgb.models import Tagger
+from topgb.progress import SILENT, Progress
+from topgb.quantizing.rounding import inverse_factor
+from topgb.quantizing.schemes import Factors, Scheme, encode
+from topgb.records.dataset import Dataset, evaluation_batches
+
+# Videos looked at: the first of the records.
+MOST_VIDEOS = 4096
+BATCH = 128
+# A wide layer's columns make up for each other within ranges of so many: a second moment has their square in numbers.
+MOST_COLUMNS = 2048
+# The step that sensitivity is tried at, in units of the tensor's root mean square: about 3 bits a weight.
+TRIAL_STEP = 0.5
+# Probabilities are kept this far from 0 and 1, where a divergence would be infinite.
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """By a tensor's full name in the model file (`members.I.NAME`).
+
+    factors      of the called linear layers (`rounding.inverse_factor`), one for each 2,048 columns
+    sensitivity  how far the member's probabilities move when the tensor is rounded, for each squared unit of its step
+    """
+
+    factors: Mapping[str, Factors]
+    sensitivity: Mapping[str, float]
+
+
+def calibrate(
+    model: LoadedModel, dataset: Dataset, names: list[str], progress: Progress = SILENT, most: int = MOST_VIDEOS
+) -> Calibration:
+    """Look at the first `most` videos of `dataset` (labels are not needed) to round the tensors `names` of `model`.
+
+    `model` holds float32 weights; it is as before afterwards. Raises `InputError` where there is no video.
+    """
+    batches = list(_first(dataset, most))
+    if not batches:
+        raise InputError("no video could be read, so there is nothing to calibrate on")
+    by_member: dict[int, list[str]] = {}
+    for name in names:
+        by_member.setdefault(int(name.split(".")[1]), []).append(name)
+    progress.begin("calibrating", len(names) + len(by_member), "tensors")
+    factors: dict[str, Factors] = {}
+    sensitivity: dict[str, float] = {}
+    for index, own in by_member.items():
+        tagger, prefix = cast(Tagger, model.members[index]), f"members.{index}."
+        exact, found = _exact(tagger, batches, {name.removeprefix(prefix) for name in own})
+        factors |= {prefix + name: factor for name, factor in found.items()}
+        progress.advance(1)
+        parameters = {prefix + name: parameter for name, parameter in tagger.named_parameters()}
+        for name in own:
+            sensitivity[name] = _sensitivity(tagger, parameters[name], batches, exact)
+            progress.advance(1)
+    progress.end()
+    return Calibration(factors, sensitivity)
+
+
+def divergence(exact: torch.Tensor, other: torch.Tensor) -> float:
+    """Kullback-Leibler divergence of probabilities [N, V], each class a coin: summed over classes, mean over N."""
+    p, q = exact.clamp(EPSILON, 1 - EPSILON), other.clamp(EPSILON, 1 - EPSILON)
+    return float((p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum(1).mean())
+
+
+def _first(dataset: Dataset, most: int) -> Iterator[Batch]:
+    seen = 0
+    for batch in evaluation_batches(dataset, BATCH):
+        # A batch's memory is used again for a later one.
+        yield Batch(list(batch.ids), batch.features.clone(), batch.num_frames.clone())
+        seen += len(batch)
+        if seen >= most:
+            return
+
+
+@torch.inference_mode()
+def _predict(tagger: Tagger, batches: list[Batch]) -> torch.Tensor:
+    return torch.cat([tagger.predict_batch(batch) for batch in batches])
+
+
+def _exact(tagger: Tagger, batches: list[Batch], names: set[str]) -> tuple[torch.Tensor, dict[str, Factors]]:
+    """The member's probabilities, and the factors of those of its tensors that are weights of called linear layers."""
+    moments: dict[str, list[torch.Tensor]] = {}
+    hooks = []
+    for path, module in tagger.named_modules():
+        if isinstance(module, nn.Linear) and f"{path}.weight" in names:
+
+            def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], name: str = f"{path}.weight") -> None:
+                parts = inputs[0].reshape(-1, inputs[0].shape[-1]).split(MOST_COLUMNS, dim=1)
+                products = [part.T @ part for part in parts]
+                if name in moments:
+                    products = [old.add_(new) for old, new in zip(moments[name], products, strict=True)]
+                moments[name] = products
+
+            hooks.append(module.register_forward_pre_hook(count))
+    try:
+        exact = _predict(tagger, batches)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return exact, {name: [inverse_factor(moment) for moment in parts] for name, parts in moments.items()}
+
+
+def _sensitivity(tagger: Tagger, parameter: nn.Parameter, batches: list[Batch], exact: torch.Tensor) -> float:
+    weights = parameter.data
+    step = TRIAL_STEP * float(weights.square().mean().sqrt())
+    if step == 0.0:
+        return 0.0
+    entry, parts = encode(weights, Scheme("entropy", step=step))
+    parameter.data = values(parts, entry)
+    try:
+        return divergence(exact, _predict(tagger, batches)) / step**2
+    finally:
+        parameter.data = weights

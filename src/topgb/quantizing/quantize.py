@@ -1,0 +1,245 @@
+"""Model files with fewer bits a weight."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from topgb.checksums import file_sha256
+from topgb.errors import InputError
+from topgb.files import refuse_existing
+from topgb.modelfile import Header, read_model_file, write_model_file
+from topgb.modelfile.describe import encoding_in_words
+from topgb.modelfile.encodings import Parts, compress_codes, decode, part_names, rows_and_columns, stored_bytes, values
+from topgb.modelfile.header import RERANKER, TensorEncoding
+from topgb.modelfile.loaded import assemble
+from topgb.progress import SILENT, Progress
+from topgb.quantizing.calibration import Calibration, calibrate
+from topgb.quantizing.schemes import Kind, Scheme, encode, plain_codes
+from topgb.records.dataset import Dataset
+from topgb.version import __version__
+
+# 2018: quantize.py's --min_elements.
+MIN_ELEMENTS = 17000
+Method = Literal["float16", "uniform", "quantile", "kmeans", "int8", "int6", "int5", "int4", "int3", "entropy"]
+METHODS: tuple[str, ...] = get_args(Method)
+GROUPED = {f"int{bits}": bits for bits in (6, 5, 4, 3)}
+NAMES_2018 = {f"quant_{name}": name for name in ("uniform", "quantile", "kmeans")}
+# Huffman codes give each weight one bit at least.
+LEAST_BITS = 1.5
+# Weights of a tensor that tell what all of them will take, entropy-coded.
+SAMPLE = 1 << 20
+# By how much a file may exceed the bits asked for, a weight.
+SLACK = 0.01
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`bits` a weight on average is of the method `entropy`, `group` of `int6` to `int3`; smaller tensors are kept."""
+
+    method: str
+    bits: float = 3.0
+    group: int = 128
+    min_elements: int = MIN_ELEMENTS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", NAMES_2018.get(self.method, self.method))
+        if self.method not in METHODS:
+            raise InputError(f"there is no method {self.method!r}; there are {', '.join(METHODS)}")
+        if self.group < 8 or self.group % 8:
+            raise InputError(f"--group is {self.group}; it must be a multiple of 8")
+        if not LEAST_BITS <= self.bits <= 8:
+            raise InputError(f"--bits is {self.bits:g}; it must be from {LEAST_BITS:g} to 8")
+        if self.min_elements < 0:
+            raise InputError(f"--min-elements is {self.min_elements}; it must not be negative")
+
+    def to_json(self) -> dict[str, Any]:
+        own = (
+            {"bits": self.bits} if self.method == "entropy" else {"group": self.group} if self.method in GROUPED else {}
+        )
+        return {"method": self.method, "min_elements": self.min_elements, **own}
+
+
+@dataclass(frozen=True)
+class TensorSummary:
+    """What quantising did to a tensor. `relative_error` is ‖w − ŵ‖ / ‖w‖ against the parent's values."""
+
+    name: str
+    elements: int
+    encoding: str
+    bytes_before: int
+    bytes_after: int
+    relative_error: float
+
+    @property
+    def bits(self) -> float:
+        """Bits a weight, scales and codebooks included."""
+        return 8 * self.bytes_after / max(self.elements, 1)
+
+
+def quantize_file(
+    path: Path,
+    out: Path,
+    settings: Settings,
+    calibration: Dataset | None = None,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> list[TensorSummary]:
+    """Write `path` with its large tensors stored as `settings` say (2018: `quantize.py`); what was done to each tensor.
+
+    With `calibration` (records; labels are not needed) `entropy` rounds so that errors make up for each other in what
+    the layers give, and spends bits where they move the predictions most. Tensors that are in the wanted form already
+    stay as they lie. Raises `InputError` where a file cannot be read, or `out` exists.
+    """
+    refuse_existing(out, force)
+    if calibration is not None and settings.method != "entropy":
+        raise InputError("calibration is of the method entropy; the others were measured to gain nothing by it")
+    header, stored = read_model_file(path)
+    names = large_tensors(header, settings.min_elements)
+    learnt = None
+    if calibration is not None:
+        learnt = calibrate(assemble(header, stored, str(path)), calibration, names, progress)
+    encoded = quantize(header, stored, settings, learnt, progress)
+    summaries = [_summary(header, stored, name, encoded.get(name)) for name in header.tensors]
+    origin = {
+        "software": f"topgb {__version__}",
+        "operation": "quantize",
+        "settings": settings.to_json() | {"calibrated": calibration is not None},
+        "parents": [{"sha256": file_sha256(path)}],
+    }
+    write_model_file(out, *with_encoded(header, stored, encoded, origin), force)
+    return summaries
+
+
+Encoded = dict[str, tuple[TensorEncoding, Parts]]
+
+
+def large_tensors(header: Header, min_elements: int = MIN_ELEMENTS) -> list[str]:
+    """Names of the members' tensors of more than `min_elements` values (2018 compared in this way).
+
+    Whole numbers, and a second stage, small as it is beside its members, are left alone.
+    """
+    floats = {name: entry for name, entry in header.tensors.items() if entry.encoding != "int32"}
+    large = [name for name, entry in floats.items() if math.prod(entry.shape) > min_elements]
+    return [name for name in large if not name.startswith(RERANKER)]
+
+
+def quantize(
+    header: Header,
+    stored: Mapping[str, torch.Tensor],
+    settings: Settings,
+    calibration: Calibration | None = None,
+    progress: Progress = SILENT,
+) -> Encoded:
+    """The large tensors as `settings` say, by name; those that are so already are left out."""
+    names = large_tensors(header, settings.min_elements)
+    if settings.method == "entropy":
+        return _entropy_coded({n: decode(stored, header.tensors[n], n) for n in names}, settings, calibration, progress)
+    scheme = _scheme(settings)
+    encoded: Encoded = {}
+    progress.begin("quantising", len(names), "tensors")
+    for name in names:
+        if not _is_stored_as(header.tensors[name], scheme):
+            encoded[name] = encode(decode(stored, header.tensors[name], name), scheme, name=name)
+        progress.advance(1)
+    progress.end()
+    return encoded
+
+
+def with_encoded(
+    header: Header, stored: Mapping[str, torch.Tensor], encoded: Encoded, origin: dict[str, Any]
+) -> tuple[Header, dict[str, torch.Tensor]]:
+    """Header and stored tensors with those of `encoded` in their new form."""
+    kept = {name: entry for name, entry in header.tensors.items() if name not in encoded}
+    tensors = {part: stored[part] for name, entry in kept.items() for part in part_names(name, entry)}
+    for name, (_, parts) in encoded.items():
+        tensors |= {name + suffix: part.contiguous() for suffix, part in parts.items()}
+    entries = {name: encoded[name][0] if name in encoded else header.tensors[name] for name in header.tensors}
+    return replace(header, tensors=entries, origin=origin), tensors
+
+
+def entropy_steps(
+    tensors: Mapping[str, torch.Tensor], bits: float, sensitivity: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """The step of each tensor (float32) with which all of them take `bits` a weight on average, entropy-coded.
+
+    Errors cost sensitivity · step² and a tensor of n values takes n · log2(step) bits less, so at the least cost for
+    the bytes step² ∝ n / sensitivity. Without `sensitivity` relative errors are taken to cost the same in every tensor.
+    """
+    samples, shares = {}, {}
+    for name, tensor in tensors.items():
+        matrix = tensor.reshape(rows_and_columns(tuple(tensor.shape)))
+        rms = float(matrix.square().mean().sqrt())
+        cost = 1 / max(rms, 1e-30) ** 2 if sensitivity is None else max(sensitivity[name], 1e-30)
+        shares[name] = math.sqrt(tensor.numel() / cost)
+        samples[name] = matrix[:: max(1, tensor.numel() // SAMPLE)]
+    total = sum(tensor.numel() for tensor in tensors.values())
+
+    def bits_at(scale: float) -> float:
+        taken = 0.0
+        for name, tensor in tensors.items():
+            codes = plain_codes(samples[name], scale * shares[name])
+            rows = rows_and_columns(tuple(tensor.shape))[0]
+            taken += 8 * len(compress_codes(codes)) / codes.numel() * tensor.numel() + 16 * rows
+        return taken / total
+
+    # Between steps that leave nothing and steps that keep everything.
+    largest = max(float(tensor.abs().max()) for tensor in tensors.values()) or 1.0
+    low, high = 1e-9 * largest / max(shares.values()), 4 * largest / min(shares.values())
+    while high / low > 1.005:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if bits_at(middle) > bits else (low, middle)
+    return {name: high * share for name, share in shares.items()}
+
+
+def _entropy_coded(
+    tensors: Mapping[str, torch.Tensor], settings: Settings, calibration: Calibration | None, progress: Progress
+) -> Encoded:
+    if not tensors:
+        return {}
+    sensitivity = None if calibration is None else calibration.sensitivity
+    steps = entropy_steps(tensors, settings.bits, sensitivity)
+    elements = sum(tensor.numel() for tensor in tensors.values())
+    while True:
+        encoded: Encoded = {}
+        progress.begin("quantising", len(tensors), "tensors")
+        for name, tensor in tensors.items():
+            factors = None if calibration is None else calibration.factors.get(name)
+            encoded[name] = encode(tensor, Scheme("entropy", step=steps[name]), factors, name)
+            progress.advance(1)
+        progress.end()
+        taken = 8 * sum(part.nbytes for _, parts in encoded.values() for part in parts.values()) / elements
+        if taken <= settings.bits + SLACK:
+            return encoded
+        # Weights that make up for others' errors grow, and take more than the search could see.
+        steps = {name: step * 2 ** (taken - settings.bits) for name, step in steps.items()}
+
+
+def _scheme(settings: Settings) -> Scheme:
+    if settings.method in GROUPED:
+        return Scheme("groups", GROUPED[settings.method], settings.group)
+    kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
+    return Scheme(kinds[settings.method])
+
+
+def _is_stored_as(entry: TensorEncoding, scheme: Scheme) -> bool:
+    if scheme.kind == "groups":
+        return (entry.encoding, entry.bits, entry.group) == ("groups", scheme.bits, scheme.group)
+    return entry.encoding == scheme.kind
+
+
+def _summary(
+    header: Header, stored: Mapping[str, torch.Tensor], name: str, encoded: tuple[TensorEncoding, Parts] | None
+) -> TensorSummary:
+    entry = header.tensors[name]
+    before, elements = stored_bytes(stored, entry, name), math.prod(entry.shape)
+    if encoded is None:
+        return TensorSummary(name, elements, encoding_in_words(entry), before, before, 0.0)
+    new, parts = encoded
+    old = decode(stored, entry, name)
+    error = float((values(parts, new, name) - old).norm() / old.norm().clamp_min(1e-30))
+    after = sum(part.nbytes for part in parts.values())
+    return TensorSummary(name, elements, encoding_in_words(new), before, after, error)

@@ -1,0 +1,33 @@
+"""Damaged records: stop at one, or note it and go on without it."""
+
+from typing import Literal
+
+from topgb.errors import DamagedRecordError
+from topgb.records.shards import OpenShard
+
+OnDamaged = Literal["stop", "skip"]
+
+
+class NoteDamage:
+    """A block whose `DamagedRecordError` is added to `damaged` rather than raised, if `on_damaged` is "skip"."""
+
+    __slots__ = ("damaged", "skip")
+
+    # A class: a generator of contextlib costs as much as decoding a small record.
+    def __init__(self, damaged: list[DamagedRecordError], on_damaged: OnDamaged):
+        self.damaged, self.skip = damaged, on_damaged == "skip"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if self.skip and isinstance(error, DamagedRecordError):
+            self.damaged.append(error)
+            return True
+        return False
+
+
+def raise_damage(opened: OpenShard) -> None:
+    """Raise `DamagedRecordError` where a part of the file cannot be reached."""
+    if opened.damage:
+        raise opened.place(len(opened)).damaged(f"{opened.damage.reason}, and what follows cannot be reached")

@@ -1,0 +1,61 @@
+"""What the labels of a data set, or a teacher's scores for it, are like: counts and means, without reading frames."""
+
+import numpy as np
+
+from topgb.records.dataset import Dataset
+from topgb.records.teacher import Teacher
+
+
+def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray, int]:
+    """How often each class occurs, int64 [V], and in how many labelled videos, without reading frames.
+
+    `limit` is the most records to look at, spread evenly over the data set; None for all. Raises as `read_batch`.
+    """
+    counts = np.zeros(dataset.classes, np.int64)
+    videos = 0
+    for number in _spread(dataset, limit):
+        labels = dataset.labels_of(dataset.key(number))
+        if labels is not None:
+            videos += 1
+            # As in a batch, a class that a record names twice counts once.
+            counts[list(set(labels))] += 1
+    return counts, videos
+
+
+def teacher_mean(dataset: Dataset, limit: int) -> np.ndarray:
+    """float64 [V]: the mean of the teacher's scores over at most `limit` videos, spread evenly, without reading frames.
+
+    The data set must have a teacher. Raises as `read_batch`.
+    """
+    if isinstance(dataset.teacher, Teacher):
+        return dataset.teacher.mean(limit)
+    total, videos = np.zeros(dataset.classes), 0
+    for number in _spread(dataset, limit):
+        who = dataset.identity_of(dataset.key(number))
+        if who is not None and who.predictions is not None:
+            total += who.predictions
+            videos += 1
+    return total / max(1, videos)
+
+
+def check_teacher_knows(dataset: Dataset) -> None:
+    """Raise `InputError` naming a video that the teacher's folder has no scores for, before hours are spent.
+
+    Shards that the teacher was run on are known by their fingerprint; of others every id is read.
+    """
+    if not isinstance(dataset.teacher, Teacher):
+        return
+    for shard, fingerprint in enumerate(dataset.fingerprint()):
+        if dataset.teacher.covers(fingerprint):
+            continue
+        for record in range(int(dataset.counts[shard])):
+            who = dataset.identity_of((shard, record))
+            if who is not None and who.id not in dataset.teacher:
+                raise dataset.teacher.lacks(who.id)
+
+
+def _spread(dataset: Dataset, limit: int | None) -> list[int]:
+    """The numbers of at most `limit` records, evenly over the data set."""
+    total = dataset.num_records
+    numbers = np.arange(total) if limit is None or limit >= total else np.arange(limit) * total // limit
+    return numbers.tolist()

@@ -1,0 +1,122 @@
+"""The batches that training sees: shuffled, by global step, read ahead by other processes if asked."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
+import numpy as np
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from topgb.errors import InputError, TopgbError
+from topgb.records.dataset import Dataset, LoadedBatch
+from topgb.records.order import epoch_order, piece
+from topgb.records.sampling import FrameSampling, sampling_for
+
+
+class TrainingBatches(TorchDataset[LoadedBatch]):
+    """Rank `rank`'s batches, by global step (from 0, on through the epochs).
+
+    An epoch's N records, shuffled by (seed, epoch), are cut in ceil(N / (batch_size · ranks)) steps whose sizes differ
+    by one at most, and each step's records among the ranks in the same way: none is lost, none comes twice, and no
+    batch is much smaller than the others. `batch_size` is the most videos of one rank's batch.
+
+    Which records and which of their frames form a batch depends on the data, seed, step and number of ranks alone.
+    """
+
+    def __init__(
+        self, dataset: Dataset, batch_size: int, seed: int, sampling: FrameSampling, rank: int = 0, ranks: int = 1
+    ):
+        if batch_size < 1 or seed < 0:
+            raise InputError(f"batch size {batch_size} or seed {seed} is too small; the least are 1 and 0")
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames)
+        self.rank, self.ranks = rank, ranks
+        self.steps_per_epoch = -(-dataset.num_records // (batch_size * ranks))
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        """Steps of an epoch; steps beyond it are those of the next epochs."""
+        return self.steps_per_epoch
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 0, that `step` belongs to."""
+        return step // self.steps_per_epoch
+
+    def examples_before(self, step: int) -> int:
+        """Records that all ranks together went through before `step`, damaged ones included."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        total = self.dataset.num_records
+        return epoch * total + piece(total, self.steps_per_epoch, step_in_epoch)[0]
+
+    def records_of(self, step: int) -> np.ndarray:
+        """int64 [B]: the numbers, over the shards in name order, of the records of this rank's batch at `step`."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, epoch_order(self.dataset.counts, self.seed, epoch)
+        start, stop = piece(self.dataset.num_records, self.steps_per_epoch, step_in_epoch)
+        first, last = piece(stop - start, self.ranks, self.rank)
+        return self._order[1][start + first : start + last]
+
+    def __getitem__(self, step: int) -> LoadedBatch:
+        """The batch of `step`, and the damaged records left out of it (always none with `on_damaged="stop"`).
+
+        T is the sampling's count where it has one, for every video. A batch can be of zero videos: all of its records
+        damaged, or fewer records than ranks. Raises as `Dataset.read_batch`.
+        """
+        keys = [self.dataset.key(number) for number in self.records_of(step).tolist()]
+        return self.dataset.read_drawn(keys, self.sampling, self.seed, self.epoch_of(step))
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_order": None}
+
+
+class _ErrorsAsValues(TorchDataset):
+    """Hands errors over as values: `DataLoader` would rebuild an error from a traceback's text, or fail to."""
+
+    def __init__(self, batches: TrainingBatches):
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> LoadedBatch | TopgbError:
+        try:
+            return self.batches[step]
+        except TopgbError as error:
+            return error
+
+
+def _leave_the_end_to_main(worker: int) -> None:
+    # Terminals and clusters signal whole groups of processes; a worker ends once the one that it reads for has.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.excepthook = _tell_unless_main_has_gone
+
+
+def _tell_unless_main_has_gone(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    # The thread of `multiprocessing` that hands tensors over tells of every connection that breaks.
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, traceback)
+
+
+def load_batches(
+    batches: TrainingBatches, steps: range, workers: int = 0, pin_memory: bool = False
+) -> Iterator[LoadedBatch]:
+    """The batches of `steps` in order, read ahead by `workers` processes (0: read here, when asked).
+
+    Notes damage in the data set, so that it is complete in this process, and yields each batch with its own. Raises as
+    `TrainingBatches.__getitem__`.
+    """
+    loader: DataLoader = DataLoader(
+        _ErrorsAsValues(batches),
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_the_end_to_main,
+    )
+    for item in loader:
+        if isinstance(item, TopgbError):
+            raise item
+        batches.dataset.note_damage(item[1])
+        yield item

@@ -1,0 +1,52 @@
+"""What a run's classes are called. Names change no weight: a run may get others whenever it is resumed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from topgb.errors import InputError
+from topgb.modelfile import read_model_file
+from topgb.progress import Progress
+from topgb.training.job import TrainingJob
+from topgb.training.recipe import Recipe
+from topgb.training.run_folder import NAMES, SETTINGS_FILE, read_settings, write_settings
+
+
+def job_names(job: TrainingJob, progress: Progress) -> tuple[str, ...] | None:
+    """The class names that a job was given, or inherits. Says so where a head is kept for classes of other names."""
+    parent = job.init_from or job.ema_source
+    inherited = inherited_names(parent, job.recipe, job.new_head)
+    if job.class_names is None or inherited is None:
+        return job.class_names or inherited
+    if job.class_names != inherited:
+        index = next(i for i in range(len(inherited)) if job.class_names[i] != inherited[i])
+        hint = "; --new-head starts it anew" if job.init_from else ""
+        progress.say(
+            f"the head of {parent} is kept for classes of other names: class {index} is {job.class_names[index]!r}, "
+            f"and was {inherited[index]!r}{hint}"
+        )
+    return job.class_names
+
+
+def inherited_names(parent: Path | None, recipe: Recipe, new_head: bool) -> tuple[str, ...] | None:
+    """The class names of the model file that a run starts from, or None where its head, and so its classes, are new."""
+    if parent is None or new_head:
+        return None
+    header, _ = read_model_file(parent)
+    return header.class_names if header.classes == recipe.data.classes else None
+
+
+def rename_classes(run: Path, names: Sequence[str]) -> None:
+    """Give the classes of a run other names. Raises `TopgbError` where they cannot be written."""
+    write_settings(run, {**read_settings(run), NAMES: list(names)})
+
+
+def run_names(run: Path, classes: int) -> tuple[str, ...] | None:
+    """The names of a run's classes, or None where it has none. Raises `InputError` where they are not readable."""
+    names = read_settings(run).get(NAMES)
+    if names is None:
+        return None
+    if not isinstance(names, list) or len(names) != classes or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"{run / SETTINGS_FILE} does not hold {classes:,} class names; the run is broken, train it anew"
+        )
+    return tuple(names)

@@ -1,0 +1,116 @@
+"""The weights that training starts from: fresh, from a model file, or a trained model to continue."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from topgb.checksums import file_sha256
+from topgb.errors import InputError
+from topgb.modelfile import LoadedModel, load
+from topgb.models import Tagger, build_tagger, registry
+from topgb.progress import Progress
+from topgb.records.dataset import Dataset, TeacherSource
+from topgb.records.label_statistics import label_counts, teacher_mean
+from topgb.records.teacher import DESCRIPTION_FILE, Teacher
+from topgb.training.recipe import Recipe
+
+# Class frequencies are an average: more records than these would not move the start.
+FREQUENCY_RECORDS = 20_000
+
+
+def fresh_tagger(
+    recipe: Recipe,
+    data: Dataset,
+    progress: Progress,
+    init_from: Path | None = None,
+    ema_source: Path | None = None,
+    new_head: bool = False,
+) -> Tagger:
+    """The model at step 0, on the CPU. Raises `InputError` where a parent does not fit the recipe."""
+    torch.manual_seed(recipe.training.seed)
+    config = recipe.model_section()
+    if not getattr(registry.heads()[config.head], "trained", True):
+        raise InputError(f"the head {config.head!r} is not trained; topgb model remember makes it of a trained model")
+    tagger = build_tagger(recipe.data.spec(), recipe.data.classes, config)
+    if init_from is not None and ema_source is not None:
+        raise InputError("--init-from and --ema-source exclude each other; give one of them")
+    anew = set(tagger.state_dict())
+    if ema_source is not None:
+        anew -= _take(tagger, _single(load(ema_source, resident="full"), ema_source), ema_source, new_head=False)
+    elif init_from is not None:
+        parent = _single(load(init_from, resident="full"), init_from)
+        anew -= _take(tagger, parent, init_from, new_head or tagger.classes != parent.classes)
+    elif new_head:
+        raise InputError("--new-head goes with --init-from; without it the head is new anyway")
+    head_is_new = any(name.startswith("head.") for name in anew)
+    if head_is_new and recipe.training.start_at_class_frequencies:
+        tagger.head.start_at(_frequencies(data, recipe.training.distill_weight))
+    if init_from is not None and anew:
+        progress.say(f"starting anew: {', '.join(sorted(anew))}; everything else is from {init_from}")
+    return tagger
+
+
+def parent_hash(path: Path | None) -> str | None:
+    """The SHA-256 that names a parent model file. Raises `InputError` where it is missing."""
+    if path is None:
+        return None
+    if not path.is_file():
+        hint = f"; did you mean {path / 'model.safetensors'}?" if path.is_dir() else ""
+        raise InputError(f"there is no model file {path}{hint}")
+    return file_sha256(path)
+
+
+def teacher_identity(teacher: TeacherSource | None) -> dict[str, Any] | str | None:
+    """What names a teacher's scores: the teacher's own name and a hash of what they are of."""
+    if not isinstance(teacher, Teacher):
+        return teacher
+    return {"model": teacher.description.model, "scores": file_sha256(teacher.folder / DESCRIPTION_FILE)}
+
+
+def _single(model: LoadedModel, path: Path) -> Tagger:
+    if len(model.members) != 1:
+        raise InputError(f"{path} is an ensemble of {len(model.members)} members; training starts from a single model")
+    tagger = model.members[0]
+    assert isinstance(tagger, Tagger)
+    return tagger
+
+
+def _take(tagger: Tagger, parent: Tagger, path: Path, new_head: bool) -> set[str]:
+    """Copy the parent's tensors into `tagger`, with `new_head` all but the head's; the names of those copied."""
+    if parent.frontend.spec != tagger.frontend.spec:
+        raise InputError(
+            f"{path} takes other features than the recipe: {_features(parent)}; the recipe's are {_features(tagger)}"
+        )
+    ours, theirs = (_shapes(t, new_head) for t in (tagger, parent))
+    differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if differing:
+        raise InputError(
+            f"{path} is of another architecture than the recipe: they differ in {', '.join(differing[:3])}; "
+            "use the recipe it was trained with (topgb model show prints it)"
+        )
+    state, parents = tagger.state_dict(), parent.state_dict()
+    for name in ours:
+        state[name].copy_(parents[name])
+    return set(ours)
+
+
+def _features(tagger: Tagger) -> str:
+    spec = tagger.frontend.spec
+    return ", ".join(f"{f.name} ({f.size} {f.dtype})" for f in spec.features) + f" at {spec.level} level"
+
+
+def _shapes(tagger: Tagger, without_head: bool) -> dict[str, torch.Size]:
+    state = tagger.state_dict()
+    return {name: t.shape for name, t in state.items() if not (without_head and name.startswith("head."))}
+
+
+def _frequencies(data: Dataset, distill_weight: float) -> torch.Tensor:
+    """float32 [V]: the mean of what is to be learned, by labels where they have a share."""
+    if data.teacher is not None and distill_weight == 1.0:
+        count = min(FREQUENCY_RECORDS, data.num_records)
+        total = teacher_mean(data, FREQUENCY_RECORDS) * count
+    else:
+        total, count = label_counts(data, FREQUENCY_RECORDS)
+    # Half a video more in each class: one that did not occur is rare, not impossible.
+    return torch.from_numpy((total + 0.5) / (count + 1)).float()

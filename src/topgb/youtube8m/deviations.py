@@ -1,0 +1,159 @@
+"""How much a video's vector varies: the standard deviation of its values, by which fake test videos are told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from topgb.csv_rows import csv_rows
+from topgb.errors import DamagedRecordError, InputError
+from topgb.features import Feature, FeatureSpec, Level
+from topgb.records.codec import decode_record
+from topgb.records.framing import Place
+from topgb.records.ids import read_record_id
+from topgb.records.layout import Layout
+from topgb.records.protobuf_decoding import feature_names, parse_record
+
+# YouTube-8M's, of its frame-level and its video-level records.
+USUAL_FEATURES = ("rgb", "mean_rgb")
+
+# A record's data and place -> the video's id, and its deviation or None where that is not known.
+Measure = Callable[[memoryview, Place], tuple[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where the deviations of some videos lie: how many `videos`, the `least`, the `mode` and the `greatest`.
+
+    The mode is the middle of the shortest interval that holds more than half of them, and `width` that interval's.
+    Without videos all are None.
+    """
+
+    videos: int
+    least: float | None = None
+    mode: float | None = None
+    greatest: float | None = None
+    width: float | None = None
+
+    @property
+    def density(self) -> float:
+        """Videos per unit of deviation around the mode; 0 without videos, infinite where all deviations are equal."""
+        if self.width is None:
+            return 0.0
+        return self.videos / 2 / self.width if self.width else float("inf")
+
+
+def spread_of(deviations: np.ndarray) -> Spread:
+    """The `Spread` of float64 [N]."""
+    count = len(deviations)
+    if not count:
+        return Spread(0)
+    ordered = np.sort(deviations)
+    reach = count // 2
+    first = int(np.argmin(ordered[reach:] - ordered[: count - reach]))
+    low, high = float(ordered[first]), float(ordered[first + reach])
+    return Spread(count, float(ordered[0]), (low + high) / 2, float(ordered[-1]), high - low)
+
+
+def measured(feature: str | None = None) -> Measure:
+    """Measures the records themselves: the population standard deviation of a video's vector of `feature`.
+
+    The vector is the mean over the frames; frames in bytes are dequantised to -2 … 2 first, nothing is L2-normalised,
+    so YouTube-8M's frame-level `rgb` and video-level `mean_rgb` give the same. `feature` None takes whichever of these
+    two a record has. The measure raises `InputError` for a record without the feature, `DamagedRecordError` for one
+    that makes no sense.
+    """
+    names = USUAL_FEATURES if feature is None else (feature,)
+    layout: Layout | None = None
+
+    def measure(payload: memoryview, place: Place) -> tuple[str, float]:
+        nonlocal layout
+        if layout is None:
+            layout = _layout_of(payload, names, place)
+        try:
+            video = decode_record(payload, layout, place)
+        except DamagedRecordError:
+            raise
+        except InputError:
+            # Not like the record before it, which is no fault here: each is measured by itself.
+            layout = _layout_of(payload, names, place)
+            video = decode_record(payload, layout, place)
+        [stored] = layout.spec.features
+        return video.id, stored.scale * float(video.frames[0].mean(axis=0, dtype=np.float64).std())
+
+    return measure
+
+
+def listed(path: Path) -> Measure:
+    """Looks videos up in a CSV with the columns `vids` and `std` (2018: `vids_by_std.csv`), among others or alone.
+
+    Raises `InputError` where the file is not such a CSV, names a video twice or holds a `std` that is no number.
+    """
+    deviations = _read_deviations(path)
+
+    def measure(payload: memoryview, place: Place) -> tuple[str, float | None]:
+        video_id = read_record_id(payload, place)
+        return video_id, deviations.get(video_id)
+
+    return measure
+
+
+def _read_deviations(path: Path) -> dict[str, float]:
+    rows = csv_rows(path)
+    _, header = next(rows, (1, []))
+    # Some programs begin a CSV with a byte order mark.
+    header = [column.removeprefix("\ufeff") for column in header]
+    for column in ("vids", "std"):
+        if column not in header:
+            raise InputError(
+                f"{path} has no column {column!r} in its first line; give a CSV with the columns vids and std"
+            )
+    ids, stds = header.index("vids"), header.index("std")
+    found: dict[str, float] = {}
+    for line, row in rows:
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise InputError(f"{path}: line {line} has {len(row)} columns and the first line {len(header)}; mend it")
+        if row[ids] in found:
+            raise InputError(f"{path}: line {line} names video {row[ids]!r} again; leave one of its lines")
+        found[row[ids]] = _deviation(path, line, row[stds])
+    return found
+
+
+def _deviation(path: Path, line: int, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    # Written so that NaN is refused too.
+    if not 0 <= value < float("inf"):
+        raise InputError(f"{path}: line {line} has the std {text[:30]!r}; it must be a number from 0")
+    return value
+
+
+def _layout_of(payload: memoryview, names: tuple[str, ...], place: Place) -> Layout:
+    """How to read the first of the features `names` that a record has."""
+    message = parse_record(payload, place)
+    lists, context = message.feature_lists.feature_list, message.context
+    for name in names:
+        level: Level = "frame" if name in lists else "video"
+        if level == "video" and name not in context.feature:
+            continue
+        rows = lists[name].feature if level == "frame" else [context.feature[name]]
+        if not len(rows):
+            raise place.damaged(f"feature {name!r} has no frames")
+        kind = rows[0].WhichOneof("kind")
+        if kind == "bytes_list" and len(rows[0].bytes_list.value) == 1:
+            stored = Feature(name, max(1, len(rows[0].bytes_list.value[0])), "uint8")
+        elif kind == "float_list":
+            stored = Feature(name, max(1, len(rows[0].float_list.value)), "float32")
+        else:
+            raise InputError(f"{place}: feature {name!r} holds neither bytes nor floats; name another --feature")
+        if stored.size < 2:
+            raise InputError(f"{place}: feature {name!r} has fewer than two values; name another --feature")
+        return Layout(FeatureSpec(level, (stored,)), classes=None)
+    wanted = " or ".join(map(repr, names))
+    held = ", ".join(sorted({*lists, *feature_names(context)})) or "none"
+    raise InputError(f"{place} has no feature {wanted}; it has: {held}; name one of those with --feature")

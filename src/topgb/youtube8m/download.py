@@ -1,0 +1,218 @@
+"""Downloading a partition of YouTube-8M: several files at a time, each checked, and taken up again where it broke."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from topgb.errors import InputError, TopgbError
+from topgb.files import write_failure
+from topgb.progress import SILENT, Progress
+from topgb.youtube8m.fetch import StoppedError, fetch_file, file_md5
+from topgb.youtube8m.http import PATIENT, FetchError, Patience
+from topgb.youtube8m.plan import PLANS, fetch_plan, find_source, refuse_collisions, take_shard
+
+# So many files in a row that fail are the network's or the server's fault, and so would be the rest.
+MOST_FAILURES = 20
+
+_TICK_SECONDS = 0.5
+_LAST_SECONDS = 1.0
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Download:
+    """What `download` did: files asked for, already there, fetched; bytes that came; (name, reason) of what failed.
+
+    The files in none of these were not tried, after `MOST_FAILURES` in a row.
+    """
+
+    files: int
+    there: int = 0
+    fetched: int = 0
+    received: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def count_bytes(self, count: int) -> None:
+        """`count` more bytes have come, in whichever thread."""
+        with self._lock:
+            self.received += count
+
+    @property
+    def untried(self) -> int:
+        """Files given up without a try."""
+        return self.files - self.there - self.fetched - len(self.failed)
+
+
+def download(
+    folder: Path,
+    partition: str,
+    shard: tuple[int, int] | None = None,
+    mirror: str = "us",
+    plans: str = PLANS,
+    jobs: int = 8,
+    force: bool = False,
+    progress: Progress = SILENT,
+    patience: Patience = PATIENT,
+) -> Download:
+    """Fetch a partition's files into `folder`, `jobs` at a time (2018: YouTube-8M's own `download.py`).
+
+    `shard` (X, Y) takes the X-th of Y parts, `mirror` and `plans` are as for `find_source`. A file gets its name once
+    its MD5 sum is the plan's; until then it is `.NAME.partial`, with which the next call goes on. Files that are there
+    are read: one with the right sum is kept, one with another sum is refused before anything is fetched, or with
+    `force` fetched anew. What fails is returned, not raised. Raises `InputError` for a malformed argument or plan and
+    for refused files, `TopgbError` where the plan's server is out of reach or `folder` cannot be written.
+    """
+    if jobs < 1:
+        raise InputError(f"{jobs} files cannot be fetched at a time; the least is 1")
+    source = find_source(partition, mirror, plans)
+    files = fetch_plan(source, patience)
+    if shard is not None:
+        files = take_shard(files, shard)
+    _make_folder(folder, list(files))
+    there = [name for name in files if (folder / name).exists()]
+    differing = set(_differing(folder, files, there, jobs, progress))
+    if differing and not force:
+        more = f" and {len(differing) - 1:,} more" if len(differing) > 1 else ""
+        raise InputError(
+            f"{folder} has other bytes in {min(differing)}{more} than {partition}, of another partition or by damage; "
+            "choose another folder, or fetch them anew with --force"
+        )
+    done = Download(len(files), there=len(there) - len(differing))
+
+    def fetch(name: str, stop: threading.Event) -> str | None:
+        try:
+            fetch_file(
+                source.file(name), folder / name, files[name], name in differing, patience, stop, done.count_bytes
+            )
+        except FetchError as error:
+            return str(error)
+        return None
+
+    _fetch_all(fetch, sorted(files.keys() - set(there) | differing), jobs, progress, done)
+    return done
+
+
+def _make_folder(folder: Path, names: Sequence[str]) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; a download needs a directory")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        refuse_collisions(folder, names)
+    except OSError as error:
+        raise write_failure(folder, error) from error
+
+
+def _differing(folder: Path, files: dict[str, str], there: Sequence[str], jobs: int, progress: Progress) -> list[str]:
+    """Those of the files that are there whose MD5 is not the plan's."""
+    for path in (folder / name for name in there):
+        if not path.is_file():
+            raise InputError(f"{path} is not a file and cannot be replaced by one; choose another folder")
+
+    def check(name: str, stop: threading.Event) -> bool:
+        try:
+            return file_md5(folder / name, stop) == files[name]
+        except OSError as error:
+            raise TopgbError(f"cannot read {folder / name}: {error.strerror}; check its permissions") from error
+
+    differing = []
+    if there:
+        progress.begin("checking", len(there), "files")
+    try:
+        with closing(_in_parallel(check, there, jobs)) as results:
+            for name, right in results:
+                if name is not None:
+                    progress.advance(1)
+                    if not right:
+                        differing.append(name)
+    finally:
+        progress.end()
+    return differing
+
+
+def _fetch_all(
+    fetch: Callable[[str, threading.Event], str | None],
+    wanted: Sequence[str],
+    jobs: int,
+    progress: Progress,
+    done: Download,
+) -> None:
+    """Call `fetch` (None, or why it failed) for every file, and note in `done` what comes of it."""
+    started, failures_in_a_row = time.monotonic(), 0
+    if wanted:
+        progress.begin("downloading", done.files, "files", done.there)
+    try:
+        with closing(_in_parallel(fetch, wanted, jobs)) as results:
+            for name, reason in results:
+                rate = done.received / max(time.monotonic() - started, 1e-9)
+                progress.advance(0 if name is None else 1, f"{done.received / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s")
+                if name is None:
+                    continue
+                if reason is None:
+                    done.fetched += 1
+                    failures_in_a_row = 0
+                    continue
+                done.failed.append((name, reason))
+                failures_in_a_row += 1
+                if failures_in_a_row == MOST_FAILURES:
+                    break
+    finally:
+        progress.end()
+    done.failed.sort()
+
+
+def _in_parallel(
+    work: Callable[[str, threading.Event], Result], items: Sequence[str], jobs: int
+) -> Generator[tuple[str | None, Result | None], None, None]:
+    """(item, result) in the order in which they are finished, and (None, None) now and then while nothing is.
+
+    An error in `work` is raised here. Where the consumer stops early, the event that `work` is given is set.
+    """
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[tuple[str, Result | None, BaseException | None]] = queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                finished.put((item, work(item, stop), None))
+            except StoppedError:
+                return
+            except BaseException as error:
+                finished.put((item, None, error))
+
+    # Daemons: one that waits for a silent server must not hold up the end of the program.
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(jobs, len(items)))]
+    for thread in threads:
+        thread.start()
+    try:
+        left = len(items)
+        while left:
+            try:
+                done, result, error = finished.get(timeout=_TICK_SECONDS)
+            except queue.Empty:
+                yield None, None
+                continue
+            if error is not None:
+                raise error
+            left -= 1
+            yield done, result
+    finally:
+        stop.set()
+        deadline = time.monotonic() + _LAST_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))

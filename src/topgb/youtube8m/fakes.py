@@ -1,0 +1,186 @@
+"""Dropping fake videos from a test set: copies of its shards without the videos whose vector hardly varies."""
+
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from topgb.errors import DamagedRecordError, InputError
+from topgb.files import atomic_write_named, refuse_existing, write_failure
+from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
+from topgb.records.framing import FOOTER_BYTES, HEADER_BYTES
+from topgb.records.shards import OpenShard, Shard, find_shards, open_shard
+from topgb.youtube8m.deviations import Measure, Spread, measured, spread_of
+from topgb.youtube8m.plan import refuse_collisions
+
+# 2018: what remove_test_fakes.py compares with.
+THRESHOLD = 0.1
+# Deviations are close to the threshold within this part of it.
+CLOSE = 0.1
+
+
+@dataclass(frozen=True)
+class DroppedFakes:
+    """What `drop_fakes` did.
+
+    files      shards read, and `written` of them that had videos left
+    kept       the videos above the threshold: how many, and where their deviations lie
+    dropped    the others
+    unlisted   videos that were dropped as well, having no known deviation
+    threshold  what deviations were compared with
+    close      kept and dropped videos within a tenth of the threshold
+    damaged    what could not be read, and is neither kept nor dropped
+    """
+
+    files: int
+    written: int
+    threshold: float
+    kept: Spread
+    dropped: Spread
+    unlisted: int
+    close: int
+    damaged: list[DamagedRecordError]
+
+    @property
+    def videos(self) -> int:
+        """Videos read."""
+        return self.kept.videos + self.dropped.videos + self.unlisted
+
+    @property
+    def parted(self) -> bool:
+        """Whether the threshold parts two modes: around it videos are less than half as dense as around either."""
+        if not self.close:
+            return bool(self.kept.videos and self.dropped.videos)
+        around = self.close / (2 * CLOSE * self.threshold) if self.threshold else float("inf")
+        return around < min(self.kept.density, self.dropped.density) / 2
+
+
+def drop_fakes(
+    pattern: str | Sequence[str],
+    folder: Path,
+    measure: Measure | None = None,
+    threshold: float = THRESHOLD,
+    on_dropped: Callable[[str], None] = lambda video_id: None,
+    on_damaged: OnDamaged = "stop",
+    force: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> DroppedFakes:
+    """Copy the shards of `pattern` (see `find_shards`) into `folder` without fakes (2018: `remove_test_fakes.py`).
+
+    Videos whose deviation by `measure` (default: `measured()`) is above `threshold` are kept: their records are copied
+    byte for byte, in order, to a file of the shard's name, which is gzipped where it ends in .gz. Of a shard without
+    such videos no file is written. `on_dropped` is called with each other video's id, in order, `on_progress` with
+    (files done, files). A record's CRC is checked before it is measured.
+
+    Raises `InputError` where shards share a name or lie in `folder` itself, a file exists and `force` is off, no record
+    can be read, or for what `measure` refuses; `DamagedRecordError` for damage unless `on_damaged` is "skip";
+    `TopgbError` where writing fails. Shards that were finished before an error stay.
+    """
+    if not 0 <= threshold < float("inf"):
+        raise InputError(f"the threshold {threshold} is no deviation; give a number from 0, such as {THRESHOLD}")
+    shards = find_shards(pattern)
+    _check_names(shards, folder, force)
+    judge = _Judge(measure or measured(), threshold, on_dropped, on_damaged)
+    written = 0
+    for done, shard in enumerate(shards, start=1):
+        target = folder / shard.name
+        with NoteDamage(judge.damaged, on_damaged):
+            opened = open_shard(shard)
+            with NoteDamage(judge.damaged, on_damaged):
+                raise_damage(opened)
+            real = judge.real_records(opened)
+            _replace(target, opened, real)
+            written += bool(real)
+        if on_progress:
+            on_progress(done, len(shards))
+    result = judge.result(len(shards), written)
+    if not result.videos:
+        files = shards[0].path if len(shards) == 1 else f"any of {len(shards)} files, {shards[0].path} the first"
+        raise InputError(f"no record can be read from {files}; topgb data verify says why")
+    return result
+
+
+class _Judge:
+    """Tells real videos from fakes, and keeps the deviations it saw: 8 bytes a video."""
+
+    def __init__(self, measure: Measure, threshold: float, on_dropped: Callable[[str], None], on_damaged: OnDamaged):
+        self.measure, self.threshold = measure, threshold
+        self.on_dropped, self.on_damaged = on_dropped, on_damaged
+        self.damaged: list[DamagedRecordError] = []
+        self.deviations = array("d")
+        self.unlisted = 0
+
+    def real_records(self, opened: OpenShard) -> list[int]:
+        """The numbers of a shard's records that are real videos."""
+        real = []
+        for record in range(len(opened)):
+            with NoteDamage(self.damaged, self.on_damaged):
+                opened.check_crc(record)
+                video_id, deviation = self.measure(opened.data(record), opened.place(record))
+                if deviation is None:
+                    self.unlisted += 1
+                else:
+                    self.deviations.append(deviation)
+                if deviation is not None and deviation > self.threshold:
+                    real.append(record)
+                else:
+                    self.on_dropped(video_id)
+        return real
+
+    def result(self, files: int, written: int) -> DroppedFakes:
+        """The figures, when all shards are done."""
+        deviations = np.array(self.deviations)
+        real = deviations > self.threshold
+        close = np.abs(deviations - self.threshold) <= CLOSE * self.threshold
+        return DroppedFakes(
+            files=files,
+            written=written,
+            threshold=self.threshold,
+            kept=spread_of(deviations[real]),
+            dropped=spread_of(deviations[~real]),
+            unlisted=self.unlisted,
+            close=int(close.sum()),
+            damaged=self.damaged,
+        )
+
+
+def _replace(target: Path, opened: OpenShard, records: list[int]) -> None:
+    """Write these records, with their framing, to `target`; without any, there is no `target`."""
+    if not records:
+        # What an earlier run left there, which the caller has leave to overwrite.
+        try:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_failure(target, error) from error
+        return
+    with atomic_write_named(target) as file:
+        for record in records:
+            start = int(opened.index.offsets[record]) - HEADER_BYTES
+            stop = start + HEADER_BYTES + int(opened.index.lengths[record]) + FOOTER_BYTES
+            file.write(opened.buffer[start:stop])
+
+
+def _check_names(shards: list[Shard], folder: Path, force: bool) -> None:
+    """Raise `InputError` where copies in `folder` would fall on each other, on the shards, or on what exists."""
+    names = [shard.name for shard in shards]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        one, other = [shard.path for shard in shards if shard.name == twice][:2]
+        raise InputError(f"{one} and {other} have the same name; copy them into different folders, one after the other")
+    place = os.path.realpath(folder)
+    for shard in shards:
+        if not shard.remote and os.path.dirname(os.path.realpath(shard.path)) == place:
+            raise InputError(f"{shard.path} lies in {folder} itself; write the copies into another folder")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; the copies need a directory")
+    for name in names:
+        refuse_existing(folder / name, force)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        refuse_collisions(folder, names)
+    except OSError as error:
+        raise write_failure(folder, error) from error

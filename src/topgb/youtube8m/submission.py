@@ -1,0 +1,242 @@
+"""The challenge's CSV put together and checked: a row a video, its best classes with their probabilities."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from topgb.csv_rows import UnreadableRowError, csv_rows
+from topgb.errors import InputError
+from topgb.files import atomic_write_named, refuse_existing
+from topgb.progress import SILENT, Progress, counting
+from topgb.vocabulary import csv_field
+
+HEADER = "VideoId,LabelConfidencePairs"
+MOST_PAIRS = 20
+# Class 0 with probability 0: below every true pair of the ranking that GAP is of, so that it cannot lower a score.
+DUMMY_PAIRS = "0 0"
+MOST_LISTED = 20
+
+_COLUMNS = HEADER.split(",")
+_NAMED_COLUMNS = [*_COLUMNS, "ClassNames"]
+_NUMBER = re.compile(r"[0-9.eE+-]{1,40}")
+_LONGEST_SHOWN = 60
+
+
+@contextmanager
+def fake_rows(path: Path, force: bool = False) -> Iterator[Callable[[str], None]]:
+    """Write a CSV of the challenge with a row that says nothing for each id that the yielded function is given.
+
+    A row is `id,0 0` (2018: `badreplace.csv`, which held "dummy values"). Gzipped where `path` ends in .gz. The file
+    appears when the block ends well. Raises `InputError` where `path` exists and `force` is off, `TopgbError` where it
+    cannot be written.
+    """
+    refuse_existing(path, force)
+    with atomic_write_named(path) as file:
+        file.write(f"{HEADER}\n".encode())
+        yield lambda video_id: _write_row(file, video_id, DUMMY_PAIRS)
+
+
+def concat(good: Path, fake: Path, out: Path, force: bool = False, progress: Progress = SILENT) -> tuple[int, int]:
+    """Write the rows of `good`, then those of `fake`, under one header; return how many each has.
+
+    2018: `submission_concat.py`. A file is gzipped if its name ends in .gz. Raises `InputError` where `good` or `fake`
+    is no CSV of the challenge, a video comes twice, or `out` exists and `force` is off; `TopgbError` where `out` cannot
+    be written. Whether pairs are valid is left to `check`.
+    """
+    refuse_existing(out, force)
+    # Two plain dicts, as there are a million videos.
+    lines: list[tuple[Path, dict[str, int]]] = [(good, {}), (fake, {})]
+    with atomic_write_named(out) as file:
+        file.write(f"{HEADER}\n".encode())
+        for part, own in lines:
+            for line, row in _rows(part, counting(progress, f"reading {part.name}", "bytes")):
+                if len(row) != 2:
+                    raise InputError(f"{part}: line {line} has {_columns(row)} instead of 2; mend it first")
+                for path, known in lines:
+                    if row[0] in known:
+                        raise InputError(
+                            f"{part}: line {line} has video {_shown(row[0])} again, after line {known[row[0]]} of "
+                            f"{path}; a video may have one row"
+                        )
+                own[row[0]] = line
+                _write_row(file, *row)
+    return len(lines[0][1]), len(lines[1][1])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with a submission: the `line` and `id` of the row, if there is one, and `what` it is."""
+
+    line: int | None
+    id: str | None
+    what: str
+
+    def __str__(self) -> str:
+        line = "" if self.line is None else f"line {self.line}: "
+        video = "" if self.id is None else f"video {_shown(self.id)}: "
+        return f"{line}{video}{self.what}"
+
+
+@dataclass
+class SubmissionCheck:
+    """What `check` found.
+
+    rows       rows below the header
+    problems   what is wrong, the first `MOST_LISTED` of `count`
+    videos     videos of the data, or None if it was not compared
+    missing    those of them without a row
+    unknown    rows of other videos
+    """
+
+    rows: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    count: int = 0
+    videos: int | None = None
+    missing: int = 0
+    unknown: int = 0
+
+    def add(self, line: int | None, video_id: str | None, what: str) -> None:
+        """Count a problem, and keep it if it is one of the first."""
+        self.count += 1
+        if len(self.problems) < MOST_LISTED:
+            self.problems.append(Problem(line, video_id, what))
+
+
+def check(path: Path, videos: Iterable[str] | None = None, progress: Progress = SILENT) -> SubmissionCheck:
+    """Check a CSV of the challenge, gzipped if its name ends in .gz; with the ids of `videos`, that it has all of them.
+
+    There must be the header; in each row an id that no other has, and 1 to 20 pairs of different classes and
+    probabilities from 0 to 1, the greatest first. What is wrong is returned, not raised, at most one problem a row.
+    `videos` may hold an id twice. Where a row cannot be read, what follows is not checked, and `videos` not compared.
+    Raises `InputError` where the file cannot be read at all.
+    """
+    found = SubmissionCheck()
+    lines: dict[str, int] = {}
+    last, columns = 1, 2
+    try:
+        rows = csv_rows(path, counting(progress, "checking", "bytes"))
+        for line, row in rows:
+            last = line
+            if line == 1:
+                columns = _check_header(row, found)
+            else:
+                _check_row(line, row, columns, lines, found)
+    except UnreadableRowError as error:
+        if error.line == 1:
+            raise
+        found.add(error.line, None, f"the row {error.reason}; the rows from here on were not checked")
+        return found
+    if not found.rows:
+        found.add(None, None, "there is no row below the header")
+    if videos is not None:
+        _compare(videos, lines, bytearray(last + 1), found)
+    return found
+
+
+def _compare(videos: Iterable[str], lines: dict[str, int], seen: bytearray, found: SubmissionCheck) -> None:
+    """Add what rows are missing or of other videos. `seen` is a byte for each line, 0."""
+    missing: set[str] = set()
+    found.videos = 0
+    for video_id in videos:
+        line = lines.get(video_id)
+        if line is None:
+            if video_id not in missing:
+                missing.add(video_id)
+                found.videos += 1
+                found.add(None, video_id, "it is in the data, but has no row")
+        elif not seen[line]:
+            seen[line] = 1
+            found.videos += 1
+    found.missing = len(missing)
+    for video_id, line in lines.items():
+        if not seen[line]:
+            found.unknown += 1
+            found.add(line, video_id, "it is not in the data")
+
+
+def _check_header(row: list[str], found: SubmissionCheck) -> int:
+    """How many columns the rows have, by the first line."""
+    if row == _NAMED_COLUMNS:
+        found.add(1, None, f"there is a column of class names; predict without --names, so that it is {HEADER}")
+        return 3
+    if row != _COLUMNS:
+        found.add(1, None, f"the header is {_shown(','.join(row))}, not {HEADER}")
+    return 2
+
+
+def _check_row(line: int, row: list[str], columns: int, lines: dict[str, int], found: SubmissionCheck) -> None:
+    found.rows += 1
+    if len(row) != columns:
+        found.add(line, row[0] if row else None, f"the row has {_columns(row)} instead of {columns}")
+        if not row:
+            return
+    first = lines.setdefault(row[0], line)
+    if len(row) != columns:
+        return
+    if not row[0]:
+        found.add(line, None, "the row has no id")
+    elif first != line:
+        found.add(line, row[0], f"it has a row already, in line {first}")
+    elif wrong := _wrong_pairs(row[1]):
+        found.add(line, row[0], wrong)
+
+
+def _wrong_pairs(text: str) -> str | None:
+    """What is wrong with a row's pairs, or None."""
+    values = text.split(" ")
+    if not text:
+        return "it has no pairs"
+    if len(values) % 2:
+        return f"its {len(values)} values are no pairs of a class and a probability, with one space between any two"
+    if len(values) > 2 * MOST_PAIRS:
+        return f"it has {len(values) // 2} pairs, and {MOST_PAIRS} is the most"
+    classes: set[int] = set()
+    before, before_text = float("inf"), ""
+    for number, probability in zip(values[::2], values[1::2], strict=True):
+        if not (number.isascii() and number.isdecimal() and len(number) <= 10):
+            return f"{_shown(number)} is no class, which is a whole number from 0"
+        if int(number) in classes:
+            return f"class {number} comes twice"
+        classes.add(int(number))
+        value = _number(probability)
+        if not 0 <= value <= 1:
+            return f"{_shown(probability)}, of class {number}, is no probability from 0 to 1"
+        if value > before:
+            return f"its pairs are not sorted: {probability} of class {number} comes after {before_text}"
+        before, before_text = value, probability
+    return None
+
+
+def _number(text: str) -> float:
+    # Python's own syntax has underscores and words, too.
+    if not _NUMBER.fullmatch(text):
+        return -1.0
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
+
+
+def _rows(path: Path, on_progress: Callable[[int, int], None]) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV of the challenge. Raises `InputError` where its header is another."""
+    rows = csv_rows(path, on_progress)
+    _, header = next(rows, (1, []))
+    if header != _COLUMNS:
+        told = "; predict without --names" if header == _NAMED_COLUMNS else ""
+        raise InputError(f"{path} does not begin with the line {HEADER}, so it is no submission{told}")
+    return rows
+
+
+def _write_row(file: BinaryIO, video_id: str, pairs: str) -> None:
+    file.write(f"{csv_field(video_id)},{csv_field(pairs)}\n".encode())
+
+
+def _columns(row: list[str]) -> str:
+    return f"{len(row)} column{'' if len(row) == 1 else 's'}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")

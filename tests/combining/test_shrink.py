@@ -1,0 +1,145 @@
+"""Shrinking to a budget: it fits, it is reproducible, and a stopped run goes on."""
+
+import pytest
+
+import topgb
+from combining.small_models import DBOF, model_file
+from conftest import SMALL_CLASSES, SMALL_SPEC
+from topgb.combining import shrink as shrink_module
+from topgb.combining.shrink import BITS, parse_budget, shrink
+from topgb.errors import InputError
+from topgb.evaluation.score import evaluate
+from topgb.modelfile import read_model_file
+from topgb.records.dataset import open_dataset
+from topgb.records.synth import write_synthetic
+
+BUDGET = 60_000
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    write_synthetic(folder, SMALL_SPEC, SMALL_CLASSES, 120, frames=(2, 6), seed=4)
+    return open_dataset(str(folder / "*.tfrecord"), SMALL_SPEC, SMALL_CLASSES, 300)
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    # These models have no tensor as large as those of real ones.
+    monkeypatch.setattr(shrink_module, "MIN_ELEMENTS", 200)
+    wide = {**DBOF, "hidden": 64}
+    return [
+        model_file(tmp_path / f"{number}.safetensors", section, number)
+        for number, section in enumerate((DBOF, DBOF, wide, wide))
+    ]
+
+
+def test_the_file_fits_and_holds_the_choice(tmp_path, models, records):
+    out = tmp_path / "small.safetensors"
+    found = shrink(models, BUDGET, records, out)
+    assert found.file_bytes == out.stat().st_size <= BUDGET
+    header, _ = read_model_file(out)
+    assert len(header.members) <= len(found.choice.bits)
+    assert sum(member.weight for member in header.members) == pytest.approx(1)
+    assert header.origin["operation"] == "shrink"
+    assert len(header.origin["parents"]) == len(header.members)
+    encodings = {entry.encoding for entry in header.tensors.values()}
+    assert "int8_zlib" in encodings
+    model = topgb.load(out)
+    assert evaluate(model, records, next(model.parameters()).device).compute().gap == pytest.approx(found.gap)
+    assert [choice.gap for choice in found.frontier] == sorted(choice.gap for choice in found.frontier)
+    assert found.frontier[-1] == found.choice
+    assert not (tmp_path / "small.safetensors.work").exists()
+
+
+def test_the_same_work_gives_the_same_bytes(tmp_path, models, records):
+    outs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for out in outs:
+        shrink(models, BUDGET, records, out)
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+def test_a_stopped_run_goes_on(tmp_path, models, records, monkeypatch):
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "out.safetensors"
+    shrink(models, BUDGET, records, whole)
+    written, write = [], shrink_module._write_candidate
+
+    def stop_at_the_tenth(*arguments):
+        if len(written) == 10:
+            raise KeyboardInterrupt
+        written.append(arguments[1])
+        write(*arguments)
+
+    monkeypatch.setattr(shrink_module, "_write_candidate", stop_at_the_tenth)
+    with pytest.raises(KeyboardInterrupt):
+        shrink(models, BUDGET, records, out)
+    assert not out.exists()
+    monkeypatch.setattr(shrink_module, "_write_candidate", lambda *a: (written.append(a[1]), write(*a)))
+    shrink(models, BUDGET, records, out)
+    assert len(written) == len(models) * len(BITS)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_work_that_is_kept_serves_another_budget(tmp_path, models, records, monkeypatch):
+    work = tmp_path / "work"
+    first = shrink(models, BUDGET, records, tmp_path / "a.safetensors", work)
+    monkeypatch.setattr(shrink_module, "_write_candidate", None)
+    second = shrink(models, first.choice.size - 1, records, tmp_path / "b.safetensors", work)
+    assert second.choice != first.choice
+    # Other data are other work.
+    with pytest.raises(TypeError):
+        shrink(models[:1] + models[2:], BUDGET, _Other(records), tmp_path / "c.safetensors", work)
+
+
+class _Other:
+    """The same records under another name."""
+
+    def __init__(self, records):
+        self._records = records
+
+    def __getattr__(self, name):
+        return getattr(self._records, name)
+
+    def fingerprint(self):
+        return [["other", 1, 1]]
+
+
+def test_members_of_an_ensemble_are_chosen_one_by_one(tmp_path, models, records):
+    from topgb.combining.ensemble import ensemble
+
+    both = tmp_path / "both.safetensors"
+    ensemble(models[:2], None, both)
+    found = shrink([both, models[2]], BUDGET, records, tmp_path / "out.safetensors")
+    assert found.member_names == [f"{both}, member 0", f"{both}, member 1", str(models[2])]
+
+
+def test_one_model_is_shrunk_alone(tmp_path, models, records):
+    found = shrink(models[:1], models[0].stat().st_size // 2, records, tmp_path / "out.safetensors")
+    assert len(found.choice.bits) == 1
+
+
+def test_what_cannot_be_done_is_refused(tmp_path, models, records):
+    out = tmp_path / "out.safetensors"
+    with pytest.raises(InputError, match=r"nothing fits 1,000 bytes; the smallest member takes [\d,]+$"):
+        shrink(models, 1000, records, out)
+    assert not out.exists()
+    out.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        shrink(models, BUDGET, records, out)
+    other = model_file(tmp_path / "other.safetensors", classes=SMALL_CLASSES + 1)
+    with pytest.raises(InputError, match="the models differ: classes"):
+        shrink([models[0], other], BUDGET, records, tmp_path / "new.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("5000000", 5_000_000), ("5MB", 5_000_000), ("1.5 mb", 1_500_000), ("1GiB", 1 << 30), ("20kb", 20_000), ("7B", 7)],
+)
+def test_budgets_are_read(text, size):
+    assert parse_budget(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MB", "5 mega", "-5MB", "5MB6", "1e6"])
+def test_odd_budgets_are_refused(text):
+    with pytest.raises(InputError, match="write it as 100MB, 1GiB or a number of bytes"):
+        parse_budget(text)

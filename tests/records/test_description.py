@@ -1,0 +1,143 @@
+"""dataset.yaml: written, read back, found beside records, and refused where it says nonsense."""
+
+import os
+import shutil
+
+import pytest
+import yaml
+
+from topgb.errors import InputError
+from topgb.features import Feature, FeatureSpec
+from topgb.records.description import FILE, Description, check_described_alike, describe, write_description
+from topgb.training.recipe import load_recipe
+from topgb.vocabulary import write_vocabulary
+
+SPEC = FeatureSpec("frame", (Feature("é", 6, range=(-1.5, 3.25)), Feature("sound", 3, "float32")))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two shards (empty ones do here) with a description and class names."""
+    for number in range(2):
+        (tmp_path / f"train000{number}.tfrecord").write_bytes(b"")
+    write_vocabulary(tmp_path / "vocabulary.csv", ["cat", "dog"])
+    write_description(Description(tmp_path / FILE, SPEC, 2, "vocabulary.csv"))
+    return tmp_path
+
+
+def test_what_is_written_is_read(folder):
+    found = describe(f"{folder}/train*.tfrecord")
+    assert found == Description(folder / FILE, SPEC, 2, "vocabulary.csv")
+    assert found.class_names() == ("cat", "dog")
+    assert describe([str(folder / "train0000.tfrecord")]) == found
+
+
+def test_it_looks_like_a_recipe(folder):
+    assert (folder / FILE).read_text().split("\n", 1)[1] == (
+        "level: frame\nfeatures:\n  - {name: é, size: 6, dtype: uint8, range: [-1.5, 3.25]}\n"
+        "  - {name: sound, size: 3, dtype: float32}\nclasses: 2\nvocabulary: vocabulary.csv\n"
+    )
+
+
+def test_it_is_the_data_section_of_a_recipe(folder):
+    section = yaml.safe_load((folder / FILE).read_text())
+    del section["vocabulary"]
+    assert section == describe(f"{folder}/*.tfrecord").data_section()
+    data = load_recipe("video-moe", [f"data={yaml.safe_dump(section)}"]).data
+    assert (data.spec(), data.classes) == (SPEC, 2)
+
+
+def test_a_relative_pattern_and_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert describe("train*.tfrecord").spec == SPEC
+    assert describe("./train0000.tfrecord").class_names() == ("cat", "dog")
+
+
+def test_none_where_there_is_none_or_the_records_lie_apart(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    shutil.copy(folder / "train0000.tfrecord", elsewhere)
+    assert describe(f"{elsewhere}/*.tfrecord") is None
+    assert describe(f"{elsewhere}/*.tfrecord,{folder}/*.tfrecord") is None
+    assert describe("memory://x/*.tfrecord") is None
+    with pytest.raises(InputError, match="no file matches"):
+        describe(f"{folder}/other*")
+
+
+def test_it_is_not_overwritten_without_force(folder):
+    again = Description(folder / FILE, SPEC, None)
+    with pytest.raises(InputError, match="--force"):
+        write_description(again)
+    write_description(again, force=True)
+    assert describe(f"{folder}/*.tfrecord") == again
+    assert "classes" not in again.data_section()
+    assert again.class_names() is None
+
+
+GOOD = "level: frame\nfeatures: [{name: x, size: 3}]\nclasses: 2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not a mapping"),
+        ("- a\n", "not a mapping"),
+        ("path: ../coco\ntrain: images\n", "the key 'path'"),
+        (GOOD.replace("frame", "clip"), "level 'clip'"),
+        (GOOD.replace("frame", "[frame]"), "level"),
+        ("level: frame\n", "'features' is not a list"),
+        (GOOD.replace("size: 3", "size: x"), "an integer"),
+        (GOOD.replace("size: 3", "size: true"), "an integer"),
+        (GOOD.replace("size: 3", "size: 0"), "size 0"),
+        (GOOD.replace("size: 3", "size: 3, dtype: int8"), "dtype 'int8'"),
+        (GOOD.replace("size: 3", "size: 3, dtype: [uint8]"), "dtype"),
+        (GOOD.replace("size: 3", "size: 3, range: [1]"), "the range"),
+        (GOOD.replace("size: 3", "size: 3, range: [2, 1]"), "low must be below high"),
+        (GOOD.replace("size: 3", "size: 3, range: [0, .nan]"), "finite"),
+        (GOOD.replace("size: 3", "size: 3, range: [0, 1" + "0" * 400 + "]"), "finite"),
+        (GOOD.replace("[{", "[{name: x, size: 1}, {"), "twice"),
+        (GOOD.replace("[{name: x, size: 3}]", "[x]"), "a feature is not a mapping"),
+        (GOOD.replace("classes: 2", "classes: many"), "'classes' is 'many'"),
+        (GOOD.replace("classes: 2", "classes: 0"), "'classes' is 0"),
+        (GOOD + "vocabulary: ../../secret.csv\n", "beside it"),
+        (GOOD + "vocabulary: [1]\n", "beside it"),
+        (GOOD + "? [a]\n: 1\n", "not YAML"),
+        (GOOD + "x: 2020-13-45\n", "not YAML"),
+        (GOOD + "x: !!python/object/apply:os.system [ls]\n", "not YAML"),
+        ("[" * 5000, "not YAML"),
+        ("# " + "x" * (1 << 21), "too long"),
+        (b"level: \xff", "not YAML"),
+        (b"level: \x00", "not YAML"),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+def test_another_file_of_that_name_gets_one_sentence(folder, text, words):
+    (folder / FILE).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=words) as raised:
+        describe(f"{folder}/*.tfrecord")
+    assert str(raised.value).startswith(str(folder / FILE))
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_gets_one_sentence(folder):
+    (folder / FILE).chmod(0)
+    with pytest.raises(InputError, match="cannot read"):
+        describe(f"{folder}/*.tfrecord")
+
+
+def test_a_vocabulary_of_another_length_is_refused(folder):
+    write_vocabulary(folder / "vocabulary.csv", ["cat"], force=True)
+    with pytest.raises(InputError, match="1 class names were given for 2"):
+        describe(f"{folder}/*.tfrecord").class_names()
+
+
+def test_sets_packed_apart_are_told_apart(folder):
+    pattern = f"{folder}/*.tfrecord"
+    check_described_alike(pattern, SPEC, ("cat", "dog"))
+    check_described_alike(pattern, SPEC, None)
+    other = FeatureSpec("frame", (Feature("é", 6, range=(-2.0, 2.0)), Feature("sound", 3, "float32")))
+    with pytest.raises(InputError, match="'é' has the range -1.5 to 3.25, but -2 to 2 is expected; .*--range é:-2,2"):
+        check_described_alike(pattern, other, None)
+    with pytest.raises(InputError, match="its classes are not named as those expected; .*--vocabulary"):
+        check_described_alike(pattern, SPEC, ("dog", "cat"))
