@@ -2,12 +2,14 @@
 
 import csv
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from cli.program import topgb
+from topgb.packing.source import SUFFIXES
 
 IDS = [f"v{number:02d}" for number in range(24)]
 
@@ -324,3 +326,10 @@ def test_a_model_refuses_bytes_that_stand_for_other_values(tmp_path):
         refused = topgb(command[0], tmp_path / "run", f"{tmp_path}/two/train*", *command[1:])
         assert refused.returncode == 2
         assert "but -4 to 4 is expected; pack with --range embedding:-4,4" in refused.stderr
+
+
+def test_every_kind_of_file_that_is_read_is_named(tmp_path):
+    page = (Path(__file__).resolve().parents[2] / "docs/own-features.md").read_text()
+    texts = [page, topgb("data", "pack", "--help").stdout, _pack(tmp_path, features="absent", labels=False).stderr]
+    for suffix in SUFFIXES:
+        assert all(suffix in text for text in texts), suffix

@@ -10,7 +10,7 @@ from topgb.packing import arrays as pack_arrays
 from topgb.packing import parquet as pack_parquet
 from topgb.packing.video import RawVideo, check_name
 
-_SUFFIXES = (*pack_arrays.SUFFIXES, *pack_parquet.SUFFIXES)
+SUFFIXES = (*pack_arrays.SUFFIXES, *pack_parquet.SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def find_source(source: str, name: str = "embedding") -> Source:
         found = [expanded]
     else:
         found = glob.glob(expanded, recursive=True)
-    paths = [path for path in found if path.endswith(_SUFFIXES) and not os.path.basename(path).startswith(".")]
+    paths = [path for path in found if path.endswith(SUFFIXES) and not os.path.basename(path).startswith(".")]
     if not paths:
         raise InputError(
-            f"{source!r} names no features: no .npy, .npz or .parquet file; name one, a folder of them, or a glob in "
-            "quotes, such as 'features/**/*.npy' for folders in folders"
+            f"{source!r} names no features: no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file; name one, a folder "
+            "of them, or a glob in quotes, such as 'features/**/*.npy' for folders in folders"
         )
     tables = [path for path in paths if path.endswith(pack_parquet.SUFFIXES)]
     if tables and len(tables) < len(paths):

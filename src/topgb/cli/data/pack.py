@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def pack(
     source: Annotated[
-        str, typer.Argument(help="A folder, a glob in quotes or a file of .npy, .npz or .parquet.", metavar="SOURCE")
+        str,
+        typer.Argument(help="A folder, a glob in quotes or a file: .npy, .npz, .parquet or .pq.", metavar="SOURCE"),
     ],
     out: Annotated[Path, typer.Option(help="Directory to write shards, vocabulary.csv and dataset.yaml to.")],
     labels: Annotated[
