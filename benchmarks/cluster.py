@@ -22,16 +22,16 @@ import torch
 from ray.cluster_utils import Cluster
 
 from topgb.devices import keep_freed_memory
-from topgb.evaluation.distill import distill, open_records, open_teacher
-from topgb.evaluation.predict import write_predictions
-from topgb.evaluation.score import Predictor
+from topgb.evaluation.distill import DistillOptions, distill, open_records, open_teacher
+from topgb.evaluation.predict import CsvOptions, write_predictions
+from topgb.evaluation.predictions import Predictor
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
 from topgb.jobs.cluster import connected
 from topgb.jobs.dispatch import run_over
 from topgb.jobs.engine import LOCAL, Engine, Piece
 from topgb.jobs.remote_opening import opened_there
 from topgb.modelfile import Header, LoadedModel, Member, load, write_model_file
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.progress import Progress
 from topgb.records.dataset import Dataset
@@ -155,13 +155,17 @@ def _distill(base: Path, pattern: str, engine: Engine) -> None:
     model, identity = open_teacher(base / "model.safetensors", CPU)
     data = open_records(model, pattern)
     with tempfile.TemporaryDirectory(dir=base) as out:
-        distill(_model_for(model, base, engine), data, Path(out) / "scores", CPU, identity, engine=engine)
+        distill(
+            _model_for(model, base, engine), data, Path(out) / "scores", CPU, identity, DistillOptions(engine=engine)
+        )
 
 
 def _predict(base: Path, pattern: str, engine: Engine) -> None:
     model = load(base / "model.safetensors")
     data = open_records(model, pattern)
-    write_predictions(_model_for(model, base, engine), data, base / "rows.csv", CPU, force=True, engine=engine)
+    write_predictions(
+        _model_for(model, base, engine), data, base / "rows.csv", CPU, CsvOptions(force=True), engine=engine
+    )
 
 
 COMMANDS = {"distill": _distill, "predict": _predict}
@@ -178,7 +182,7 @@ def _model_there(base: Path) -> Predictor:
 def _write_model(path: Path) -> None:
     torch.manual_seed(0)
     config = parse_model(NETVLAD)
-    entries, tensors = pack_member(0, build_tagger(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, config).state_dict())
+    entries, tensors = encode_member(0, build_tagger(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, config).state_dict())
     write_model_file(path, Header(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, (Member(1.0, config),), entries), tensors)
 
 

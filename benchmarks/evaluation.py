@@ -22,10 +22,12 @@ from serving import machine
 
 from topgb.devices import keep_freed_memory
 from topgb.evaluation.metrics import Metrics
-from topgb.evaluation.score import EVALUATION_BATCH, evaluate, finite_predictions, open_for
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.predictions import EVALUATION_BATCH, finite_predictions
+from topgb.evaluation.score import evaluate
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, FeatureSpec
 from topgb.modelfile import Header, LoadedModel, Member, load, write_model_file
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.models.config import ModelConfig
 from topgb.records.dataset import evaluation_batches
@@ -81,7 +83,7 @@ def main() -> None:
 
 def written(folder: Path, spec: FeatureSpec, classes: int, config: ModelConfig) -> Path:
     torch.manual_seed(0)
-    entries, tensors = pack_member(0, build_tagger(spec, classes, config).state_dict())
+    entries, tensors = encode_member(0, build_tagger(spec, classes, config).state_dict())
     path = folder / "model.safetensors"
     write_model_file(path, Header(spec, classes, (Member(1.0, config),), entries), tensors, force=True)
     return path

@@ -18,7 +18,7 @@ import torch
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.export import export_model
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.quantizing.schemes import Scheme, encode
 
@@ -80,7 +80,7 @@ print(json.dumps(figures))
 def write(path: Path, scheme: Scheme | None) -> None:
     torch.manual_seed(0)
     tagger = build_tagger(YOUTUBE8M_FRAMES, 3862, parse_model(SECTION))
-    entries, tensors = pack_member(0, tagger.state_dict())
+    entries, tensors = encode_member(0, tagger.state_dict())
     for name, entry in list(entries.items()):
         if scheme is not None and len(entry.shape) > 1:
             entries[name], parts = encode(tensors.pop(name), scheme)

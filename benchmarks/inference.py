@@ -87,7 +87,7 @@ def written(name: str, encoding: str, folder: Path) -> dict[str, Path]:
     from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
     from topgb.modelfile import Header, Member, write_model_file
     from topgb.modelfile.export import export_model
-    from topgb.modelfile.loaded import pack_member
+    from topgb.modelfile.member import encode_member
     from topgb.models import build_tagger, parse_model
     from topgb.quantizing.quantize import Settings, quantize_file
     from topgb.training.recipe import load_recipe
@@ -99,7 +99,7 @@ def written(name: str, encoding: str, folder: Path) -> dict[str, Path]:
         spec, classes, config = recipe.data.spec(), recipe.data.classes, recipe.model_section()
     path = folder / f"{name}-{encoding}.safetensors"
     torch.manual_seed(0)
-    entries, tensors = pack_member(0, build_tagger(spec, classes, config).state_dict())
+    entries, tensors = encode_member(0, build_tagger(spec, classes, config).state_dict())
     write_model_file(path, Header(spec, classes, (Member(1.0, config),), entries), tensors)
     if encoding != "float32":
         quantize_file(path, path, Settings(encoding), force=True)

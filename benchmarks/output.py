@@ -19,12 +19,12 @@ import torch
 from commands import TRAIN, require_records
 
 from topgb.devices import keep_freed_memory
-from topgb.evaluation.distill import distill, open_records, open_teacher
-from topgb.evaluation.predict import write_predictions
-from topgb.evaluation.score import EVALUATION_BATCH
+from topgb.evaluation.distill import DistillOptions, distill, open_records, open_teacher
+from topgb.evaluation.predict import CsvOptions, write_predictions
+from topgb.evaluation.predictions import EVALUATION_BATCH
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
 from topgb.modelfile import Header, LoadedModel, Member, write_model_file
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.records.dataset import Dataset, evaluation_batches
 from topgb.records.synth import write_synthetic
@@ -56,7 +56,7 @@ def main() -> None:
 
 def _model(path: Path, spec, config) -> None:
     torch.manual_seed(0)
-    entries, tensors = pack_member(0, build_tagger(spec, YOUTUBE8M_CLASSES, config).state_dict())
+    entries, tensors = encode_member(0, build_tagger(spec, YOUTUBE8M_CLASSES, config).state_dict())
     write_model_file(path, Header(spec, YOUTUBE8M_CLASSES, (Member(1.0, config),), entries), tensors)
 
 
@@ -66,10 +66,12 @@ def _table(name: str, base: Path, path: Path, pattern: str, rounds: int) -> None
     out = base / "out"
 
     def scores(top_k: int | None = None) -> Callable[[], float]:
-        return lambda: distill(model, data, out / f"scores-{top_k}", CPU, identity, top_k, force=True).bytes
+        return lambda: (
+            distill(model, data, out / f"scores-{top_k}", CPU, identity, DistillOptions(top_k, force=True)).bytes
+        )
 
     def rows() -> float:
-        write_predictions(model, data, out / "rows.csv", CPU, force=True)
+        write_predictions(model, data, out / "rows.csv", CPU, CsvOptions(force=True))
         return (out / "rows.csv").stat().st_size
 
     ways: dict[str, Callable[[], float]] = {
@@ -77,7 +79,9 @@ def _table(name: str, base: Path, path: Path, pattern: str, rounds: int) -> None
         "distill, every class": scores(),
         "distill, the best 20": scores(20),
         "distill, copies of the records": lambda: (
-            distill(model, every_frame, out / "copies", CPU, identity, None, "tfrecord", force=True).bytes
+            distill(
+                model, every_frame, out / "copies", CPU, identity, DistillOptions(None, "tfrecord", force=True)
+            ).bytes
         ),
         "predict, CSV": rows,
     }

@@ -101,7 +101,7 @@ def write_files(folder: Path, clusters: int, hidden: int, files: set[str]) -> in
     """Write those model files that `folder` has not; the number of the model's weights."""
     from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
     from topgb.modelfile import Header, Member, write_model_file
-    from topgb.modelfile.loaded import pack_member
+    from topgb.modelfile.member import encode_member
     from topgb.models import build_tagger, parse_model
     from topgb.quantizing.quantize import Settings, quantize_file
 
@@ -112,7 +112,7 @@ def write_files(folder: Path, clusters: int, hidden: int, files: set[str]) -> in
     tagger = build_tagger(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, config)
     plain = folder / "float32.safetensors"
     if not plain.exists():
-        entries, tensors = pack_member(0, tagger.state_dict())
+        entries, tensors = encode_member(0, tagger.state_dict())
         header = Header(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, (Member(1.0, config),), entries)
         write_model_file(plain, header, tensors)
     for method in sorted(files - {"float32"}):

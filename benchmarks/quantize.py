@@ -16,8 +16,8 @@ import members
 import numpy as np
 import torch
 
-from topgb.evaluation.compare import RankedPairs, bootstrap, rank_pairs
-from topgb.evaluation.score import open_for
+from topgb.evaluation.compare import RankedPairs, compare_pairs, rank_pairs
+from topgb.evaluation.opening import open_for
 from topgb.modelfile import load
 from topgb.progress import TerminalProgress
 from topgb.quantizing.quantize import Settings, quantize_file
@@ -85,7 +85,7 @@ def table(records: str, out: Path) -> None:
                 quantize_file(path, files[-1], settings, held_out if calibrated else None, progress=TerminalProgress())
             bits.append(bits_of_large(files[-1], settings.min_elements))
         stored = MeanOfPairs([rank_pairs(load(file, resident="full"), validate, CPU) for file in files])
-        found = bootstrap(exact, stored)
+        found = compare_pairs(exact, stored)
         size = sum(file.stat().st_size for file in files) / len(files)
         print(
             f"| {name} | {np.mean(bits):.2f} | {size / 1e6:.2f} MB | {found.gap_b:.5f} | {found.difference:+.5f} | "

@@ -23,9 +23,9 @@ from quantize import MeanOfPairs
 from topgb.combining.ensemble import ensemble
 from topgb.combining.search import Candidate, best, search
 from topgb.combining.shortlist import listed_scores, make_shortlist
-from topgb.combining.shrink import shrink
-from topgb.evaluation.compare import bootstrap, rank_pairs
-from topgb.evaluation.score import open_for
+from topgb.combining.shrink import ShrinkOptions, shrink
+from topgb.evaluation.compare import compare_pairs, rank_pairs
+from topgb.evaluation.opening import open_for
 from topgb.modelfile import load
 from topgb.progress import TerminalProgress
 from topgb.quantizing.quantize import Settings, quantize_file
@@ -67,13 +67,13 @@ def main() -> None:
             bits = json.loads(files[1].with_name("choice.json").read_text())
             of_2018 = len(load(files[0]).members)
             sizes = [f"{file.stat().st_size:,}" for file in files]
-            found = bootstrap(*pairs)
+            found = compare_pairs(*pairs)
             print(
                 f"| {budget / 1e6:g} MB | {seed} | {of_2018} | {sizes[0]} | {found.gap_a:.4f} | {bits} | {sizes[1]} | "
                 f"{found.gap_b:.4f} | {found.difference:+.4f} | {found.low:+.4f} … {found.high:+.4f} |",
                 flush=True,
             )
-        mean = bootstrap(MeanOfPairs(both[0]), MeanOfPairs(both[1]))
+        mean = compare_pairs(MeanOfPairs(both[0]), MeanOfPairs(both[1]))
         print(
             f"| {budget / 1e6:g} MB | **mean** | | | {mean.gap_a:.4f} | | | {mean.gap_b:.4f} | "
             f"**{mean.difference:+.4f}** | {mean.low:+.4f} … {mean.high:+.4f} |",
@@ -95,7 +95,9 @@ def make(seed: int, draw: list[str], budget: int, paths: dict[str, Path], held_o
     if not (target / "choice.json").exists():
         PROGRESS.say(f"draw {seed}, {budget:,} bytes: shrunk")
         models = [paths[name] for name in draw]
-        found = shrink(models, budget, held_out, target / "shrunk.safetensors", out / "work", 0, True, PROGRESS)
+        found = shrink(
+            models, budget, held_out, target / "shrunk.safetensors", ShrinkOptions(out / "work", force=True), PROGRESS
+        )
         levels = [level for _, level in found.choice.bits]
         words = ", ".join(f"{levels.count(level)} × {level:g}" for level in sorted(set(levels)))
         (target / "choice.json").write_text(json.dumps(words))

@@ -39,10 +39,34 @@ MAY_IMPORT = {
     "cli": {"demonstration", "training", "combining", "quantizing", "from2018", "packing", *FIGURES},
 }
 # Calls of the public API: importing a submodule of that name would put the module in the call's place.
-CALLS = """
-average compare demo distill download drop_fakes ensemble evaluate export extract import_tf inspect load pack predict
-quantize remember report rerank serve shrink synth tag thresholds train verify
-""".split()
+CALLS = [
+    "average",
+    "compare",
+    "demo",
+    "distill",
+    "download",
+    "drop_fakes",
+    "ensemble",
+    "evaluate",
+    "export",
+    "extract",
+    "import_tf",
+    "inspect",
+    "load",
+    "pack",
+    "predict",
+    "quantize",
+    "remember",
+    "report",
+    "rerank",
+    "serve",
+    "shrink",
+    "synth",
+    "tag",
+    "thresholds",
+    "train",
+    "verify",
+]
 
 
 @cache
@@ -119,3 +143,19 @@ def test_the_page_shows_every_room():
     for room in MAY_IMPORT:
         name = f"{room}/" if (SOURCE / room).is_dir() else f"{room}.py"
         assert f"    {name}" in page, f"docs/architecture.md does not show {name}"
+
+
+def test_one_loop_goes_through_records_for_models():
+    callers = {
+        module
+        for module, path in _files().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and "evaluation_batches" in ast.dump(node.func)
+    }
+    assert callers == {"topgb.evaluation.predictions"}
+
+
+def test_one_way_opens_records_for_models():
+    # Training opens records for a recipe, before there is a model.
+    openers = {module for module in _files() if "open_dataset(" in _files()[module].read_text()}
+    assert openers == {"topgb.records.dataset", "topgb.evaluation.opening", "topgb.training.loop"}

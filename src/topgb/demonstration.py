@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 
 from topgb.combining.ensemble import ensemble
-from topgb.combining.shrink import shrink
-from topgb.errors import InputError
-from topgb.evaluation.distill import distill, open_records, open_teacher
+from topgb.combining.shrink import ShrinkOptions, shrink
+from topgb.errors import InputError, option
+from topgb.evaluation.distill import DistillOptions, distill, open_records, open_teacher
 from topgb.evaluation.metrics import Metrics, Scores
-from topgb.evaluation.predict import write_predictions
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.predict import CsvOptions, write_predictions
 from topgb.evaluation.report import Report, ReportedModel, write_report
-from topgb.evaluation.score import evaluate, open_for
+from topgb.evaluation.score import evaluate
 from topgb.modelfile import load
 from topgb.progress import SILENT, Progress, counting
 from topgb.quantizing.quantize import METHODS, Settings, quantize_file
@@ -52,9 +53,11 @@ def run_demo(
     Raises `InputError` where `out` holds something and `force` is off.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; the demo needs a directory, choose another --out")
+        raise InputError(f"{out} is a file; the demo needs a directory, choose another {option('out')}")
     if out.exists() and any(out.iterdir()) and not force:
-        raise InputError(f"{out} is not empty; overwrite it with --force, or choose another --out")
+        raise InputError(
+            f"{out} is not empty; overwrite it with {option('force', True)}, or choose another {option('out')}"
+        )
     began = time.monotonic()
     recipe = load_recipe(RECIPE)
     train_shards = make_records(out / "records", recipe, "train", train_videos, 1, progress)
@@ -80,7 +83,7 @@ def run_demo(
     progress.say(f"shrinking the ensemble to {BUDGET:,} bytes")
     best = load(files["EMA weights"])
     choosing = open_for(best, choosing_shards)
-    shrink(parts, BUDGET, choosing, files["shrunk"], force=True, progress=progress)
+    shrink(parts, BUDGET, choosing, files["shrunk"], ShrinkOptions(force=True), progress)
     quantized = _quantize_by_every_method(files["ensemble"], out / "quantized", choosing, progress)
     models, compressed = (
         [
@@ -90,7 +93,9 @@ def run_demo(
         for made in (files, quantized)
     )
     predictions = out / "predictions.csv"
-    write_predictions(best, open_for(best, held_out_shards), predictions, torch.device("cpu"), True, progress)
+    write_predictions(
+        best, open_for(best, held_out_shards), predictions, torch.device("cpu"), CsvOptions(force=True), progress
+    )
     report = Report(
         title="topgb demo",
         facts=[
@@ -121,7 +126,8 @@ def _teach(teacher: Path, records: str, out: Path, force: bool, progress: Progre
     """The run of a second gated bag of frames, which learned from this teacher too."""
     model, identity = open_teacher(teacher, torch.device("cpu"))
     scores = out / "teacher-scores"
-    distill(model, open_records(model, records), scores, torch.device("cpu"), identity, force=True, progress=progress)
+    options = DistillOptions(force=True)
+    distill(model, open_records(model, records), scores, torch.device("cpu"), identity, options, progress)
     run = out / "student-run"
     train(TrainingJob(load_recipe(RECIPE, SECOND_FAMILY), records, run, teacher=scores, force=force), progress)
     return run

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,20 @@ _DTYPES = {
 }
 
 
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file beside `path` and rename it; the same tensors give the same bytes.
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file beside `path` and rename it; the same tensors give the same bytes."""
+    with atomic_write(path) as file:
+        for part in file_parts(tensors, metadata):
+            file.write(part)
+
+
+def file_parts(
+    tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> Iterator[bytes | memoryview]:
+    """The bytes of a safetensors file, part by part.
 
     int8 comes first and its rows begin at multiples of 16 bytes, where kernels can use them as they are mapped: the
-    library's own writer has other ideas of what goes where.
+    library's own writer orders tensors by other rules.
     """
     ordered = sorted(tensors.items(), key=lambda item: (item[1].dtype != torch.int8, -item[1].itemsize, item[0]))
     entries: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
@@ -41,10 +51,9 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
         entries[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
-    with atomic_write(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for _, tensor in ordered:
-            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    yield len(text).to_bytes(8, "little") + text
+    for _, tensor in ordered:
+        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

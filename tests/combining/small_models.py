@@ -8,7 +8,7 @@ import torch
 
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.modelfile import Header, Member, read_model_file, write_model_file
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.quantizing.schemes import Scheme, encode
 
@@ -26,7 +26,7 @@ def model_file(path: Path, section: dict[str, Any] = DBOF, seed: int = 0, **head
         for name, tensor in tagger.state_dict().items():
             # Batch norms that have seen data.
             tensor.add_(0.3 * torch.randn_like(tensor) if not name.endswith("running_var") else torch.rand_like(tensor))
-    entries, tensors = pack_member(0, tagger.state_dict())
+    entries, tensors = encode_member(0, tagger.state_dict())
     write_model_file(path, Header(members=(Member(1.0, config),), tensors=entries, **value), tensors)
     return path
 

@@ -116,7 +116,7 @@ def test_one_model_a_broken_one_and_an_existing_output_are_refused(tmp_path):
     a, b = (model_file(tmp_path / str(seed), seed=seed) for seed in range(2))
     with pytest.raises(InputError, match="only 1 model is named; to average takes two at least"):
         average([a], tmp_path / "out")
-    with pytest.raises(InputError, match="--force"):
+    with pytest.raises(InputError, match="force=True"):
         average([a, b], a)
     before = _values(a)
     average([a, b], a, force=True)

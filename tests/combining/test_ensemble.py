@@ -136,7 +136,7 @@ def test_weights_within_the_tolerance_are_scaled():
 def test_one_model_and_an_existing_output_are_refused(parts, tmp_path):
     with pytest.raises(InputError, match="only 1 model is named; to make an ensemble takes two at least"):
         ensemble(parts[:1], [1.0], tmp_path / "out")
-    with pytest.raises(InputError, match="--force"):
+    with pytest.raises(InputError, match="force=True"):
         ensemble(parts, None, parts[0])
 
 

@@ -86,7 +86,7 @@ def test_skipped_records_leave_no_rows(tmp_path, dataset):
 
 def test_records_without_labels_are_refused(small_records):
     unlabelled = open_dataset(small_records["unlabelled"], SMALL_SPEC, SMALL_CLASSES, 300)
-    with pytest.raises(InputError, match=r"hold no labels \(video .*\); name labelled ones"):
+    with pytest.raises(InputError, match=r"hold no labels \(video .*\), so there is nothing to score against"):
         collect(FirstFrame(), unlabelled, CPU)
 
 

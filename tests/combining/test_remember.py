@@ -9,9 +9,10 @@ from combining.small_models import AUDIO, DBOF, model_file, videos
 from conftest import SMALL_CLASSES
 from topgb.combining.average import average
 from topgb.combining.ensemble import ensemble
-from topgb.combining.remember import remember
+from topgb.combining.remember import NeighbourOptions, remember
 from topgb.errors import InputError
-from topgb.evaluation.score import evaluate, open_for
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file
 from topgb.modelfile.export import export_model
 from topgb.quantizing.quantize import Settings, quantize_file
@@ -27,7 +28,7 @@ MLP = {**DBOF, "head": {"name": "mlp", "width": 24, "activation": "silu", "input
 def memory(small_records, tmp_path):
     """A model with a hidden layer, and the one that remembers the training records by it."""
     path = model_file(tmp_path / "m.safetensors", MLP)
-    remember(path, small_records["train"], tmp_path / "r.safetensors", neighbours=7, temperature=0.1)
+    remember(path, small_records["train"], tmp_path / "r.safetensors", NeighbourOptions(neighbours=7, temperature=0.1))
     return path, tmp_path / "r.safetensors"
 
 
@@ -58,7 +59,7 @@ def test_it_predicts_the_labels_of_the_most_alike_videos(memory, small_records):
 
 def test_a_stored_video_finds_itself(small_records, tmp_path):
     path = model_file(tmp_path / "m.safetensors", MLP)
-    remember(path, small_records["train"], tmp_path / "r.safetensors", neighbours=1)
+    remember(path, small_records["train"], tmp_path / "r.safetensors", NeighbourOptions(neighbours=1))
     model = topgb.load(tmp_path / "r.safetensors")
     scores = evaluate(model, open_for(model, small_records["train"]), CPU).compute()
     assert scores.gap == pytest.approx(1.0)
@@ -113,7 +114,7 @@ def test_what_cannot_be_is_refused(memory, small_records, small_recipe, tmp_path
     ensemble([path, path], None, tmp_path / "two")
     with pytest.raises(InputError, match="has 2 members"):
         remember(tmp_path / "two", small_records["train"], tmp_path / "x")
-    with pytest.raises(InputError, match="no labels to remember"):
+    with pytest.raises(InputError, match="hold no labels .*nothing to remember"):
         remember(path, small_records["unlabelled"], tmp_path / "x")
     with pytest.raises(InputError, match="remembers videos, which have no mean"):
         average([remembering, remembering], tmp_path / "x")

@@ -1,5 +1,7 @@
 """Second stages: learned from scores, stored in the file, and in the way of nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,12 @@ from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.combining.average import average
 from topgb.combining.cooccurrence import class_vectors
 from topgb.combining.ensemble import ensemble
-from topgb.combining.rerank import Candidates, FitSettings, fit_reranker, rerank
+from topgb.combining.rerank import RerankSettings, fit_reranker, rerank
+from topgb.combining.top_classes import TopClasses
 from topgb.errors import InputError
-from topgb.evaluation.distill import distill, open_records, open_teacher
-from topgb.evaluation.score import evaluate, open_for
+from topgb.evaluation.distill import DistillOptions, distill, open_records, open_teacher
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file
 from topgb.modelfile.describe import describe
 from topgb.modelfile.export import export_model
@@ -24,7 +28,7 @@ from topgb.records.synth import write_synthetic
 CPU = torch.device("cpu")
 CLASSES = 24
 OPTIONS = RerankerOptions(candidates=20, embedding=8, width=16)
-QUICK = FitSettings(epochs=6)
+QUICK = RerankSettings(OPTIONS, epochs=6)
 
 
 @pytest.fixture(scope="module")
@@ -36,27 +40,27 @@ def made(tmp_path_factory):
     model, identity = open_teacher(path, CPU)
     for name, pattern in (("first", "train0000*"), ("second", "train0001*")):
         distill(model, open_records(model, f"{folder}/data/{pattern}"), folder / name, CPU, identity)
-    distill(model, open_records(model, f"{folder}/data/*"), folder / "few", CPU, identity, top_k=10)
+    distill(model, open_records(model, f"{folder}/data/*"), folder / "few", CPU, identity, DistillOptions(top_k=10))
     return folder
 
 
 def second_stage(made, out, **options):
-    wanted = {"options": OPTIONS, "settings": QUICK, **options}
+    wanted = {"settings": QUICK, **options}
     return rerank(made / "m.safetensors", f"{made}/data/*", [made / "first", made / "second"], out, **wanted)
 
 
 def dependent(count, seed):
-    """Candidates of which class 1 is right exactly where class 0 is a candidate too, whatever its probability says."""
+    """TopClasses of which class 1 is right exactly where class 0 is a candidate too, whatever its probability says."""
     generator = torch.Generator().manual_seed(seed)
     classes = torch.stack([torch.randperm(6, generator=generator)[:3] for _ in range(count)])
     best = torch.rand(count, 3, generator=generator).sort(dim=1, descending=True).values
     labels = [[1] if {0, 1} <= set(row.tolist()) else [] for row in classes]
-    return Candidates(best, classes, labels, 6)
+    return TopClasses(best, classes, labels, 6)
 
 
 def test_what_depends_on_other_candidates_is_learned():
     options = RerankerOptions(candidates=3, embedding=8, width=16, dropout=0.0)
-    model = fit_reranker(dependent(2000, 0), options, FitSettings(epochs=30, learning_rate=5e-3))
+    model = fit_reranker(dependent(2000, 0), RerankSettings(options, epochs=30, learning_rate=5e-3))
     unseen = dependent(400, 1)
     with torch.no_grad():
         new = torch.sigmoid(model.logits(unseen.best, unseen.classes))
@@ -118,7 +122,7 @@ def test_the_same_command_gives_the_same_bytes_and_the_random_state_stays(made, 
     second_stage(made, tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     # A second one takes the place of the first.
-    rerank(tmp_path / "a", f"{made}/data/*", [made / "first", made / "second"], tmp_path / "c", OPTIONS, QUICK)
+    rerank(tmp_path / "a", f"{made}/data/*", [made / "first", made / "second"], tmp_path / "c", QUICK)
     one, two = read_model_file(tmp_path / "b"), read_model_file(tmp_path / "c")
     assert one[1].keys() == two[1].keys()
     assert all(torch.equal(value, two[1][name]) for name, value in one[1].items())
@@ -172,7 +176,9 @@ def test_what_does_not_fit_is_refused(made, tmp_path, change, words):
     wanted = {"scores": ["first", "second"], "options": OPTIONS, **change}
     folders = [made / name for name in wanted.pop("scores")]
     with pytest.raises(InputError, match=words):
-        rerank(made / "m.safetensors", f"{made}/data/*", folders, tmp_path / "x", wanted["options"], QUICK)
+        rerank(
+            made / "m.safetensors", f"{made}/data/*", folders, tmp_path / "x", replace(QUICK, options=wanted["options"])
+        )
     assert not (tmp_path / "x").exists()
 
 
@@ -180,10 +186,8 @@ def test_other_classes_and_missing_labels_are_refused(made, small_records, tmp_p
     small = model_file(tmp_path / "small.safetensors")
     assert SMALL_CLASSES < 20
     with pytest.raises(InputError, match="cannot look at 20 classes"):
-        rerank(small, small_records["train"], [made / "first"], tmp_path / "x", OPTIONS, QUICK)
+        rerank(small, small_records["train"], [made / "first"], tmp_path / "x", QUICK)
     model, identity = open_teacher(made / "m.safetensors", CPU)
     distill(model, open_records(model, small_records["unlabelled"]), tmp_path / "scores", CPU, identity)
     with pytest.raises(InputError, match="has no labels to learn from"):
-        rerank(
-            made / "m.safetensors", small_records["unlabelled"], [tmp_path / "scores"], tmp_path / "x", OPTIONS, QUICK
-        )
+        rerank(made / "m.safetensors", small_records["unlabelled"], [tmp_path / "scores"], tmp_path / "x", QUICK)

@@ -5,8 +5,9 @@ import pytest
 import topgb
 from combining.small_models import DBOF, model_file
 from conftest import SMALL_CLASSES, SMALL_SPEC
+from tolerances import FIGURE
 from topgb.combining import shrink as shrink_module
-from topgb.combining.shrink import BITS, parse_budget, shrink
+from topgb.combining.shrink import BITS, ShrinkOptions, parse_budget, shrink
 from topgb.errors import InputError
 from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file
@@ -46,7 +47,8 @@ def test_the_file_fits_and_holds_the_choice(tmp_path, models, records):
     encodings = {entry.encoding for entry in header.tensors.values()}
     assert "int8_zlib" in encodings
     model = topgb.load(out)
-    assert evaluate(model, records, next(model.parameters()).device).compute().gap == pytest.approx(found.gap)
+    scores = evaluate(model, records, next(model.parameters()).device).compute()
+    assert scores.gap == pytest.approx(found.gap, abs=FIGURE)
     assert [choice.gap for choice in found.frontier] == sorted(choice.gap for choice in found.frontier)
     assert found.frontier[-1] == found.choice
     assert not (tmp_path / "small.safetensors.work").exists()
@@ -82,13 +84,13 @@ def test_a_stopped_run_goes_on(tmp_path, models, records, monkeypatch):
 
 def test_work_that_is_kept_serves_another_budget(tmp_path, models, records, monkeypatch):
     work = tmp_path / "work"
-    first = shrink(models, BUDGET, records, tmp_path / "a.safetensors", work)
+    first = shrink(models, BUDGET, records, tmp_path / "a.safetensors", ShrinkOptions(work))
     monkeypatch.setattr(shrink_module, "_write_candidate", None)
-    second = shrink(models, first.choice.size - 1, records, tmp_path / "b.safetensors", work)
+    second = shrink(models, first.choice.size - 1, records, tmp_path / "b.safetensors", ShrinkOptions(work))
     assert second.choice != first.choice
     # Other data are other work.
     with pytest.raises(TypeError):
-        shrink(models[:1] + models[2:], BUDGET, _Other(records), tmp_path / "c.safetensors", work)
+        shrink(models[:1] + models[2:], BUDGET, _Other(records), tmp_path / "c.safetensors", ShrinkOptions(work))
 
 
 class _Other:

@@ -1,4 +1,4 @@
-"""The paired bootstrap against records that are really repeated."""
+"""The paired compare_pairs against records that are really repeated."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.batch import Batch
 from topgb.errors import InputError
-from topgb.evaluation.compare import RankedPairs, bootstrap, compare
+from topgb.evaluation.compare import Bootstrap, RankedPairs, compare, compare_pairs
 from topgb.evaluation.metrics import TOP_K, Metrics
 from topgb.evaluation.score import evaluate
 from topgb.records.dataset import open_dataset
@@ -68,7 +68,7 @@ def test_the_interval_is_the_bootstraps():
     probabilities, labels = _random(60, 20, 4)
     better = (probabilities + 0.3 * labels).clamp_max(1.0)
     a, b = _pairs(probabilities, labels), _pairs(better, labels)
-    found = bootstrap(a, b, resamples=50, seed=6, confidence=0.8)
+    found = compare_pairs(a, b, Bootstrap(resamples=50, seed=6, confidence=0.8))
     generator = np.random.default_rng(6)
     differences = []
     for _ in range(50):
@@ -78,14 +78,14 @@ def test_the_interval_is_the_bootstraps():
     assert found.standard_error == pytest.approx(np.std(differences, ddof=1))
     assert found.share_below_zero == np.mean(np.array(differences) < 0)
     assert found.difference == found.gap_b - found.gap_a > 0
-    assert bootstrap(b, a, 50, 6, 0.8).high == pytest.approx(-found.low)
-    assert bootstrap(a, b, 50, 6, 0.8) == found
-    assert bootstrap(a, b, 50, 7, 0.8).low != found.low
+    assert compare_pairs(b, a, Bootstrap(50, 6, 0.8)).high == pytest.approx(-found.low)
+    assert compare_pairs(a, b, Bootstrap(50, 6, 0.8)) == found
+    assert compare_pairs(a, b, Bootstrap(50, 7, 0.8)).low != found.low
 
 
 def test_a_model_differs_from_itself_by_nothing():
     pairs = _pairs(*_random(50, 20, 5))
-    found = bootstrap(pairs, pairs, 20)
+    found = compare_pairs(pairs, pairs, Bootstrap(20))
     assert (found.difference, found.low, found.high, found.standard_error, found.share_below_zero) == (0, 0, 0, 0, 0)
 
 
@@ -102,7 +102,7 @@ class Shifted:
 
 def test_figures_are_those_of_evaluation(small_records):
     data = open_dataset(small_records["validate"], SMALL_SPEC, SMALL_CLASSES, 300)
-    found = compare(Shifted(0.0), data, Shifted(0.1), data, CPU, resamples=100)
+    found = compare(Shifted(0.0), data, Shifted(0.1), data, CPU, Bootstrap(resamples=100))
     assert found.videos == 90
     assert found.gap_a == pytest.approx(evaluate(Shifted(0.0), data, CPU).compute().gap, abs=1e-12)
     assert found.gap_b == pytest.approx(evaluate(Shifted(0.1), data, CPU).compute().gap, abs=1e-12)
@@ -121,4 +121,4 @@ def test_different_videos_or_classes_and_no_labels_are_refused(small_records):
         compare(Shifted(0), data["validate"], Shifted(0), more, CPU)
     pairs = _pairs(*_random(5, 5, 0))
     with pytest.raises(InputError, match="1 resamples"):
-        bootstrap(pairs, pairs, resamples=1)
+        compare_pairs(pairs, pairs, Bootstrap(resamples=1))

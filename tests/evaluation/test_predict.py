@@ -12,13 +12,14 @@ from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.batch import Batch
 from topgb.errors import InputError, TopgbError
 from topgb.evaluation.metrics import Metrics
-from topgb.evaluation.predict import prediction_rows, write_predictions
+from topgb.evaluation.predict import csv_rows, write_predictions
+from topgb.evaluation.predictions import FrameDraw, predictions
 from topgb.evaluation.report import Report, ReportedModel, write_report
 from topgb.evaluation.score import evaluate, evaluate_rounds, write_per_class
 from topgb.modelfile import Header, Member
 from topgb.models import parse_model
 from topgb.progress import SILENT
-from topgb.records.dataset import open_dataset
+from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.sampling import parse_sampling
 
 CPU = torch.device("cpu")
@@ -56,39 +57,41 @@ def test_sampled_figures_depend_on_seed_and_round_alone(small_records, monkeypat
     sampling = parse_sampling(text)
 
     def figures(seed, round_number):
-        return evaluate(MeanFrame(), data, CPU, SILENT, sampling, seed, round_number).compute().to_json()
+        return evaluate(MeanFrame(), data, CPU, SILENT, FrameDraw(sampling, seed, round_number)).compute().to_json()
 
     first = figures(0, 0)
     assert first["videos"] == 90
     assert figures(1, 0) != first
     assert figures(0, 1) != first
-    monkeypatch.setattr("topgb.evaluation.score.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("topgb.evaluation.predictions.EVALUATION_BATCH", 7)
     assert figures(0, 0) == pytest.approx(first, rel=1e-6)
 
 
 def test_a_shuffled_mean_is_the_mean(small_records):
     data = _open(small_records["validate"])
-    shuffled = evaluate(MeanFrame(), data, CPU, SILENT, parse_sampling("shuffle")).compute()
+    shuffled = evaluate(MeanFrame(), data, CPU, SILENT, FrameDraw(parse_sampling("shuffle"))).compute()
     assert shuffled.to_json() == pytest.approx(evaluate(MeanFrame(), data, CPU).compute().to_json(), rel=1e-6)
 
 
 def test_rounds_give_mean_and_deviation(small_records):
     data, sampling = _open(small_records["validate"]), parse_sampling("random:2")
-    found = evaluate_rounds(MeanFrame(), data, CPU, sampling, rounds=3, seed=7)
-    gaps = [evaluate(MeanFrame(), data, CPU, SILENT, sampling, 7, number).compute().gap for number in range(3)]
+    found = evaluate_rounds(MeanFrame(), data, CPU, FrameDraw(sampling, seed=7), rounds=3)
+    gaps = [
+        evaluate(MeanFrame(), data, CPU, SILENT, FrameDraw(sampling, 7, number)).compute().gap for number in range(3)
+    ]
     assert [scores.gap for scores in found.scores] == gaps
     assert len(set(gaps)) == 3
     assert found.mean().gap == pytest.approx(sum(gaps) / 3)
     assert found.deviation()["gap"] == pytest.approx(statistics.stdev(gaps))
     assert found.to_json()["rounds"] == [scores.to_json() for scores in found.scores]
     assert {**found.to_json(), "rounds": None} == {**found.mean().to_json(), "rounds": None}
-    one = evaluate_rounds(MeanFrame(), data, CPU, sampling, seed=7)
+    one = evaluate_rounds(MeanFrame(), data, CPU, FrameDraw(sampling, seed=7))
     assert one.to_json() == one.metrics.compute().to_json() == found.scores[0].to_json()
 
 
 def test_more_frames_than_the_model_looks_at_cannot_be_drawn(small_records):
     with pytest.raises(InputError, match=r"'random:301' takes more frames .*is 300"):
-        evaluate(MeanFrame(), _open(small_records["validate"]), CPU, SILENT, parse_sampling("random:301"))
+        evaluate(MeanFrame(), _open(small_records["validate"]), CPU, SILENT, FrameDraw(parse_sampling("random:301")))
 
 
 def test_unlabelled_records_cannot_be_scored(small_records):
@@ -107,7 +110,7 @@ def test_the_challenges_csv(small_records, tmp_path):
     pairs = rows[1][1].split(" ")
     assert [int(c) for c in pairs[::2]] == list(range(SMALL_CLASSES))
     assert [float(p) for p in pairs[1::2]] == pytest.approx(torch.linspace(0.4, 0.1, SMALL_CLASSES).tolist(), rel=1e-5)
-    with pytest.raises(InputError, match="--force"):
+    with pytest.raises(InputError, match="force=True"):
         write_predictions(Oracle(), _open(small_records["unlabelled"]), path, CPU)
 
 
@@ -128,16 +131,18 @@ class Fixed:
 def test_ids_are_quoted_where_they_must_be():
     plain = ["v1", "-", "a b", "é\\xff'", ""]
     odd = ["a,b", 'say "x"', "two\nlines", "a\rb", '",\n']
-    rows = list(prediction_rows(Fixed(0.25, 0.5), _batch(*plain, *odd), CPU))
+    rows = csv_rows([*plain, *odd], torch.tensor([0.25, 0.5]).expand(len(plain + odd), -1))
     assert rows[: len(plain)] == [f"{video},1 0.5 0 0.25\n" for video in plain]
     read = list(csv.reader(io.StringIO("".join(rows), newline="")))
     assert read == [[video, "1 0.5 0 0.25"] for video in plain + odd]
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_probabilities_that_are_not_finite_are_refused(wrong):
-    with pytest.raises(TopgbError, match="for video v7 are not finite") as caught:
-        list(prediction_rows(Fixed(*[0.5] * 30, wrong), _batch("v7", "v8"), CPU))
+def test_probabilities_that_are_not_finite_are_refused(small_records, wrong):
+    data = _open(small_records["validate"])
+    first = next(evaluation_batches(data, 1)).ids[0]
+    with pytest.raises(TopgbError, match=f"for video {first} are not finite") as caught:
+        list(predictions(Fixed(*[0.5] * (SMALL_CLASSES - 1), wrong), data, CPU))
     assert caught.value.exit_code == 1
 
 

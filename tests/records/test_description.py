@@ -8,7 +8,7 @@ import yaml
 
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
-from topgb.records.description import FILE, Description, check_described_alike, describe, write_description
+from topgb.records.description import FILE, Description, check_description, find_description, write_description
 from topgb.training.recipe import load_recipe
 from topgb.vocabulary import write_vocabulary
 
@@ -26,10 +26,10 @@ def folder(tmp_path):
 
 
 def test_what_is_written_is_read(folder):
-    found = describe(f"{folder}/train*.tfrecord")
+    found = find_description(f"{folder}/train*.tfrecord")
     assert found == Description(folder / FILE, SPEC, 2, "vocabulary.csv")
     assert found.class_names() == ("cat", "dog")
-    assert describe([str(folder / "train0000.tfrecord")]) == found
+    assert find_description([str(folder / "train0000.tfrecord")]) == found
 
 
 def test_it_looks_like_a_recipe(folder):
@@ -42,33 +42,33 @@ def test_it_looks_like_a_recipe(folder):
 def test_it_is_the_data_section_of_a_recipe(folder):
     section = yaml.safe_load((folder / FILE).read_text())
     del section["vocabulary"]
-    assert section == describe(f"{folder}/*.tfrecord").data_section()
+    assert section == find_description(f"{folder}/*.tfrecord").data_section()
     data = load_recipe("video-moe", [f"data={yaml.safe_dump(section)}"]).data
     assert (data.spec(), data.classes) == (SPEC, 2)
 
 
 def test_a_relative_pattern_and_the_current_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert describe("train*.tfrecord").spec == SPEC
-    assert describe("./train0000.tfrecord").class_names() == ("cat", "dog")
+    assert find_description("train*.tfrecord").spec == SPEC
+    assert find_description("./train0000.tfrecord").class_names() == ("cat", "dog")
 
 
 def test_none_where_there_is_none_or_the_records_lie_apart(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     shutil.copy(folder / "train0000.tfrecord", elsewhere)
-    assert describe(f"{elsewhere}/*.tfrecord") is None
-    assert describe(f"{elsewhere}/*.tfrecord,{folder}/*.tfrecord") is None
-    assert describe("memory://x/*.tfrecord") is None
+    assert find_description(f"{elsewhere}/*.tfrecord") is None
+    assert find_description(f"{elsewhere}/*.tfrecord,{folder}/*.tfrecord") is None
+    assert find_description("memory://x/*.tfrecord") is None
     with pytest.raises(InputError, match="no file matches"):
-        describe(f"{folder}/other*")
+        find_description(f"{folder}/other*")
 
 
 def test_it_is_not_overwritten_without_force(folder):
     again = Description(folder / FILE, SPEC, None)
-    with pytest.raises(InputError, match="--force"):
+    with pytest.raises(InputError, match="force=True"):
         write_description(again)
     write_description(again, force=True)
-    assert describe(f"{folder}/*.tfrecord") == again
+    assert find_description(f"{folder}/*.tfrecord") == again
     assert "classes" not in again.data_section()
     assert again.class_names() is None
 
@@ -113,7 +113,7 @@ GOOD = "level: frame\nfeatures: [{name: x, size: 3}]\nclasses: 2\n"
 def test_another_file_of_that_name_gets_one_sentence(folder, text, words):
     (folder / FILE).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=words) as raised:
-        describe(f"{folder}/*.tfrecord")
+        find_description(f"{folder}/*.tfrecord")
     assert str(raised.value).startswith(str(folder / FILE))
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 1000
@@ -123,21 +123,22 @@ def test_another_file_of_that_name_gets_one_sentence(folder, text, words):
 def test_an_unreadable_file_gets_one_sentence(folder):
     (folder / FILE).chmod(0)
     with pytest.raises(InputError, match="cannot read"):
-        describe(f"{folder}/*.tfrecord")
+        find_description(f"{folder}/*.tfrecord")
 
 
 def test_a_vocabulary_of_another_length_is_refused(folder):
     write_vocabulary(folder / "vocabulary.csv", ["cat"], force=True)
     with pytest.raises(InputError, match="1 class names were given for 2"):
-        describe(f"{folder}/*.tfrecord").class_names()
+        find_description(f"{folder}/*.tfrecord").class_names()
 
 
 def test_sets_packed_apart_are_told_apart(folder):
     pattern = f"{folder}/*.tfrecord"
-    check_described_alike(pattern, SPEC, ("cat", "dog"))
-    check_described_alike(pattern, SPEC, None)
+    check_description(pattern, SPEC, ("cat", "dog"))
+    check_description(pattern, SPEC, None)
     other = FeatureSpec("frame", (Feature("é", 6, range=(-2.0, 2.0)), Feature("sound", 3, "float32")))
-    with pytest.raises(InputError, match="'é' has the range -1.5 to 3.25, but -2 to 2 is expected; .*--range é:-2,2"):
-        check_described_alike(pattern, other, None)
-    with pytest.raises(InputError, match="its classes are not named as those expected; .*--vocabulary"):
-        check_described_alike(pattern, SPEC, ("dog", "cat"))
+    expected = r"'é' has the range -1.5 to 3.25, but -2 to 2 is expected; .*ranges={'é': \(-2.0, 2.0\)}"
+    with pytest.raises(InputError, match=expected):
+        check_description(pattern, other, None)
+    with pytest.raises(InputError, match="its classes are not named as those expected; .*vocabulary"):
+        check_description(pattern, SPEC, ("dog", "cat"))

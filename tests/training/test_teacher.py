@@ -8,8 +8,9 @@ import torch
 
 import topgb
 from topgb.errors import InputError
-from topgb.evaluation.distill import distill, open_records, open_teacher
-from topgb.evaluation.score import evaluate, open_for
+from topgb.evaluation.distill import DistillOptions, distill, open_records, open_teacher
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file
 from topgb.progress import Progress
 from topgb.training.curves import read_metrics
@@ -37,8 +38,7 @@ def taught(small_records, small_recipe, tmp_path_factory):
             folder / name,
             CPU,
             identity,
-            None,
-            score_format,
+            DistillOptions(score_format=score_format),
         )
     return folder
 

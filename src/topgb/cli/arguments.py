@@ -1,20 +1,20 @@
 """Arguments and options that several commands share."""
 
-from dataclasses import dataclass, replace
-from functools import partial
+import reprlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    import torch
-
     from topgb.errors import DamagedRecordError
-    from topgb.jobs.engine import Engine, EngineKind
-    from topgb.modelfile import Header, LoadedModel
+    from topgb.modelfile import Header
 
 ModelOrRun = Annotated[Path, typer.Argument(help="A model file, or the directory of a run.", metavar="MODEL|RUN")]
+ModelsOrRuns = Annotated[
+    list[Path], typer.Argument(help="Two model files or more, or folders of runs.", metavar="MODEL|RUN…")
+]
 Data = Annotated[
     str, typer.Argument(help="Records: a file, a glob in quotes, a comma-separated list, or a URL.", metavar="DATA")
 ]
@@ -54,96 +54,6 @@ Address = Annotated[
 ]
 
 
-def open_model(
-    path: Path,
-    use_ema: bool | None,
-    device: "torch.device",
-    resident: Literal["packed", "half", "full"] | None = None,
-) -> "LoadedModel":
-    """The model of a model file, or of a run's directory; `resident` as for `topgb.load`."""
-    from topgb.errors import InputError
-
-    if path.is_dir():
-        from topgb.training.build import load_run
-
-        return load_run(path, use_ema, resident or "full").to(device)
-    from topgb.modelfile import load
-
-    if use_ema is not None:
-        raise InputError(
-            f"{path} is a model file, which holds one set of weights; --use-ema chooses in a run's directory"
-        )
-    return load(path, device, resident)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A model opened in this process, and where its work is done: the engine, the device there, the model for there."""
-
-    here: "LoadedModel"
-    engine: "Engine"
-    device: "torch.device"
-    model: "LoadedModel"
-
-
-def open_model_for(
-    kind: "EngineKind",
-    address: str | None,
-    path: Path,
-    use_ema: bool | None,
-    device: str,
-    resident: Literal["packed", "half", "full"] | None,
-) -> Opened:
-    """The model of `open_model`, to work on this device of this process or of a cluster's workers."""
-    import torch
-
-    from topgb.devices import choose_device, keep_freed_memory
-    from topgb.errors import InputError
-    from topgb.jobs.remote_opening import opened_there
-
-    keep_freed_memory()
-    if kind == "local":
-        engine, chosen = open_engine(kind, address), choose_device(device)
-        model = open_model(path, use_ema, chosen, resident)
-        return Opened(model, engine, chosen, model)
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"--device {device} names a device of this machine; with --engine ray choose cpu or cuda")
-    # First, as a wrong path should not wait for a cluster. A CPU will do, as only the header is looked at.
-    here = open_model(path, use_ema, torch.device("cpu"), resident)
-    engine = open_engine(kind, address, device)
-    chosen = torch.device("cuda" if engine.gpus else "cpu")
-    return Opened(here, engine, chosen, opened_there(partial(_open_in_worker, path, use_ema, chosen, resident)))
-
-
-def open_engine(kind: "EngineKind", address: str | None, device: str = "cpu") -> "Engine":
-    """The engine of these options; one on Ray is connected to, and `auto` takes GPUs where it has any."""
-    from topgb.errors import InputError
-    from topgb.jobs.engine import LOCAL, Engine
-
-    if kind == "local":
-        if address is not None:
-            raise InputError(f"--address {address} names a Ray cluster; add --engine ray, or leave it out")
-        return LOCAL
-    from topgb.jobs.cluster import cluster_gpus
-
-    gpus = cluster_gpus(address)
-    if device == "cuda" and not gpus:
-        raise InputError("no node of the Ray cluster has a GPU; leave out --device cuda")
-    return Engine("ray", address, gpus=device != "cpu" and gpus > 0)
-
-
-def _open_in_worker(
-    path: Path,
-    use_ema: bool | None,
-    device: "torch.device",
-    resident: Literal["packed", "half", "full"] | None,
-) -> "LoadedModel":
-    from topgb.devices import keep_freed_memory
-
-    keep_freed_memory()
-    return open_model(path, use_ema, device, resident)
-
-
 def named(header: "Header", vocabulary: Path | None) -> "Header":
     """`header`, with the class names of `vocabulary` if one is given."""
     from topgb.vocabulary import check_names, read_vocabulary
@@ -161,6 +71,16 @@ def report_damage(damaged: "list[DamagedRecordError]") -> None:
         typer.echo(f"skipped {len(damaged)} damaged record{'s' if len(damaged) > 1 else ''}:", err=True)
         for error in damaged:
             typer.echo(f"  {error.path}: record {error.record} at byte {error.offset}: {error.reason}", err=True)
+
+
+def parse_weights(text: str) -> list[float]:
+    """The numbers in `0.4,0.35,0.25`. Raises `InputError` where one is none."""
+    from topgb.errors import InputError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--weights {reprlib.repr(text)} is not a list of numbers such as 0.4,0.35,0.25") from None
 
 
 def damage_rows(damaged: "list[DamagedRecordError]") -> list[dict[str, Any]]:

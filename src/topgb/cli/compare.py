@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Data, Device, Json, OnDamagedOption, open_model, report_damage
+from topgb.cli.arguments import Data, Device, Json, OnDamagedOption, report_damage
 
 MOST_RESAMPLES = 1_000_000
 
@@ -31,17 +31,18 @@ def compare(
     Both score the same videos; the interval is a paired bootstrap's over them, far narrower than that of one figure.
     """
     from topgb.devices import choose_device, keep_freed_memory
+    from topgb.evaluation.compare import Bootstrap
     from topgb.evaluation.compare import compare as compare_models
-    from topgb.evaluation.score import open_for
+    from topgb.evaluation.opening import open_for
     from topgb.progress import TerminalProgress
+    from topgb.training.opened import open_model
 
     keep_freed_memory()
     chosen = choose_device(device)
-    loaded = [open_model(path, None, chosen) for path in (model_a, model_b)]
-    data_a, data_b = (open_for(model, data, on_damaged) for model in loaded)
-    found = compare_models(
-        loaded[0], data_a, loaded[1], data_b, chosen, resamples, seed, confidence, TerminalProgress()
-    )
+    a, b = (open_model(path, chosen) for path in (model_a, model_b))
+    data_a, data_b = (open_for(model, data, on_damaged) for model in (a, b))
+    bootstrap = Bootstrap(resamples, seed, confidence)
+    found = compare_models(a, data_a, b, data_b, chosen, bootstrap, TerminalProgress())
     report_damage(data_a.damaged)
     if json:
         typer.echo(json_module.dumps(found.to_json()))

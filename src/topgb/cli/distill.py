@@ -13,7 +13,6 @@ from topgb.cli.arguments import (
     Force,
     OnDamagedOption,
     ResidentOption,
-    open_model_for,
     report_damage,
 )
 
@@ -43,19 +42,16 @@ def distill(
 
     A stopped run goes on with the same command: finished shards stay. Records need no labels.
     """
+    from topgb.evaluation.distill import DistillOptions, open_records, teacher_identity
     from topgb.evaluation.distill import distill as write_scores
-    from topgb.evaluation.distill import open_records, teacher_file, teacher_identity
     from topgb.progress import TerminalProgress
+    from topgb.training.opened import open_for_engine, open_stored
 
-    file = teacher_file(teacher)
-    opened = open_model_for(engine, address, file, None, device, resident)
-    identity = teacher_identity(file, opened.device, resident)
+    opened = open_for_engine(teacher, None, device, resident, engine, address)
+    identity = teacher_identity(open_stored(teacher), opened.device, resident)
     dataset = open_records(opened.here, data, on_damaged, score_format)
-    done = write_scores(
-        *(opened.model, dataset, out, opened.device, identity, top_k, score_format, force),
-        TerminalProgress(),
-        opened.engine,
-    )
+    options = DistillOptions(top_k, score_format, force, opened.engine)
+    done = write_scores(opened.model, dataset, out, opened.device, identity, options, TerminalProgress())
     report_damage(dataset.damaged)
     each = f", {done.bytes / done.videos:,.0f} bytes a video" if done.videos else ""
     typer.echo(f"{out}: scores of {done.videos:,} videos{each}")

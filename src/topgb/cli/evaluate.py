@@ -19,7 +19,6 @@ from topgb.cli.arguments import (
     UseEma,
     Vocabulary,
     named,
-    open_model_for,
     report_damage,
 )
 
@@ -59,11 +58,13 @@ def evaluate(
     Every frame is looked at once, and the figures are always the same; --frames samples them as the 2018 system did.
     """
     from topgb.errors import InputError
-    from topgb.evaluation.score import evaluate_rounds, open_for, write_per_class
+    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.predictions import FrameDraw
+    from topgb.evaluation.score import evaluate_rounds, write_per_class
     from topgb.files import refuse_existing
     from topgb.progress import TerminalProgress
-    from topgb.records.description import check_described_alike
     from topgb.records.sampling import parse_sampling
+    from topgb.training.opened import open_for_engine
 
     sampling = parse_sampling(frames)
     if sampling.mode == "all" and (rounds > 1 or seed is not None):
@@ -74,13 +75,11 @@ def evaluate(
         raise InputError("--vocabulary names classes in the CSV of --per-class; give that too")
     if per_class is not None:
         refuse_existing(per_class, force)
-    opened = open_model_for(engine, address, model, use_ema, device, resident)
+    opened = open_for_engine(model, use_ema, device, resident, engine, address)
     header = named(opened.here.header, vocabulary)
-    check_described_alike(data, header.features, header.class_names)
-    dataset = open_for(opened.here, data, on_damaged)
-    found = evaluate_rounds(
-        opened.model, dataset, opened.device, sampling, rounds, seed or 0, TerminalProgress(), opened.engine
-    )
+    dataset = open_for(header, data, on_damaged)
+    draw = FrameDraw(sampling, seed or 0)
+    found = evaluate_rounds(opened.model, dataset, opened.device, draw, rounds, TerminalProgress(), opened.engine)
     report_damage(dataset.damaged)
     if json:
         typer.echo(json_module.dumps(found.to_json()))

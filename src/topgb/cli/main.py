@@ -19,6 +19,7 @@ from topgb.cli.demo import demo
 from topgb.cli.distill import distill
 from topgb.cli.evaluate import evaluate
 from topgb.cli.exit import end
+from topgb.cli.flags import in_flags
 from topgb.cli.interrupts import INTERRUPTED, end_interrupted
 from topgb.cli.model.average import average
 from topgb.cli.model.ensemble import ensemble
@@ -33,7 +34,7 @@ from topgb.cli.predict import predict
 from topgb.cli.submission.check import check
 from topgb.cli.submission.concat import concat
 from topgb.cli.train import train
-from topgb.errors import InterruptError, TopgbError
+from topgb.errors import InterruptError, TopgbError, set_wording
 from topgb.version import __version__
 
 
@@ -100,6 +101,7 @@ def run(interrupted: Callable[[], bool] = lambda: False) -> None:
 
     Once `interrupted()`, any error is an interrupt's.
     """
+    earlier = set_wording(in_flags)
     try:
         app(prog_name="topgb")
     except SystemExit as ended:
@@ -121,6 +123,8 @@ def run(interrupted: Callable[[], bool] = lambda: False) -> None:
         if told is None:
             raise
         end(*told)
+    finally:
+        set_wording(earlier)
 
 
 def _told(error: Exception) -> tuple[str, int] | None:

@@ -17,7 +17,6 @@ from topgb.cli.arguments import (
     UseEma,
     Vocabulary,
     named,
-    open_model_for,
     report_damage,
 )
 
@@ -46,21 +45,18 @@ def predict(
     With --engine ray a stopped run goes on with the same command: finished shards stay.
     """
     from topgb.errors import InputError
-    from topgb.evaluation.predict import model_identity, write_predictions
-    from topgb.evaluation.score import open_for
+    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.predict import CsvOptions, model_identity, write_predictions
     from topgb.progress import TerminalProgress
-    from topgb.records.description import check_described_alike
+    from topgb.training.opened import open_for_engine
 
-    opened = open_model_for(engine, address, model, use_ema, device, resident)
-    # Which numbers the classes have matters to labels alone.
-    check_described_alike(data, opened.here.header.features, None)
+    opened = open_for_engine(model, use_ema, device, resident, engine, address)
     class_names = named(opened.here.header, vocabulary).class_names if names or vocabulary is not None else None
     if names and class_names is None:
         raise InputError(f"{model} names no classes; give their --vocabulary, or leave out --names")
     dataset = open_for(opened.here, data, on_damaged, with_labels=False)
     identity = None if engine == "local" else model_identity(opened.here, opened.device, resident)
-    videos = write_predictions(
-        *(opened.model, dataset, out, opened.device, force, TerminalProgress(), class_names, opened.engine, identity)
-    )
+    options = CsvOptions(force, class_names, identity)
+    videos = write_predictions(opened.model, dataset, out, opened.device, options, TerminalProgress(), opened.engine)
     report_damage(dataset.damaged)
     typer.echo(f"{out}: {videos:,} videos")

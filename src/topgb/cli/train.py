@@ -72,7 +72,7 @@ def train(
     from topgb.devices import flush_subnormals, keep_freed_memory
     from topgb.errors import InputError, InterruptError
     from topgb.progress import SILENT, TerminalProgress
-    from topgb.records.description import check_described_alike, describe
+    from topgb.records.description import check_description, find_description
     from topgb.training.ema import continued_recipe
     from topgb.training.job import TrainingJob
     from topgb.training.loop import train as run_training
@@ -85,14 +85,14 @@ def train(
             raise InputError("--distill-weight goes with --teacher; name the folder that topgb distill has filled")
         settings = [*(settings or []), f"training.distill_weight={distill_weight}"]
     progress = TerminalProgress() if speaks_for_all() else SILENT
-    described = describe(data)
+    described = find_description(data)
     loaded = load_recipe(recipe, settings, None if described is None else described.data_section())
     class_names = None if vocabulary is None else read_vocabulary(vocabulary)
     if described is not None:
         progress.say(f"the records are described by {described.path}")
         class_names = class_names or described.class_names()
     if validate is not None:
-        check_described_alike(validate, loaded.data.spec(), class_names)
+        check_description(validate, loaded.data.spec(), class_names)
     if ema_source is not None:
         per_node, nodes = planned_ranks(devices, num_nodes)
         loaded = continued_recipe(loaded, ema_halflife, overridden_keys(settings), per_node * nodes)

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from topgb.combining.parents import Parent, class_names, open_parents, origin, refuse_difference, sha256
+from topgb.combining.parents import class_names, named, open_parents, origin, refuse_difference
 from topgb.errors import InputError
 from topgb.files import refuse_existing
-from topgb.modelfile import Header, write_model_file
+from topgb.modelfile import Header, StoredModel, write_model_file
 from topgb.modelfile.encodings import Parts, decode, encode_plain
 from topgb.modelfile.header import TensorEncoding
 
@@ -17,7 +17,7 @@ from topgb.modelfile.header import TensorEncoding
 TRAINING_ONLY = {"dropout", "input_dropout", "l2", "count_padding"}
 
 
-def average(paths: Sequence[Path], out: Path, force: bool = False) -> Header:
+def average(models: Sequence[Path | StoredModel], out: Path, force: bool = False) -> Header:
     """Write the mean of the models' weights and batch-norm statistics, in float32 (2018: `weights_average.py`).
 
     The models may be stored in any encoding; the sums are of float64. Options that act in training only are the first
@@ -25,7 +25,7 @@ def average(paths: Sequence[Path], out: Path, force: bool = False) -> Header:
     features, classes, class names, members' weights, an option or a tensor's shape; it names what differs.
     """
     refuse_existing(out, force)
-    parents = open_parents(paths, "average")
+    parents = open_parents(models, "average")
     first = parents[0]
     if any(entry.encoding == "int32" for entry in first.header.tensors.values()):
         raise InputError(f"{first.path} remembers videos, which have no mean; average the models it was made from")
@@ -42,17 +42,17 @@ def average(paths: Sequence[Path], out: Path, force: bool = False) -> Header:
         members=first.header.members,
         tensors=entries,
         class_names=class_names(parents),
-        origin=origin("average", [sha256(parent) for parent in parents]),
+        origin=origin("average", [named(parent) for parent in parents]),
     )
     write_model_file(out, header, tensors, force)
     return header
 
 
-def _mean(parents: Sequence[Parent], name: str) -> tuple[TensorEncoding, Parts]:
+def _mean(parents: Sequence[StoredModel], name: str) -> tuple[TensorEncoding, Parts]:
     # One tensor at a time: all models decoded at once can be more than the memory.
     total = torch.zeros(parents[0].header.tensors[name].shape, dtype=torch.float64)
     for parent in parents:
-        total += decode(parent.stored, parent.header.tensors[name], name)
+        total += decode(parent.tensors, parent.header.tensors[name], name)
     return encode_plain(total / len(parents), "float32")
 
 

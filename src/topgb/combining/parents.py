@@ -1,74 +1,49 @@
 """The model files that another one is made of: what they must share, and how the new file names them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from topgb.checksums import file_sha256
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
-from topgb.modelfile import Header, LoadedModel, read_model_file
-from topgb.modelfile.loaded import assemble
-from topgb.records.damage import OnDamaged
-from topgb.records.dataset import Dataset, open_dataset
+from topgb.modelfile import Header, StoredModel, stored_model
+from topgb.modelfile.loaded import assemble_stored
 from topgb.version import __version__
 
 
-@dataclass(frozen=True)
-class Parent:
-    """A model file: its header and its stored tensors, mapped from the file."""
-
-    path: Path
-    header: Header
-    stored: dict[str, torch.Tensor]
-
-    def model(self) -> LoadedModel:
-        """The file's model, on the CPU. Raises `InputError` where header and tensors make none."""
-        return assemble(self.header, self.stored, str(self.path))
-
-
-def open_parents(paths: Sequence[Path], what: str, least: int = 2) -> list[Parent]:
-    """The files of `paths`, sound, and with the same feature spec, classes and class names.
+def open_parents(models: Sequence[Path | StoredModel], what: str, least: int = 2) -> list[StoredModel]:
+    """The models, sound, and with the same feature spec, classes and class names.
 
     `what` is the verb for the sentence. A file that names no classes fits one that does. Raises `InputError` where
-    there are fewer than `least` files, one is broken, or two differ; it says in what.
+    there are fewer than `least` models, one is broken, or two differ; it says in what.
     """
-    if len(paths) < least:
-        raise InputError(f"only {len(paths)} model is named; to {what} takes two at least")
-    parents = [Parent(path, *read_model_file(path)) for path in paths]
+    if len(models) < least:
+        raise InputError(f"only {len(models)} model is named; to {what} takes two at least")
+    parents = [stored_model(model) for model in models]
     for parent in parents:
         if parent.header.reranker is not None:
             raise InputError(
                 f"{parent.path} has a second stage, made for the mixture of its own members; to {what}, name the files "
                 "it was made from, and make a second stage for the result"
             )
-        parent.model()
+        # Decoding every weight finds a broken file.
+        assemble_stored(parent)
     first = parents[0]
-    named = next((parent for parent in parents if parent.header.class_names is not None), first)
+    first_named = next((parent for parent in parents if parent.header.class_names is not None), first)
     for parent in parents[1:]:
         refuse_difference(first, parent, _spec(first.header.features), _spec(parent.header.features))
         refuse_difference(first, parent, {"classes": first.header.classes}, {"classes": parent.header.classes})
         if parent.header.class_names is not None:
-            refuse_difference(named, parent, _names(named.header), _names(parent.header))
+            refuse_difference(first_named, parent, _names(first_named.header), _names(parent.header))
     return parents
 
 
-def open_for_parents(parents: Sequence[Parent], pattern: str, on_damaged: OnDamaged = "stop") -> Dataset:
-    """The records of `pattern`, read as every one of `parents` can use them. Raises as `open_dataset` does."""
-    header = parents[0].header
-    longest = max(member.model.max_frames for parent in parents for member in parent.header.members)
-    return open_dataset(pattern, header.features, header.classes, longest, on_damaged)
-
-
-def class_names(parents: Sequence[Parent]) -> tuple[str, ...] | None:
-    """The names that those of the parents have that have any."""
+def class_names(parents: Sequence[StoredModel]) -> tuple[str, ...] | None:
+    """Class names of the first parent that has some, else None."""
     return next((parent.header.class_names for parent in parents if parent.header.class_names is not None), None)
 
 
-def refuse_difference(a: Parent, b: Parent, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+def refuse_difference(a: StoredModel, b: StoredModel, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Raise `InputError` naming the first key, or key within a key, in which the two differ."""
     found = _difference(ours, theirs, "")
     if found is not None:
@@ -81,9 +56,9 @@ def origin(operation: str, parents: Sequence[dict[str, Any]], **more: Any) -> di
     return {"software": f"topgb {__version__}", "operation": operation, "parents": list(parents), **more}
 
 
-def sha256(parent: Parent) -> dict[str, Any]:
+def named(parent: StoredModel) -> dict[str, Any]:
     """How a header names a parent."""
-    return {"sha256": file_sha256(parent.path)}
+    return {"sha256": parent.sha256}
 
 
 def _spec(spec: FeatureSpec) -> dict[str, Any]:

@@ -1,76 +1,83 @@
 """A trained model and records to a model that predicts by remembering them."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 
 from topgb.combining.ensemble import carry_over
-from topgb.combining.parents import open_parents, origin, sha256
+from topgb.combining.parents import named, open_parents, origin
 from topgb.errors import InputError
-from topgb.evaluation.score import EVALUATION_BATCH
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.predictions import batches, no_video
 from topgb.files import refuse_existing
-from topgb.modelfile import Header, Member, write_model_file
+from topgb.modelfile import Header, Member, StoredModel, write_model_file
 from topgb.modelfile.encodings import encode_plain, part_names
 from topgb.modelfile.header import TensorEncoding
-from topgb.models import Tagger, parse_model
+from topgb.modelfile.loaded import assemble_stored
+from topgb.models import ModelConfig, Tagger, parse_model
 from topgb.models.mlp import MLP
 from topgb.progress import SILENT, Progress
 from topgb.records.damage import OnDamaged
-from topgb.records.dataset import evaluation_batches, open_dataset
+from topgb.records.dataset import Dataset
 
+PURPOSE = "remember"
 HEAD = "members.0.head."
 
 
+@dataclass(frozen=True)
+class NeighbourOptions:
+    """How videos are compared: the labels of the `neighbours` most alike count, by exp(similarity ÷ `temperature`)."""
+
+    neighbours: int = 50
+    temperature: float = 0.06
+
+
+DEFAULT_OPTIONS = NeighbourOptions()
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """Each video's vector float32 [N, width]; where its labels begin int32 [N + 1]; these labels int32."""
+
+    vectors: torch.Tensor
+    bounds: torch.Tensor
+    classes: torch.Tensor
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors of a `neighbours` head."""
+        centre = self.vectors.mean(0)
+        return {
+            "keys.weight": F.normalize(self.vectors - centre, dim=1),
+            "centre": centre,
+            "label_bounds": self.bounds,
+            "label_classes": self.classes if len(self.classes) else torch.zeros(1, dtype=torch.int32),
+        }
+
+
 def remember(
-    path: Path,
+    model: Path | StoredModel,
     pattern: str,
     out: Path,
-    neighbours: int = 50,
-    temperature: float = 0.06,
+    options: NeighbourOptions = DEFAULT_OPTIONS,
     force: bool = False,
     on_damaged: OnDamaged = "stop",
     progress: Progress = SILENT,
 ) -> Header:
     """Write a model file that gives a video the labels of the most alike labelled records of `pattern`.
 
-    What is compared is what the classifier of `path` sees: the hidden layer of an `mlp` head, else the aggregator's
-    vector, four bytes a number, which `topgb model quantize` lowers. Raises `InputError` where `out` exists, `path` has
-    several members or remembers already, or a record has no labels.
+    Videos are compared by the vectors that the model's classifier sees: the hidden layer of an `mlp` head, else the
+    aggregator's vector, four bytes a number, which `topgb model quantize` lowers. Raises `InputError` where `out`
+    exists, `model` has several members or remembers already, or a record has no labels.
     """
     refuse_existing(out, force)
-    (parent,) = open_parents([path], "remember with it", least=1)
-    if len(parent.header.members) > 1:
-        raise InputError(
-            f"{path} has {len(parent.header.members)} members; videos are compared by one, so name a single model"
-        )
-    member = parent.header.members[0].model
-    if member.mixture > 1 or member.head == "neighbours":
-        raise InputError(
-            f"{path} cannot compare videos: it {'mixes models' if member.mixture > 1 else 'remembers already'}"
-        )
-    tagger = cast(Tagger, parent.model().members[0])
-    vectors, bounds, classes = _collect(tagger, parent.header, pattern, on_damaged, progress)
+    (parent,) = open_parents([model], "remember with it", least=1)
+    member = _single_member(parent)
+    tagger = cast(Tagger, assemble_stored(parent).members[0])
+    memory = _collect(tagger, open_for(parent, pattern, on_damaged), progress)
     hidden = isinstance(tagger.head, MLP)
-    section = member.to_json()
-    section["head"] = {
-        "name": "neighbours",
-        "videos": len(vectors),
-        "labels": max(1, len(classes)),
-        "most_labels": max(1, int(bounds.diff().max())),
-        "neighbours": neighbours,
-        "temperature": temperature,
-        "width": tagger.head.hidden.out_features if hidden else None,
-        "activation": member.to_json()["head"]["activation"] if hidden else "silu",
-    }
-    centre = vectors.mean(0)
-    made = {
-        "keys.weight": F.normalize(vectors - centre, dim=1),
-        "centre": centre,
-        "label_bounds": bounds,
-        "label_classes": classes if len(classes) else torch.zeros(1, dtype=torch.int32),
-    }
     entries: dict[str, TensorEncoding] = {}
     tensors: dict[str, torch.Tensor] = {}
     carry_over(parent, 0, entries, tensors)
@@ -78,38 +85,61 @@ def remember(
     for name in [name for name in entries if name.startswith(HEAD) and not name.startswith(kept)]:
         for part in part_names(name, entries.pop(name)):
             del tensors[part]
-    for name, value in made.items():
+    for name, value in memory.tensors().items():
         entries[HEAD + name], parts = encode_plain(value, "float32")
         tensors[HEAD + name] = parts[""]
     header = Header(
         features=parent.header.features,
         classes=parent.header.classes,
-        members=(Member(1.0, parse_model(section)),),
+        members=(Member(1.0, parse_model({**member.to_json(), "head": _head(tagger, member, memory, options)})),),
         tensors=entries,
         class_names=parent.header.class_names,
-        origin=origin("remember", [sha256(parent)]),
+        origin=origin("remember", [named(parent)]),
     )
     write_model_file(out, header, tensors, force)
     return header
 
 
+def _single_member(parent: StoredModel) -> ModelConfig:
+    """The only member of a model that can compare videos. Raises `InputError` where there is none."""
+    if len(parent.header.members) > 1:
+        raise InputError(
+            f"{parent.path} has {len(parent.header.members)} members; videos are compared by one"
+            "alone, so name a single model"
+        )
+    member = parent.header.members[0].model
+    if member.mixture > 1 or member.head == "neighbours":
+        reason = "mixes models" if member.mixture > 1 else "remembers already"
+        raise InputError(f"{parent.path} cannot compare videos: it {reason}")
+    return member
+
+
+def _head(tagger: Tagger, member: ModelConfig, memory: _Memory, options: NeighbourOptions) -> dict[str, Any]:
+    """The section of a `neighbours` head over the vectors of `tagger`."""
+    hidden = tagger.head.hidden.out_features if isinstance(tagger.head, MLP) else None
+    return {
+        "name": "neighbours",
+        "videos": len(memory.vectors),
+        "labels": max(1, len(memory.classes)),
+        "most_labels": max(1, int(memory.bounds.diff().max())),
+        "neighbours": options.neighbours,
+        "temperature": options.temperature,
+        "width": hidden,
+        "activation": "silu" if hidden is None else member.to_json()["head"]["activation"],
+    }
+
+
 @torch.inference_mode()
-def _collect(
-    tagger: Tagger, header: Header, pattern: str, on_damaged: OnDamaged, progress: Progress
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Each video's vector float32 [N, width], where its labels begin int32 [N + 1], and these labels int32."""
-    data = open_dataset(pattern, header.features, header.classes, tagger.config.max_frames, on_damaged)
+def _collect(tagger: Tagger, data: Dataset, progress: Progress) -> _Memory:
     vectors, counts, classes = [], [torch.zeros(1, dtype=torch.int64)], []
     progress.begin("remembering", data.num_records, "videos")
-    for batch in evaluation_batches(data, EVALUATION_BATCH):
-        if batch.labels is None:
-            raise InputError(f"video {batch.ids[0]} of {pattern} has no labels to remember")
+    for batch in batches(data, progress, PURPOSE):
         pooled = tagger.aggregator(*tagger.frontend(batch.features, batch.num_frames)).float()
         vectors.append(tagger.head.hidden_vectors(pooled) if isinstance(tagger.head, MLP) else pooled)
-        counts.append(batch.labels.sum(1))
-        classes.append(batch.labels.nonzero()[:, 1].int())
-        progress.advance(len(batch))
+        labels = cast(torch.Tensor, batch.labels)
+        counts.append(labels.sum(1))
+        classes.append(labels.nonzero()[:, 1].int())
     progress.end()
     if not vectors:
-        raise InputError(f"no video of {pattern} could be read, so there is nothing to remember")
-    return torch.cat(vectors), torch.cat(counts).cumsum(0).int(), torch.cat(classes)
+        raise no_video(PURPOSE)
+    return _Memory(torch.cat(vectors), torch.cat(counts).cumsum(0).int(), torch.cat(classes))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -10,65 +10,38 @@ import torch.nn.functional as F
 
 from topgb.checksums import file_sha256
 from topgb.combining.cooccurrence import class_vectors
-from topgb.combining.parents import Parent, origin, sha256
-from topgb.errors import InputError
-from topgb.evaluation.metrics import TOP_K, Metrics, Scores
+from topgb.combining.parents import named, origin
+from topgb.combining.top_classes import SCORING_BATCH, TopClasses, collect_top_classes
+from topgb.errors import InputError, option
+from topgb.evaluation.metrics import TOP_K, Scores
+from topgb.evaluation.opening import open_for
 from topgb.files import refuse_existing
-from topgb.modelfile import read_model_file, write_model_file
+from topgb.modelfile import StoredModel, stored_model, write_model_file
 from topgb.modelfile.encodings import encode_plain
 from topgb.modelfile.header import RERANKER
+from topgb.modelfile.loaded import assemble_stored
 from topgb.models.reranker import Reranker, RerankerOptions
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import Dataset, open_dataset
 from topgb.records.teacher import DESCRIPTION_FILE, Teacher
 
 BATCH = 256
-SCORING_BATCH = 1000
 # Every tenth video is left out to see what the second stage is worth.
 HELD_OUT = 10
 MOST_WARMUP_STEPS = 50
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How a second stage is trained: AdamW, its learning rate falling as a cosine."""
+class RerankSettings:
+    """A second stage's sizes, and how it is trained: AdamW, its learning rate falling as a cosine."""
 
+    options: RerankerOptions = field(default_factory=RerankerOptions)
     epochs: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """The best K classes of N videos: probabilities float32 and classes int64 [N, K], best first; their labels."""
-
-    best: torch.Tensor
-    classes: torch.Tensor
-    labels: list[list[int]]
-    num_classes: int
-
-    def of(self, videos: torch.Tensor) -> "Candidates":
-        """The same of the videos numbered `videos` (int64 [n])."""
-        labels = [self.labels[video] for video in videos.tolist()]
-        return Candidates(self.best[videos], self.classes[videos], labels, self.num_classes)
-
-    def hits(self) -> torch.Tensor:
-        """float32 [N, K]: which candidates are labels."""
-        rows = [torch.isin(row, torch.tensor(own)) for row, own in zip(self.classes, self.labels, strict=True)]
-        return torch.stack(rows).float()
-
-    def scores(self, best: torch.Tensor) -> Scores:
-        """Every figure, with the candidates' probabilities float32 [N, K]; other classes count as 0."""
-        metrics = Metrics(self.num_classes)
-        for start in range(0, len(best), SCORING_BATCH):
-            part = slice(start, start + SCORING_BATCH)
-            rows = torch.zeros(len(best[part]), self.num_classes)
-            labels = torch.zeros(rows.shape, dtype=torch.bool)
-            for row, own in zip(labels, self.labels[part], strict=True):
-                row[own] = True
-            metrics.add(rows.scatter(1, self.classes[part], best[part]), labels)
-        return metrics.compute()
+DEFAULT_SETTINGS = RerankSettings()
 
 
 @dataclass(frozen=True)
@@ -80,55 +53,44 @@ class Gain:
 
 
 def rerank(
-    path: Path,
+    model: Path | StoredModel,
     pattern: str,
     scores: Sequence[Path],
     out: Path,
-    options: RerankerOptions,
-    settings: FitSettings | None = None,
+    settings: RerankSettings = DEFAULT_SETTINGS,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Gain:
-    """Write the model file `path` with a second stage, trained on the labelled records of `pattern`.
+    """Write the model with a second stage, trained on the labelled records of `pattern`.
 
     `scores` are folders of `topgb.evaluation.distill.distill` that together know every video, best by models like
-    those of `path` that were trained *without* it: of videos that it has seen, a model is surer than it will ever be
-    again. Each video's scores are taken from the first folder that has them. What is returned is of a tenth of the
-    videos, left out of a first training; the second stage that is written learned from all of them.
+    `model` that were trained *without* the video: a model is surer of videos it was trained on than of any other. Each
+    video's scores are taken from the first folder that has them. The gain is measured on a tenth of the videos, left
+    out of a first training; the second stage that is written learned from all of them.
 
     Raises `InputError` where `out` exists, a file or folder is broken, the classes differ, a video has no labels or no
-    scores, or the folders keep fewer classes than `options.candidates`.
+    scores, or the folders keep fewer classes than `settings.options.candidates`.
     """
-    settings = settings or FitSettings()
     refuse_existing(out, force)
-    parent = Parent(path, *read_model_file(path))
-    parent.model()
+    parent, options = stored_model(model), settings.options
+    assemble_stored(parent)
     header = parent.header
     if not TOP_K <= options.candidates <= header.classes:
         raise InputError(
             f"a second stage cannot look at {options.candidates} classes; from {TOP_K} to {header.classes} make sense"
         )
     teachers = _open_scores(scores, header.classes, options.candidates)
-    # Frames are not looked at.
-    dataset = open_dataset(pattern, header.features, header.classes, max_frames=1)
-    candidates = collect_candidates(dataset, teachers, options.candidates, progress)
-    order = torch.randperm(len(candidates.best), generator=torch.Generator().manual_seed(settings.seed))
-    held_out, rest = (
-        candidates.of(part) for part in (order[::HELD_OUT], order[torch.arange(len(order)) % HELD_OUT > 0])
-    )
-    if not len(rest.best):
-        raise InputError(f"{len(order)} video is not enough to learn a second stage from; give more records")
-    first = fit_reranker(rest, options, settings, progress, "trying")
-    gain = Gain(held_out.scores(held_out.best), held_out.scores(_reranked(first, held_out)))
-    fitted = fit_reranker(candidates, options, settings, progress, "fitting")
+    top = collect_top_classes(open_for(parent, pattern), teachers, options.candidates, progress)
+    gain = _gain(top, settings, progress)
+    fitted = fit_reranker(top, settings, progress, "fitting")
     entries = {name: entry for name, entry in header.tensors.items() if not name.startswith(RERANKER)}
-    tensors = {name: tensor for name, tensor in parent.stored.items() if not name.startswith(RERANKER)}
+    tensors = {name: tensor for name, tensor in parent.tensors.items() if not name.startswith(RERANKER)}
     for name, value in fitted.state_dict().items():
         entries[RERANKER + name], parts = encode_plain(value, "float16")
         tensors[RERANKER + name] = parts[""]
     made = origin(
         "rerank",
-        [sha256(parent)],
+        [named(parent)],
         scores=[file_sha256(teacher.folder / DESCRIPTION_FILE) for teacher in teachers],
         gain={"before": gain.before.gap, "after": gain.after.gap},
     )
@@ -136,38 +98,19 @@ def rerank(
     return gain
 
 
-def collect_candidates(
-    dataset: Dataset, teachers: Sequence[Teacher], count: int, progress: Progress = SILENT
-) -> Candidates:
-    """The best `count` classes of every video by the first teacher that has scores for it. Raises `InputError`."""
-    best, classes, labels = [], [], []
-    progress.begin("reading", dataset.num_records, "videos")
-    for shard in range(len(dataset.shards)):
-        by_teacher: dict[int, list[tuple[str, list[int]]]] = {}
-        for record in range(int(dataset.counts[shard])):
-            who = dataset.identity_of((shard, record))
-            if who is None:
-                continue
-            if who.labels is None:
-                raise InputError(f"video {who.id!r} of {dataset.shards[shard].path} has no labels to learn from")
-            knows = next((number for number, teacher in enumerate(teachers) if who.id in teacher), None)
-            if knows is None:
-                raise teachers[0].lacks(who.id)
-            by_teacher.setdefault(knows, []).append((who.id, sorted(set(who.labels))))
-        for number, videos in by_teacher.items():
-            found = teachers[number].rows([video for video, _ in videos]).float().topk(count, dim=1)
-            best.append(found.values)
-            classes.append(found.indices)
-            labels += [own for _, own in videos]
-        progress.advance(int(dataset.counts[shard]))
-    progress.end()
-    return Candidates(torch.cat(best), torch.cat(classes), labels, dataset.classes)
+def _gain(top: TopClasses, settings: RerankSettings, progress: Progress) -> Gain:
+    """What a second stage that learned from nine tenths of the videos is worth on the others."""
+    order = torch.randperm(len(top.best), generator=torch.Generator().manual_seed(settings.seed))
+    held_out, rest = (top.of(part) for part in (order[::HELD_OUT], order[torch.arange(len(order)) % HELD_OUT > 0]))
+    if not len(rest.best):
+        raise InputError(f"{len(order)} video is not enough to learn a second stage from; give more records")
+    fitted = fit_reranker(rest, settings, progress, "trying")
+    return Gain(held_out.scores(held_out.best), held_out.scores(_reranked(fitted, held_out)))
 
 
 def fit_reranker(
-    candidates: Candidates,
-    options: RerankerOptions,
-    settings: FitSettings,
+    top: TopClasses,
+    settings: RerankSettings,
     progress: Progress = SILENT,
     what: str = "fitting",
 ) -> Reranker:
@@ -177,11 +120,12 @@ def fit_reranker(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = Reranker(candidates.num_classes, options)
+        options = settings.options
+        model = Reranker(top.num_classes, options)
         with torch.no_grad():
-            model.embedding.weight.copy_(class_vectors(candidates.labels, candidates.num_classes, options.embedding))
+            model.embedding.weight.copy_(class_vectors(top.labels, top.num_classes, options.embedding))
         optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-        hits, videos = candidates.hits(), len(candidates.best)
+        hits, videos = top.hits(), len(top.best)
         steps = settings.epochs * math.ceil(videos / BATCH)
         warmup = min(MOST_WARMUP_STEPS, steps // 10 + 1)
         progress.begin(what, settings.epochs * videos, "videos")
@@ -190,7 +134,7 @@ def fit_reranker(
             for rows in torch.randperm(videos).split(BATCH):
                 share = 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1.0, (step + 1) / warmup)
                 optimizer.param_groups[0]["lr"] = settings.learning_rate * share
-                logits = model.logits(candidates.best[rows], candidates.classes[rows])
+                logits = model.logits(top.best[rows], top.classes[rows])
                 loss = F.binary_cross_entropy_with_logits(logits, hits[rows], reduction="none").sum(1).mean()
                 optimizer.zero_grad()
                 loss.backward()
@@ -202,9 +146,9 @@ def fit_reranker(
 
 
 @torch.inference_mode()
-def _reranked(model: Reranker, candidates: Candidates) -> torch.Tensor:
+def _reranked(model: Reranker, top: TopClasses) -> torch.Tensor:
     """float32 [N, K]: the candidates' new probabilities."""
-    parts = zip(candidates.best.split(SCORING_BATCH), candidates.classes.split(SCORING_BATCH), strict=True)
+    parts = zip(top.best.split(SCORING_BATCH), top.classes.split(SCORING_BATCH), strict=True)
     return torch.cat([torch.sigmoid(model.logits(best, classes)) for best, classes in parts])
 
 
@@ -221,6 +165,6 @@ def _open_scores(folders: Sequence[Path], classes: int, candidates: int) -> list
         if kept is not None and kept < candidates:
             raise InputError(
                 f"{teacher.folder} keeps {kept} classes of a video, fewer than the {candidates} that are looked at; "
-                "distill with a greater --top-k, or lower --candidates"
+                f"distill with a greater {option('top_k')}, or lower {option('candidates')}"
             )
     return teachers

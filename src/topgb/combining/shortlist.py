@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from topgb.combining.prediction_matrix import average_precision, collect
-from topgb.evaluation.metrics import TOP_K
-from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
+from topgb.combining.prediction_matrix import collect
+from topgb.evaluation.metrics import TOP_K, pooled_average_precision
+from topgb.evaluation.predictions import Predictor, predictions
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import Dataset, evaluation_batches
+from topgb.records.dataset import Dataset
 
 # The challenge counts 20 classes a video; a mixture's lie among this many of its members' mean, near enough always.
 LISTED = 128
@@ -29,7 +29,7 @@ class Shortlist:
     def gap(self, scores: torch.Tensor) -> float:
         """GAP@20 of scores float [N, K] of the listed classes."""
         best, places = scores.topk(min(TOP_K, scores.shape[1]), dim=1)
-        return average_precision(best, self.hits.gather(1, places), int(self.positives.sum()))
+        return pooled_average_precision(best, self.hits.gather(1, places), int(self.positives.sum()))
 
     def of(self, videos: torch.Tensor) -> "Shortlist":
         """That of some videos (int64)."""
@@ -60,10 +60,8 @@ def listed_scores(
     """The model's probabilities float32 [N, K] of the listed classes of each video of `dataset`."""
     parts, done = [], 0
     progress.begin("predicting", dataset.num_records, "videos")
-    for batch in evaluation_batches(dataset, EVALUATION_BATCH):
-        probabilities = finite_predictions(model, batch, device).cpu()
-        parts.append(probabilities.gather(1, shortlist.classes[done : done + len(batch)]))
+    for batch, probabilities in predictions(model, dataset, device, progress):
+        parts.append(probabilities.cpu().gather(1, shortlist.classes[done : done + len(batch)]))
         done += len(batch)
-        progress.advance(len(batch))
     progress.end()
     return torch.cat(parts)

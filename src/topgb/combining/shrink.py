@@ -13,16 +13,16 @@ import numpy as np
 import torch
 
 from topgb.combining.ensemble import carry_over
-from topgb.combining.parents import Parent, class_names, open_parents, origin, sha256
+from topgb.combining.parents import class_names, open_parents, origin
 from topgb.combining.search import Candidate, Choice, best, frontier, search
 from topgb.combining.shortlist import Shortlist, listed_scores, make_shortlist
 from topgb.combining.weights import fit_listed
 from topgb.errors import InputError
 from topgb.evaluation.score import evaluate
 from topgb.files import refuse_existing
-from topgb.modelfile import Header, LoadedModel, Member, TensorEncoding, read_model_file, write_model_file
+from topgb.modelfile import Header, LoadedModel, Member, StoredModel, TensorEncoding, stored_model, write_model_file
 from topgb.modelfile.encodings import decode
-from topgb.modelfile.loaded import assemble
+from topgb.modelfile.loaded import assemble, assemble_stored
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.calibration import Calibration, calibrate
 from topgb.quantizing.quantize import MIN_ELEMENTS, Encoded, Settings, large_tensors, quantize, with_encoded
@@ -53,6 +53,24 @@ class Shrunk:
 
 
 @dataclass(frozen=True)
+class ShrinkOptions:
+    """How `shrink` works.
+
+    work   folder that keeps quantised members and their scores for other budgets; None: beside the file, removed at
+           the end
+    seed   divides the videos to check the fitted shares
+    force  overwrite what exists
+    """
+
+    work: Path | None = None
+    seed: int = 0
+    force: bool = False
+
+
+DEFAULT_OPTIONS = ShrinkOptions()
+
+
+@dataclass(frozen=True)
 class _Alone:
     """One member of a given file, as a file of its own: header and stored tensors under `members.0.`."""
 
@@ -79,26 +97,23 @@ def parse_budget(text: str) -> int:
 
 
 def shrink(
-    paths: Sequence[Path],
+    models: Sequence[Path | StoredModel],
     budget: int,
     dataset: Dataset,
     out: Path,
-    work: Path | None = None,
-    seed: int = 0,
-    force: bool = False,
+    options: ShrinkOptions = DEFAULT_OPTIONS,
     progress: Progress = SILENT,
 ) -> Shrunk:
-    """Write to `out` the best mixture found of members of `paths` that takes `budget` bytes at most.
+    """Write to `out` the best mixture found of members of `models` that takes `budget` bytes at most.
 
     Every member is quantised at each of `BITS`, calibrated on `dataset`, and scored on its labelled videos; then
-    `search` mixes them, and shares are fitted (`seed` divides the videos to check them). What was quantised and scored
-    is kept in the folder `work` (default: beside `out`, removed at the end), so that a run that was stopped goes on;
-    the result depends on nothing but the files, the data, the budget and the seed. Raises `InputError` where models
-    don't go together, a file cannot be read, `out` exists, or nothing fits.
+    `search` mixes them, and shares are fitted. Quantised members and their scores are kept in a folder, so that a
+    stopped call goes on; the result depends on nothing but the files, the data, the budget and the seed. Raises
+    `InputError` where models don't go together, a file cannot be read, `out` exists, or nothing fits.
     """
-    refuse_existing(out, force)
-    parents = _members(paths)
-    folder = out.with_name(out.name + ".work") if work is None else work
+    refuse_existing(out, options.force)
+    parents = _members(models)
+    folder = out.with_name(out.name + ".work") if options.work is None else options.work
     folder.mkdir(parents=True, exist_ok=True)
     shortlist, listed = _shortlist(parents, dataset, folder, progress)
     candidates = {}
@@ -125,28 +140,28 @@ def shrink(
         for number, bits in choice.bits
     ]
     scores = torch.stack([candidates[item].scores for item in choice.bits])
-    weights = fit_listed(scores, shortlist, seed, progress)[0] if len(scores) > 1 else np.ones(1)
+    weights = fit_listed(scores, shortlist, options.seed, progress)[0] if len(scores) > 1 else np.ones(1)
     header, tensors = _joined([parents[number] for number, _ in choice.bits], files, choice, weights)
-    write_model_file(out, header, tensors, force)
+    write_model_file(out, header, tensors, options.force)
     gap = evaluate(assemble(header, tensors, str(out)), dataset, CPU, progress).compute().gap
-    if work is None:
+    if options.work is None:
         shutil.rmtree(folder)
     return Shrunk([parent.name for parent in parents], frontier(walked), choice, out.stat().st_size, gap)
 
 
-def _members(paths: Sequence[Path]) -> list[_Alone]:
+def _members(models: Sequence[Path | StoredModel]) -> list[_Alone]:
     """Every member of every file, alone."""
     members = []
-    files = open_parents(paths, "shrink", least=1)
+    files = open_parents(models, "shrink", least=1)
     for file in files:
-        header, sha = file.header, sha256(file)["sha256"]
+        header = file.header
         for index, member in enumerate(header.members):
             prefix = f"members.{index}."
             entries = {f"members.0.{n[len(prefix) :]}": e for n, e in header.tensors.items() if n.startswith(prefix)}
-            tensors = {f"members.0.{n[len(prefix) :]}": t for n, t in file.stored.items() if n.startswith(prefix)}
+            tensors = {f"members.0.{n[len(prefix) :]}": t for n, t in file.tensors.items() if n.startswith(prefix)}
             alone = Header(header.features, header.classes, (Member(1.0, member.model),), entries, class_names(files))
             name = str(file.path) if len(header.members) == 1 else f"{file.path}, member {index}"
-            members.append(_Alone(name, alone, tensors, sha, index))
+            members.append(_Alone(name, alone, tensors, file.sha256, index))
     return members
 
 
@@ -182,7 +197,7 @@ def _halved(parent: _Alone, encoded: Encoded) -> Encoded:
 
 def _scores(file: Path, shortlist: Shortlist, dataset: Dataset, kept: Path, progress: Progress) -> torch.Tensor:
     if not kept.exists():
-        model = assemble(*read_model_file(file), str(file))
+        model = assemble_stored(stored_model(file))
         save_tensors(kept, {"scores": listed_scores(model, shortlist, dataset, CPU, progress)})
     return load_tensors(kept)[0]["scores"]
 
@@ -197,7 +212,7 @@ def _joined(
     for parent, file, (_, bits), weight in zip(parents, files, choice.bits, weights.tolist(), strict=True):
         if weight == 0.0:
             continue
-        carry_over(Parent(file, *read_model_file(file)), len(members), entries, tensors)
+        carry_over(stored_model(file), len(members), entries, tensors)
         members.append(Member(weight, parent.header.members[0].model))
         made_of.append({"sha256": parent.sha256, "member": parent.member, "bits": bits, "weight": weight})
     first, made = parents[0].header, origin("shrink", made_of)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from topgb.combining.prediction_matrix import average_precision, collect
+from topgb.combining.prediction_matrix import collect
 from topgb.combining.shortlist import LISTED, Shortlist
 from topgb.errors import InputError
-from topgb.evaluation.metrics import LOSS_EPSILON, TOP_K
-from topgb.evaluation.score import Predictor
+from topgb.evaluation.metrics import LOSS_EPSILON, TOP_K, pooled_average_precision
+from topgb.evaluation.predictions import Predictor
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 
@@ -127,7 +127,7 @@ def mixture_gap(predictions: Sequence[np.ndarray], weights: np.ndarray, labels: 
         best, classes = _mix(predictions, weights, rows).topk(min(TOP_K, labels.shape[1]), dim=1)
         scores.append(best)
         hits.append(torch.from_numpy(labels[rows]).gather(1, classes))
-    return average_precision(torch.cat(scores), torch.cat(hits), int(np.count_nonzero(labels)))
+    return pooled_average_precision(torch.cat(scores), torch.cat(hits), int(np.count_nonzero(labels)))
 
 
 def _mix(predictions: Sequence[np.ndarray], weights: np.ndarray, rows: slice) -> torch.Tensor:

@@ -1,16 +1,40 @@
 """Two models on the same videos: the difference of their GAP, and how sure it is."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from topgb.errors import InputError
 from topgb.evaluation.metrics import TOP_K
-from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
+from topgb.evaluation.predictions import Predictor, no_video, predictions
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import Dataset, evaluation_batches
+from topgb.records.dataset import Dataset
+
+PURPOSE = "compare on"
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How often videos are drawn: each of `resamples` draws (two or more) takes as many videos as there are.
+
+    They are drawn with replacement, keyed by `seed`; `confidence` is the share of the draws inside the interval. Raises
+    `InputError` for numbers that give no interval.
+    """
+
+    resamples: int = 1000
+    seed: int = 0
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.resamples < 2 or not 0 < self.confidence < 1:
+            raise InputError(
+                f"{self.resamples} resamples or confidence {self.confidence:g} give no interval; take 2 and 0.95 or so"
+            )
+
+
+DEFAULT_BOOTSTRAP = Bootstrap()
 
 
 @dataclass(frozen=True)
@@ -77,18 +101,16 @@ def rank_pairs(model: Predictor, dataset: Dataset, device: torch.device, progres
     ids: list[str] = []
     scores, hits, positives = [], [], []
     progress.begin("evaluating", dataset.num_records, "videos")
-    for batch in evaluation_batches(dataset, EVALUATION_BATCH):
-        if batch.labels is None:
-            raise InputError(f"the records hold no labels (video {batch.ids[0]}), so there is nothing to compare on")
-        best, classes = finite_predictions(model, batch, device).topk(min(TOP_K, dataset.classes), dim=1)
+    for batch, probabilities in predictions(model, dataset, device, progress, PURPOSE):
+        best, classes = probabilities.topk(min(TOP_K, dataset.classes), dim=1)
+        labels = cast(torch.Tensor, batch.labels)
         ids += batch.ids
         scores.append(best.cpu().numpy())
-        hits.append(batch.labels.gather(1, classes.cpu()).numpy())
-        positives.append(batch.labels.sum(1).numpy())
-        progress.advance(len(batch))
+        hits.append(labels.gather(1, classes.cpu()).numpy())
+        positives.append(labels.sum(1).numpy())
     progress.end()
     if not ids:
-        raise InputError("no video could be read, so there is nothing to compare on")
+        raise no_video(PURPOSE)
     return RankedPairs(ids, np.concatenate(scores), np.concatenate(hits), np.concatenate(positives))
 
 
@@ -98,38 +120,29 @@ def compare(
     model_b: Predictor,
     data_b: Dataset,
     device: torch.device,
-    resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
     progress: Progress = SILENT,
 ) -> Comparison:
     """GAP@20 of two models on the same videos, and a paired bootstrap over them (Efron and Tibshirani, 1993, ch. 13).
 
-    `data_a` and `data_b` are the same records, opened as each model needs them. Each of `resamples` (two or more) draws
-    as many videos as there are, with replacement and keyed by `seed`, and scores both models on them. Raises
-    `InputError` as `evaluate` does, and where classes, videos or labels are not the same for both.
+    `data_a` and `data_b` are the same records, opened as each model needs them. Raises `InputError` as `evaluate` does,
+    and where classes, videos or labels are not the same for both.
     """
     if data_a.classes != data_b.classes:
         raise InputError(f"the models have {data_a.classes} and {data_b.classes} classes; compare models of the same")
     pairs_a, pairs_b = rank_pairs(model_a, data_a, device, progress), rank_pairs(model_b, data_b, device, progress)
-    return bootstrap(pairs_a, pairs_b, resamples, seed, confidence, progress)
+    return compare_pairs(pairs_a, pairs_b, bootstrap, progress)
 
 
-def bootstrap(
-    a: RankedPairs,
-    b: RankedPairs,
-    resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-    progress: Progress = SILENT,
+def compare_pairs(
+    a: RankedPairs, b: RankedPairs, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, progress: Progress = SILENT
 ) -> Comparison:
     """`compare` from the models' pairs."""
-    if resamples < 2 or not 0 < confidence < 1:
-        raise InputError(f"{resamples} resamples or confidence {confidence:g} give no interval; take 2 and 0.95 or so")
+    resamples, confidence = bootstrap.resamples, bootstrap.confidence
     if a.ids != b.ids or not np.array_equal(a.positives, b.positives):
         raise InputError("the models were given different videos, so their figures do not compare; check the records")
     videos = len(a.ids)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(bootstrap.seed)
     differences = np.empty(resamples)
     progress.begin("resampling", resamples, "resamples")
     for index in range(resamples):
@@ -151,5 +164,5 @@ def bootstrap(
         standard_error=float(differences.std(ddof=1)),
         share_below_zero=float((differences < 0).mean()),
         resamples=resamples,
-        seed=seed,
+        seed=bootstrap.seed,
     )

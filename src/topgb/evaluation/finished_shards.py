@@ -1,4 +1,4 @@
-"""The finished shards of a prediction on a cluster, kept until there are all: a stopped command goes on with them."""
+"""A prediction's finished shards, kept on disk until all are there, so that a stopped command goes on with them."""
 
 import json
 from collections.abc import Iterator
@@ -15,19 +15,20 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Part:
-    """The rows of a shard as bytes of the CSV, how many videos they are, and what could not be read."""
+class ShardRows:
+    """A shard's rows as bytes of the CSV, the number of its videos, and its damaged records."""
 
-    rows: bytes
+    csv: bytes
     videos: int
     damaged: list[DamagedRecordError]
 
 
-class Parts:
-    """The folder `.NAME.parts` beside the file `NAME` that the parts are for: a file for each finished shard.
+class FinishedShards:
+    """The folder `.NAME.parts` beside the file `NAME` to be written, with a file for each finished shard.
 
-    Opened with a `description` (JSON values: what the rows depend on), parts of another one are removed; None is like
-    no other. Raises `InputError` where something else has that name, and `TopgbError` where it cannot be written.
+    Opened with a `description` (JSON values: what the rows depend on), shards finished under another description are
+    removed; None equals no description. Raises `InputError` where something else has that name, and `TopgbError` where
+    it cannot be written.
     """
 
     def __init__(self, path: Path, description: dict[str, Any] | None):
@@ -44,21 +45,21 @@ class Parts:
         """Whether shard number `shard` is finished."""
         return self._path(shard).is_file()
 
-    def write(self, shard: int, part: Part) -> None:
-        """Keep the part of shard number `shard`."""
-        damaged = [[error.path, error.record, error.offset, error.reason] for error in part.damaged]
+    def write(self, shard: int, rows: ShardRows) -> None:
+        """Keep the rows of shard number `shard`."""
+        damaged = [[error.path, error.record, error.offset, error.reason] for error in rows.damaged]
         with atomic_write(self._path(shard)) as file:
-            file.write(json.dumps({"videos": part.videos, "damaged": damaged}).encode() + b"\n")
-            file.write(part.rows)
+            file.write(json.dumps({"videos": rows.videos, "damaged": damaged}).encode() + b"\n")
+            file.write(rows.csv)
 
-    def read(self, shard: int) -> Part:
-        """The part of shard number `shard`, which must be there."""
+    def read(self, shard: int) -> ShardRows:
+        """The rows of shard number `shard`, which must be finished."""
         head, _, rows = self._path(shard).read_bytes().partition(b"\n")
         value = json.loads(head)
-        return Part(rows, value["videos"], [DamagedRecordError(*error) for error in value["damaged"]])
+        return ShardRows(rows, value["videos"], [DamagedRecordError(*error) for error in value["damaged"]])
 
     def remove(self) -> None:
-        """Remove the folder with every part."""
+        """Remove the folder with every finished shard."""
         try:
             # Described first: without it no other file counts.
             for path in [self.folder / _DESCRIPTION, *self._files()]:

@@ -120,19 +120,34 @@ class Metrics:
     def compute(self) -> Scores:
         """The figures of everything counted so far. At least one video must have been counted."""
         ranking = self.ranking()
-        places = np.flatnonzero(ranking.hits)
-        precisions = np.arange(1, len(places) + 1) / (places + 1)
         average = self._average_precisions(ranking)
         present = self.positives > 0
         return Scores(
             videos=self.videos,
-            gap=float(precisions.sum() / max(self.positives.sum(), 1)),
+            gap=average_precision(ranking.hits, int(self.positives.sum())),
             hit_at_1=self._hit_at_1 / self.videos,
             perr=self._perr / self.videos,
             map=float(average.mean()),
             map_present=float(average[present].mean()) if present.any() else 0.0,
             loss=self._loss / self.videos,
         )
+
+
+def average_precision(hits: np.ndarray, positives: int) -> float:
+    """Average precision of ranked pairs: `hits` bool [P], best pair first, of `positives` labels in all.
+
+    The precision at the h-th hit is h ÷ its rank; their sum is divided by the number of labels.
+    """
+    places = np.flatnonzero(hits)
+    return float((np.arange(1, len(places) + 1) / (places + 1)).sum() / max(positives, 1))
+
+
+def pooled_average_precision(scores: torch.Tensor, hits: torch.Tensor, positives: int) -> float:
+    """GAP from pairs of several videos: `scores` float and `hits` bool of one shape, of `positives` labels in all.
+
+    Equal scores keep their order, as in `Metrics.ranking`.
+    """
+    return average_precision(hits.flatten().numpy()[_best_first(scores.flatten().float().numpy())], positives)
 
 
 def cross_entropy(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

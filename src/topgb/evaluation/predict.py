@@ -1,17 +1,16 @@
 """A model over records: the challenge's CSV."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from topgb.batch import Batch
-from topgb.evaluation.finished_shards import Part, Parts
+from topgb.evaluation.finished_shards import FinishedShards, ShardRows
 from topgb.evaluation.metrics import TOP_K
-from topgb.evaluation.score import EVALUATION_BATCH, Predictor, finite_predictions
+from topgb.evaluation.predictions import Predictor, predictions
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.files import atomic_write_named, refuse_existing
 from topgb.jobs.dispatch import run_over
@@ -20,9 +19,31 @@ from topgb.modelfile import LoadedModel
 from topgb.modelfile.loaded import default_resident
 from topgb.modelfile.packed import Resident
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import Dataset, evaluation_batches
+from topgb.records.dataset import Dataset
 from topgb.vocabulary import csv_field
 from topgb.youtube8m.submission import HEADER
+
+
+@dataclass(frozen=True)
+class CsvOptions:
+    """How predictions are written.
+
+    force        overwrite what exists
+    class_names  V names, for a third column with those of the video's best classes joined by `; `; None: no column
+    identity     JSON values that name the model and how it computes (see `model_identity`): a cluster's stopped
+                 prediction goes on only where they are the same; None: it never does
+    """
+
+    force: bool = False
+    class_names: Sequence[str] | None = None
+    identity: dict[str, Any] | None = None
+
+    @property
+    def header(self) -> str:
+        return f"{HEADER}\n" if self.class_names is None else f"{HEADER},ClassNames\n"
+
+
+DEFAULT_CSV = CsvOptions()
 
 
 def write_predictions(
@@ -30,53 +51,50 @@ def write_predictions(
     dataset: Dataset,
     path: Path,
     device: torch.device,
-    force: bool = False,
+    options: CsvOptions = DEFAULT_CSV,
     progress: Progress = SILENT,
-    class_names: Sequence[str] | None = None,
     engine: Engine = LOCAL,
-    identity: dict[str, Any] | None = None,
 ) -> int:
     """Write the challenge's CSV (gzipped where `path` ends in .gz) and return the number of videos.
 
-    A row is `id,class probability class probability …`, the 20 best classes, best first (2018: `inference.py`). With
-    `class_names` [V] a third column has the names of these classes, joined by `; `.
+    A row is `id,class probability class probability …`, the 20 best classes, best first (2018: `inference.py`).
 
-    With another `engine` its workers take a shard each, and what they finish is kept beside `path` until the whole is
-    written: called again after a stop, it goes on, if `identity` (JSON values that name the model and how it computes;
-    see `model_identity`), records and names are the same. `model` must be picklable (see `opened_there`). Raises
-    `TopgbError` where a probability is not finite, and as `run_over`.
+    With another `engine` its workers take a shard each, and finished shards are kept beside `path` until the whole is
+    written: called again after a stop, it goes on, if `options.identity`, records and names are the same. `model` must
+    be picklable (see `opened_there`). Raises `TopgbError` where a probability is not finite, and as `run_over`.
     """
-    refuse_existing(path, force)
-    header = f"{HEADER}\n" if class_names is None else f"{HEADER},ClassNames\n"
+    refuse_existing(path, options.force)
     if engine.kind == "local":
-        return _write_here(model, dataset, path, device, progress, class_names, header)
-    of = (
-        None
-        if identity is None
-        else {
-            "model": identity,
-            "records": dataset.fingerprint(),
-            "on_damaged": dataset.on_damaged,
-            "class_names": class_names and list(class_names),
-        }
-    )
-    parts = Parts(path, of)
-    pieces = [piece for piece in shard_pieces(dataset) if not parts.has(piece.number)]
+        return _write_here(model, dataset, path, device, options, progress)
+    finished = FinishedShards(path, _description(dataset, options))
+    pieces = [piece for piece in shard_pieces(dataset) if not finished.has(piece.number)]
     done = dataset.num_records - sum(piece.size for piece in pieces)
     progress.begin("predicting", dataset.num_records, "videos", done)
-    work = _Predicting(model, dataset, device, class_names)
-    run_over(work, pieces, parts.write, engine, progress, shared_files(dataset))
+    work = _Predicting(model, dataset, device, options.class_names)
+    run_over(work, pieces, finished.write, engine, progress, shared_files(dataset))
     progress.end()
     videos = 0
     with atomic_write_named(path) as file:
-        file.write(header.encode())
+        file.write(options.header.encode())
         for shard in range(len(dataset.shards)):
-            part = parts.read(shard)
-            file.write(part.rows)
-            videos += part.videos
-            dataset.note_damage(part.damaged)
-    parts.remove()
+            rows = finished.read(shard)
+            file.write(rows.csv)
+            videos += rows.videos
+            dataset.note_damage(rows.damaged)
+    finished.remove()
     return videos
+
+
+def _description(dataset: Dataset, options: CsvOptions) -> dict[str, Any] | None:
+    """What the rows depend on, as JSON values; None where the model has no name."""
+    if options.identity is None:
+        return None
+    return {
+        "model": options.identity,
+        "records": dataset.fingerprint(),
+        "on_damaged": dataset.on_damaged,
+        "class_names": options.class_names and list(options.class_names),
+    }
 
 
 def model_identity(model: LoadedModel, device: torch.device, resident: Resident | None = None) -> dict[str, Any]:
@@ -88,23 +106,15 @@ def model_identity(model: LoadedModel, device: torch.device, resident: Resident 
 
 
 def _write_here(
-    model: Predictor,
-    dataset: Dataset,
-    path: Path,
-    device: torch.device,
-    progress: Progress,
-    class_names: Sequence[str] | None,
-    header: str,
+    model: Predictor, dataset: Dataset, path: Path, device: torch.device, options: CsvOptions, progress: Progress
 ) -> int:
     videos = 0
     progress.begin("predicting", dataset.num_records, "videos")
     with atomic_write_named(path) as file:
-        file.write(header.encode())
-        for batch in evaluation_batches(dataset, EVALUATION_BATCH):
-            for line in prediction_rows(model, batch, device, class_names):
-                file.write(line.encode())
+        file.write(options.header.encode())
+        for batch, probabilities in predictions(model, dataset, device, progress):
+            file.write("".join(csv_rows(batch.ids, probabilities, options.class_names)).encode())
             videos += len(batch)
-            progress.advance(len(batch))
     progress.end()
     return videos
 
@@ -118,23 +128,21 @@ class _Predicting:
     device: torch.device
     class_names: Sequence[str] | None
 
-    def __call__(self, shard: int, progress: Progress) -> Part:
+    def __call__(self, shard: int, progress: Progress) -> ShardRows:
         rows: list[str] = []
         videos = 0
-        for batch in evaluation_batches(self.dataset, EVALUATION_BATCH, [shard]):
-            rows += prediction_rows(self.model, batch, self.device, self.class_names)
+        for batch, probabilities in predictions(self.model, self.dataset, self.device, progress, shard=shard):
+            rows += csv_rows(batch.ids, probabilities, self.class_names)
             videos += len(batch)
-            progress.advance(len(batch))
-        return Part("".join(rows).encode(), videos, damage_in(self.dataset, shard))
+        return ShardRows("".join(rows).encode(), videos, damage_in(self.dataset, shard))
 
 
-@torch.inference_mode()
-def prediction_rows(
-    model: Predictor, batch: Batch, device: torch.device, class_names: Sequence[str] | None = None
-) -> Iterator[str]:
-    """The CSV rows of one batch, each with its newline."""
-    probabilities = finite_predictions(model, batch, device)
+def csv_rows(ids: Sequence[str], probabilities: torch.Tensor, class_names: Sequence[str] | None = None) -> list[str]:
+    """The CSV's rows, each with its newline, of videos `ids` with probabilities float32 [B, V]."""
     best, classes = probabilities.topk(min(TOP_K, probabilities.shape[1]), dim=1)
-    for video, row, scores in zip(batch.ids, classes.tolist(), best.tolist(), strict=True):
+    rows = []
+    for video, row, scores in zip(ids, classes.tolist(), best.tolist(), strict=True):
         names = "" if class_names is None else "," + csv_field("; ".join(class_names[c] for c in row))
-        yield f"{csv_field(video)},{' '.join(f'{c} {p:.6g}' for c, p in zip(row, scores, strict=True))}{names}\n"
+        pairs = " ".join(f"{c} {p:.6g}" for c, p in zip(row, scores, strict=True))
+        rows.append(f"{csv_field(video)},{pairs}{names}\n")
+    return rows

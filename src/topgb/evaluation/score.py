@@ -1,41 +1,26 @@
 """A model over labelled records: the figures."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from topgb.batch import Batch
-from topgb.errors import DamagedRecordError, InputError, TopgbError
+from topgb.errors import DamagedRecordError
 from topgb.evaluation.metrics import Metrics, Scores
+from topgb.evaluation.predictions import ALL_FRAMES, FrameDraw, Predictor, no_video, predictions
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.files import atomic_write, refuse_existing
 from topgb.jobs.dispatch import in_order, run_over
 from topgb.jobs.engine import LOCAL, Engine
-from topgb.modelfile import Header, LoadedModel
+from topgb.modelfile import Header
 from topgb.progress import SILENT, Progress
-from topgb.records.damage import OnDamaged
-from topgb.records.dataset import Dataset, evaluation_batches, open_dataset
-from topgb.records.sampling import EVERY_FRAME, FrameSampling
+from topgb.records.dataset import Dataset
 from topgb.vocabulary import csv_field
 
-EVALUATION_BATCH = 128
 FIGURES = tuple(field.name for field in fields(Scores) if field.name != "videos")
-
-
-class Predictor(Protocol):
-    """Anything that turns a batch on its device into probabilities float32 [B, V]."""
-
-    def predict_batch(self, batch: Batch) -> torch.Tensor: ...
-
-
-def open_for(model: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop", with_labels: bool = True) -> Dataset:
-    """The records of `pattern`, read as `model` needs them. Raises `InputError` as `open_dataset` does."""
-    header = model.header
-    return open_dataset(pattern, header.features, header.classes, model.max_frames, on_damaged, with_labels)
+PURPOSE = "score against"
 
 
 @dataclass(frozen=True)
@@ -65,22 +50,16 @@ def evaluate(
     dataset: Dataset,
     device: torch.device,
     progress: Progress = SILENT,
-    sampling: FrameSampling = EVERY_FRAME,
-    seed: int = 0,
-    round_number: int = 0,
+    draw: FrameDraw = ALL_FRAMES,
     engine: Engine = LOCAL,
 ) -> Metrics:
-    """Every labelled video of `dataset` once, in shard order, with every frame or those that `sampling` draws.
+    """Every labelled video of `dataset` once, in shard order, with every frame or those of `draw`.
 
-    Draws are keyed by (seed, round, record). With another `engine` its workers take a shard each, and the figures are
-    the same to the bit where the probabilities are; `model` must be picklable (see `opened_there`). Raises `InputError`
-    where a record has no labels, no video is left to look at, or `sampling` does not fit the records, and as `run_over`
-    does.
+    With another `engine` its workers take a shard each, and the figures are the same to the bit where the probabilities
+    are; `model` must be picklable (see `opened_there`). Raises `InputError` where a record has no labels, no video is
+    left to look at, or the draw does not fit the records, and as `dispatch` does.
     """
-    found: list[Metrics] = []
-    work = _Scoring(model, dataset, device, sampling, seed)
-    _evaluate(work, range(round_number, round_number + 1), found.append, engine, progress)
-    return found[0]
+    return evaluate_rounds(model, dataset, device, draw, progress=progress, engine=engine).metrics
 
 
 @torch.inference_mode()
@@ -90,20 +69,12 @@ def evaluate_shard(
     shard: int,
     device: torch.device,
     progress: Progress = SILENT,
-    sampling: FrameSampling = EVERY_FRAME,
-    seed: int = 0,
-    round_number: int = 0,
+    draw: FrameDraw = ALL_FRAMES,
 ) -> Metrics:
     """`evaluate` on shard number `shard` alone; merged in shard order, such parts are the whole to the bit."""
     metrics = Metrics(dataset.classes)
-    for batch in evaluation_batches(dataset, EVALUATION_BATCH, [shard], sampling, seed, round_number):
-        if batch.labels is None:
-            raise InputError(
-                f"the records hold no labels (video {batch.ids[0]}), so there is nothing to score against; "
-                "use topgb predict for unlabelled records"
-            )
-        metrics.add(finite_predictions(model, batch, device), batch.labels.to(device))
-        progress.advance(len(batch))
+    for batch, probabilities in predictions(model, dataset, device, progress, PURPOSE, shard, draw):
+        metrics.add(probabilities, cast(torch.Tensor, batch.labels).to(device))
     return metrics
 
 
@@ -111,80 +82,53 @@ def evaluate_rounds(
     model: Predictor,
     dataset: Dataset,
     device: torch.device,
-    sampling: FrameSampling = EVERY_FRAME,
+    draw: FrameDraw = ALL_FRAMES,
     rounds: int = 1,
-    seed: int = 0,
     progress: Progress = SILENT,
     engine: Engine = LOCAL,
 ) -> Rounds:
-    """`evaluate` in `rounds` rounds (one or more), frames drawn anew in each. Raises as `evaluate` does.
+    """`evaluate` in `rounds` rounds (one or more) from that of `draw` on, frames drawn anew in each.
 
-    2018 sampled in evaluation too, from an unseeded generator: its figures are those of one such round.
+    2018 sampled in evaluation too, from an unseeded generator: its figures are those of one such round. Raises as
+    `evaluate` does.
     """
-    scores: list[Scores] = []
-    last: list[Metrics] = []
-
-    def keep(metrics: Metrics) -> None:
-        scores.append(metrics.compute())
-        last[:] = [metrics]
-
-    _evaluate(_Scoring(model, dataset, device, sampling, seed), range(rounds), keep, engine, progress)
-    return Rounds(tuple(scores), last[0])
-
-
-@dataclass(frozen=True)
-class _Scoring:
-    """What a worker does: piece n is shard n mod S in round n div S."""
-
-    model: Predictor
-    dataset: Dataset
-    device: torch.device
-    sampling: FrameSampling
-    seed: int
-
-    def __call__(self, number: int, progress: Progress) -> tuple[Metrics, list[DamagedRecordError]]:
-        round_number, shard = divmod(number, len(self.dataset.shards))
-        metrics = evaluate_shard(
-            self.model, self.dataset, shard, self.device, progress, self.sampling, self.seed, round_number
-        )
-        return metrics, damage_in(self.dataset, shard)
-
-
-def _evaluate(
-    work: _Scoring, rounds: range, take: Callable[[Metrics], None], engine: Engine, progress: Progress
-) -> None:
-    """Call `take` with the metrics of each of `rounds`, in order."""
-    dataset = work.dataset
     shards = shard_pieces(dataset)
-    pieces = [shard._replace(number=r * len(shards) + shard.number) for r in rounds for shard in shards]
+    pieces = [shard._replace(number=r * len(shards) + shard.number) for r in range(rounds) for shard in shards]
     metrics = Metrics(dataset.classes)
+    scores: list[Scores] = []
 
     def merge(number: int, result: tuple[Metrics, list[DamagedRecordError]]) -> None:
         nonlocal metrics
+        metrics = metrics if number % len(shards) else Metrics(dataset.classes)
         metrics.merge(result[0])
         dataset.note_damage(result[1])
         if (number + 1) % len(shards) == 0:
             if metrics.videos == 0:
-                raise InputError("no video could be read, so there is nothing to score")
-            take(metrics)
-            metrics = Metrics(dataset.classes)
+                raise no_video(PURPOSE)
+            scores.append(metrics.compute())
 
-    progress.begin("evaluating", len(rounds) * dataset.num_records, "videos")
+    progress.begin("evaluating", rounds * dataset.num_records, "videos")
+    work = _Scoring(model, dataset, device, draw)
     # In order, as sums of floats depend on it.
     run_over(work, pieces, in_order(pieces, merge), engine, progress, shared_files(dataset))
     progress.end()
+    return Rounds(tuple(scores), metrics)
 
 
-def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> torch.Tensor:
-    """The model's probabilities float32 [B, V] of a batch. Raises `TopgbError` naming a video whose are not finite."""
-    probabilities = model.predict_batch(batch.to(device))
-    finite = probabilities.isfinite().all(1)
-    if not bool(finite.all()):
-        video = batch.ids[int(finite.int().argmin())]
-        raise TopgbError(
-            f"the model's probabilities for video {video} are not finite; the model or the record is broken"
-        )
-    return probabilities
+@dataclass(frozen=True)
+class _Scoring:
+    """What a worker does: piece n is shard n mod S in round n div S, counted from the draw's own."""
+
+    model: Predictor
+    dataset: Dataset
+    device: torch.device
+    draw: FrameDraw
+
+    def __call__(self, number: int, progress: Progress) -> tuple[Metrics, list[DamagedRecordError]]:
+        later, shard = divmod(number, len(self.dataset.shards))
+        draw = replace(self.draw, round=self.draw.round + later)
+        metrics = evaluate_shard(self.model, self.dataset, shard, self.device, progress, draw)
+        return metrics, damage_in(self.dataset, shard)
 
 
 def write_per_class(path: Path, metrics: Metrics, header: Header, force: bool = False) -> None:

@@ -1,17 +1,14 @@
 """The members of a graph that 2018's `graph_ensemble.py` merged: `model_0/tower/…`, `model_1/tower/…`."""
 
-import math
 import re
-import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.from2018.checkpoint import TF1Checkpoint
-from topgb.modelfile.header import MOST_MEMBERS
+from topgb.modelfile.header import MOST_MEMBERS, weights_fault
 
 # The tolerance of graph_ensemble.py, and of a model file.
-TOLERANCE = 1e-4
 _MEMBER = re.compile(r"model_(0|[1-9]\d{0,8})(?=/)")
 _SETTING = re.compile(r"model_(\d{1,9})\.(.+)", re.DOTALL)
 
@@ -37,14 +34,6 @@ def member_scopes(checkpoint: TF1Checkpoint) -> list[str]:
     return [f"model_{number}/" for number in numbers]
 
 
-def parse_weights(text: str) -> list[float]:
-    """The numbers in `0.4,0.35,0.25`. Raises `InputError` where one is none."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--weights {reprlib.repr(text)} is not a list of numbers such as 0.4,0.35,0.25") from None
-
-
 def mixture_weights(weights: Sequence[float] | None, scopes: list[str], source: str) -> list[float]:
     """A weight for each member, which are `weights` where there are any to give.
 
@@ -52,21 +41,21 @@ def mixture_weights(weights: Sequence[float] | None, scopes: list[str], source: 
     """
     if scopes == [""]:
         if weights is not None:
-            raise InputError(f"{source} is one model, not several merged ones; leave out --weights")
+            raise InputError(f"{source} is one model, not several merged ones; leave out {option('weights')}")
         return [1.0]
     merged = f"{source} merges {len(scopes)} model{'s' if len(scopes) > 1 else ''}"
     if weights is None:
         raise InputError(
             f"{merged}, and their weights are not in it; give {len(scopes)} that sum to 1, in the order in which they "
-            f"were merged: --weights {','.join(['W0', 'W1', '…'][: len(scopes)])}"
+            f"were merged: {option('weights', ('W0', 'W1', '…')[: len(scopes)])}"
         )
     if len(weights) != len(scopes):
-        raise InputError(f"{merged}, but --weights has {len(weights)}; give one for each, in the order of merging")
-    odd = [weight for weight in weights if not (math.isfinite(weight) and weight >= 0)]
-    if odd:
-        raise InputError(f"--weights has {odd[0]:g}; every weight must be a number from 0 to 1")
-    if abs(sum(weights) - 1) > TOLERANCE:
-        raise InputError(f"--weights sum to {sum(weights):g}, not 1; give each member its share")
+        raise InputError(
+            f"{merged}, but {option('weights')} has {len(weights)}; give one for each, in the order of merging"
+        )
+    fault = weights_fault(weights)
+    if fault is not None:
+        raise InputError(f"{fault}; give each member its share, such as 0.4,0.35,0.25")
     return list(weights)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
+from topgb.errors import InputError, option
 from topgb.progress import Progress
 
 EngineKind = Literal["local", "ray"]
@@ -38,3 +39,24 @@ class Piece(NamedTuple):
     number: int
     name: str
     size: int
+
+
+def open_engine(kind: EngineKind, address: str | None, device: str = "cpu") -> Engine:
+    """The engine of this kind; a Ray cluster is connected to, and `device` "auto" takes its GPUs where it has any.
+
+    Raises `InputError` for an address without Ray and for a cluster without the GPUs asked for, and as `connected`
+    does.
+    """
+    if kind == "local":
+        if address is not None:
+            raise InputError(
+                f"{option('address', address)} names a Ray cluster; add {option('kind', 'ray')}, or leave it out"
+            )
+        return LOCAL
+    # Ray is an extra, and takes half a second to import.
+    from topgb.jobs.cluster import cluster_gpus
+
+    gpus = cluster_gpus(address)
+    if device == "cuda" and not gpus:
+        raise InputError(f"no node of the Ray cluster has a GPU; leave out {option('device', 'cuda')}")
+    return Engine("ray", address, gpus=device != "cpu" and gpus > 0)

@@ -2,6 +2,16 @@
 
 from topgb.modelfile.header import Header, Member, TensorEncoding
 from topgb.modelfile.loaded import LoadedModel, load
-from topgb.modelfile.store import read_model_file, write_model_file
+from topgb.modelfile.store import StoredModel, read_model_file, stored_model, write_model_file
 
-__all__ = ["Header", "LoadedModel", "Member", "TensorEncoding", "load", "read_model_file", "write_model_file"]
+__all__ = [
+    "Header",
+    "LoadedModel",
+    "Member",
+    "StoredModel",
+    "TensorEncoding",
+    "load",
+    "read_model_file",
+    "stored_model",
+    "write_model_file",
+]

@@ -1,5 +1,6 @@
 """What a model file holds, for a person or as JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from topgb.modelfile.header import RERANKER, Header, TensorEncoding
 MOST_CLASS_NAMES = 20
 
 
-def to_json(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) -> dict[str, Any]:
+def to_json(header: Header, tensors: Mapping[str, torch.Tensor], file_bytes: int) -> dict[str, Any]:
     """Everything `describe` prints, as JSON values."""
     return {
         "bytes": file_bytes,
@@ -29,7 +30,7 @@ def to_json(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) -
     }
 
 
-def describe(header: Header, tensors: dict[str, torch.Tensor], file_bytes: int) -> str:
+def describe(header: Header, tensors: Mapping[str, torch.Tensor], file_bytes: int) -> str:
     """A page on a model file: members, sizes a tensor, bytes, origin, class names."""
     lines = [f"{file_bytes:,} bytes, {header.classes:,} classes, {header.features.level}-level features:"]
     for feature in header.features.features:
@@ -56,7 +57,7 @@ def encoding_in_words(entry: TensorEncoding) -> str:
     return entry.encoding if entry.bits is None else f"groups of {entry.group}, {entry.bits} bits"
 
 
-def _tensor_table(header: Header, tensors: dict[str, torch.Tensor], prefix: str) -> list[str]:
+def _tensor_table(header: Header, tensors: Mapping[str, torch.Tensor], prefix: str) -> list[str]:
     entries = {name: entry for name, entry in sorted(header.tensors.items()) if name.startswith(prefix)}
     sizes = {name: stored_bytes(tensors, entry, name) for name, entry in entries.items()}
     rows = [

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ FORMAT_VERSION = 2
 # Its tensors are named `reranker.NAME`.
 RERANKER = "reranker."
 MOST_MEMBERS = 1000
+# By how much the members' weights may miss a sum of 1.
+WEIGHT_TOLERANCE = 1e-4
 # Levels of lists and mappings in a header.
 DEEPEST = 50
 # Of a tensor's dimensions multiplied, zeros left out: torch overflows not far above even where there are no values.
@@ -106,6 +109,11 @@ class Header:
     origin: dict[str, Any] = field(default_factory=dict)
     reranker: RerankerOptions | None = None
 
+    @property
+    def max_frames(self) -> int:
+        """The most frames of a video that any member looks at."""
+        return max(member.model.max_frames for member in self.members)
+
     def class_name(self, index: int) -> str:
         """The name of class `index`, or its number where the file names none."""
         return str(index) if self.class_names is None else self.class_names[index]
@@ -155,9 +163,9 @@ class Header:
             raise InputError(
                 f"{path}: {len(self.class_names)} class names for {self.classes} classes; get the file again"
             )
-        total = sum(member.weight for member in self.members)
-        if abs(total - 1.0) > 1e-4:
-            raise InputError(f"{path}: the members' weights sum to {total:g}, not 1; get the file again")
+        fault = weights_fault([member.weight for member in self.members])
+        if fault is not None:
+            raise InputError(f"{path}: {fault}; get the file again")
         for name, entry in self.tensors.items():
             if math.prod(max(size, 1) for size in entry.shape) > MOST_PRODUCT:
                 raise InputError(f"{path}: the shape of the tensor {name!r} is not possible; get the file again")
@@ -166,6 +174,15 @@ class Header:
             match = _MEMBER_TENSOR.fullmatch(name)
             if match is None or int(match[1]) >= len(self.members):
                 raise InputError(f"{path}: the tensor {name!r} belongs to no member; get the file again")
+
+
+def weights_fault(weights: Sequence[float]) -> str | None:
+    """Why `weights` are not the shares of a mixture, in words, or None: each is 0 or more, and their sum is 1."""
+    for weight in weights:
+        if not 0 <= weight < math.inf:
+            return f"the weight {weight:g} is not a number from 0 to 1"
+    total = math.fsum(weights)
+    return f"the weights sum to {total:g}, not 1" if abs(total - 1.0) > WEIGHT_TOLERANCE else None
 
 
 def _parse(text: str, path: str) -> dict[str, Any]:

@@ -1,18 +1,58 @@
 """Model files on disk: header and tensors in, one safetensors file out, and back."""
 
 import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 
+from topgb.checksums import file_sha256
 from topgb.errors import InputError
 from topgb.files import refuse_existing
 from topgb.modelfile.encodings import part_names
 from topgb.modelfile.header import METADATA_KEY, Header
-from topgb.tensors import load_tensors, save_tensors
+from topgb.tensors import file_parts, load_tensors, save_tensors
 
 
-def write_model_file(path: Path, header: Header, tensors: dict[str, torch.Tensor], force: bool = False) -> None:
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as it is stored: its header, and its tensors by name, encoded as the header says.
+
+    `path` is where it was read from: a model file, or the folder of a run that has only checkpoints so far.
+    """
+
+    path: Path
+    header: Header
+    tensors: Mapping[str, torch.Tensor]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the model file, in hexadecimal; for a run's checkpoint, of the file that topgb build writes."""
+        if self.path.is_file():
+            return file_sha256(self.path)
+        digest = sha256()
+        for part in self._file_parts():
+            digest.update(part)
+        return digest.hexdigest()
+
+    @cached_property
+    def file_bytes(self) -> int:
+        """Bytes of the model file, or of the one that topgb build writes."""
+        return self.path.stat().st_size if self.path.is_file() else sum(len(part) for part in self._file_parts())
+
+    def _file_parts(self) -> Iterator[bytes | memoryview]:
+        return file_parts(self.tensors, {METADATA_KEY: self.header.dumps()})
+
+
+def stored_model(model: str | os.PathLike | StoredModel) -> StoredModel:
+    """The model of a model file; one that is open already is given back. Raises as `read_model_file` does."""
+    return model if isinstance(model, StoredModel) else StoredModel(Path(model), *read_model_file(model))
+
+
+def write_model_file(path: Path, header: Header, tensors: Mapping[str, torch.Tensor], force: bool = False) -> None:
     """Write a model file; the same header and tensors give the same bytes.
 
     Raises `InputError` where `path` exists and `force` is off, `TopgbError` where it cannot be written.

@@ -8,18 +8,17 @@ import torch
 from torch import nn
 
 from topgb.batch import Batch
-from topgb.errors import InputError
+from topgb.evaluation.predictions import batches, no_video
 from topgb.modelfile import LoadedModel
 from topgb.modelfile.encodings import values
 from topgb.models import Tagger
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.rounding import inverse_factor
 from topgb.quantizing.schemes import Factors, Scheme, encode
-from topgb.records.dataset import Dataset, evaluation_batches
+from topgb.records.dataset import Dataset
 
 # Videos looked at: the first of the records.
 MOST_VIDEOS = 4096
-BATCH = 128
 # A wide layer's columns make up for each other within ranges of so many: a second moment has their square in numbers.
 MOST_COLUMNS = 2048
 # The step that sensitivity is tried at, in units of the tensor's root mean square: about 3 bits a weight.
@@ -47,9 +46,9 @@ def calibrate(
 
     `model` holds float32 weights; it is as before afterwards. Raises `InputError` where there is no video.
     """
-    batches = list(_first(dataset, most))
-    if not batches:
-        raise InputError("no video could be read, so there is nothing to calibrate on")
+    looked_at = list(_first(dataset, most))
+    if not looked_at:
+        raise no_video("calibrate on")
     by_member: dict[int, list[str]] = {}
     for name in names:
         by_member.setdefault(int(name.split(".")[1]), []).append(name)
@@ -58,12 +57,12 @@ def calibrate(
     sensitivity: dict[str, float] = {}
     for index, own in by_member.items():
         tagger, prefix = cast(Tagger, model.members[index]), f"members.{index}."
-        exact, found = _exact(tagger, batches, {name.removeprefix(prefix) for name in own})
+        exact, found = _exact(tagger, looked_at, {name.removeprefix(prefix) for name in own})
         factors |= {prefix + name: factor for name, factor in found.items()}
         progress.advance(1)
         parameters = {prefix + name: parameter for name, parameter in tagger.named_parameters()}
         for name in own:
-            sensitivity[name] = _sensitivity(tagger, parameters[name], batches, exact)
+            sensitivity[name] = _sensitivity(tagger, parameters[name], looked_at, exact)
             progress.advance(1)
     progress.end()
     return Calibration(factors, sensitivity)
@@ -77,7 +76,7 @@ def divergence(exact: torch.Tensor, other: torch.Tensor) -> float:
 
 def _first(dataset: Dataset, most: int) -> Iterator[Batch]:
     seen = 0
-    for batch in evaluation_batches(dataset, BATCH):
+    for batch in batches(dataset):
         # A batch's memory is used again for a later one.
         yield Batch(list(batch.ids), batch.features.clone(), batch.num_frames.clone())
         seen += len(batch)

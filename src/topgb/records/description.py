@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec
 from topgb.files import atomic_write, refuse_existing
 from topgb.records.shards import find_shards
@@ -72,27 +72,35 @@ def write_description(description: Description, force: bool = False) -> None:
         file.write(text.encode())
 
 
-def describe(pattern: str | Sequence[str]) -> Description | None:
+def find_description(pattern: str | Sequence[str]) -> Description | None:
     """The description beside the shards of `pattern` (see `find_shards`), if all lie in one folder that has one.
 
     Remote records have none. Raises `InputError` where nothing matches, and where the file does not describe records.
     """
+    paths = _description_files(pattern)
+    return read_description(paths[0]) if len(paths) == 1 and paths[0].is_file() else None
+
+
+def check_description(pattern: str | Sequence[str], spec: FeatureSpec, names: Sequence[str] | None) -> None:
+    """Raise `InputError` where records of `pattern` are described as others than `spec`, or as of other classes.
+
+    Every folder that shards lie in is looked at. Sets that were packed apart have ranges and class numbers of their
+    own, which their records do not hold.
+    """
+    for path in _description_files(pattern):
+        if path.is_file():
+            _check_alike(read_description(path), spec, names)
+
+
+def _description_files(pattern: str | Sequence[str]) -> list[Path]:
+    """Where the descriptions of the local shards of `pattern` are, if there are any: a path for each folder."""
     pieces = [pattern] if isinstance(pattern, str) else pattern
     if any("://" in os.fspath(piece) for piece in pieces):
-        return None
-    folders = {os.path.dirname(shard.path) for shard in find_shards(pattern)}
-    path = Path(folders.pop()) / FILE
-    return read_description(path) if not folders and path.is_file() else None
+        return []
+    return [Path(folder) / FILE for folder in sorted({os.path.dirname(shard.path) for shard in find_shards(pattern)})]
 
 
-def check_described_alike(pattern: str | Sequence[str], spec: FeatureSpec, names: Sequence[str] | None) -> None:
-    """Raise `InputError` where the records of `pattern` are described as others than `spec`, or of other classes.
-
-    Sets that were packed apart have ranges and class numbers of their own, and nothing in their records tells.
-    """
-    found = describe(pattern)
-    if found is None:
-        return
+def _check_alike(found: Description, spec: FeatureSpec, names: Sequence[str] | None) -> None:
     for feature in found.spec.features:
         wanted = next((f for f in spec.features if f.name == feature.name), feature)
         if wanted.dtype == feature.dtype == "uint8" and wanted.range != feature.range:
@@ -100,13 +108,13 @@ def check_described_alike(pattern: str | Sequence[str], spec: FeatureSpec, names
             theirs, ours = (tuple(f"{end:.10g}" for end in f.range) for f in (feature, wanted))
             raise InputError(
                 f"{found.path}: feature {feature.name!r} has the range {theirs[0]} to {theirs[1]}, "
-                f"but {ours[0]} to {ours[1]} is expected; pack with --range {feature.name}:{','.join(ours)}"
+                f"but {ours[0]} to {ours[1]} is expected; pack with {option('ranges', {feature.name: wanted.range})}"
             )
     named = found.class_names()
     if names is not None and named is not None and tuple(names) != named:
         raise InputError(
-            f"{found.path}: its classes are not named as those expected; pack with --vocabulary and the CSV of the "
-            "training records"
+            f"{found.path}: its classes are not named as those expected; pack with {option('vocabulary')} and the CSV "
+            "of the training records"
         )
 
 

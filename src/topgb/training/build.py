@@ -5,11 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from topgb.errors import InputError
-from topgb.modelfile import Header, LoadedModel, Member, write_model_file
-from topgb.modelfile.loaded import assemble, pack_member
+from topgb.errors import InputError, option
+from topgb.modelfile import Header, LoadedModel, Member, StoredModel, write_model_file
+from topgb.modelfile.loaded import assemble_stored
+from topgb.modelfile.member import encode_member
 from topgb.modelfile.packed import Resident
 from topgb.training.checkpoint import Checkpoint, final_checkpoint
 from topgb.training.class_names import run_names
@@ -31,26 +30,27 @@ def build_model_file(
     `use_ema` None takes the EMA weights where the run keeps them, `class_names` None the run's own. Raises `InputError`
     where `run` is not a run, has no checkpoint, EMA weights are asked for and absent, or the number of names is wrong.
     """
-    header, tensors = _pack(run, use_ema)
+    model = stored_run(run, use_ema)
+    header = model.header
     if class_names is not None:
         check_names(class_names, header.classes)
         header = replace(header, class_names=tuple(class_names))
-    write_model_file(path, header, tensors, force)
+    write_model_file(path, header, model.tensors, force)
     return header
 
 
 def load_run(run: Path, use_ema: bool | None = None, resident: Resident = "full") -> LoadedModel:
     """The model that `build_model_file` would write, ready to predict; `resident` as for `topgb.load`."""
-    header, tensors = _pack(run, use_ema)
-    return assemble(header, tensors, str(run), resident)
+    return assemble_stored(stored_run(run, use_ema), resident)
 
 
-def _pack(run: Path, use_ema: bool | None) -> tuple[Header, dict[str, torch.Tensor]]:
+def stored_run(run: Path, use_ema: bool | None = None) -> StoredModel:
+    """The model that `build_model_file` would write, as it would be stored. Raises as that does."""
     recipe, checkpoint = run_recipe(run), final_checkpoint(run)
     if use_ema and checkpoint.ema is None:
-        raise InputError(f"{run} keeps no EMA weights; leave out --use-ema")
+        raise InputError(f"{run} keeps no EMA weights; leave out {option('use_ema')}")
     chosen = None if use_ema is False else checkpoint.ema
-    entries, tensors = pack_member(0, checkpoint.weights if chosen is None else chosen)
+    entries, tensors = encode_member(0, checkpoint.weights if chosen is None else chosen)
     header = Header(
         features=recipe.data.spec(),
         classes=recipe.data.classes,
@@ -59,7 +59,8 @@ def _pack(run: Path, use_ema: bool | None) -> tuple[Header, dict[str, torch.Tens
         class_names=run_names(run, recipe.data.classes),
         origin=_origin(run, recipe, checkpoint, use_ema=chosen is not None),
     )
-    return header, tensors
+    # As it will be read: keys of the origin sorted, numbers as JSON has them.
+    return StoredModel(run, Header.loads(header.dumps(), str(run)), tensors)
 
 
 def _origin(run: Path, recipe: Recipe, checkpoint: Checkpoint, use_ema: bool) -> dict[str, Any]:

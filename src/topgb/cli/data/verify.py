@@ -1,18 +1,15 @@
 """topgb data verify."""
 
 import json as json_module
-from typing import TYPE_CHECKING
 
 import typer
 
-from topgb.cli.arguments import Address, Data, EngineOption, Json, damage_rows, open_engine
-
-if TYPE_CHECKING:
-    pass
+from topgb.cli.arguments import Address, Data, EngineOption, Json, damage_rows
 
 
 def verify(data: Data, json: Json = False, engine: EngineOption = "local", address: Address = None) -> None:
     """Check every record's CRCs and contents; name every damaged one, and exit 1 if there is any."""
+    from topgb.jobs.engine import open_engine
     from topgb.progress import TerminalProgress, counting
     from topgb.records.verify import verify_shards
 

@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from topgb.cli.arguments import Device, Force, Json, OnDamagedOption, report_damage
+from topgb.cli.arguments import Device, Force, Json, ModelsOrRuns, OnDamagedOption, parse_weights, report_damage
 
 if TYPE_CHECKING:
     from topgb.combining.weights import FittedWeights
-
-
-ModelFiles = Annotated[list[Path], typer.Argument(help="Two model files or more.", metavar="MODEL…")]
+    from topgb.modelfile import StoredModel
 
 
 Out = Annotated[Path, typer.Option(help="The model file to write.")]
 
 
 def ensemble(
-    paths: ModelFiles,
+    models: ModelsOrRuns,
     out: Out,
     weights: Annotated[
         str | None,
@@ -43,21 +41,25 @@ def ensemble(
     from topgb.combining.ensemble import checked_weights
     from topgb.combining.ensemble import ensemble as ensemble_files
     from topgb.errors import InputError
-    from topgb.from2018.merged import parse_weights
+    from topgb.files import refuse_existing
+    from topgb.training.opened import open_stored
 
     if weights is not None and fit_weights is not None:
         raise InputError("--weights gives the shares and --fit-weights finds them; leave out one of them")
-    fitted = None if fit_weights is None else _fit(paths, out, fit_weights, seed, on_damaged, device, force)
     shares = None if weights is None else parse_weights(weights)
-    if fitted is not None:
+    stored = [open_stored(model) for model in models]
+    fitted = None
+    if fit_weights is not None:
+        refuse_existing(out, force)
+        fitted = _fit(stored, fit_weights, seed, on_damaged, device)
         shares = fitted.weights.tolist()
-    header = ensemble_files(paths, shares, out, force, None if fitted is None else fitted.to_json())
-    shares = checked_weights(shares or [1 / len(paths)] * len(paths), len(paths))
+    header = ensemble_files(stored, shares, out, force, None if fitted is None else fitted.to_json())
+    shares = checked_weights(shares or [1 / len(stored)] * len(stored), len(stored))
     if json:
-        value = {"models": list(map(str, paths)), "weights": shares, "bytes": out.stat().st_size}
+        value = {"models": list(map(str, models)), "weights": shares, "bytes": out.stat().st_size}
         typer.echo(json_module.dumps(value if fitted is None else value | fitted.to_json()))
         return
-    for place, (path, share) in enumerate(zip(paths, shares, strict=True)):
+    for place, (path, share) in enumerate(zip(models, shares, strict=True)):
         gap = "" if fitted is None else f"  GAP@20 {fitted.gaps[place]:.5f}"
         typer.echo(f"{share:.4f}{gap}  {path}{'' if share else '  (left out)'}")
     if fitted is not None:
@@ -67,21 +69,21 @@ def ensemble(
 
 
 def _fit(
-    paths: list[Path], out: Path, data: str, seed: int, on_damaged: OnDamagedOption, device: str, force: bool
+    models: "list[StoredModel]", data: str, seed: int, on_damaged: OnDamagedOption, device: str
 ) -> "FittedWeights":
-    from topgb.combining.parents import open_for_parents, open_parents
+    from topgb.combining.parents import open_parents
     from topgb.combining.weights import fit_models
     from topgb.devices import choose_device, keep_freed_memory
-    from topgb.files import refuse_existing
+    from topgb.evaluation.opening import open_for
+    from topgb.modelfile.loaded import assemble_stored
     from topgb.progress import TerminalProgress
 
-    refuse_existing(out, force)
     keep_freed_memory()
     chosen = choose_device(device)
-    parents = open_parents(paths, "make an ensemble")
-    dataset = open_for_parents(parents, data, on_damaged)
-    models = (parent.model().to(chosen) for parent in parents)
-    fitted = fit_models(models, dataset, chosen, seed, TerminalProgress())
+    parents = open_parents(models, "make an ensemble")
+    dataset = open_for(parents, data, on_damaged)
+    loaded = (assemble_stored(parent).to(chosen) for parent in parents)
+    fitted = fit_models(loaded, dataset, chosen, seed, TerminalProgress())
     report_damage(dataset.damaged)
     return fitted
 

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from topgb.cli.arguments import Force
+from topgb.cli.arguments import Force, ModelOrRun
 
 
 def export(
-    path: Annotated[Path, typer.Argument(help="A model file.", metavar="MODEL")],
+    model: ModelOrRun,
     to: Annotated[Literal["onnx", "pt2"], typer.Option(help="ONNX, or a program for torch.export.load.")],
     out: Annotated[
-        Path | None, typer.Option(help="The file to write.  [default: MODEL with the ending .onnx or .pt2]")
+        Path | None, typer.Option(help="The file to write.  [default: the model's name with the ending .onnx or .pt2]")
     ] = None,
     force: Force = False,
 ) -> None:
@@ -22,7 +22,12 @@ def export(
     weights are inside. docs/export.md shows how to run it.
     """
     from topgb.modelfile.export import export_model
+    from topgb.training.opened import open_stored
+    from topgb.training.run_folder import MODEL_FILE
 
-    out = path.with_suffix(f".{to}") if out is None else out
-    for file in export_model(path, out, to, force):
-        typer.echo(f"{file}: {file.stat().st_size:,} bytes, the model file has {path.stat().st_size:,}")
+    stored = open_stored(model)
+    # A run's model lies in its folder, and so does the exported one.
+    beside = model / MODEL_FILE if model.is_dir() else model
+    out = beside.with_suffix(f".{to}") if out is None else out
+    for file in export_model(stored, out, to, force):
+        typer.echo(f"{file}: {file.stat().st_size:,} bytes, the model file has {stored.file_bytes:,}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force
+from topgb.cli.arguments import Force, parse_weights
 
 
 def import_tf(
@@ -39,7 +39,6 @@ def import_tf(
     that one alone. Quantised variables keep their codes, or their float16.
     """
     from topgb.from2018.importing import import_checkpoint
-    from topgb.from2018.merged import parse_weights
     from topgb.training.recipe import parse_overrides
 
     shares = None if weights is None else parse_weights(weights)

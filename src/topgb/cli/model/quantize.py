@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from topgb.cli.arguments import Device, Force, Json
+from topgb.cli.arguments import Device, Force, Json, ModelOrRun
 
 if TYPE_CHECKING:
+    import torch
+
+    from topgb.modelfile import LoadedModel
+    from topgb.progress import Progress
     from topgb.quantizing.quantize import TensorSummary
-
-
-ModelFile = Annotated[Path, typer.Argument(help="A model file.", metavar="MODEL")]
+    from topgb.records.dataset import Dataset
 
 
 def quantize(
-    path: ModelFile,
+    model: ModelOrRun,
     out: Annotated[Path, typer.Option(help="The model file to write.")],
     method: Annotated[
         str,
@@ -42,43 +44,41 @@ def quantize(
     json: Json = False,
 ) -> None:
     """Store a model's large tensors in fewer bits, and say what that costs."""
-    from topgb.modelfile import load
+    from topgb.devices import choose_device
+    from topgb.evaluation.opening import open_for
     from topgb.progress import TerminalProgress
     from topgb.quantizing.quantize import Settings, quantize_file
+    from topgb.training.opened import open_model, open_stored
 
     settings = Settings(method, bits, group, min_elements)
-    progress = TerminalProgress()
-    calibration = None
-    if calibrate is not None:
-        from topgb.evaluation.score import open_for
-
-        calibration = open_for(load(path), calibrate, with_labels=False)
-    summaries = quantize_file(path, out, settings, calibration, force, progress)
-    scores = None if check is None else [_gap(file, check, device, progress) for file in (path, out)]
+    stored, chosen, progress = open_stored(model), choose_device(device), TerminalProgress()
+    calibration = None if calibrate is None else open_for(stored, calibrate, with_labels=False)
+    checked = None if check is None else open_for(stored, check)
+    summaries = quantize_file(stored, out, settings, calibration, force, progress)
+    before, after = stored.file_bytes, out.stat().st_size
+    scores = None
+    if checked is not None:
+        scores = [_gap(open_model(path, chosen), checked, chosen, progress) for path in (model, out)]
     if json:
         value = {
             "tensors": [asdict(summary) | {"bits": summary.bits} for summary in summaries],
-            "bytes_before": path.stat().st_size,
-            "bytes_after": out.stat().st_size,
+            "bytes_before": before,
+            "bytes_after": after,
         }
         if scores is not None:
             value["gap_before"], value["gap_after"] = scores
         typer.echo(json_module.dumps(value))
         return
     typer.echo(_table(summaries))
-    typer.echo(f"{path.stat().st_size:,} → {out.stat().st_size:,} bytes: {out}")
+    typer.echo(f"{before:,} → {after:,} bytes: {out}")
     if scores is not None:
         typer.echo(f"GAP@20 {scores[0]:.5f} → {scores[1]:.5f} ({scores[1] - scores[0]:+.5f})")
 
 
-def _gap(path: Path, pattern: str, device: str, progress: "object") -> float:
-    from topgb.devices import choose_device
-    from topgb.evaluation.score import evaluate, open_for
-    from topgb.modelfile import load
+def _gap(model: "LoadedModel", dataset: "Dataset", device: "torch.device", progress: "Progress") -> float:
+    from topgb.evaluation.score import evaluate
 
-    chosen = choose_device(device)
-    model = load(path, chosen)
-    return evaluate(model, open_for(model, pattern), chosen, progress).compute().gap  # type: ignore[arg-type]
+    return evaluate(model, dataset, device, progress).compute().gap
 
 
 def _table(summaries: "list[TensorSummary]") -> str:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force, OnDamagedOption
+from topgb.cli.arguments import Force, ModelOrRun, OnDamagedOption
 
 
 def remember(
-    model: Annotated[Path, typer.Argument(help="A model file of one member.", metavar="MODEL")],
+    model: ModelOrRun,
     data: Annotated[str, typer.Option(help="Labelled records to keep: a file, a glob in quotes, a list, or a URL.")],
     out: Annotated[Path, typer.Option(help="The model file to write.")],
     neighbours: Annotated[int, typer.Option(min=1, help="How many of the most alike videos count.")] = 50,
@@ -21,14 +21,17 @@ def remember(
 
     Mixed into an ensemble (topgb model ensemble A R --weights 0.75,0.25) it knows what the others have forgotten.
     """
+    from topgb.combining.remember import NeighbourOptions
     from topgb.combining.remember import remember as write_memory
     from topgb.devices import keep_freed_memory
     from topgb.errors import InputError
     from topgb.progress import TerminalProgress
+    from topgb.training.opened import open_stored
 
     if not temperature > 0:
         raise InputError(f"--temperature {temperature:g} is not above 0")
     keep_freed_memory()
-    header = write_memory(model, data, out, neighbours, temperature, force, on_damaged, TerminalProgress())
+    kept = NeighbourOptions(neighbours, temperature)
+    header = write_memory(open_stored(model), data, out, kept, force, on_damaged, TerminalProgress())
     options = header.members[0].model.to_json()["head"]
     typer.echo(f"{out}: {options['videos']:,} videos with {options['labels']:,} labels, {out.stat().st_size:,} bytes")

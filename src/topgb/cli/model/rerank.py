@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force
+from topgb.cli.arguments import Force, ModelOrRun
 
 
 def rerank(
-    model: Annotated[Path, typer.Argument(help="A model file.", metavar="MODEL")],
+    model: ModelOrRun,
     data: Annotated[
         str, typer.Option(help="Labelled records to learn from: a file, a glob in quotes, a list, or a URL.")
     ],
@@ -31,16 +31,17 @@ def rerank(
 
     Prints the scores without and with it on a tenth of the videos, which it was not shown for that.
     """
-    from topgb.combining.rerank import FitSettings
+    from topgb.combining.rerank import RerankSettings
     from topgb.combining.rerank import rerank as add_second_stage
     from topgb.devices import keep_freed_memory
     from topgb.models.reranker import RerankerOptions
     from topgb.progress import TerminalProgress
+    from topgb.training.opened import open_stored
 
     keep_freed_memory()
     folders = [Path(part.strip()) for part in scores.split(",") if part.strip()]
-    options, settings = RerankerOptions(candidates=candidates), FitSettings(epochs, seed=seed)
-    gain = add_second_stage(model, data, folders, out, options, settings, force, TerminalProgress())
+    settings = RerankSettings(RerankerOptions(candidates=candidates), epochs, seed=seed)
+    gain = add_second_stage(open_stored(model), data, folders, out, settings, force, TerminalProgress())
     for name, before, after in (
         ("GAP@20", gain.before.gap, gain.after.gap),
         ("Hit@1", gain.before.hit_at_1, gain.after.hit_at_1),

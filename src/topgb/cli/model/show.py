@@ -1,26 +1,24 @@
 """topgb model show."""
 
 import json as json_module
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Json, Vocabulary, named
+from topgb.cli.arguments import Json, ModelOrRun, Vocabulary, named
 
 
 def show(
-    path: Annotated[Path, typer.Argument(help="A model file.", metavar="MODEL")],
+    model: ModelOrRun,
     vocabulary: Vocabulary = None,
     json: Json = False,
 ) -> None:
     """Print a model file's members, tensors, bytes, origin and class names."""
-    from topgb.modelfile import read_model_file
     from topgb.modelfile.describe import describe, to_json
+    from topgb.training.opened import open_stored
 
-    header, tensors = read_model_file(path)
-    header = named(header, vocabulary)
+    stored = open_stored(model)
+    header = named(stored.header, vocabulary)
     if json:
-        typer.echo(json_module.dumps(to_json(header, tensors, path.stat().st_size)))
+        typer.echo(json_module.dumps(to_json(header, stored.tensors, stored.file_bytes)))
     else:
-        typer.echo(describe(header, tensors, path.stat().st_size))
+        typer.echo(describe(header, stored.tensors, stored.file_bytes))

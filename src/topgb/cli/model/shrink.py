@@ -3,18 +3,18 @@
 import json as json_module
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from topgb.cli.arguments import Force, Json
 
-if TYPE_CHECKING:
-    pass
-
 
 def shrink(
-    paths: Annotated[list[Path], typer.Argument(help="Model files to choose members from.", metavar="MODEL...")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Model files, or folders of runs, to choose members from.", metavar="MODEL|RUN..."),
+    ],
     budget: Annotated[str, typer.Option(help="Bytes the file may have: 100MB, 1GiB, 5000000.")],
     data: Annotated[
         str, typer.Option(help="Labelled records to choose by; not those that you will report a score on.")
@@ -32,14 +32,16 @@ def shrink(
 
     A run that was stopped goes on where it was.
     """
-    from topgb.combining.shrink import parse_budget
-    from topgb.combining.shrink import shrink as run
-    from topgb.evaluation.score import open_for
-    from topgb.modelfile import load
+    from topgb.combining.shrink import ShrinkOptions, parse_budget
+    from topgb.combining.shrink import shrink as shrink_models
+    from topgb.evaluation.opening import open_for
     from topgb.progress import TerminalProgress
+    from topgb.training.opened import open_stored
 
     limit = parse_budget(budget)
-    found = run(paths, limit, open_for(load(paths[0]), data), out, work, seed, force, TerminalProgress())
+    stored = [open_stored(model) for model in models]
+    options = ShrinkOptions(work, seed, force)
+    found = shrink_models(stored, limit, open_for(stored, data), out, options, TerminalProgress())
     if json:
         value = {
             "bytes": found.file_bytes,

@@ -15,15 +15,15 @@ from topgb.modelfile.export.graph import ExportGraph
 from topgb.modelfile.export.onnx import require_onnx, save_onnx
 from topgb.modelfile.export.pt2 import save_pt2
 from topgb.modelfile.header import Header
-from topgb.modelfile.loaded import load
-from topgb.modelfile.store import read_model_file
+from topgb.modelfile.loaded import assemble_stored
+from topgb.modelfile.store import StoredModel, stored_model
 
 Format = Literal["onnx", "pt2"]
 FORMATS = get_args(Format)
 
 
-def export_model(path: Path, out: Path, to: Format, force: bool = False) -> list[Path]:
-    """Write the model file `path` as `out`, ONNX or a PyTorch program, and return the files written (docs/export.md).
+def export_model(model: Path | StoredModel, out: Path, to: Format, force: bool = False) -> list[Path]:
+    """Write the model as `out`, ONNX or a PyTorch program, and return the files written (docs/export.md).
 
     The file takes `features` (uint8 or float32 [B, T, D], as stored) and `num_frames` (int64 [B]) and gives
     `probabilities` (float32 [B, V]) for any B and T of at least 1. Raises `InputError` where the model file is not
@@ -34,10 +34,11 @@ def export_model(path: Path, out: Path, to: Format, force: bool = False) -> list
         require_onnx()
     refuse_existing(out, force)
     # Decoding every weight finds what is wrong with the file; tracing does not look at values.
-    load(path)
-    header, stored = read_model_file(path)
+    stored = stored_model(model)
+    header = stored.header
+    assemble_stored(stored, "packed")
     with quiet():
-        program = exported_program(ExportGraph(header, stored), header)
+        program = exported_program(ExportGraph(header, stored.tensors), header)
         return (save_onnx if to == "onnx" else save_pt2)(program, header, description(header), out, force)
 
 

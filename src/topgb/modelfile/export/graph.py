@@ -1,7 +1,7 @@
 """A model file as one module from stored features to probabilities, its weights as they are stored."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -11,8 +11,10 @@ from topgb.modelfile.encodings import Parts, checked_parts
 from topgb.modelfile.export.decoding import kept_parts, traced_values
 from topgb.modelfile.export.scanned import replace_recurrent
 from topgb.modelfile.header import RERANKER, Header, TensorEncoding
-from topgb.models import Tagger, build_tagger
+from topgb.modelfile.member import IMPOSSIBLE_SIZES
+from topgb.models import build_tagger
 from topgb.models.frontend import Frontend
+from topgb.models.initial_values import unfilled
 from topgb.models.reranker import Reranker, RerankerOptions
 
 INPUTS = ("features", "num_frames")
@@ -40,7 +42,7 @@ class ExportGraph(nn.Module):
     `InputError` where a tensor is not what the header says.
     """
 
-    def __init__(self, header: Header, stored: dict[str, torch.Tensor]):
+    def __init__(self, header: Header, stored: Mapping[str, torch.Tensor]):
         super().__init__()
         self.shares = [member.weight for member in header.members]
         self.weights = nn.ModuleDict()
@@ -60,13 +62,11 @@ class _Slots:
     """An architecture's weights, taken out of it and decoded anew in every call."""
 
     def __init__(
-        self, module: nn.Module, prefix: str, header: Header, stored: dict[str, torch.Tensor], weights: nn.ModuleDict
+        self, module: nn.Module, prefix: str, header: Header, stored: Mapping[str, torch.Tensor], weights: nn.ModuleDict
     ):
         self._slots: list[tuple[nn.Module, str, nn.Module]] = []
         for path, part in module.named_modules():
-            for leaf, tensor in [*part._parameters.items(), *part._buffers.items()]:
-                if tensor is None:
-                    continue
+            for leaf, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
                 name = f"{prefix}{path}.{leaf}"
                 weight = _weight(header, stored, name) or _Weight({"": tensor}, _as_it_is(tensor))
                 weights[_identifier(name, weights)] = weight
@@ -87,10 +87,10 @@ class _Slots:
 class _Member:
     """A member's architecture."""
 
-    def __init__(self, header: Header, stored: dict[str, torch.Tensor], place: int, weights: nn.ModuleDict):
+    def __init__(self, header: Header, stored: Mapping[str, torch.Tensor], place: int, weights: nn.ModuleDict):
         config = header.members[place].model
-        with torch.device("meta"):
-            self.tagger: Tagger = build_tagger(header.features, header.classes, config).eval()
+        self.tagger = unfilled(lambda: build_tagger(header.features, header.classes, config), IMPOSSIBLE_SIZES)
+        self.tagger.eval()
         self.tagger.frontend = Frontend(header.features, config, self.tagger.frontend.pads_to_max_frames)
         replace_recurrent(self.tagger)
         self._slots = _Slots(self.tagger, f"members.{place}.", header, stored, weights)
@@ -104,10 +104,9 @@ class _SecondStage:
     """The architecture of what judges the mixture's best classes anew."""
 
     def __init__(
-        self, header: Header, options: RerankerOptions, stored: dict[str, torch.Tensor], weights: nn.ModuleDict
+        self, header: Header, options: RerankerOptions, stored: Mapping[str, torch.Tensor], weights: nn.ModuleDict
     ):
-        with torch.device("meta"):
-            self.reranker = Reranker(header.classes, options).eval()
+        self.reranker = unfilled(lambda: Reranker(header.classes, options), IMPOSSIBLE_SIZES).eval()
         self._slots = _Slots(self.reranker, RERANKER, header, stored, weights)
 
     def rerank(self, mixture: torch.Tensor) -> torch.Tensor:
@@ -115,7 +114,7 @@ class _SecondStage:
             return self.reranker(mixture)
 
 
-def _weight(header: Header, stored: dict[str, torch.Tensor], name: str) -> _Weight | None:
+def _weight(header: Header, stored: Mapping[str, torch.Tensor], name: str) -> _Weight | None:
     """The stored tensor `name`; None for what the file does not store (the frontend's scale and offset)."""
     entry = header.tensors.get(name)
     return None if entry is None else _Weight(kept_parts(checked_parts(stored, entry, name), entry, name), entry)

@@ -1,0 +1,39 @@
+"""How the command line names the options of the Python API: the one place that maps them to flags."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# The options whose flag is not their own name with dashes. Messages name `class_names` only where `--names` adds them.
+_FLAGS = {
+    "class_names": "--names",
+    "halflife": "--ema-halflife",
+    "kind": "--engine",
+    "overrides": "--set",
+    "ranges": "--range",
+    "settings": "--set",
+}
+
+
+def flag(name: str) -> str:
+    """The flag of the option `name`: `--top-k` for `top_k`."""
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def in_flags(name: str, value: Any = None) -> str:
+    """An option as it stands on the command line; a wording for `topgb.errors.set_wording`.
+
+    A value of True is the flag alone. A list or a mapping repeats the flag for each entry; a tuple is joined by commas.
+    """
+    if value is None or value is True:
+        return flag(name)
+    if isinstance(value, Mapping):
+        between = ":" if name == "ranges" else "="
+        value = [f"{key}{between}{_text(entry)}" for key, entry in value.items()]
+    entries = value if isinstance(value, list) else [value]
+    return " ".join(f"{flag(name)} {_text(entry)}" for entry in entries)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,92 @@
+"""The one loop that shows a data set to a model, and checks what comes back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from topgb.batch import Batch
+from topgb.errors import InputError, TopgbError
+from topgb.progress import SILENT, Progress
+from topgb.records.dataset import Dataset, evaluation_batches
+from topgb.records.sampling import EVERY_FRAME, FrameSampling
+
+EVALUATION_BATCH = 128
+
+
+class Predictor(Protocol):
+    """Anything that turns a batch on its device into probabilities float32 [B, V]."""
+
+    def predict_batch(self, batch: Batch) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class FrameDraw:
+    """The frames of each video that are looked at: those that `sampling` draws, keyed by (seed, round, record)."""
+
+    sampling: FrameSampling = EVERY_FRAME
+    seed: int = 0
+    round: int = 0
+
+
+ALL_FRAMES = FrameDraw()
+
+
+def batches(
+    dataset: Dataset,
+    progress: Progress = SILENT,
+    purpose: str | None = None,
+    shard: int | None = None,
+    draw: FrameDraw = ALL_FRAMES,
+) -> Iterator[Batch]:
+    """The videos of `dataset`, or of its shard number `shard`, once and in file order, in batches on the CPU.
+
+    With a `purpose` (a verb for messages, "score against") every video must have labels. `progress` advances when the
+    next batch is asked for. A batch's memory is used again for a later one. Raises `InputError` for videos without
+    labels and as `evaluation_batches` does.
+    """
+    shards = None if shard is None else [shard]
+    for batch in evaluation_batches(dataset, EVALUATION_BATCH, shards, draw.sampling, draw.seed, draw.round):
+        if purpose is not None and batch.labels is None:
+            raise InputError(
+                f"the records hold no labels (video {batch.ids[0]}), so there is nothing to {purpose}; name labelled "
+                "records, or use topgb predict for unlabelled ones"
+            )
+        yield batch
+        progress.advance(len(batch))
+
+
+@torch.inference_mode()
+def predictions(
+    model: Predictor,
+    dataset: Dataset,
+    device: torch.device,
+    progress: Progress = SILENT,
+    purpose: str | None = None,
+    shard: int | None = None,
+    draw: FrameDraw = ALL_FRAMES,
+) -> Iterator[tuple[Batch, torch.Tensor]]:
+    """Each batch of `batches`, on the CPU, and the model's probabilities for it, float32 [B, V] on `device`.
+
+    Raises as `batches` does, and `TopgbError` naming a video whose probabilities are not finite.
+    """
+    for batch in batches(dataset, progress, purpose, shard, draw):
+        yield batch, finite_predictions(model, batch, device)
+
+
+def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> torch.Tensor:
+    """The model's probabilities float32 [B, V] of a batch. Raises `TopgbError` naming a video whose are not finite."""
+    probabilities = model.predict_batch(batch.to(device))
+    finite = probabilities.isfinite().all(1)
+    if not bool(finite.all()):
+        video = batch.ids[int(finite.int().argmin())]
+        raise TopgbError(
+            f"the model's probabilities for video {video} are not finite; the model or the record is broken"
+        )
+    return probabilities
+
+
+def no_video(purpose: str) -> InputError:
+    """The error for a data set of which no video could be read."""
+    return InputError(f"no video could be read, so there is nothing to {purpose}; topgb data verify says why")

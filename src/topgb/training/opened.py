@@ -1,0 +1,100 @@
+"""The one way to open a model that is named by a model file or by the folder of a run."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from topgb.devices import choose_device, keep_freed_memory
+from topgb.errors import InputError, option
+from topgb.jobs.engine import LOCAL, Engine, EngineKind, open_engine
+from topgb.jobs.remote_opening import opened_there
+from topgb.modelfile import LoadedModel, StoredModel, load, stored_model
+from topgb.modelfile.packed import Resident
+from topgb.training.build import load_run, stored_run
+from topgb.training.run_folder import MODEL_FILE
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model, and where its work is done.
+
+    here     the model in this process, which looks at its header
+    model    the model for the engine's workers: the same, or a stand-in that each worker opens itself
+    device   where it computes there
+    engine   what works on the shards
+    """
+
+    here: LoadedModel
+    model: LoadedModel
+    device: torch.device
+    engine: Engine = LOCAL
+
+
+def open_stored(path: Path, use_ema: bool | None = None) -> StoredModel:
+    """The model as it is stored, for work on files: a model file's, or a run's.
+
+    A run gives the file it ended with. One without it, or of which `use_ema` asks for one kind of weights, gives its
+    best checkpoint (the latest, if the run did not validate), as `topgb build` does. Raises `InputError` where `path`
+    is neither, or `use_ema` is asked of a model file.
+    """
+    file = _model_file(path, use_ema)
+    return stored_run(path, use_ema) if file is None else stored_model(file)
+
+
+def open_model(
+    path: Path, device: torch.device, use_ema: bool | None = None, resident: Resident | None = None
+) -> LoadedModel:
+    """The model of `open_stored`, ready to predict on `device`; `resident` as for `topgb.load`."""
+    file = _model_file(path, use_ema)
+    if file is None:
+        return load_run(path, use_ema, resident or "full").to(device)
+    return load(file, device, resident)
+
+
+def open_for_engine(
+    path: Path,
+    use_ema: bool | None,
+    device: str,
+    resident: Resident | None,
+    kind: EngineKind = "local",
+    address: str | None = None,
+) -> OpenedModel:
+    """The model of `open_model`, to work on `device` in this process, or in the workers of a Ray cluster at `address`.
+
+    Raises `InputError` as `open_model`, `choose_device` and `open_engine` do, and where `device` is one of this machine
+    alone while others do the work.
+    """
+    keep_freed_memory()
+    if kind == "local":
+        engine, chosen = open_engine(kind, address), choose_device(device)
+        model = open_model(path, chosen, use_ema, resident)
+        return OpenedModel(model, model, chosen, engine)
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(
+            f"{option('device', device)} names a device of this machine; with {option('kind', 'ray')} choose cpu "
+            "or cuda"
+        )
+    # First, as a wrong path should not wait for a cluster. A CPU will do, as only the header is looked at.
+    here = open_model(path, torch.device("cpu"), use_ema, resident)
+    engine = open_engine(kind, address, device)
+    chosen = torch.device("cuda" if engine.gpus else "cpu")
+    return OpenedModel(here, opened_there(partial(_open_in_worker, path, chosen, use_ema, resident)), chosen, engine)
+
+
+def _model_file(path: Path, use_ema: bool | None) -> Path | None:
+    """The model file to open; None where it is to be made of the checkpoint of the run at `path`."""
+    if path.is_dir():
+        file = path / MODEL_FILE
+        return file if use_ema is None and file.is_file() else None
+    if use_ema is not None:
+        raise InputError(
+            f"{path} is a model file, which holds one set of weights; {option('use_ema')} chooses in a run's directory"
+        )
+    return path
+
+
+def _open_in_worker(path: Path, device: torch.device, use_ema: bool | None, resident: Resident | None) -> LoadedModel:
+    keep_freed_memory()
+    return open_model(path, device, use_ema, resident)

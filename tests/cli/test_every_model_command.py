@@ -1,0 +1,152 @@
+"""What holds for every command that takes a model: a run's folder will do, and records are those it was trained on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.program import topgb
+from combining.small_models import DBOF, model_file
+from conftest import SMALL_SPEC
+from topgb.features import Feature, FeatureSpec
+from topgb.modelfile import read_model_file
+from topgb.records.description import FILE, Description, write_description
+from topgb.records.synth import write_synthetic
+from topgb.training.job import TrainingJob
+from topgb.training.loop import train
+from topgb.training.recipe import load_recipe
+from topgb.training.run_folder import MODEL_FILE
+
+CLASSES = 24
+# Every command that takes a model: {m} is the model, {other} another one, {data} labelled records, {scores} a teacher's
+# scores for them, {out} what is written.
+OF_FILES = {
+    "show": "model show {m}",
+    "quantize": "model quantize {m} --out {out} --method int8 --min-elements 100",
+    "average": "model average {m} {m} --out {out}",
+    "ensemble": "model ensemble {m} {other} --out {out}",
+    "export": "model export {m} --to pt2 --out {out}",
+}
+OF_RECORDS = {
+    "eval": "eval {m} {data}",
+    "predict": "predict {m} {data} --out {out}",
+    "distill": "distill {m} {data} --out {out}",
+    "compare, first": "compare {m} {other} {data} --resamples 10",
+    "compare, second": "compare {other} {m} {data} --resamples 10",
+    "quantize --check": "model quantize {m} --out {out} --method int8 --min-elements 100 --check {data}",
+    "quantize --calibrate": "model quantize {m} --out {out} --method entropy --min-elements 100 --calibrate {data}",
+    "ensemble --fit-weights": "model ensemble {m} {other} --out {out} --fit-weights {data}",
+    "shrink": "model shrink {m} {other} --budget 1MB --data {data} --out {out}",
+    "remember": "model remember {m} --data {data} --out {out}",
+    "rerank": "model rerank {m} --data {data} --scores {scores} --out {out} --candidates 20 --epochs 1",
+}
+COMMANDS = OF_FILES | OF_RECORDS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Models, records and scores of 24 classes, and two folders with the same records under other descriptions."""
+    folder = tmp_path_factory.mktemp("models")
+    write_synthetic(folder / "data", SMALL_SPEC, CLASSES, 60, frames=(2, 5))
+    names = tuple(f"class {number}" for number in range(CLASSES))
+    for name, seed in (("m", 0), ("other", 1)):
+        model_file(folder / f"{name}.safetensors", DBOF, seed, classes=CLASSES, class_names=names)
+    assert topgb("distill", folder / "m.safetensors", f"{folder}/data/*", "--out", folder / "scores").returncode == 0
+    for kind in ("ranges", "names"):
+        write_synthetic(folder / kind, SMALL_SPEC, CLASSES, 60, frames=(2, 5))
+    other_range = FeatureSpec("frame", (Feature("rgb", 32, range=(-1.0, 3.0)), Feature("audio", 8)))
+    write_description(Description(folder / "ranges" / FILE, other_range, CLASSES))
+    rows = [f"{number},{name}" for number, name in enumerate(reversed(names))]
+    (folder / "names" / "vocabulary.csv").write_text("\n".join(["Index,Name", *rows]) + "\n")
+    write_description(Description(folder / "names" / FILE, SMALL_SPEC, CLASSES, "vocabulary.csv"))
+    return folder
+
+
+def run(command: str, folder: Path, out: Path, model: Path | None = None, data: str = "data"):
+    words = {
+        "m": model or folder / "m.safetensors",
+        "other": folder / "other.safetensors",
+        "data": f"{folder}/{data}/*.tfrecord",
+        "scores": folder / "scores",
+        "out": out,
+    }
+    return topgb(*(part.format(**words) for part in command.split()))
+
+
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_records_of_another_value_range_are_refused(folder, tmp_path, name):
+    done = run(OF_RECORDS[name], folder, tmp_path / "out", data="ranges")
+    assert done.returncode == 2, done
+    assert "feature 'rgb' has the range -1 to 3, but -2 to 2 is expected" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_labels_of_other_classes_are_refused_where_they_are_used(folder, tmp_path, name):
+    done = run(OF_RECORDS[name], folder, tmp_path / "out", data="names")
+    if name in ("predict", "distill", "quantize --calibrate"):
+        assert done.returncode == 0, done
+    else:
+        assert done.returncode == 2, done
+        assert "its classes are not named as those expected" in done.stderr
+
+
+def test_a_folder_of_another_value_range_among_others_is_refused(folder, tmp_path):
+    data = f"{folder}/data/*.tfrecord,{folder}/ranges/*.tfrecord"
+    done = topgb("predict", folder / "m.safetensors", data, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "has the range -1 to 3" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def run_folder(folder, small_recipe) -> Path:
+    """A finished run on the records of `folder`."""
+    changes = [f"data.classes={CLASSES}", "training.epochs=1"]
+    recipe = load_recipe(str(small_recipe), changes)
+    train(TrainingJob(recipe, f"{folder}/data/*", folder / "run", device="cpu"))
+    return folder / "run"
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "checkpoint"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_runs_folder_stands_for_its_model(folder, run_folder, tmp_path, name, finished):
+    """With the model file that the run ended with, or else its best checkpoint: what comes out is the same."""
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    for path in run_folder.iterdir():
+        if path.name != MODEL_FILE:
+            (unfinished / path.name).symlink_to(path)
+    shown, parents = [], []
+    for kind, model in (("file", run_folder / MODEL_FILE), ("run", run_folder if finished else unfinished)):
+        out = tmp_path / kind
+        done = run(COMMANDS[name], folder, out, model)
+        assert done.returncode == 0, done
+        shown.append(
+            done.stdout.replace(str(out), "OUT").replace(str(model), "MODEL").replace(f"MODEL/{MODEL_FILE}", "MODEL")
+        )
+        if out.is_file() and name not in ("export", "predict"):
+            parents.append(read_model_file(out)[0].origin["parents"])
+    assert shown[0] == shown[1]
+    assert len(parents) in (0, 2)
+    # Named by the hash of the file, also where it is not written yet.
+    assert not parents or parents[0] == parents[1]
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    (tmp_path / "photos").mkdir()
+    done = topgb("model", "show", tmp_path / "photos")
+    assert done.returncode == 2
+    assert "photos is not a run" in done.stderr
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_shrinking_does_not_depend_on_the_order_of_members(small_records, tmp_path, order):
+    """Each member sees as many frames as it looks at, whichever is named first."""
+    sections = ({**DBOF, "max_frames": 300}, {**DBOF, "max_frames": 2})
+    files = [model_file(tmp_path / f"{n}.safetensors", s, n) for n, s in enumerate(sections)]
+    data, out = small_records["validate"], tmp_path / "out"
+    arguments = ["--budget", "10MB", "--data", data, "--out", out, "--json"]
+    done = topgb("model", "shrink", *(files[place] for place in order), *arguments)
+    assert done.returncode == 0, done
+    scored = topgb("eval", out, data, "--json")
+    assert json.loads(done.stdout)["gap"] == pytest.approx(json.loads(scored.stdout)["gap"], abs=1e-6)
