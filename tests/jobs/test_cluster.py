@@ -12,7 +12,8 @@ import pytest
 from cli.program import topgb
 from combining.small_models import model_file
 from conftest import SMALL_CLASSES, SMALL_SPEC
-from topgb.errors import InputError, TopgbError
+from topgb.cli.flags import in_flags
+from topgb.errors import InputError, TopgbError, in_python, option, set_wording
 from topgb.jobs import pool
 from topgb.jobs.dispatch import run_over
 from topgb.jobs.engine import Engine, Piece
@@ -279,6 +280,21 @@ def test_errors_of_ours_arrive_as_they_are_and_leave_no_worker(nodes, tmp_path):
     while nodes.busy_cpus() and time.monotonic() < until:
         time.sleep(0.2)
     assert not nodes.busy_cpus()
+
+
+def test_errors_of_workers_name_options_as_they_are_named_here(nodes):
+    nodes.replace()
+
+    def refuse(number, progress):
+        raise InputError(f"add {option('top_k', 3)}")
+
+    for chosen, words in ((in_python, "add top_k=3"), (in_flags, "add --top-k 3")):
+        earlier = set_wording(chosen)
+        try:
+            with pytest.raises(InputError, match=f"^{words}$"):
+                run_over(refuse, [Piece(0, "shard 0", 1)], print, nodes.engine)
+        finally:
+            set_wording(earlier)
 
 
 def test_a_piece_that_kills_its_workers_is_given_up(nodes):

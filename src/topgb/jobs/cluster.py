@@ -5,7 +5,7 @@ import os
 import socket
 from typing import Any
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, TopgbError, option
 
 _ANSWER_SECONDS = 10.0
 
@@ -19,7 +19,9 @@ def connected(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise InputError("--engine ray needs Ray, which is not installed here; pip install 'topgb[ray]'") from None
+        raise InputError(
+            f"{option('kind', 'ray')} needs Ray, which is not installed here; pip install 'topgb[ray]'"
+        ) from None
     if not ray.is_initialized():
         _check_answers(address or os.environ.get("RAY_ADDRESS"))
         try:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from topgb.errors import TopgbError
+from topgb.errors import TopgbError, option, wording
 from topgb.jobs.cluster import connected, in_one_line
 from topgb.jobs.engine import Engine, Piece, Result, Take, Work
 from topgb.jobs.worker import Terms, Worker
@@ -19,7 +19,6 @@ from topgb.version import __version__
 TRIES = 3
 # How often to look for nodes that came, and how long none may start before the user is told.
 _LOOK_SECONDS, _PATIENCE_SECONDS = 2.0, 20.0
-_ADVICE = "; if memory ran out, start the nodes with a smaller --num-cpus, else see what --engine local says"
 
 
 def run_on_cluster(
@@ -32,7 +31,8 @@ def run_on_cluster(
 ) -> None:
     """`run_over` on the Ray cluster of `engine`."""
     ray = connected(engine.address)
-    pool = _Pool[Result](ray, work, pieces, engine, progress, Terms(__version__, os.getcwd(), tuple(shared)))
+    terms = Terms(__version__, os.getcwd(), tuple(shared), wording())
+    pool = _Pool[Result](ray, work, pieces, engine, progress, terms)
     try:
         while pool.left:
             pool.hire()
@@ -81,7 +81,7 @@ class _Pool(Generic[Result]):
         places = int(self._ray.cluster_resources().get("GPU" if self._engine.gpus else "CPU", 0))
         if self._failed_starts >= TRIES * max(1, places):
             if not self._hands:
-                raise TopgbError(f"no worker could start on the Ray cluster; the last one: {self._reason}{_ADVICE}")
+                raise TopgbError(f"no worker could start on the Ray cluster; the last one: {self._reason}{_advice()}")
             return
         for _ in range(min(places, self.left) - len(self._hands)):
             needs = {"num_cpus": 1, "num_gpus": int(self._engine.gpus), "scheduling_strategy": "SPREAD"}
@@ -144,7 +144,7 @@ class _Pool(Generic[Result]):
         self._failures[piece.number] += 1
         if self._failures[piece.number] == TRIES:
             told = f"{TRIES} workers failed at {piece.name}, so it is given up; the last one: {self._reason}"
-            raise TopgbError(told + _ADVICE)
+            raise TopgbError(told + _advice())
         self._progress.say(f"{piece.name}: a worker on node {hand.node} failed ({self._reason}); another one takes it")
         self._waiting.appendleft(piece)
 
@@ -156,6 +156,11 @@ class _Pool(Generic[Result]):
         elif time.monotonic() > self._tell_at:
             self._tell_at = None
             self._progress.say(f"waiting for a free {'GPU' if self._engine.gpus else 'CPU'} on the Ray cluster")
+
+
+def _advice() -> str:
+    in_this_process = option("kind", "local")
+    return f"; if memory ran out, start the nodes with a smaller --num-cpus, else see what {in_this_process} says"
 
 
 def _told(ray: Any, error: Exception) -> str:

@@ -7,17 +7,24 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, TopgbError, Wording, set_wording
 from topgb.progress import SILENT, Progress
 from topgb.version import __version__
 
 
 class Terms(NamedTuple):
-    """What a worker is started with: topgb's version and the working directory here, and `run_over`'s `shared`."""
+    """What a worker is started with.
+
+    version  topgb's, where the job was started
+    folder   the working directory there
+    shared   as for `run_over`
+    wording  how messages name options there
+    """
 
     version: str
     folder: str
     shared: Sequence[str]
+    wording: Wording
 
 
 class Worker:
@@ -30,6 +37,7 @@ class Worker:
         import ray
 
         node = ray.util.get_node_ip_address()
+        set_wording(terms.wording)
         # Relative paths shall mean here what they mean there.
         with suppress(OSError):
             os.chdir(terms.folder)
