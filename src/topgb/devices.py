@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 
 # malloc.h: the most allocations that get pages of their own, and the free memory above which pages are returned.
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
             return device
     except (RuntimeError, AssertionError):
         pass
-    raise InputError(f"there is no device {name!r} here; use --device cpu")
+    raise InputError(f"there is no device {name!r} here; use {option('device', 'cpu')}")
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, TopgbError, option
 
 
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise `InputError` where `path` exists and `force` was not given, or is no place for a file even so."""
     if path.exists() and not force:
-        raise InputError(f"{path} exists already; choose another name, or overwrite it with --force")
+        raise InputError(f"{path} exists already; choose another name, or overwrite it with {option('force', True)}")
     _check_target(path)
 
 

@@ -47,7 +47,7 @@ def merged(tmp_path) -> Path:
 def test_weights_are_wanted(merged):
     message = _refusal(merged)
     assert message.startswith(f"{merged} merges 2 models, and their weights are not in it; give 2 that sum to 1")
-    assert message.endswith("--weights W0,W1")
+    assert message.endswith("weights=('W0', 'W1')")
 
 
 def test_a_weight_of_one_model_is_wanted(tmp_path):
@@ -58,9 +58,9 @@ def test_a_weight_of_one_model_is_wanted(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        ([], "merges 2 models, but --weights has 0"),
-        ([1.0], "merges 2 models, but --weights has 1; give one for each"),
-        ([0.4, 0.4, 0.2], "merges 2 models, but --weights has 3"),
+        ([], "merges 2 models, but weights has 0"),
+        ([1.0], "merges 2 models, but weights has 1; give one for each"),
+        ([0.4, 0.4, 0.2], "merges 2 models, but weights has 3"),
         ([1.5, -0.5], "--weights has -0.5; every weight must be a number from 0 to 1"),
         ([float("nan"), 0.5], "--weights has nan"),
         ([float("inf"), 0.5], "--weights has inf"),
@@ -85,7 +85,7 @@ def test_weights_that_are_no_numbers(text):
 
 def test_weights_of_one_model(tmp_path):
     prefix = write_checkpoint(tmp_path / "m", _values(), flags_file("LstmModel"))
-    assert "is one model, not several merged ones; leave out --weights" in _refusal(prefix, [1.0])
+    assert "is one model, not several merged ones; leave out weights" in _refusal(prefix, [1.0])
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_weights_of_one_model(tmp_path):
         ({"model_1.gatign": True}, "model_1 as DbofModel: there is no 2018 flag 'gatign'"),
         ({"model_1.model": "Dbof"}, "model_1 as Dbof: there is no 2018 model of this name here"),
         ({"model_0.model": "MoeModel"}, "model_0 as MoeModel: this class takes one vector a video, but"),
-        ({"model_1.model": 3}, "the variables of model_1 show no class that topgb knows, nor does --set name one"),
-        ({"model_1.model": [3]}, "give its 2018 class: --set model_1.model=NetVLADModelLF"),
+        ({"model_1.model": 3}, "the variables of model_1 show no class that topgb knows, nor does settings name one"),
+        ({"model_1.model": [3]}, "give its 2018 class: settings={'model_1.model': 'NetVLADModelLF'}"),
         ({"model": "LstmModel"}, "model_1 as LstmModel: the variable 'rnn/multi_rnn_cell/cell_0/"),
         ({"model.pooling": "average"}, "model_0 as LstmModel: unknown key 'model.pooling'"),
         ({"model_1.model.poling": "average"}, "model_1 as DbofModel: unknown key 'model.poling'"),
@@ -170,7 +170,7 @@ def test_a_class_that_variables_do_not_tell(tmp_path):
     prefix = write_merged(tmp_path / "m", values)
     message = _refusal(prefix, HALVES, settings={"feature_sizes": "12,5"})
     assert "the variables under model_0/tower/ could be of LogisticModel or FrameLevelLogisticModel" in message
-    assert message.endswith("say --set model_0.model=…")
+    assert message.endswith("say settings={'model_0.model': '…'}")
     settings = {"feature_sizes": "12,5", "model_0.model": "FrameLevelLogisticModel"}
     import_checkpoint(prefix, tmp_path / "one", weights=HALVES, settings=settings)
     import_checkpoint(
@@ -184,7 +184,7 @@ def test_variables_of_a_class_that_topgb_does_not_know(tmp_path):
 
 
 def test_no_member_has_moving_averages(merged):
-    assert "holds no moving averages; leave out --use-ema" in _refusal(merged, HALVES, use_ema=True)
+    assert "holds no moving averages; leave out use_ema" in _refusal(merged, HALVES, use_ema=True)
 
 
 def test_some_moving_averages_of_a_member(tmp_path):

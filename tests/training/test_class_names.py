@@ -63,7 +63,7 @@ def test_a_head_that_is_kept_for_other_names_is_told(job, tmp_path):
     tuned = replace(job, init_from=first, class_names=(*NAMES[:3], *OTHERS[3:]), out=tmp_path / "renamed")
     assert read_model_file(train(tuned, progress).model)[0].class_names == tuned.class_names
     kept = f"the head of {first} is kept for classes of other names: class 3 is 'CLASS 3, É', and was 'class 3, é'"
-    assert f"{kept}; --new-head starts it anew" in said
+    assert f"{kept}; new_head=True starts it anew" in said
     for quiet in (replace(tuned, class_names=NAMES), replace(tuned, new_head=True)):
         said.clear()
         train(replace(quiet, force=True), progress)

@@ -59,7 +59,7 @@ def test_another_feature():
             InputError,
             "'rgb' or 'mean_rgb'; it has: a;",
         ),
-        (encode_example("v", {}, None), InputError, "it has: none; name one of those with --feature"),
+        (encode_example("v", {}, None), InputError, "it has: none; name one of those with feature"),
         (encode_example("v", {"rgb": np.float32([1])}, None), InputError, "'rgb' has fewer than two values"),
         (encode_example("v", {"rgb": np.float32([])}, None), InputError, "'rgb' has fewer than two values"),
         (encode_sequence_example("v", {"rgb": np.float32([[1, 2]])[:0]}, None), DamagedRecordError, "has no frames"),

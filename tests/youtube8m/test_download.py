@@ -162,7 +162,7 @@ def test_failures_in_a_row_end_it(server, tmp_path):
 def test_other_bytes_are_refused_before_anything_is_fetched(server, tmp_path):
     (tmp_path / "trainZz.tfrecord").write_bytes(b"mine")
     (tmp_path / "train00.tfrecord").write_bytes(server.files["train00.tfrecord"])
-    with pytest.raises(InputError, match="other bytes in trainZz.tfrecord than 2/frame/train.*--force"):
+    with pytest.raises(InputError, match="other bytes in trainZz.tfrecord than 2/frame/train.*force=True"):
         download_from(server, tmp_path)
     assert server.requests == [(PLAN, None)]
     assert (tmp_path / "trainZz.tfrecord").read_bytes() == b"mine"

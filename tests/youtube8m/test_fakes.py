@@ -122,7 +122,7 @@ def test_gzip_goes_by_the_name(source, tmp_path):
 def test_force_leaves_no_copy_of_an_earlier_threshold(source, tmp_path):
     drop_fakes(source[0], tmp_path / "dst", threshold=0)
     assert len(list((tmp_path / "dst").iterdir())) == 3
-    with pytest.raises(InputError, match="test00.tfrecord exists already; .*--force"):
+    with pytest.raises(InputError, match="test00.tfrecord exists already; .*force=True"):
         drop_fakes(source[0], tmp_path / "dst")
     found = drop_fakes(source[0], tmp_path / "dst", force=True)
     assert found.written == len(list((tmp_path / "dst").iterdir())) == 2

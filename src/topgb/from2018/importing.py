@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.files import refuse_existing
 from topgb.from2018.checkpoint import TF1Checkpoint, open_checkpoint
 from topgb.from2018.member import (
@@ -85,7 +85,7 @@ def _members(
     beside = flags_beside(checkpoint.prefix)
     all_variables = [member_variables(checkpoint, scope, use_ema) for scope in scopes]
     if use_ema and not any(variables.averaged for variables in all_variables):
-        raise InputError(f"{checkpoint.prefix} holds no moving averages; leave out --use-ema")
+        raise InputError(f"{checkpoint.prefix} holds no moving averages; leave out {option('use_ema')}")
     hint = beside.get("model")
     if scopes != [""]:
         # The file is a copy of one member's.
@@ -132,12 +132,14 @@ def _is_word(model: Any) -> bool:
 def _unnamed(prefix: Path, scope: str, found: Sequence[str]) -> str:
     key = f"{scope.replace('/', '.')}model"
     if len(found) > 1:
-        return f"{prefix}: the variables under {scope}{TOWER} could be of {' or '.join(found)}; say --set {key}=…"
+        which = option("settings", {key: "…"})
+        return f"{prefix}: the variables under {scope}{TOWER} could be of {' or '.join(found)}; say {which}"
     if not scope:
         where = f"{prefix.parent / FLAGS_FILE} names no model, nor do the variables show one"
     else:
-        where = f"{prefix}: the variables of {scope[:-1]} show no class that topgb knows, nor does --set name one"
-    return f"{where}; give its 2018 class: --set {key}=NetVLADModelLF"
+        unset = f"nor does {option('settings')} name one"
+        where = f"{prefix}: the variables of {scope[:-1]} show no class that topgb knows, {unset}"
+    return f"{where}; give its 2018 class: {option('settings', {key: 'NetVLADModelLF'})}"
 
 
 def _check_alike(members: list[ImportedMember], source: str) -> None:
@@ -146,7 +148,7 @@ def _check_alike(members: list[ImportedMember], source: str) -> None:
         if member.spec.level != first.spec.level:
             raise InputError(
                 f"{source}: {first.scope[:-1]} takes {first.spec.level} features and {member.scope[:-1]} "
-                f"{member.spec.level} features; check the classes given with --set"
+                f"{member.spec.level} features; check the classes given with {option('settings')}"
             )
         if member.classes != first.classes:
             raise InputError(

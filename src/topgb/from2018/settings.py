@@ -1,4 +1,4 @@
-"""What is said of a 2018 checkpoint beside its variables: its flags file and `--set`; the architecture of it all."""
+"""What is said of a 2018 checkpoint beside its variables: its flags file and `settings`; the architecture of it all."""
 
 import json
 import reprlib
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.features import YOUTUBE8M_FRAMES, YOUTUBE8M_VIDEOS, Feature, FeatureSpec
 from topgb.from2018.flags import known_models, section_from_flags
 from topgb.from2018.shapes import VIDEO_MODELS, Shapes, classes_of_shapes, flags_of_shapes
@@ -27,10 +27,14 @@ def flags_beside(prefix: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):
-        raise InputError(f"{path} is not readable JSON; mend or remove it and give --set model=…") from None
+        raise InputError(f"{path} is not readable JSON; mend or remove it and give {_model_setting()}") from None
     if not isinstance(flags, dict):
-        raise InputError(f"{path} is not a JSON object of flags; mend or remove it and give --set model=…")
+        raise InputError(f"{path} is not a JSON object of flags; mend or remove it and give {_model_setting()}")
     return flags
+
+
+def _model_setting() -> str:
+    return option("settings", {"model": "…"})
 
 
 def architecture(model: str, flags: Mapping[str, Any], shapes: Shapes) -> tuple[FeatureSpec, ModelConfig, int]:
@@ -88,7 +92,7 @@ def _section(model: str, flags: Mapping[str, Any], shapes: Shapes, spec: Feature
         for name in sections:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
-                raise InputError(f"--set model.{key}: {name!r} is not a section of the model")
+                raise InputError(f"{option('settings')} model.{key}: {name!r} is not a section of the model")
         place[last] = value
     return section
 

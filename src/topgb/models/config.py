@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.features import MOST_VALUES, YOUTUBE8M_MAX_FRAMES
 from topgb.models.options import Options, validate
 from topgb.models.registry import RESERVED_KEYS, find_aggregator, find_head, heads
@@ -66,7 +66,8 @@ def parse_model(section: dict[str, Any]) -> ModelConfig:
     aggregator = find_aggregator(frame.aggregator)
     head_options = dict(frame.head)
     if not isinstance(head_options.get("name"), str):
-        raise InputError(f"'model.head' names no head; say --set model.head.name={'|'.join(heads())}")
+        choice = option("overrides", [f"model.head.name={'|'.join(heads())}"])
+        raise InputError(f"'model.head' names no head; say {choice}")
     head_name = head_options.pop("name")
     head = find_head(head_name)
     options = {k: v for k, v in section.items() if k not in RESERVED_KEYS}

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -17,12 +17,10 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def validate(
-    schema: type[Schema], value: Any, path: str, if_missing: str = "state it in the recipe or with --set {key}=…"
-) -> Schema:
+def validate(schema: type[Schema], value: Any, path: str, if_missing: str | None = None) -> Schema:
     """`value` as `schema`; the first thing wrong with it becomes an `InputError` that names the key.
 
-    `if_missing` says what to do where the key `{key}` is missing.
+    `if_missing` says what to do where a key is missing; None: state it in the recipe.
     """
     try:
         return schema.model_validate(value)
@@ -30,7 +28,9 @@ def validate(
         raise InputError(_sentence(error.errors(), schema, value, path, if_missing)) from None
 
 
-def _sentence(errors: list[ErrorDetails], schema: type[BaseModel], value: Any, path: str, if_missing: str) -> str:
+def _sentence(
+    errors: list[ErrorDetails], schema: type[BaseModel], value: Any, path: str, if_missing: str | None
+) -> str:
     first = errors[0]
     location = _keys(first, value)
     key = ".".join([path, *location]).strip(".")
@@ -38,7 +38,8 @@ def _sentence(errors: list[ErrorDetails], schema: type[BaseModel], value: Any, p
         where = ".".join([path, *location[:-1]]).strip(".") or "the top level"
         return f"unknown key {key!r}; {where} knows: {', '.join(_known_keys(schema, first['loc'][:-1]))}"
     if first["type"] == "missing":
-        return f"{key!r} is missing; {if_missing.format(key=key)}"
+        in_recipe = f"state it in the recipe or with {option('overrides', [f'{key}=…'])}"
+        return f"{key!r} is missing; {if_missing or in_recipe}"
     # Where a value may be of several types, there is an error for each.
     messages = dict.fromkeys(_message(error) for error in errors if _keys(error, value) == location)
     message = " or ".join(messages).replace(" or input should be ", " or ")

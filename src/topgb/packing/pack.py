@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec, Level
 from topgb.files import refuse_existing
 from topgb.packing.labels import Labels, class_names, class_numbers, read_labels
@@ -90,9 +90,9 @@ def pack(
     video's, values that are not finite, labels that are not in `vocabulary`. Raises `TopgbError` where writing fails.
     """
     if videos_per_shard < 1:
-        raise InputError(f"--videos-per-shard is {videos_per_shard}; it must be 1 or more")
+        raise InputError(f"{option('videos_per_shard')} is {videos_per_shard}; it must be 1 or more")
     if validate is not None and not 0 < validate < 1:
-        raise InputError(f"--validate is {validate:g}; it must be a share between 0 and 1, such as 0.2")
+        raise InputError(f"{option('validate')} is {validate:g}; it must be a share between 0 and 1, such as 0.2")
     earlier = earlier_shards(out)
     for path in (*earlier, out / FILE, out / VOCABULARY, out / f"{TRAIN}0000.tfrecord"):
         refuse_existing(path, force)
@@ -232,10 +232,13 @@ class _Survey:
         if self.share is not None and not 0 < self.train < len(self.ids):
             side = "all" if not self.train else "none"
             raise InputError(
-                f"--validate {self.share:g} takes {side} of the {len(self.ids):,} videos; choose another share"
+                f"{option('validate')} {self.share:g} takes {side} of the {len(self.ids):,} videos; "
+                "choose another share"
             )
         if self.labelled and self.known is None and not self.counts:
-            raise InputError("no video has a label; label some, or leave --labels out to pack unlabelled records")
+            raise InputError(
+                f"no video has a label; label some, or leave {option('labels')} out to pack unlabelled records"
+            )
 
     def spec(self, store: Store | None, ranges: Mapping[str | None, Range]) -> tuple[FeatureSpec, dict[str, Cost]]:
         """How the features are stored, and for floats stored as bytes what counts the cost of it."""
@@ -256,7 +259,8 @@ class _Survey:
             if not any(f.dtype == "uint8" and ranged in (None, f.name) for f in features):
                 which = "no feature" if ranged is None else f"no feature {ranged!r}"
                 raise InputError(
-                    f"--range is given, but {which} is stored as bytes; leave it out, or add --store bytes"
+                    f"{option('ranges')} is given, but {which} is stored as bytes; leave it out, or add "
+                    f"{option('store', 'bytes')}"
                 )
         return FeatureSpec(level, tuple(features)), costs
 

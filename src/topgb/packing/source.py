@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.packing import arrays as pack_arrays
 from topgb.packing import parquet as pack_parquet
 from topgb.packing.video import RawVideo, check_name
@@ -43,7 +43,7 @@ def find_source(source: str, name: str = "embedding") -> Source:
     Other files that are there are left alone, and those whose names begin with a dot. Raises `InputError` where there
     are none, where NumPy files and tables are mixed, and where `name` cannot be a feature's.
     """
-    check_name(name, "--name")
+    check_name(name, option("name"))
     expanded = os.path.expanduser(source)
     if os.path.isdir(expanded):
         found = [os.path.join(expanded, entry) for entry in os.listdir(expanded)]

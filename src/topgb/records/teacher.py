@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.files import atomic_write
 from topgb.records.teacher_scores import read_scores
 
@@ -100,7 +100,8 @@ class Teacher:
         self.description = TeacherDescription.read(folder)
         if self.description.format != "safetensors":
             raise InputError(
-                f"{folder} holds records with the scores inside; train on these records with --teacher records"
+                f"{folder} holds records with the scores inside; train on these records with "
+                f"{option('teacher', 'records')}"
             )
         names = [row[0] for row in self.description.records]
         paths = [scores_path(folder, name) for name in names]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.modelfile import read_model_file
 from topgb.progress import Progress
 from topgb.training.job import TrainingJob
@@ -19,7 +19,7 @@ def job_names(job: TrainingJob, progress: Progress) -> tuple[str, ...] | None:
         return job.class_names or inherited
     if job.class_names != inherited:
         index = next(i for i in range(len(inherited)) if job.class_names[i] != inherited[i])
-        hint = "; --new-head starts it anew" if job.init_from else ""
+        hint = f"; {option('new_head', True)} starts it anew" if job.init_from else ""
         progress.say(
             f"the head of {parent} is kept for classes of other names: class {index} is {job.class_names[index]!r}, "
             f"and was {inherited[index]!r}{hint}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from topgb.errors import TopgbError
+from topgb.errors import TopgbError, option
 from topgb.evaluation.metrics import Metrics, Scores
 from topgb.files import atomic_write, write_failure
 
@@ -115,5 +115,5 @@ def diverged(step: int) -> TopgbError:
     """The error of a run whose loss or weights are not finite any more."""
     return TopgbError(
         f"training diverged: loss or weights are not finite after step {step}; lower the learning rate "
-        "(--set optimizer.learning_rate=…); the last checkpoint is kept"
+        f"({option('overrides', ['optimizer.learning_rate=…'])}); the last checkpoint is kept"
     )

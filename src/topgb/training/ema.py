@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.training.recipe import Ema, Recipe
 
 # 2018's rule of thumb for continuing a trained model: a half-life of 1500 steps for each device's batch of 512.
@@ -31,7 +31,8 @@ def continued_recipe(recipe: Recipe, halflife: float | None, overridden: set[str
     if "optimizer.learning_rate" not in overridden:
         optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * CONTINUED_RATE_FACTOR})
     if not 1 < halflife < math.inf:
-        raise InputError(f"an EMA half-life of {halflife:g} steps averages nothing; give --ema-halflife more than 1")
+        given = option("halflife")
+        raise InputError(f"an EMA half-life of {halflife:g} steps averages nothing; give {given} more than 1")
     ema = Ema(halflife=float(halflife), warmup=False)
     return recipe.model_copy(update={"training": training, "optimizer": optimizer, "ema": ema})
 

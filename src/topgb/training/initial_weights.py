@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from topgb.checksums import file_sha256
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.modelfile import LoadedModel, load
 from topgb.models import Tagger, build_tagger, registry
 from topgb.progress import Progress
@@ -34,7 +34,7 @@ def fresh_tagger(
         raise InputError(f"the head {config.head!r} is not trained; topgb model remember makes it of a trained model")
     tagger = build_tagger(recipe.data.spec(), recipe.data.classes, config)
     if init_from is not None and ema_source is not None:
-        raise InputError("--init-from and --ema-source exclude each other; give one of them")
+        raise InputError(f"{option('init_from')} and {option('ema_source')} exclude each other; give one of them")
     anew = set(tagger.state_dict())
     if ema_source is not None:
         anew -= _take(tagger, _single(load(ema_source, resident="full"), ema_source), ema_source, new_head=False)
@@ -42,7 +42,8 @@ def fresh_tagger(
         parent = _single(load(init_from, resident="full"), init_from)
         anew -= _take(tagger, parent, init_from, new_head or tagger.classes != parent.classes)
     elif new_head:
-        raise InputError("--new-head goes with --init-from; without it the head is new anyway")
+        anyway = "without it the head is new anyway"
+        raise InputError(f"{option('new_head', True)} goes with {option('init_from')}; {anyway}")
     head_is_new = any(name.startswith("head.") for name in anew)
     if head_is_new and recipe.training.start_at_class_frequencies:
         tagger.head.start_at(_frequencies(data, recipe.training.distill_weight))

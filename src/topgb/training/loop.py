@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from topgb.devices import choose_device, computes_in_bfloat16
-from topgb.errors import DamagedRecordError, InputError, TopgbError
+from topgb.errors import DamagedRecordError, InputError, TopgbError, option
 from topgb.evaluation.metrics import Metrics, Scores
 from topgb.models import Tagger
 from topgb.progress import SILENT, Progress
@@ -125,7 +125,7 @@ class _Trainer:
         self.validation = validation
         options = job.recipe.training
         if options.early_stop is not None and validation is None:
-            raise InputError("'training.early_stop' needs records to validate on; give --validate")
+            raise InputError(f"'training.early_stop' needs records to validate on; give {option('validate')}")
         if options.distill_weight < 1.0 or data.teacher is None:
             _require_labels(data, job.data)
         if data.teacher is not None and options.loss != "cross_entropy":
@@ -210,7 +210,7 @@ class _Trainer:
                 with together(self.fabric):
                     raise StoppedError(
                         f"stopped after step {self.step} of {self.total_steps}, as SIGTERM asked; the same command "
-                        "with --resume goes on"
+                        f"with {option('resume', True)} goes on"
                     )
 
     def _log(self, curves: Curves | None, seen: int, rate: float, update: Update) -> str:

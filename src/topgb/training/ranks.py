@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, TopgbError, option
 
 
 def planned_ranks(devices: int | None, num_nodes: int | None) -> tuple[int, int]:
@@ -30,8 +30,8 @@ def planned_ranks(devices: int | None, num_nodes: int | None) -> tuple[int, int]
     found = local, world // local
     if (devices, num_nodes) != (None, None) and asked != found:
         raise InputError(
-            f"torchrun runs {found[0]} processes on each of {found[1]} nodes, but --devices and --num-nodes say "
-            f"{asked[0]} and {asked[1]}; leave them out under torchrun"
+            f"torchrun runs {found[0]} processes on each of {found[1]} nodes, but {option('devices')} and "
+            f"{option('num_nodes')} say {asked[0]} and {asked[1]}; leave them out under torchrun"
         )
     return found
 
@@ -52,9 +52,11 @@ def launch(device: torch.device, devices: int | None, num_nodes: int | None, pre
         only = 1 if device.index is None else [device.index]
         return Fabric(accelerator=device.type, devices=only, precision=precision)
     if device.index is not None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"several processes need one device each; use --device cpu or cuda instead of {device}")
+        wanted = f"{option('device')} cpu or cuda"
+        raise InputError(f"several processes need one device each; use {wanted} instead of {device}")
     if device.type == "cuda" and per_node > torch.cuda.device_count():
-        raise InputError(f"there are {torch.cuda.device_count()} GPUs here, fewer than {per_node}; lower --devices")
+        gpus = torch.cuda.device_count()
+        raise InputError(f"there are {gpus} GPUs here, fewer than {per_node}; lower {option('devices')}")
     strategy = DDPStrategy(gradient_as_bucket_view=True)
     fabric = Fabric(accelerator=device.type, devices=per_node, num_nodes=nodes, strategy=strategy, precision=precision)
     fabric.launch()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec
 from topgb.models import ModelConfig, parse_model
 from topgb.models.options import Options, validate
@@ -133,7 +133,7 @@ def overridden_keys(overrides: list[str] | None) -> set[str]:
     keys: set[str] = set()
     for override in overrides or []:
         key, _, text = override.partition("=")
-        keys |= _leaves(parse_yaml(text, f"--set {override}"), key)
+        keys |= _leaves(parse_yaml(text, option("overrides", [override])), key)
     return keys
 
 
@@ -176,7 +176,7 @@ def _apply(recipe: Any, override: str) -> None:
     *sections, last = key.split(".")
     for section in sections:
         if not isinstance(recipe, dict) or not isinstance(recipe.setdefault(section, {}), dict):
-            raise InputError(f"--set {override!r}: {section!r} is not a section of the recipe")
+            raise InputError(f"{option('overrides')} {override!r}: {section!r} is not a section of the recipe")
         recipe = recipe[section]
     recipe[last] = value
 
@@ -184,8 +184,9 @@ def _apply(recipe: Any, override: str) -> None:
 def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise InputError(f"--set {override!r} is not KEY=VALUE, such as --set model.clusters=64")
-    return key, parse_yaml(text, f"--set {override}")
+        example = option("overrides", ["model.clusters=64"])
+        raise InputError(f"{option('overrides')} {override!r} is not KEY=VALUE, such as {example}")
+    return key, parse_yaml(text, option("overrides", [override]))
 
 
 def _leaves(value: Any, key: str) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, TopgbError, option
 from topgb.files import atomic_write, partials_of
 from topgb.training.recipe import Recipe, parse_recipe, parse_yaml
 
@@ -32,10 +32,11 @@ def start_run(
         raise InputError(f"{folder} is a file; a run needs a directory")
     if folder.exists() and not _is_unbegun(folder, text):
         if not force and not is_run(folder):
-            raise InputError(f"{folder} holds files that no run wrote; choose another --out")
+            raise _no_run(folder)
         if not force:
             raise InputError(
-                f"{folder} is not empty; go on with --resume, overwrite with --force, or choose another --out"
+                f"{folder} is not empty; go on with {option('resume', True)}, overwrite with {option('force', True)}, "
+                f"or choose another {option('out')}"
             )
         _clear(folder, [path for path in keep if path is not None])
     _write_text(folder / RECIPE_FILE, text)
@@ -52,7 +53,7 @@ def check_resumable(folder: Path, recipe: Recipe, settings: dict[str, Any]) -> N
         if old.get(key) != new.get(key):
             raise InputError(
                 f"{folder} was started with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
-                "resume with the same settings, or start another run with another --out"
+                f"resume with the same settings, or start another run with another {option('out')}"
             )
 
 
@@ -96,12 +97,18 @@ def _is_unbegun(folder: Path, recipe: str) -> bool:
     return set(folder.iterdir()) <= {*ours, *partials_of(path), *partials_of(folder / SETTINGS_FILE)}
 
 
+def _no_run(folder: Path) -> InputError:
+    return InputError(f"{folder} holds files that no run wrote; choose another {option('out')}")
+
+
 def _clear(folder: Path, keep: Sequence[Path]) -> None:
     if not is_run(folder):
-        raise InputError(f"{folder} holds files that no run wrote; choose another --out")
+        raise _no_run(folder)
     for path in keep:
         if path.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"{path} lies in {folder}, which --force would clear; choose another --out")
+            raise InputError(
+                f"{path} lies in {folder}, which {option('force', True)} would clear; choose another {option('out')}"
+            )
     # The settings last: without them a folder that is half cleared would be no run any more.
     try:
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == SETTINGS_FILE):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from topgb.csv_rows import csv_rows
-from topgb.errors import DamagedRecordError, InputError
+from topgb.errors import DamagedRecordError, InputError, option
 from topgb.features import Feature, FeatureSpec, Level
 from topgb.records.codec import decode_record
 from topgb.records.framing import Place
@@ -150,10 +150,12 @@ def _layout_of(payload: memoryview, names: tuple[str, ...], place: Place) -> Lay
         elif kind == "float_list":
             stored = Feature(name, max(1, len(rows[0].float_list.value)), "float32")
         else:
-            raise InputError(f"{place}: feature {name!r} holds neither bytes nor floats; name another --feature")
+            raise InputError(
+                f"{place}: feature {name!r} holds neither bytes nor floats; name another {option('feature')}"
+            )
         if stored.size < 2:
-            raise InputError(f"{place}: feature {name!r} has fewer than two values; name another --feature")
+            raise InputError(f"{place}: feature {name!r} has fewer than two values; name another {option('feature')}")
         return Layout(FeatureSpec(level, (stored,)), classes=None)
     wanted = " or ".join(map(repr, names))
     held = ", ".join(sorted({*lists, *feature_names(context)})) or "none"
-    raise InputError(f"{place} has no feature {wanted}; it has: {held}; name one of those with --feature")
+    raise InputError(f"{place} has no feature {wanted}; it has: {held}; name one of those with {option('feature')}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, TopgbError, option
 from topgb.files import write_failure
 from topgb.progress import SILENT, Progress
 from topgb.youtube8m.fetch import StoppedError, fetch_file, file_md5
@@ -84,7 +84,7 @@ def download(
         more = f" and {len(differing) - 1:,} more" if len(differing) > 1 else ""
         raise InputError(
             f"{folder} has other bytes in {min(differing)}{more} than {partition}, of another partition or by damage; "
-            "choose another folder, or fetch them anew with --force"
+            f"choose another folder, or fetch them anew with {option('force', True)}"
         )
     done = Download(len(files), there=len(there) - len(differing))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, TopgbError, option
 from topgb.youtube8m.http import FetchError, Patience, fetch_bytes
 
 MIRRORS = ("us", "eu", "asia")
@@ -45,7 +45,7 @@ def find_source(partition: str, mirror: str = "us", plans: str = PLANS) -> Sourc
     at PLANS/VERSION/download_plans/LEVEL_SPLIT.json. Raises `InputError` where one of them is malformed.
     """
     if not _PARTITION.fullmatch(partition):
-        raise InputError(f"--partition {partition!r} is not VERSION/LEVEL/SPLIT, such as 2/frame/train")
+        raise InputError(f"{option('partition')} {partition!r} is not VERSION/LEVEL/SPLIT, such as 2/frame/train")
     if mirror in MIRRORS:
         mirror = f"http://{mirror}.data.yt8m.org"
     elif "://" not in mirror:
@@ -53,8 +53,8 @@ def find_source(partition: str, mirror: str = "us", plans: str = PLANS) -> Sourc
     version, level, split = partition.split("/")
     return Source(
         partition,
-        f"{_address('--plans', plans)}/{version}/download_plans/{level}_{split}.json",
-        f"{_address('--mirror', mirror)}/{partition}",
+        f"{_address(option('plans'), plans)}/{version}/download_plans/{level}_{split}.json",
+        f"{_address(option('mirror'), mirror)}/{partition}",
     )
 
 
@@ -62,7 +62,9 @@ def parse_shard(text: str) -> tuple[int, int]:
     """X and Y of `X,Y`, the X-th of Y parts. Raises `InputError` where that makes no sense."""
     match = _SHARD.fullmatch(text.replace(" ", ""))
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise InputError(f"--shard {text!r} is not X,Y with X from 1 to Y; 1,100 is the first of a hundred parts")
+        raise InputError(
+            f"{option('shard')} {text!r} is not X,Y with X from 1 to Y; 1,100 is the first of a hundred parts"
+        )
     return int(match[1]), int(match[2])
 
 
@@ -93,7 +95,7 @@ def take_shard(files: dict[str, str], shard: tuple[int, int]) -> dict[str, str]:
     part, parts = shard
     taken = {name: md5 for name, md5 in files.items() if _number(name) % parts == part - 1}
     if not taken:
-        raise InputError(f"--shard {part},{parts} takes none of the plan's {len(files):,} files; give fewer parts")
+        raise InputError(f"{option('shard', shard)} takes none of the plan's {len(files):,} files; give fewer parts")
     return taken
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from topgb.csv_rows import UnreadableRowError, csv_rows
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.files import atomic_write_named, refuse_existing
 from topgb.progress import SILENT, Progress, counting
 from topgb.vocabulary import csv_field
@@ -160,7 +160,8 @@ def _compare(videos: Iterable[str], lines: dict[str, int], seen: bytearray, foun
 def _check_header(row: list[str], found: SubmissionCheck) -> int:
     """How many columns the rows have, by the first line."""
     if row == _NAMED_COLUMNS:
-        found.add(1, None, f"there is a column of class names; predict without --names, so that it is {HEADER}")
+        advice = f"predict without {option('class_names')}, so that it is {HEADER}"
+        found.add(1, None, f"there is a column of class names; {advice}")
         return 3
     if row != _COLUMNS:
         found.add(1, None, f"the header is {_shown(','.join(row))}, not {HEADER}")
@@ -225,7 +226,7 @@ def _rows(path: Path, on_progress: Callable[[int, int], None]) -> Iterator[tuple
     rows = csv_rows(path, on_progress)
     _, header = next(rows, (1, []))
     if header != _COLUMNS:
-        told = "; predict without --names" if header == _NAMED_COLUMNS else ""
+        told = f"; predict without {option('class_names')}" if header == _NAMED_COLUMNS else ""
         raise InputError(f"{path} does not begin with the line {HEADER}, so it is no submission{told}")
     return rows
 
