@@ -7,6 +7,7 @@ import pytest
 
 from cli.program import topgb as _topgb
 from combining.small_models import AUDIO, DBOF, model_file, videos
+from tolerances import FIGURE
 from topgb import load
 from topgb.modelfile import read_model_file
 
@@ -62,7 +63,7 @@ def test_weights_are_fitted(parts, small_records, tmp_path):
     assert header.origin["scores"]["gap_fitted"] == found["gap_fitted"]
     for path, gap in [*zip(parts, found["gaps"], strict=True), (tmp_path / "m", found["gap_fitted"])]:
         scores = json.loads(_topgb("eval", path, small_records["validate"], "--json")[1])
-        assert gap == pytest.approx(scores["gap"], abs=1e-6)
+        assert gap == pytest.approx(scores["gap"], abs=FIGURE)
     code, out, err = _topgb(*arguments, "--out", tmp_path / "n")
     assert code == 0, err
     assert (tmp_path / "n").read_bytes() == (tmp_path / "m").read_bytes()

@@ -18,6 +18,7 @@ from from2018.checkpoints import (
     variables,
     write_checkpoint,
 )
+from tolerances import assert_same_predictions
 from topgb.features import FeatureSpec
 from topgb.from2018.flags import config_from_flags, known_models
 from topgb.from2018.importing import Imported, import_checkpoint
@@ -91,13 +92,13 @@ def _inputs(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _assert_is(path: Path, tagger: Tagger, spec: FeatureSpec) -> None:
-    """The model file predicts what `tagger` does, to the bit."""
+    """The model file holds the weights of `tagger` to the bit, and predicts what it does."""
     model = topgb.load(path)
     assert model.header.features == spec
     features, num_frames = _inputs(spec)
     with torch.inference_mode():
         wanted = tagger.predict(torch.from_numpy(features), torch.from_numpy(num_frames))
-    np.testing.assert_array_equal(model.predict(features, num_frames), wanted.numpy())
+    assert_same_predictions(model.predict(features, num_frames), wanted.numpy())
     tensors = read_model_file(path)[1]
     assert all(torch.equal(tensors[f"members.0.{name}"], value) for name, value in tagger.state_dict().items())
 

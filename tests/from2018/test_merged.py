@@ -22,6 +22,7 @@ from from2018.checkpoints import (
     write_merged,
 )
 from from2018.test_importing import BAG, CASES, FV, LOGISTIC, LSTM, VLAD
+from tolerances import assert_same_predictions
 from topgb.features import FeatureSpec
 from topgb.from2018.importing import import_checkpoint
 from topgb.from2018.shapes import VIDEO_MODELS, models_of_shapes
@@ -61,7 +62,7 @@ def _assert_mixes(path: Path, taggers: list[Tagger], weights: list[float], spec:
     with torch.inference_mode():
         wanted = sum(weight * tagger.predict(*arguments) for weight, tagger in zip(weights, taggers, strict=True))
     assert isinstance(wanted, torch.Tensor)
-    np.testing.assert_allclose(model.predict(features, num_frames), wanted.numpy(), atol=1e-7, rtol=0)
+    assert_same_predictions(model.predict(features, num_frames), wanted.numpy())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])

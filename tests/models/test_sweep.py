@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import topgb
+from tolerances import assert_same_predictions
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile import packed as packed_module
@@ -156,7 +157,7 @@ def test_is_built_on_the_meta_device_without_memory(aggregator, head):
 
 
 @over_every_pair
-def test_saved_and_loaded_it_predicts_the_same_bits(aggregator, head, tmp_path):
+def test_saved_and_loaded_it_has_the_same_weights_and_predictions(aggregator, head, tmp_path):
     tagger = _tagger(aggregator, head)
     features, counts = _videos([5, 3, 1], 5)
     with torch.inference_mode():
@@ -164,8 +165,10 @@ def test_saved_and_loaded_it_predicts_the_same_bits(aggregator, head, tmp_path):
     entries, tensors = pack_member(0, tagger.state_dict())
     path = tmp_path / "m.safetensors"
     write_model_file(path, Header(SPEC, CLASSES, (Member(1.0, tagger.config),), entries), tensors)
-    found = topgb.load(path).predict(features.numpy(), counts.numpy())
-    assert torch.equal(torch.from_numpy(found), expected)
+    model = topgb.load(path)
+    loaded = model.members[0].state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in tagger.state_dict().items())
+    assert_same_predictions(model.predict(features.numpy(), counts.numpy()), expected.numpy())
 
 
 @pytest.mark.parametrize("resident", ["packed", "half"])

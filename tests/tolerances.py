@@ -1,0 +1,19 @@
+"""How near results must lie that are computed in another order; where the order is the same, tests ask for equal bits.
+
+The same order takes the same arithmetic on the same layout, in one process and on one thread: matrix products begin
+and end their vector loops where a tensor's address and a batch's rows have them do so, and round accordingly.
+"""
+
+import numpy as np
+
+# Probabilities of the same weights, some of them mapped from a file and thus at other addresses, or of a video in
+# another batch: they differ by some of float32's last digits, of which one is 6e-8 just below 1.
+PROBABILITY = 1e-6
+# Figures of such probabilities. Two pairs of nearly the same score may change places: that moves a GAP of a hundred
+# labels by 0.01 / (rank + 1), and pairs so near each other are rarely among the first.
+FIGURE = 1e-3
+
+
+def assert_same_predictions(found: np.ndarray, expected: np.ndarray) -> None:
+    """Probabilities [B, V] of the same weights, computed in whatever order."""
+    np.testing.assert_allclose(found, expected, atol=PROBABILITY, rtol=0)
