@@ -43,3 +43,11 @@ def test_files_and_recipes_a_page_names_exist(page):
         assert (ROOT / path).exists() or "maximum" in path, path
     for recipe in re.findall(r"topgb train ([a-z][\w-]*) ", text):
         assert recipe in shipped_recipes(), recipe
+
+
+def test_files_that_the_house_names_exist():
+    page = (ROOT / "docs/architecture.md").read_text()
+    files = [path.as_posix() for folder in ("src/topgb", "tests") for path in (ROOT / folder).rglob("*.py")]
+    named = set(re.findall(r"[\w/]+\.py\b", page))
+    assert len(named) > 60
+    assert {name for name in named if not any(file.endswith(f"/{name}") for file in files)} == set()
