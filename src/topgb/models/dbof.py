@@ -9,6 +9,7 @@ from torch import nn
 
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import BatchNorm, folded_linear
+from topgb.models.initial_values import normal_
 from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask, without_padding
 from topgb.models.readlinear import ReadLinear
@@ -43,10 +44,10 @@ class DeepBagOfFrames(nn.Module):
         self.hidden_norm = BatchNorm(options.hidden) if options.batch_norm else None
         self.dropout = nn.Dropout(options.dropout)
         for parameter in self.project.parameters():
-            nn.init.normal_(parameter, std=spec.width**-0.5)
-        nn.init.normal_(self.hidden.weight, std=options.clusters**-0.5)
+            normal_(parameter, std=spec.width**-0.5)
+        normal_(self.hidden.weight, std=options.clusters**-0.5)
         if bias:
-            nn.init.normal_(self.hidden.bias, std=0.01)
+            normal_(self.hidden.bias, std=0.01)
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         valid = padding_mask(num_frames, frames.shape[1])

@@ -49,10 +49,8 @@ class Frontend(nn.Module):
         self.uses_all = self.spec == data_spec
         self.normalize = config.normalization == "l2"
         self.max_frames = config.max_frames
-        scale = torch.cat([torch.full((f.size,), f.scale, dtype=torch.float32) for f in self.spec.features])
-        offset = torch.cat([torch.full((f.size,), f.offset, dtype=torch.float32) for f in self.spec.features])
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("offset", offset, persistent=False)
+        self.register_buffer("scale", _by_column(self.spec, [f.scale for f in self.spec.features]), persistent=False)
+        self.register_buffer("offset", _by_column(self.spec, [f.offset for f in self.spec.features]), persistent=False)
         self._columns = [data_spec.columns(feature.name) for feature in self.spec.features]
 
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,6 +85,14 @@ class Frontend(nn.Module):
             if self.normalize:
                 _to_length_1(rows)
         return frames
+
+
+def _by_column(spec: FeatureSpec, values: list[float]) -> torch.Tensor:
+    """float32 [D]: each feature's value, in all of its columns."""
+    columns = torch.empty(spec.width, dtype=torch.float32)
+    for own, value in zip(columns.split([feature.size for feature in spec.features]), values, strict=True):
+        own.fill_(value)
+    return columns
 
 
 def _to_length_1(frames: torch.Tensor) -> torch.Tensor:

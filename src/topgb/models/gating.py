@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from topgb.models.batchnorm import BatchNorm
+from topgb.models.initial_values import normal_
 from topgb.models.readlinear import ReadLinear
 
 
@@ -23,7 +24,7 @@ class ContextGating(nn.Module):
         self.gate = linear(in_features or features, features, bias=not batch_norm)
         self.norm = BatchNorm(features) if batch_norm else nn.Identity()
         for parameter in self.gate.parameters():
-            nn.init.normal_(parameter, std=features**-0.5)
+            normal_(parameter, std=features**-0.5)
 
     def forward(self, values: torch.Tensor, inputs: torch.Tensor | None = None) -> torch.Tensor:
         gates = self.gate(values if inputs is None else inputs)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from topgb.models.batchnorm import BatchNorm
+from topgb.models.initial_values import normal_
 from topgb.models.padding import padding_mask, without_padding
 
 # The paper's temperature.
@@ -48,7 +49,7 @@ class MixtureHead(nn.Module):
         self.gate_norm = BatchNorm(splits[-1])
         self.gate = nn.Linear(splits[-1], len(members))
         # Members begin as equals; weights of exactly 0 would keep the norm from learning.
-        nn.init.normal_(self.gate.weight, std=0.1 * splits[-1] ** -0.5)
+        normal_(self.gate.weight, std=0.1 * splits[-1] ** -0.5)
         nn.init.zeros_(self.gate.bias)
         self._last: tuple[list[torch.Tensor], torch.Tensor] | None = None
 

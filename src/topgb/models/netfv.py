@@ -2,12 +2,12 @@
 
 import torch
 from pydantic import Field
-from torch import nn
 
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import Affine
 from topgb.models.byfeature import number_by_feature
 from topgb.models.frontend import l2_normalize, normalize_clusters
+from topgb.models.initial_values import normal
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
 from topgb.models.registry import aggregator
 
@@ -27,8 +27,8 @@ class FisherVector(SoftAssignment):
         super().__init__(features, clusters, batch_norm)
         self.out_features = 2 * features * clusters
         self.coupling = coupling
-        self.deviations = nn.Parameter(1.0 + torch.randn(features, clusters) * features**-0.5)
-        self.centres = nn.Parameter(torch.randn(features, clusters) * features**-0.5) if coupling is None else None
+        self.deviations = normal(features, clusters, std=features**-0.5, mean=1.0)
+        self.centres = normal(features, clusters, std=features**-0.5) if coupling is None else None
 
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         assignment = self.assignment(frames, affine, valid).to(frames.dtype)

@@ -1,12 +1,12 @@
 """NetVLAD (Arandjelović et al. 2016, equation 4), as the 2018 system pools frames with it."""
 
 import torch
-from torch import nn
 
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import Affine
 from topgb.models.byfeature import number_by_feature
 from topgb.models.frontend import normalize_clusters
+from topgb.models.initial_values import normal
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
 from topgb.models.registry import aggregator
 
@@ -21,7 +21,7 @@ class VLAD(SoftAssignment):
     def __init__(self, features: int, clusters: int, light: bool, batch_norm: bool):
         super().__init__(features, clusters, batch_norm)
         self.out_features = features * clusters
-        self.centres = None if light else nn.Parameter(torch.randn(features, clusters) * features**-0.5)
+        self.centres = None if light else normal(features, clusters, std=features**-0.5)
 
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         assignment = self.assignment(frames, affine, valid).to(frames.dtype)

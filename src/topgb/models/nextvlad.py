@@ -1,5 +1,7 @@
 """NeXtVLAD (Lin, Xiao and Fan 2018, "NeXtVLAD: An Efficient Neural Network to Aggregate Frame-level Features")."""
 
+from math import sqrt
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -10,6 +12,7 @@ from topgb.features import FeatureSpec
 from topgb.models.batchnorm import BatchNorm
 from topgb.models.byfeature import ByFeature, number_by_feature
 from topgb.models.frontend import l2_normalize
+from topgb.models.initial_values import normal, normal_
 from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask, without_padding
 from topgb.models.readlinear import ReadLinear
@@ -33,12 +36,12 @@ class GroupedVLAD(nn.Module):
         self.attend = ReadLinear(width, groups)
         self.assign = ReadLinear(width, groups * clusters, bias=False)
         self.assign_norm = BatchNorm(groups * clusters)
-        self.centres = nn.Parameter(torch.randn(clusters, width // groups) * features**-0.5)
+        self.centres = normal(clusters, width // groups, std=features**-0.5)
         self.norm = BatchNorm(self.out_features)
         for linear in (self.expand, self.attend):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
-        nn.init.normal_(self.assign.weight, std=width**-0.5)
+        normal_(self.assign.weight, std=width**-0.5)
 
     def forward(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
         batch, time, _ = frames.shape
@@ -111,7 +114,7 @@ class NeXtVLAD(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
         joined = sum(pool.out_features for pool in pools.values())
         self.hidden = nn.Linear(joined, options.hidden, bias=False)
-        nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="linear")
+        normal_(self.hidden.weight, std=1 / sqrt(joined))
         self.hidden_norm = BatchNorm(options.hidden)
         self.gating = None if options.reduction is None else SqueezeGating(options.hidden, options.reduction)
 

@@ -12,6 +12,7 @@ from topgb.features import FeatureSpec
 from topgb.models.batchnorm import Affine, BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature
 from topgb.models.gating import ContextGating
+from topgb.models.initial_values import normal_
 from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask, without_padding
 from topgb.models.readlinear import ReadLinear
@@ -31,7 +32,7 @@ class SoftAssignment(nn.Module):
         self.assign = ReadLinear(features, clusters, bias=not batch_norm)
         self.norm = BatchNorm(clusters) if batch_norm else None
         for parameter in self.assign.parameters():
-            nn.init.normal_(parameter, std=features**-0.5)
+            normal_(parameter, std=features**-0.5)
 
     def assignment(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         """float [B, T, clusters], 0 at padding, of frames · scale + shift (`affine`)."""
@@ -85,9 +86,9 @@ class PooledFeatures(nn.Module):
         self.hidden = nn.Linear(self.out_features, options.hidden, bias=not normalized)
         self.hidden_norm = BatchNorm(options.hidden) if normalized else None
         self.out_features = options.hidden
-        nn.init.normal_(self.hidden.weight, std=next(iter(clusters.values())) ** -0.5)
+        normal_(self.hidden.weight, std=next(iter(clusters.values())) ** -0.5)
         if self.hidden.bias is not None:
-            nn.init.normal_(self.hidden.bias, std=0.01)
+            normal_(self.hidden.bias, std=0.01)
         if options.gating:
             self.gating = ContextGating(
                 options.hidden, batch_norm=options.batch_norm, remove_diagonal=options.gating_remove_diagonal

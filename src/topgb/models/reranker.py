@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
+from topgb.models.initial_values import Embedding
 from topgb.models.options import Options
 
 # Probabilities become logits, which are finite inside these bounds.
@@ -47,8 +48,8 @@ class Reranker(nn.Module):
         super().__init__()
         self.options = options
         self.candidates = min(options.candidates, classes)
-        self.embedding = nn.Embedding(classes, options.embedding)
-        self.bias = nn.Embedding(classes, 1)
+        self.embedding = Embedding(classes, options.embedding)
+        self.bias = Embedding(classes, 1)
         self.enter = nn.Linear(options.embedding + FIGURES, options.width)
         self.blocks = nn.ModuleList(
             [_Block(options.width, options.heads, options.dropout) for _ in range(options.layers)]

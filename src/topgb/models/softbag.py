@@ -8,6 +8,7 @@ from topgb.features import FeatureSpec
 from topgb.models.batchnorm import Affine, BatchNorm
 from topgb.models.byfeature import number_by_feature
 from topgb.models.frontend import l2_normalize
+from topgb.models.initial_values import normal_
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
 from topgb.models.registry import aggregator
 
@@ -41,7 +42,7 @@ class GatedBag(SoftAssignment):
         self.expand = nn.Linear(features, clusters, bias=not batch_norm)
         self.gate_norm = BatchNorm(clusters) if batch_norm else None
         for parameter in (*self.reduce.parameters(), *self.expand.parameters()):
-            nn.init.normal_(parameter, std=features**-0.5)
+            normal_(parameter, std=features**-0.5)
 
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         assignment = self.assignment(frames, affine, valid)
