@@ -1,10 +1,14 @@
 """Imports point one way, between rooms and between files, as docs/architecture.md says."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from combining.small_models import model_file
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
@@ -15,6 +19,7 @@ FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 MAY_IMPORT = {
     "errors": set(),
     "version": set(),
+    "moved": set(),
     "progress": set(),
     "batch": set(),
     "features": {"errors"},
@@ -159,3 +164,20 @@ def test_one_way_opens_records_for_models():
     # Training opens records for a recipe, before there is a model.
     openers = {module for module in _files() if "open_dataset(" in _files()[module].read_text()}
     assert openers == {"topgb.records.dataset", "topgb.evaluation.opening", "topgb.training.loop"}
+
+
+def test_few_files_lie_on_the_way_of_eval(small_records, tmp_path):
+    """A reader of `topgb eval` opens these files, models and packages' `__init__`s aside; once there were 60."""
+    model = model_file(tmp_path / "model.safetensors")
+    code = (
+        f"import sys; sys.argv = ['topgb', 'eval', {str(model)!r}, {small_records['validate']!r}]\n"
+        "from topgb.cli.main import app\n"
+        "app(prog_name='topgb', standalone_mode=False)\n"
+        "print('MODULES', *(name for name in sys.modules if name.split('.')[0] == 'topgb'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = done.stdout.split("MODULES")[1].split()
+    paths = {_files()[name] for name in names if _room(name) != "models" and _files()[name].name != "__init__.py"}
+    assert len(paths) <= 45, sorted(map(str, paths))
+    for path in paths:
+        assert len(path.read_text().splitlines()) <= 300, path

@@ -2,9 +2,9 @@
 
 import pytest
 
-from topgb.csv_rows import LONGEST_LINE
+from topgb.csv_rows import LONGEST_LINE, csv_field
 from topgb.errors import InputError
-from topgb.vocabulary import check_names, csv_field, read_vocabulary, write_vocabulary
+from topgb.vocabulary import check_names, read_vocabulary, write_vocabulary
 
 YOUTUBE8M = (
     "Index,TrainVideoCount,KnowledgeGraphId,Name,WikiUrl,Vertical1,Vertical2,Vertical3,WikiDescription\n"

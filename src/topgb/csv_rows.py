@@ -1,4 +1,4 @@
-"""CSVs in UTF-8, plain or gzipped, read row by row."""
+"""CSVs in UTF-8: read row by row, plain or gzipped, and fields to write into them."""
 
 import csv
 import gzip
@@ -100,3 +100,13 @@ class _Lines:
             return line.decode(self._encoding if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise UnreadableRowError(self.path, number, "is not UTF-8 text") from error
+
+
+def csv_field(text: str) -> str:
+    """`text` as a field of a CSV in UTF-8, in quotes if it needs them."""
+    # A model file's JSON can hold halves of surrogate pairs, which UTF-8 cannot.
+    text = text.encode("utf-8", "backslashreplace").decode()
+    # Not by the csv module, which in Python 3.11 leaves a lone carriage return bare.
+    if any(sign in text for sign in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text

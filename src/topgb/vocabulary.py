@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from topgb.csv_rows import filled_rows
+from topgb.csv_rows import csv_field, filled_rows
 from topgb.errors import InputError
 from topgb.files import atomic_write, refuse_existing
 
@@ -64,16 +64,6 @@ def write_vocabulary(
         text.write(f"{index},{csv_field(name)}\n" if counts is None else f"{index},{counts[index]},{csv_field(name)}\n")
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
-
-
-def csv_field(text: str) -> str:
-    """`text` as a field of a CSV in UTF-8, in quotes if it needs them."""
-    # A model file's JSON can hold halves of surrogate pairs, which UTF-8 cannot.
-    text = text.encode("utf-8", "backslashreplace").decode()
-    # Not by the csv module, which in Python 3.11 leaves a lone carriage return bare.
-    if any(sign in text for sign in ',"\r\n'):
-        return '"' + text.replace('"', '""') + '"'
-    return text
 
 
 def check_names(names: Sequence[str], classes: int) -> None:

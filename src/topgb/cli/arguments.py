@@ -56,10 +56,10 @@ Address = Annotated[
 
 def named(header: "Header", vocabulary: Path | None) -> "Header":
     """`header`, with the class names of `vocabulary` if one is given."""
-    from topgb.vocabulary import check_names, read_vocabulary
-
     if vocabulary is None:
         return header
+    from topgb.vocabulary import check_names, read_vocabulary
+
     names = read_vocabulary(vocabulary)
     check_names(names, header.classes)
     return replace(header, class_names=names)

@@ -1,4 +1,4 @@
-"""Ctrl-C: one line and exit code 130, at any moment from the first import on."""
+"""How the program ends: with a line and an exit code; at Ctrl-C too, at any moment from the first import on."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from topgb.cli.exit import end
+from topgb.progress import end_shown
 
 INTERRUPTED = 130
 _MOMENT = 0.01
@@ -70,6 +70,13 @@ def _importing(frame: FrameType | None) -> bool:
 
 def _alarm(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def end(words: str, code: int) -> NoReturn:
+    """Say `words` below whatever is on the terminal, and end the program."""
+    end_shown()
+    print(f"topgb: {words}", file=sys.stderr)
+    sys.exit(code)
 
 
 def end_interrupted() -> NoReturn:

@@ -3,39 +3,81 @@
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any, ClassVar
 
 import typer
+from typer.core import TyperGroup
 
-from topgb.cli.build import build
-from topgb.cli.compare import compare
-from topgb.cli.data.download import download
-from topgb.cli.data.drop_fakes import drop_fakes
-from topgb.cli.data.inspect import inspect
-from topgb.cli.data.pack import pack
-from topgb.cli.data.synth import synth
-from topgb.cli.data.verify import verify
-from topgb.cli.demo import demo
-from topgb.cli.distill import distill
-from topgb.cli.evaluate import evaluate
-from topgb.cli.exit import end
 from topgb.cli.flags import in_flags
-from topgb.cli.interrupts import INTERRUPTED, end_interrupted
-from topgb.cli.model.average import average
-from topgb.cli.model.ensemble import ensemble
-from topgb.cli.model.export import export
-from topgb.cli.model.import_tf import import_tf
-from topgb.cli.model.quantize import quantize
-from topgb.cli.model.remember import remember
-from topgb.cli.model.rerank import rerank
-from topgb.cli.model.show import show
-from topgb.cli.model.shrink import shrink
-from topgb.cli.predict import predict
-from topgb.cli.submission.check import check
-from topgb.cli.submission.concat import concat
-from topgb.cli.train import train
+from topgb.cli.interrupts import INTERRUPTED, end, end_interrupted
 from topgb.errors import InterruptError, TopgbError, set_wording
 from topgb.version import __version__
+
+# Each command's file and function; a file is imported when its command is called, or listed on a help page.
+COMMANDS = {
+    "demo": "topgb.cli.demo:demo",
+    "train": "topgb.cli.train:train",
+    "build": "topgb.cli.build:build",
+    "distill": "topgb.cli.distill:distill",
+    "eval": "topgb.cli.eval:evaluate",
+    "compare": "topgb.cli.compare:compare",
+    "predict": "topgb.cli.predict:predict",
+}
+GROUPS = {
+    "data": "Get records, look at them, check them, and make them.",
+    "submission": "Put submissions to the challenge together, and check them.",
+    "model": "Look at model files, and make new ones from them.",
+}
+COMMANDS_OF = {
+    "data": {
+        "download": "topgb.cli.data.download:download",
+        "drop-fakes": "topgb.cli.data.drop_fakes:drop_fakes",
+        "pack": "topgb.cli.data.pack:pack",
+        "inspect": "topgb.cli.data.inspect:inspect",
+        "verify": "topgb.cli.data.verify:verify",
+        "synth": "topgb.cli.data.synth:synth",
+    },
+    "submission": {
+        "concat": "topgb.cli.submission.concat:concat",
+        "check": "topgb.cli.submission.check:check",
+    },
+    "model": {
+        "show": "topgb.cli.model.show:show",
+        "import-tf": "topgb.cli.model.import_tf:import_tf",
+        "quantize": "topgb.cli.model.quantize:quantize",
+        "shrink": "topgb.cli.model.shrink:shrink",
+        "average": "topgb.cli.model.average:average",
+        "ensemble": "topgb.cli.model.ensemble:ensemble",
+        "remember": "topgb.cli.model.remember:remember",
+        "rerank": "topgb.cli.model.rerank:rerank",
+        "export": "topgb.cli.model.export:export",
+    },
+}
+_STYLE: dict[str, Any] = {
+    "add_completion": False,
+    "rich_markup_mode": "markdown",
+    "pretty_exceptions_enable": False,
+}
+
+
+class _LazyGroup(TyperGroup):
+    """A group whose commands are in `lazy`, beside those that Typer knows of."""
+
+    lazy: ClassVar[dict[str, str]] = COMMANDS
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*self.lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, function = self.lazy[cmd_name].partition(":")
+        alone = typer.Typer(**_STYLE)
+        recipes = f"Recipes: {', '.join(_shipped_recipes())}." if cmd_name == "train" else None
+        alone.command(cmd_name, epilog=recipes)(getattr(import_module(module), function))
+        return typer.main.get_command(alone)
 
 
 def _shipped_recipes() -> list[str]:
@@ -47,40 +89,14 @@ app = typer.Typer(
     name="topgb",
     help="Train multi-label video taggers on frame features and fit them into one model file.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
+    cls=_LazyGroup,
+    **_STYLE,
 )
-app.command("demo")(demo)
-data = typer.Typer(help="Get records, look at them, check them, and make them.", no_args_is_help=True)
-data.command("download")(download)
-data.command("drop-fakes")(drop_fakes)
-data.command("pack")(pack)
-data.command("inspect")(inspect)
-data.command("verify")(verify)
-data.command("synth")(synth)
-app.add_typer(data, name="data")
-app.command("train", epilog=f"Recipes: {', '.join(_shipped_recipes())}.")(train)
-app.command("build")(build)
-app.command("distill")(distill)
-app.command("eval")(evaluate)
-app.command("compare")(compare)
-app.command("predict")(predict)
-submission = typer.Typer(help="Put submissions to the challenge together, and check them.", no_args_is_help=True)
-submission.command("concat")(concat)
-submission.command("check")(check)
-app.add_typer(submission, name="submission")
-model = typer.Typer(help="Look at model files, and make new ones from them.", no_args_is_help=True)
-model.command("show")(show)
-model.command("import-tf")(import_tf)
-model.command("quantize")(quantize)
-model.command("shrink")(shrink)
-model.command("average")(average)
-model.command("ensemble")(ensemble)
-model.command("remember")(remember)
-model.command("rerank")(rerank)
-model.command("export")(export)
-app.add_typer(model, name="model")
+for _name, _help in GROUPS.items():
+    _group = typer.Typer(help=_help, no_args_is_help=True, cls=type(_name, (_LazyGroup,), {"lazy": COMMANDS_OF[_name]}))
+    # Typer needs a callback to take a group without commands of its own for one.
+    _group.callback()(lambda: None)
+    app.add_typer(_group, name=_name)
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from topgb.csv_rows import csv_field
 from topgb.evaluation.finished_shards import FinishedShards, ShardRows
 from topgb.evaluation.metrics import TOP_K
 from topgb.evaluation.predictions import Predictor, predictions
@@ -20,7 +21,6 @@ from topgb.modelfile.loaded import default_resident
 from topgb.modelfile.packed import Resident
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
-from topgb.vocabulary import csv_field
 from topgb.youtube8m.submission import HEADER
 
 

@@ -7,8 +7,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from topgb.csv_rows import csv_field
 from topgb.errors import DamagedRecordError
 from topgb.evaluation.metrics import Metrics, Scores
+
+# Its name in docs/api.md was topgb.evaluation.score.open_for.
+from topgb.evaluation.opening import open_for as open_for
 from topgb.evaluation.predictions import ALL_FRAMES, FrameDraw, Predictor, no_video, predictions
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.files import atomic_write, refuse_existing
@@ -17,7 +21,6 @@ from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import Header
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
-from topgb.vocabulary import csv_field
 
 FIGURES = tuple(field.name for field in fields(Scores) if field.name != "videos")
 PURPOSE = "score against"

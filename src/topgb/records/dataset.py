@@ -1,7 +1,8 @@
 """A data set: the records of its shards, read into batches by their numbers, or all in file order."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,14 +18,25 @@ from topgb.records.layout import Layout
 from topgb.records.protobuf_decoding import Identity
 from topgb.records.sampling import EVERY_FRAME, FrameSampling, sampled_rows, sampling_for
 from topgb.records.shards import OpenShard, Shard, ShardCache, find_shards
-from topgb.records.teacher import Teacher
 
 # (shard number, record number in the shard), both from 0.
 RecordKey = tuple[int, int]
 # (position in the request, frames of the video) -> rows to take, or None for all in order.
 RowPicker = Callable[[int, int], np.ndarray | None]
+
+
+class TeacherScores(Protocol):
+    """A folder of a teacher's scores for V classes, as `topgb.records.teacher.Teacher` reads it."""
+
+    folder: Path
+
+    @property
+    def classes(self) -> int: ...
+    def rows(self, videos: Sequence[str]) -> torch.Tensor: ...
+
+
 # Where a teacher's scores are: in a folder of `topgb distill`, or in the records themselves.
-TeacherSource = Teacher | Literal["records"]
+TeacherSource = TeacherScores | Literal["records"]
 # A batch, and the damaged records left out of it.
 LoadedBatch = tuple[Batch, list[DamagedRecordError]]
 
@@ -162,14 +174,14 @@ class Dataset:
             return 1
         return max(1, min(self.max_frames, record_bytes // self._frame_bytes))
 
-    def _measure(self, shard: Shard) -> "_Measured":
+    def _measure(self, shard: Shard) -> "_ShardSize":
         found: list[DamagedRecordError] = []
-        measured = _Measured(0, 0, 0, 0)
+        measured = _ShardSize(0, 0, 0, 0)
         with NoteDamage(found, self.on_damaged):
             opened = self._cache.get(shard)
             lengths = opened.index.lengths
             digest = records_digest(opened.buffer, opened.index)
-            measured = _Measured(len(opened), int(lengths.sum()), digest, int(lengths.max(initial=0)))
+            measured = _ShardSize(len(opened), int(lengths.sum()), digest, int(lengths.max(initial=0)))
             raise_damage(opened)
         self.note_damage(found)
         return measured
@@ -211,7 +223,7 @@ class Dataset:
         """float16 [B, V]: the teacher's scores for these videos, or None where batches have none."""
         if self.teacher is None:
             return None
-        if isinstance(self.teacher, Teacher):
+        if not isinstance(self.teacher, str):
             return self.teacher.rows([video.id for video in videos])
         rows = np.empty((len(videos), self.classes), np.float16)
         for row, video in zip(rows, videos, strict=True):
@@ -219,7 +231,7 @@ class Dataset:
         return torch.from_numpy(rows)
 
 
-class _Measured(NamedTuple):
+class _ShardSize(NamedTuple):
     """Of a shard: the records that can be reached, the bytes of their data, a digest, the bytes of the longest."""
 
     records: int
@@ -248,7 +260,7 @@ def open_dataset(
     Remote and gzip-compressed shards are fetched and unpacked here, to count their records. A process keeps the 64
     shards opened last; any other is fetched again when its records are read.
     """
-    if isinstance(teacher, Teacher) and teacher.classes != classes:
+    if teacher is not None and not isinstance(teacher, str) and teacher.classes != classes:
         raise InputError(
             f"the teacher of {teacher.folder} knows {teacher.classes} classes, the student {classes}; "
             "they need the same classes"

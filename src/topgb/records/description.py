@@ -13,7 +13,6 @@ from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec
 from topgb.files import atomic_write, refuse_existing
 from topgb.records.shards import find_shards
-from topgb.vocabulary import check_names, read_vocabulary
 
 FILE = "dataset.yaml"
 MOST_BYTES = 1 << 20
@@ -55,6 +54,9 @@ class Description:
         """The classes' names, or None without a vocabulary. Raises `InputError` where it does not name them."""
         if self.vocabulary is None or self.classes is None:
             return None
+        # Most records have no description, and are read without this.
+        from topgb.vocabulary import check_names, read_vocabulary
+
         names = read_vocabulary(self.path.parent / self.vocabulary)
         check_names(names, self.classes)
         return names

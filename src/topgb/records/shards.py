@@ -1,12 +1,9 @@
 """Shards: finding a data set's files, wherever they are, and opening one as a mapped buffer of records."""
 
 import glob
-import gzip
 import mmap
 import os
 import stat
-import tempfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +20,6 @@ from topgb.records.framing import (
     index_records,
     starts_with_record,
 )
-
-_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -169,8 +164,7 @@ def open_shard(shard: Shard) -> OpenShard:
         head = file.read(HEADER_BYTES)
         file.seek(0)
         if _is_gzip(head):
-            with file as compressed:
-                file, cut_short = _spool(compressed, shard, compressed=True)
+            file, cut_short = _unpacked(file, shard)
     with file:
         size = os.fstat(file.fileno()).st_size
         if not size:
@@ -210,53 +204,23 @@ def _is_gzip(head: bytes) -> bool:
 
 
 def _fetch(shard: Shard) -> tuple[BinaryIO, str | None]:
+    # Most shards are plain local files, which need neither.
     import fsspec
 
+    from topgb.records.spooling import spool
+
     with _remote_errors(shard.path), fsspec.open(shard.path, "rb") as source:
-        copy, _ = _spool(source, shard, compressed=False)
+        copy, _ = spool(source, shard.path, compressed=False)
     head = copy.read(HEADER_BYTES)
     copy.seek(0)
-    if not _is_gzip(head):
-        return copy, None
-    with copy:
-        return _spool(copy, shard, compressed=True)
+    return _unpacked(copy, shard) if _is_gzip(head) else (copy, None)
 
 
-def _spool(source: BinaryIO, shard: Shard, compressed: bool) -> tuple[BinaryIO, str | None]:
-    """Copy `source` to an unlinked file. Returns it, and for a broken gzip stream the reason why it ends early."""
-    reader = gzip.GzipFile(fileobj=source, mode="rb") if compressed else source
-    # read1 hands over what was decompressed before a break; read would lose it.
-    read = reader.read1 if compressed else reader.read  # type: ignore[union-attr]
-    copy = tempfile.TemporaryFile(prefix="topgb-")  # noqa: SIM115 - the caller closes it
-    reason = None
-    try:
-        while True:
-            try:
-                chunk = read(_COPY_BYTES)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                if not compressed:
-                    raise
-                reason = f"the gzip stream is broken ({error})"
-                break
-            if not chunk:
-                break
-            _write_spool(copy, chunk, shard)
-        copy.flush()
-        copy.seek(0)
-    except BaseException:
-        copy.close()
-        raise
-    return copy, reason
+def _unpacked(file: BinaryIO, shard: Shard) -> tuple[BinaryIO, str | None]:
+    from topgb.records.spooling import spool
 
-
-def _write_spool(copy: BinaryIO, chunk: bytes, shard: Shard) -> None:
-    try:
-        copy.write(chunk)
-    except OSError as error:
-        raise TopgbError(
-            f"cannot unpack {shard.path} into the temporary folder {tempfile.gettempdir()}: {error.strerror}; "
-            "free some room there, or set TMPDIR to a folder with more"
-        ) from error
+    with file as compressed:
+        return spool(compressed, shard.path, compressed=True)
 
 
 @contextmanager

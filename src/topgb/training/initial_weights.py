@@ -64,8 +64,9 @@ def parent_hash(path: Path | None) -> str | None:
 
 def teacher_identity(teacher: TeacherSource | None) -> dict[str, Any] | str | None:
     """What names a teacher's scores: the teacher's own name and a hash of what they are of."""
-    if not isinstance(teacher, Teacher):
+    if teacher is None or isinstance(teacher, str):
         return teacher
+    assert isinstance(teacher, Teacher)
     return {"model": teacher.description.model, "scores": file_sha256(teacher.folder / DESCRIPTION_FILE)}
 
 

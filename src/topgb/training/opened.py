@@ -1,4 +1,7 @@
-"""The one way to open a model that is named by a model file or by the folder of a run."""
+"""The one way to open a model that is named by a model file or by the folder of a run.
+
+Files that only a run needs are imported where one is opened: most models are files.
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -9,11 +12,8 @@ import torch
 from topgb.devices import choose_device, keep_freed_memory
 from topgb.errors import InputError, option
 from topgb.jobs.engine import LOCAL, Engine, EngineKind, open_engine
-from topgb.jobs.remote_opening import opened_there
 from topgb.modelfile import LoadedModel, StoredModel, load, stored_model
 from topgb.modelfile.packed import Resident
-from topgb.training.build import load_run, stored_run
-from topgb.training.run_folder import MODEL_FILE
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,11 @@ def open_stored(path: Path, use_ema: bool | None = None) -> StoredModel:
     is neither, or `use_ema` is asked of a model file.
     """
     file = _model_file(path, use_ema)
-    return stored_run(path, use_ema) if file is None else stored_model(file)
+    if file is not None:
+        return stored_model(file)
+    from topgb.training.build import stored_run
+
+    return stored_run(path, use_ema)
 
 
 def open_model(
@@ -48,9 +52,11 @@ def open_model(
 ) -> LoadedModel:
     """The model of `open_stored`, ready to predict on `device`; `resident` as for `topgb.load`."""
     file = _model_file(path, use_ema)
-    if file is None:
-        return load_run(path, use_ema, resident or "full").to(device)
-    return load(file, device, resident)
+    if file is not None:
+        return load(file, device, resident)
+    from topgb.training.build import load_run
+
+    return load_run(path, use_ema, resident or "full").to(device)
 
 
 def open_for_engine(
@@ -80,12 +86,16 @@ def open_for_engine(
     here = open_model(path, torch.device("cpu"), use_ema, resident)
     engine = open_engine(kind, address, device)
     chosen = torch.device("cuda" if engine.gpus else "cpu")
+    from topgb.jobs.remote_opening import opened_there
+
     return OpenedModel(here, opened_there(partial(_open_in_worker, path, chosen, use_ema, resident)), chosen, engine)
 
 
 def _model_file(path: Path, use_ema: bool | None) -> Path | None:
     """The model file to open; None where it is to be made of the checkpoint of the run at `path`."""
     if path.is_dir():
+        from topgb.training.run_folder import MODEL_FILE
+
         file = path / MODEL_FILE
         return file if use_ema is None and file.is_file() else None
     if use_ema is not None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from topgb.csv_rows import UnreadableRowError, csv_rows
+from topgb.csv_rows import UnreadableRowError, csv_field, csv_rows
 from topgb.errors import InputError, option
 from topgb.files import atomic_write_named, refuse_existing
 from topgb.progress import SILENT, Progress, counting
-from topgb.vocabulary import csv_field
 
 HEADER = "VideoId,LabelConfidencePairs"
 MOST_PAIRS = 20
