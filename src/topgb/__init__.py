@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from topgb.moved import install
 from topgb.version import __version__
 
 if TYPE_CHECKING:
     from topgb.modelfile.loaded import LoadedModel, load
 
 __all__ = ["LoadedModel", "__version__", "load"]
+install()
 
 
 def __getattr__(name: str) -> Any:

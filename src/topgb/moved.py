@@ -1,0 +1,66 @@
+"""Module names of before the rooms were divided, for imports that docs/api.md showed then: they go on working."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# Each old name, and where its contents are now. A name in an old module that is called otherwise now: `old=new`.
+MOVED: dict[str, tuple[str, ...]] = {
+    "topgb.compress": (),
+    "topgb.compress.average": ("topgb.combining.average",),
+    "topgb.compress.ensemble": ("topgb.combining.ensemble",),
+    "topgb.compress.parents": ("topgb.combining.parents", "topgb.evaluation.opening:open_for_parents=open_for"),
+    "topgb.compress.quantize": ("topgb.quantizing.quantize",),
+    "topgb.compress.remember": ("topgb.combining.remember",),
+    "topgb.compress.rerank": ("topgb.combining.rerank",),
+    "topgb.compress.shrink": ("topgb.combining.shrink",),
+    "topgb.compress.weights": ("topgb.combining.weights",),
+    "topgb.evaluation.submission": ("topgb.youtube8m.submission",),
+    "topgb.modelfile.from_2018": ("topgb.from2018.flags",),
+    "topgb.modelfile.import_2018": ("topgb.from2018.importing",),
+    "topgb.modelfile.tf1_checkpoint": ("topgb.from2018.checkpoint",),
+    "topgb.modelfile.variables_2018": ("topgb.from2018.variables",),
+    "topgb.records.described": ("topgb.records.description:describe=find_description",),
+    "topgb.records.download": ("topgb.youtube8m.download",),
+    "topgb.records.fakes": ("topgb.youtube8m.fakes",),
+    "topgb.records.pack": ("topgb.packing.pack",),
+}
+
+
+class _Moved(ModuleType):
+    """A module whose attributes are looked up in others."""
+
+    def __getattr__(self, name: str) -> Any:
+        for place in MOVED[self.__name__]:
+            module, _, renamed = place.partition(":")
+            old, _, new = renamed.partition("=")
+            found = importlib.import_module(module)
+            if name == old:
+                return getattr(found, new)
+            if not renamed and hasattr(found, name):
+                return getattr(found, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Finds the modules of `MOVED`; installed behind all others, it is asked only for names that are no files."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self, is_package=fullname == "topgb.compress") if fullname in MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Moved(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+def install() -> None:
+    """Let Python find the old names."""
+    sys.meta_path.append(_Finder())
