@@ -13,7 +13,7 @@ import yaml
 from faults.programs import Ended
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.records.synth import write_synthetic
 from youtube8m.plan_server import PARTITION, PlanServer
@@ -96,7 +96,7 @@ def make_inputs(folder: Path) -> Inputs:
     recipe = {"data": data, "model": model, "training": training, "optimizer": OPTIMIZER, "ema": {"halflife": 10}}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     tagger = build_tagger(SPEC, CLASSES, parse_model(model))
-    entries, tensors = pack_member(0, tagger.state_dict())
+    entries, tensors = encode_member(0, tagger.state_dict())
     header = Header(SPEC, CLASSES, (Member(1.0, parse_model(model)),), entries)
     write_model_file(folder / "model.safetensors", header, tensors)
     random = np.random.default_rng(0)

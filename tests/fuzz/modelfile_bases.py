@@ -12,7 +12,7 @@ from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import PARTS, encode_plain
 from topgb.modelfile.header import TensorEncoding
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.models.reranker import Reranker, RerankerOptions
 from topgb.quantizing.schemes import Scheme, encode
@@ -97,7 +97,7 @@ def _base(
     members = []
     for index, section in enumerate(sections):
         config = parse_model(section)
-        more_entries, more_tensors = pack_member(index, build_tagger(spec, CLASSES, config).state_dict())
+        more_entries, more_tensors = encode_member(index, build_tagger(spec, CLASSES, config).state_dict())
         entries |= more_entries
         tensors |= more_tensors
         members.append(Member(1 / len(sections), config))

@@ -19,11 +19,13 @@ from topgb.modelfile.encodings import encode_plain
 from topgb.modelfile.export import exporting
 from topgb.modelfile.export.onnx import save_onnx
 from topgb.modelfile.export.pt2 import save_pt2
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.modelfile.store import read_model_file
 from topgb.models import build_tagger, parse_model
 from topgb.models.registry import aggregators, heads
 from topgb.quantizing.schemes import Scheme, encode
+
+pytestmark = pytest.mark.numeric
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
@@ -122,7 +124,7 @@ def _write(path: Path, sections, spec: FeatureSpec, classes: int, schemes: Seque
                 buffer.copy_(torch.tensor([0, 2, 3, 3, 6, 8]))
             elif name.endswith("label_classes"):
                 buffer.copy_(torch.arange(8) % classes)
-        more_entries, more_tensors = pack_member(place, tagger.state_dict())
+        more_entries, more_tensors = encode_member(place, tagger.state_dict())
         entries, tensors = entries | more_entries, tensors | more_tensors
         members.append(Member((place + 1) / (len(sections) * (len(sections) + 1) / 2), tagger.config))
     for name, entry in list(entries.items()):

@@ -18,9 +18,11 @@ from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import PARTS
 from topgb.modelfile.export import export_model
 from topgb.modelfile.export import onnx as onnx_export
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.models.registry import aggregators, heads
+
+pytestmark = pytest.mark.numeric
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "export.md"
 SPEC = FeatureSpec("frame", (Feature("rgb", 6),))
@@ -36,7 +38,7 @@ needs_onnx = pytest.mark.skipif(
 def model(tmp_path) -> Path:
     torch.manual_seed(0)
     tagger = build_tagger(SPEC, CLASSES, parse_model({"aggregator": "average", "head": "logistic"}))
-    entries, tensors = pack_member(0, tagger.state_dict())
+    entries, tensors = encode_member(0, tagger.state_dict())
     path = tmp_path / "model.safetensors"
     write_model_file(path, Header(SPEC, CLASSES, (Member(1.0, tagger.config),), entries), tensors)
     return path

@@ -16,11 +16,13 @@ from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, TensorEncoding, write_model_file
 from topgb.modelfile import packed as packed_module
 from topgb.modelfile.encodings import compress_codes, values
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.modelfile.packed import STREAMED_ROWS, TILE_COLUMNS, TILE_ROWS, PackedLinear, packed_linear
 from topgb.modelfile.rows import int8_rows
 from topgb.models import build_tagger, parse_model
 from topgb.quantizing.schemes import Scheme, encode
+
+pytestmark = pytest.mark.numeric
 
 SPEC = FeatureSpec("video", (Feature("rgb", 300, "float32"),))
 CLASSES = 401
@@ -199,7 +201,7 @@ def _file(path, scheme: Scheme | None, **model):
     config = parse_model({"aggregator": "average", "head": {"name": "mlp", "width": 513}, **model})
     torch.manual_seed(0)
     tagger = build_tagger(SPEC, CLASSES, config)
-    entries, tensors = pack_member(0, tagger.state_dict())
+    entries, tensors = encode_member(0, tagger.state_dict())
     for name in [n for n, entry in entries.items() if len(entry.shape) == 2 and scheme is not None]:
         entries[name], parts = encode(tensors.pop(name), scheme)
         tensors |= {name + suffix: part for suffix, part in parts.items()}

@@ -12,10 +12,12 @@ from modelfile.second_reader import SecondReader
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import PARTS, encode_plain
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.models.reranker import Reranker, RerankerOptions
 from topgb.quantizing.schemes import Scheme, encode
+
+pytestmark = pytest.mark.numeric
 
 # In no order that a reader could take for granted.
 SPEC = FeatureSpec(
@@ -133,7 +135,7 @@ def _compare(section, tmp_path, filled=None, scheme=None):
             tensor.normal_()
     for name, value in (filled or {}).items():
         tagger.state_dict()[name].copy_(torch.as_tensor(value))
-    entries, tensors = pack_member(0, tagger.state_dict())
+    entries, tensors = encode_member(0, tagger.state_dict())
     for name in list(entries) if scheme else []:
         entries[name], parts = encode(tensors.pop(name), scheme)
         tensors |= {name + suffix: part.contiguous() for suffix, part in parts.items()}
@@ -212,7 +214,7 @@ def test_second_stages_agree(options, tmp_path):
     reranker = Reranker(4, RerankerOptions(**options))
     entries, tensors = {}, {}
     for index, tagger in enumerate(taggers):
-        more, values = pack_member(index, tagger.state_dict())
+        more, values = encode_member(index, tagger.state_dict())
         entries |= more
         tensors |= values
     for name, value in reranker.state_dict().items():

@@ -18,9 +18,11 @@ from topgb.files import atomic_write
 from topgb.modelfile import Header, Member, read_model_file, write_model_file
 from topgb.modelfile.describe import describe, to_json
 from topgb.modelfile.encodings import encode_plain
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.tensors import load_tensors, save_tensors
+
+pytestmark = pytest.mark.numeric
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 6), Feature("audio", 2)))
 CLASSES = 5
@@ -35,7 +37,7 @@ def _tagger(seed: int, **section) -> Tagger:
 def _pack(taggers: dict[float, Tagger], **header) -> tuple[Header, dict[str, torch.Tensor]]:
     entries, tensors = {}, {}
     for index, tagger in enumerate(taggers.values()):
-        more_entries, more_tensors = pack_member(index, tagger.state_dict())
+        more_entries, more_tensors = encode_member(index, tagger.state_dict())
         entries |= more_entries
         tensors |= more_tensors
     members = tuple(Member(weight, tagger.config) for weight, tagger in taggers.items())
@@ -269,7 +271,7 @@ def test_features_may_have_the_names_of_a_modules_attributes(tmp_path):
     spec = FeatureSpec("frame", tuple(Feature(name, 2) for name in ("keys", "type", "training", "forward")))
     tagger = build_tagger(spec, 3, parse_model({"aggregator": "netvlad", "clusters": 2, "hidden": 4, "head": "moe"}))
     tagger.train().eval()
-    entries, tensors = pack_member(0, tagger.state_dict())
+    entries, tensors = encode_member(0, tagger.state_dict())
     assert "members.0.aggregator.pools.keys.assign.weight" in entries
     path = tmp_path / "m.safetensors"
     write_model_file(path, Header(spec, 3, (Member(1.0, tagger.config),), entries), tensors)

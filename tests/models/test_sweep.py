@@ -11,10 +11,12 @@ from tolerances import assert_same_predictions
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile import packed as packed_module
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.models.registry import aggregators, heads
 from topgb.quantizing.schemes import Scheme, encode
+
+pytestmark = pytest.mark.numeric
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 24), Feature("audio", 8)))
 CLASSES = 7
@@ -162,7 +164,7 @@ def test_saved_and_loaded_it_has_the_same_weights_and_predictions(aggregator, he
     features, counts = _videos([5, 3, 1], 5)
     with torch.inference_mode():
         expected = tagger.predict(features, counts)
-    entries, tensors = pack_member(0, tagger.state_dict())
+    entries, tensors = encode_member(0, tagger.state_dict())
     path = tmp_path / "m.safetensors"
     write_model_file(path, Header(SPEC, CLASSES, (Member(1.0, tagger.config),), entries), tensors)
     model = topgb.load(path)
@@ -177,7 +179,7 @@ def test_packed_it_predicts_what_its_values_do(aggregator, head, resident, tmp_p
     # Fails where a module reads the weight of an nn.Linear that is no ReadLinear: a packed layer has none.
     monkeypatch.setattr(packed_module, "LEAST_WEIGHTS", 1)
     tagger = _tagger(aggregator, head)
-    entries, tensors = pack_member(0, tagger.state_dict())
+    entries, tensors = encode_member(0, tagger.state_dict())
     for name in [name for name, entry in entries.items() if len(entry.shape) == 2]:
         entries[name], parts = encode(tensors.pop(name), Scheme("int8"))
         tensors |= {name + suffix: part for suffix, part in parts.items()}

@@ -11,11 +11,13 @@ from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, read_model_file, write_model_file
 from topgb.modelfile.encodings import decode
-from topgb.modelfile.loaded import pack_member
+from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.quantizing.quantize import METHODS, Settings, large_tensors, quantize_file
 from topgb.records.dataset import open_dataset
 from topgb.records.synth import write_synthetic
+
+pytestmark = pytest.mark.numeric
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 40),))
 CLASSES = 70
@@ -41,7 +43,7 @@ def _write(path, members=1):
     for index in range(members):
         torch.manual_seed(index)
         state = build_tagger(SPEC, CLASSES, config).state_dict()
-        entry, tensor = pack_member(index, state)
+        entry, tensor = encode_member(index, state)
         entries, tensors = entries | entry, tensors | tensor
     write_model_file(path, Header(SPEC, CLASSES, (Member(1 / members, config),) * members, entries), tensors)
     return path

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
@@ -15,13 +14,15 @@ from topgb.from2018.settings import FLAGS_FILE, architecture
 from topgb.from2018.variables import encoded_from_variables
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
-from topgb.models import ModelConfig, Tagger, build_tagger
+from topgb.models import ModelConfig, build_tagger
+from topgb.models.initial_values import unfilled
 
 TOWER = "tower/"
 SHADOW = "/ExponentialMovingAverage"
 # What Adam keeps beside a variable, and what a graph counts.
 SLOTS = ("/Adam", "/Adam_1")
 COUNTERS = frozenset({"global_step", "beta1_power", "beta2_power"})
+_IMPOSSIBLE = "the sizes of its variables and features make no model"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def read_member(
     read = _Reading(checkpoint, variables.stored)
     try:
         spec, config, classes = architecture(model, flags, variables.shapes)
-        tensors = encoded_from_variables(_unfilled(spec, classes, config), read)
+        tagger = unfilled(lambda: build_tagger(spec, classes, config), _IMPOSSIBLE)
+        tensors = encoded_from_variables(tagger, read)
     except InputError as error:
         if str(error).startswith(str(checkpoint.prefix)):
             raise
@@ -105,15 +107,6 @@ def variable_of(stored_name: str) -> str:
     """The variable that a stored one is, or is the moving average or Adam's moment of."""
     name = trained_name(stored_name)
     return next((name.removesuffix(end) for end in (SHADOW, *SLOTS) if name.endswith(end)), name)
-
-
-def _unfilled(spec: FeatureSpec, classes: int, config: ModelConfig) -> Tagger:
-    try:
-        with torch.device("meta"):
-            return build_tagger(spec, classes, config)
-    except (RuntimeError, TypeError, ValueError, OverflowError):
-        # Each size may be sound and their product still too much for a tensor.
-        raise InputError("the sizes of its variables and features make no model") from None
 
 
 class _Reading(Mapping[str, np.ndarray | Coded]):

@@ -12,12 +12,20 @@ class ByFeature(nn.ModuleDict):
     """Modules by feature name, which may be that of an attribute too (`keys`, `type`, `training`)."""
 
     def __setitem__(self, key: str, module: nn.Module) -> None:
-        # add_module refuses such names.
+        # The public ways refuse such names. PyTorch's name for its children is written here and nowhere else.
         self._modules[key] = module
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A module's own __setattr__ takes `self.training = …` for the feature of that name.
         object.__setattr__(self, name, value)
+
+
+def set_child(parent: nn.Module, name: str, child: nn.Module) -> None:
+    """Put `child` in the place of the submodule `name` of `parent`, whatever kind of module that is."""
+    if isinstance(parent, nn.ModuleDict):
+        parent[name] = child
+    else:
+        setattr(parent, name, child)
 
 
 def number_by_feature(

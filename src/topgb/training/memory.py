@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from topgb.devices import free_memory
 from topgb.errors import InputError
 from topgb.models import Tagger, build_tagger
+from topgb.models.initial_values import unfilled
 from topgb.progress import Progress
 from topgb.training.losses import LOSSES, outcome
 from topgb.training.recipe import Recipe, Training
@@ -51,16 +52,15 @@ def estimate_memory(recipe: Recipe, videos: int, frames: int, taught: bool = Fal
     Raises `InputError` where the sizes make no model.
     """
     spec, training = recipe.data.spec(), recipe.training
+    tagger = unfilled(
+        lambda: build_tagger(spec, recipe.data.classes, recipe.model_section()),
+        "the sizes in the recipe's 'model' section make no model; lower them",
+    )
     with torch.device("meta"):
-        try:
-            tagger = build_tagger(spec, recipe.data.classes, recipe.model_section()).train()
-        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-            # Each size may be sound and their product still too much for a tensor.
-            raise InputError("the sizes in the recipe's 'model' section make no model; lower them") from error
         dtype = torch.uint8 if spec.all_bytes else torch.float32
         features = torch.empty(videos, frames, spec.width, dtype=dtype)
         labels = torch.empty(videos, recipe.data.classes, dtype=torch.float32 if taught else torch.bool)
-        most, complete = _most_of_a_step(tagger, training, features, labels)
+        most, complete = _most_of_a_step(tagger.train(), training, features, labels)
     weights, gradients = _bytes(tagger.state_dict().values()), _bytes(tagger.parameters())
     shadows = 0 if recipe.ema is None else weights
     # Gradients are among what the step takes.

@@ -10,6 +10,7 @@ from torch import nn
 # The one loop that both `torch.export` and its way to ONNX know; it has no public name yet.
 from torch._higher_order_ops.scan import scan
 
+from topgb.models.byfeature import set_child
 from topgb.models.recurrent import GRU, LSTM, ResetAfterGRU
 
 State = tuple[torch.Tensor, ...]
@@ -22,7 +23,7 @@ def replace_recurrent(module: nn.Module) -> None:
         for name, child in list(parent.named_children()):
             scanned = _SCANNED.get(type(child))
             if scanned is not None:
-                parent._modules[name] = scanned(child)
+                set_child(parent, name, scanned(child))
 
 
 class ScannedLSTM(nn.Module):

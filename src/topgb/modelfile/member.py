@@ -1,0 +1,114 @@
+"""The parts of a model file's model: its members and the second stage, from and to what the file stores of each."""
+
+from collections.abc import Mapping
+
+import torch
+
+from topgb.errors import InputError
+from topgb.modelfile.encodings import checked_parts, decode, encode_plain
+from topgb.modelfile.header import RERANKER, Header, TensorEncoding
+from topgb.modelfile.packed import Resident, is_packed, packed_linear
+from topgb.models import Tagger, build_tagger
+from topgb.models.byfeature import set_child
+from topgb.models.frontend import Frontend
+from topgb.models.initial_values import unfilled
+from topgb.models.reranker import Reranker, RerankerOptions
+
+# Frames of a model that looks at padding, which is made for every video: YouTube-8M has 300.
+MOST_PADDING = 1 << 12
+IMPOSSIBLE_SIZES = "the sizes in the header make no model; get the file again"
+
+
+def encode_member(
+    index: int, state: dict[str, torch.Tensor]
+) -> tuple[dict[str, TensorEncoding], dict[str, torch.Tensor]]:
+    """Entries and tensors, by full name, of member `index` from a `Tagger.state_dict()`, unquantised."""
+    entries, tensors = {}, {}
+    for name, tensor in state.items():
+        full = f"members.{index}.{name}"
+        entries[full], parts = encode_plain(tensor, "float32")
+        tensors[full] = parts[""]
+    return entries, tensors
+
+
+def decode_member(
+    header: Header,
+    index: int,
+    entries: dict[str, TensorEncoding],
+    stored: Mapping[str, torch.Tensor],
+    resident: Resident,
+) -> Tagger:
+    """Member `index`, without gradients, from the `stored` tensors of the file.
+
+    `entries` are the member's encodings by its own names of tensors. Raises `InputError` where the file's tensors are
+    not those of the member's architecture, or a value makes no sense.
+    """
+    member, prefix = header.members[index], f"members.{index}."
+    _check_modules(member.model.mixture * getattr(member.model.aggregator_options, "layers", 1), entries)
+    tagger = unfilled(lambda: build_tagger(header.features, header.classes, member.model), IMPOSSIBLE_SIZES)
+    expected = {name: tensor.shape for name, tensor in tagger.state_dict().items()}
+    modules = dict(tagger.named_modules())
+    if tagger.frontend.pads_to_max_frames and member.model.max_frames > MOST_PADDING:
+        raise InputError(
+            f"it looks at padding up to {member.model.max_frames} frames, of at most {MOST_PADDING}; get the file again"
+        )
+    state, packed = {}, {}
+    for name, entry in entries.items():
+        path = name.removesuffix(".weight")
+        linear = modules.get(path)
+        if linear is not None and entry.shape == expected.get(name) and is_packed(linear, entry, resident):
+            parts = checked_parts(stored, entry, prefix + name)
+            packed[path] = packed_linear(linear, parts, entry, prefix + name, resident)
+        else:
+            state[name] = decode(stored, entry, prefix + name)
+    _check_fit(entries, state, expected, prefix)
+    for name, tensor in state.items():
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise InputError(f"tensor {prefix}{name} has a negative variance; the model is broken, build it again")
+    for path, module in packed.items():
+        parent, _, child = path.rpartition(".")
+        set_child(modules[parent], child, module)
+    tagger.load_state_dict(state, assign=True)
+    # Its buffers are as wide as the header says, which is known to be true only now.
+    tagger.frontend = Frontend(header.features, member.model, tagger.frontend.pads_to_max_frames)
+    return tagger.requires_grad_(False)
+
+
+def decode_reranker(
+    header: Header, options: RerankerOptions, entries: dict[str, TensorEncoding], stored: Mapping[str, torch.Tensor]
+) -> Reranker:
+    """The second stage, without gradients. `entries` and errors are as for `decode_member`."""
+    _check_modules(options.layers, entries)
+    reranker = unfilled(lambda: Reranker(header.classes, options), IMPOSSIBLE_SIZES)
+    expected = {name: tensor.shape for name, tensor in reranker.state_dict().items()}
+    state = {name: decode(stored, entry, RERANKER + name) for name, entry in entries.items()}
+    _check_fit(entries, state, expected, RERANKER)
+    reranker.load_state_dict(state, assign=True)
+    return reranker.requires_grad_(False)
+
+
+def _check_fit(
+    entries: Mapping[str, TensorEncoding],
+    state: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Size],
+    prefix: str,
+) -> None:
+    """Raise `InputError` where the file has other tensors than the architecture, or of other shapes."""
+    if entries.keys() != expected.keys():
+        odd = sorted(entries.keys() ^ expected.keys())
+        raise InputError(
+            f"file and architecture disagree about the tensors {', '.join(map(repr, odd[:3]))}; get the file again"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name]:
+            raise InputError(
+                f"tensor {prefix}{name} is {list(tensor.shape)}, but its architecture needs {list(expected[name])}; "
+                "get the file again"
+            )
+
+
+def _check_modules(modules: int, entries: Mapping[str, TensorEncoding]) -> None:
+    """Raise `InputError` where an architecture has more `modules`, with tensors of their own, than the file tensors."""
+    # To build them takes time and memory, on the meta device too.
+    if modules > len(entries):
+        raise InputError("the sizes in the header make no model of its tensors; get the file again")
