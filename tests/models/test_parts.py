@@ -58,6 +58,20 @@ def test_frontend_leaves_floats_as_they_are():
     torch.testing.assert_close(frames[0, 0], torch.tensor([0.25, -3.0, 1.0 + 1 / 512]))
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_is_that_of_pytorch_without_its_counter(training):
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm(5).train(training), torch.nn.BatchNorm1d(5, eps=1e-3, momentum=1e-3).train(training)
+    state = {name: torch.rand(5) for name in ("weight", "bias", "running_mean", "running_var")}
+    ours.load_state_dict(state)
+    theirs.load_state_dict(state, strict=False)
+    rows = torch.randn(7, 5)
+    assert torch.equal(ours(rows), theirs(rows))
+    assert list(ours.state_dict()) == list(state)
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[name])
+
+
 def test_masked_batch_norm_sees_the_valid_frames_only():
     torch.manual_seed(0)
     values = torch.randn(3, 4, 5) * 2 + 1

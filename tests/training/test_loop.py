@@ -20,6 +20,7 @@ from topgb.errors import InputError, TopgbError
 from topgb.evaluation.score import evaluate, open_for
 from topgb.modelfile import packed, read_model_file
 from topgb.modelfile.describe import describe
+from topgb.models.batchnorm import BatchNorm
 from topgb.progress import Progress
 from topgb.quantizing.quantize import Settings, quantize_file
 from topgb.records.dataset import open_dataset
@@ -208,8 +209,7 @@ def test_a_run_without_ema_says_so(job):
 
 
 def test_shadows_follow_the_2018_formula_over_weights_and_statistics():
-    model = torch.nn.BatchNorm1d(3)
-    model.num_batches_tracked = None
+    model = BatchNorm(3)
     shadows = Shadows(model, Ema(halflife=5.0, warmup=False))
     expected = {name: value.clone() for name, value in model.state_dict().items()}
     for step in range(1, 4):

@@ -14,30 +14,35 @@ MOMENTUM_2018 = 0.999
 BLOCK = 256
 
 
-class BatchNorm(nn.BatchNorm1d):
+class BatchNorm(nn.Module):
     """Normalises the last axis of [N, C] or [B, T, C] over all the others.
 
     The moving variance takes Bessel's correction, as the 2018 graph's does for rank-2 inputs; with `population` it does
     not, as there for rank-3 inputs. With `valid` (bool [B, T]) only these frames count as data in training. Where
-    several ranks train one model, the statistics are of all ranks' rows.
+    several ranks train one model, the statistics are of all ranks' rows. Unlike PyTorch's, it counts no batches: a
+    counter that nothing reads would be one more thing to save, average and keep in step.
     """
 
-    def __init__(self, features: int, population: bool = False):
-        super().__init__(features, eps=EPSILON, momentum=1.0 - MOMENTUM_2018)
-        self.population = population
-        # An integer counter that nothing reads would be one more thing to save, average and keep in step.
-        self.num_batches_tracked = None
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
 
-    def _load_from_state_dict(self, *args, **kwargs):
-        # PyTorch's own version puts the counter back where the state has none.
-        nn.Module._load_from_state_dict(self, *args, **kwargs)
+    def __init__(self, features: int, population: bool = False):
+        super().__init__()
+        self.features, self.population = features, population
+        self.momentum = 1.0 - MOMENTUM_2018
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
 
     def forward(self, values: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-        rows = values.reshape(-1, self.num_features)
+        rows = values.reshape(-1, self.features)
         # PyTorch refuses a single row; its variance is 0, as in TensorFlow.
         if self.training and (valid is not None or self.population or len(rows) == 1 or several_ranks()):
             return self._normalize_valid(rows, valid).view(values.shape)
-        return super().forward(rows).view(values.shape)
+        statistics = self.running_mean, self.running_var
+        normalized = F.batch_norm(rows, *statistics, self.weight, self.bias, self.training, self.momentum, EPSILON)
+        return normalized.view(values.shape)
 
     def fold(self, values: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """(scale, shift), float32 [C] each, so that values · scale + shift is what `forward` returns.
@@ -48,17 +53,15 @@ class BatchNorm(nn.BatchNorm1d):
         """
         if self.training:
             with torch.no_grad():
-                rows = values.reshape(-1, self.num_features)
+                rows = values.reshape(-1, self.features)
                 share, count = _shares(rows, valid)
                 mean, variance = _moments(rows, share)
                 if several_ranks():
                     mean, variance, count = _pooled(mean, variance, count)
                 self._update(mean, variance, count)
         else:
-            assert self.running_mean is not None
-            assert self.running_var is not None
             mean, variance = self.running_mean, self.running_var
-        scale = self.weight * (variance + self.eps).rsqrt()
+        scale = self.weight * (variance + EPSILON).rsqrt()
         return scale, self.bias - mean * scale
 
     def _normalize_valid(self, rows: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
@@ -71,12 +74,9 @@ class BatchNorm(nn.BatchNorm1d):
             centred = rows.float() - mean
             variance = sum_over_ranks(share @ centred.square())
             self._update(mean.detach(), variance.detach(), count)
-            return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+            return centred * (variance + EPSILON).rsqrt() * self.weight + self.bias
 
     def _update(self, mean: torch.Tensor, variance: torch.Tensor, count: torch.Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.momentum is not None
         correction = 1.0 if self.population else count / (count - 1).clamp_min(1)
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
