@@ -5,6 +5,7 @@ import pickle
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -83,10 +84,13 @@ def _python_options() -> set[str]:
     return names
 
 
-def _flags(command: typer.core.TyperGroup | typer.core.TyperCommand) -> set[str]:
-    """The flags of a command, and of those below it."""
-    below = getattr(command, "commands", {}).values()
-    return {name for each in command.params for name in each.opts}.union(*map(_flags, below))
+def _flags(command: Any) -> set[str]:
+    """The flags of a command of Click, and of those below it."""
+    own = {name for each in command.params for name in each.opts}
+    if not hasattr(command, "list_commands"):
+        return own
+    context = command.make_context("topgb", ["--"], resilient_parsing=True)
+    return own.union(*(_flags(command.get_command(context, name)) for name in command.list_commands(context)))
 
 
 def test_no_message_of_the_python_api_holds_a_flag():
