@@ -14,6 +14,8 @@ from topgb.features import FeatureSpec
 from topgb.modelfile import Header, Member, read_model_file, write_model_file
 from topgb.quantizing.schemes import Scheme
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def parts(tmp_path):

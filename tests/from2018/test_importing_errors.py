@@ -215,7 +215,8 @@ def test_weights_from_the_command_line(topgb, tmp_path):
     prefix = write_merged(tmp_path / "m", values, flags_file("NetVLADModelLF"))
     _assert_refused(topgb, prefix, "merges 2 models, and their weights are not in it")
     _assert_refused(topgb, prefix, "'x' is not a list of numbers such as", "--weights", "x")
-    _assert_refused(topgb, prefix, "--weights sum to 0.75, not 1", "--weights", "0.25, 0.5")
+    words = "the weights sum to 0.75, not 1; give each member its share in --weights"
+    _assert_refused(topgb, prefix, words, "--weights", "0.25, 0.5")
     out = tmp_path / "out"
     code, stdout, stderr = topgb("model", "import-tf", prefix, "--out", out, "--weights", "0.25, 0.75")
     assert (code, stderr) == (0, "")

@@ -16,9 +16,9 @@ from from2018.checkpoints import (
     write_checkpoint,
     write_merged,
 )
+from topgb.cli.arguments import parse_weights
 from topgb.errors import InputError
 from topgb.from2018.importing import import_checkpoint
-from topgb.from2018.merged import parse_weights
 
 LSTM = {"lstm_cells": 16}
 HALVES = [0.5, 0.5]
@@ -61,12 +61,12 @@ def test_a_weight_of_one_model_is_wanted(tmp_path):
         ([], "merges 2 models, but weights has 0"),
         ([1.0], "merges 2 models, but weights has 1; give one for each"),
         ([0.4, 0.4, 0.2], "merges 2 models, but weights has 3"),
-        ([1.5, -0.5], "--weights has -0.5; every weight must be a number from 0 to 1"),
-        ([float("nan"), 0.5], "--weights has nan"),
-        ([float("inf"), 0.5], "--weights has inf"),
-        ([0.5, 0.4], "--weights sum to 0.9, not 1"),
+        ([1.5, -0.5], "the weight -0.5 is not a number from 0 to 1; give each member its share in weights"),
+        ([float("nan"), 0.5], "the weight nan is not"),
+        ([float("inf"), 0.5], "the weight inf is not"),
+        ([0.5, 0.4], "the weights sum to 0.9, not 1"),
         ([0.5, 0.5002], "not 1"),
-        ([1.0, 1.0], "--weights sum to 2"),
+        ([1.0, 1.0], "the weights sum to 2"),
     ],
 )
 def test_weights_that_do_not_fit(weights, words, merged):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from topgb.combining.parents import class_names, named, open_parents, origin
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.files import refuse_existing
 from topgb.modelfile import Header, Member, StoredModel, write_model_file
 from topgb.modelfile.encodings import part_names
@@ -63,7 +63,7 @@ def checked_weights(weights: Sequence[float], models: int) -> list[float]:
         raise InputError(f"there are {len(weights)} weights for {models} models; name one for each model, in order")
     fault = weights_fault(weights)
     if fault is not None:
-        raise InputError(f"{fault}; give shares that sum to 1, such as 0.7,0.3")
+        raise InputError(f"{fault}; give shares that sum to 1 in {option('weights')}, such as 0.7,0.3")
     total = math.fsum(weights)
     return [weight / total for weight in weights]
 

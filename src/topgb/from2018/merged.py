@@ -55,7 +55,7 @@ def mixture_weights(weights: Sequence[float] | None, scopes: list[str], source: 
         )
     fault = weights_fault(weights)
     if fault is not None:
-        raise InputError(f"{fault}; give each member its share, such as 0.4,0.35,0.25")
+        raise InputError(f"{fault}; give each member its share in {option('weights')}")
     return list(weights)
 
 
