@@ -15,6 +15,7 @@ from topgb.modelfile.member import encode_member
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.models.registry import aggregators, heads
 from topgb.quantizing.schemes import Scheme, encode
+from topgb.training.losses import LOSSES
 
 pytestmark = pytest.mark.numeric
 
@@ -125,6 +126,31 @@ def test_gradient_reaches_every_parameter(aggregator, head):
     for name, parameter in tagger.named_parameters():
         assert parameter.grad is not None, name
         assert bool(parameter.grad.abs().sum() > 0), name
+
+
+@over_every_pair
+def test_no_videos_have_no_probabilities(aggregator, head):
+    tagger = _tagger(aggregator, head)
+    for length in (1, 6):
+        probabilities = tagger.predict(*_videos([], length))
+        assert (probabilities.shape, probabilities.dtype) == ((0, CLASSES), torch.float32)
+
+
+@over_trained_pairs
+def test_no_videos_have_gradients_of_zero_and_change_no_statistics(aggregator, head):
+    tagger = _tagger(aggregator, head).train()
+    before = {name: value.clone() for name, value in tagger.state_dict().items()}
+    for loss in LOSSES.values():
+        probabilities = tagger.predict(*_videos([], 6))
+        labels = torch.zeros(0, CLASSES, dtype=torch.bool)
+        found, members = loss(probabilities, labels), tagger.distillation_loss(labels, loss)
+        total = found if members is None else found + members
+        total.backward()
+        assert float(total.detach()) == 0.0
+    for name, parameter in tagger.named_parameters():
+        assert torch.equal(parameter.grad, torch.zeros_like(parameter)), name
+    for name, value in tagger.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 @over_every_pair

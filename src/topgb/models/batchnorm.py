@@ -19,8 +19,9 @@ class BatchNorm(nn.Module):
 
     The moving variance takes Bessel's correction, as the 2018 graph's does for rank-2 inputs; with `population` it does
     not, as there for rank-3 inputs. With `valid` (bool [B, T]) only these frames count as data in training. Where
-    several ranks train one model, the statistics are of all ranks' rows. Unlike PyTorch's, it counts no batches: a
-    counter that nothing reads would be one more thing to save, average and keep in step.
+    several ranks train one model, the statistics are of all ranks' rows; a rank may have none. A step in which no rank
+    has a row leaves the moving statistics as they are. Unlike PyTorch's, it counts no batches: a counter that nothing
+    reads would be one more thing to save, average and keep in step.
     """
 
     running_mean: torch.Tensor
@@ -69,7 +70,7 @@ class BatchNorm(nn.Module):
             share, count = _shares(rows, valid)
             if several_ranks():
                 own, count = count, sum_over_ranks(count)
-                share = share * (own / count)
+                share = share * (own / count.clamp_min(1))
             mean = sum_over_ranks(share @ rows.float())
             centred = rows.float() - mean
             variance = sum_over_ranks(share @ centred.square())
@@ -79,8 +80,9 @@ class BatchNorm(nn.Module):
     def _update(self, mean: torch.Tensor, variance: torch.Tensor, count: torch.Tensor) -> None:
         correction = 1.0 if self.population else count / (count - 1).clamp_min(1)
         with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * correction, self.momentum)
+            for moving, found in ((self.running_mean, mean), (self.running_var, variance * correction)):
+                # No rows have no statistics. Not an `if`, which would wait for the device.
+                moving.lerp_(torch.where(count > 0, found, moving), self.momentum)
 
 
 def _shares(rows: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,8 +97,9 @@ def _shares(rows: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tenso
 
 def _moments(rows: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and population variance, float32 [C] each, of rows [N, C] that count `share` (float32 [N]) each."""
-    # About the first row, which is near enough to the mean that squares lose nothing; in blocks that stay in the cache.
-    shift = rows[0].float()
+    # About the first row (0 without rows), which is near enough to the mean that squares lose nothing; in blocks that
+    # stay in the cache.
+    shift = rows[:1].float().sum(0)
     first, second = (torch.zeros_like(shift) for _ in range(2))
     block = BLOCK if rows.device.type == "cpu" else len(rows)
     with full_precision(rows.device):
@@ -112,7 +115,7 @@ def _pooled(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The moments, float32 [C], of all ranks' rows, and how many those are, from those of each rank's own."""
     total = sum_over_ranks(count)
-    share = count / total
+    share = count / total.clamp_min(1)
     joint = sum_over_ranks(share * mean)
     return joint, sum_over_ranks(share * (variance + (mean - joint).square())), total
 

@@ -69,8 +69,10 @@ class MixtureHead(nn.Module):
         members, mixed = self._last
         self._last = None
         target = (mixed.detach() / TEMPERATURE).softmax(dim=1)
+        # Not `batchmean`, which is not a number for a batch without videos.
         divergences = [
-            F.kl_div((_logits(p) / TEMPERATURE).log_softmax(dim=1), target, reduction="batchmean") for p in members
+            F.kl_div((_logits(p) / TEMPERATURE).log_softmax(dim=1), target, reduction="sum") / max(len(p), 1)
+            for p in members
         ]
         return torch.stack([loss(p, labels) for p in members]).sum() + TEMPERATURE**2 * torch.stack(divergences).sum()
 

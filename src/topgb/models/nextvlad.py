@@ -55,7 +55,8 @@ class GroupedVLAD(nn.Module):
         activation = self.assign_norm(activation, valid).view(batch, time, self.groups, self.clusters)
         assignment = (activation.softmax(dim=3) * attention[:, :, :, None]).to(expanded.dtype)
         assignment = without_padding(assignment, valid).view(batch, time * self.groups, self.clusters)
-        groups = expanded.view(batch, time * self.groups, -1)
+        # The last size by name: -1 says nothing of a batch without videos.
+        groups = expanded.view(batch, time * self.groups, self.centres.shape[1])
         descriptor = assignment.transpose(1, 2) @ groups - assignment.sum(1)[:, :, None] * self.centres
         return self.norm(l2_normalize(descriptor, dim=2).flatten(1))
 

@@ -77,9 +77,19 @@ def outcome(
     return Outcome(found, extra if members is None else extra + members, probabilities)
 
 
+def _zero_without_videos(loss: Loss) -> Loss:
+    """`loss` (a mean over videos), and 0 for a batch without videos, whose mean is not a number."""
+
+    def defined(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        # The empty sum keeps every parameter in the graph: all of them get a gradient, of zeros.
+        return loss(probabilities, labels) if len(probabilities) else probabilities.sum()
+
+    return defined
+
+
 # The recipe's `training.loss` (2018: `label_loss`).
 LOSSES: dict[str, Loss] = {
-    "cross_entropy": cross_entropy,
-    "hinge": hinge,
-    "softmax": softmax,
+    "cross_entropy": _zero_without_videos(cross_entropy),
+    "hinge": _zero_without_videos(hinge),
+    "softmax": _zero_without_videos(softmax),
 }
