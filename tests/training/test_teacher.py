@@ -13,6 +13,7 @@ from topgb.evaluation.opening import open_for
 from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file
 from topgb.progress import Progress
+from topgb.records.dataset import open_dataset
 from topgb.training.curves import read_metrics
 from topgb.training.loop import TrainingJob, train
 from topgb.training.recipe import load_recipe
@@ -92,10 +93,9 @@ def test_a_student_learns_from_records_without_labels(job, taught, small_records
 def test_the_head_starts_at_the_teachers_frequencies(job, taught, small_records):
     from topgb.records.teacher import Teacher
     from topgb.training.initial_weights import _frequencies
-    from topgb.training.loop import _open
 
-    teacher = Teacher(taught / "scores")
-    data = _open(job, job.data, teacher)
+    teacher, data = Teacher(taught / "scores"), job.recipe.data
+    data = open_dataset(job.data, data.spec(), data.classes, max_frames=300, teacher=teacher)
     torch.testing.assert_close(
         _frequencies(data, 1.0), torch.from_numpy((teacher.mean(1000) * 230 + 0.5) / 231).float()
     )

@@ -3,45 +3,30 @@
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
+from topgb.batch import Batch
 from topgb.devices import choose_device, computes_in_bfloat16
-from topgb.errors import DamagedRecordError, InputError, TopgbError, option
+from topgb.errors import DamagedRecordError, TopgbError, option
 from topgb.evaluation.metrics import Metrics, Scores
-from topgb.models import Tagger
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import Dataset, TeacherSource, open_dataset
-from topgb.records.label_statistics import check_teacher_knows, label_counts
-from topgb.records.sampling import parse_sampling
-from topgb.records.teacher import Teacher
-from topgb.records.training_batches import TrainingBatches, load_batches
+from topgb.records.training_batches import load_batches
 from topgb.training import run_folder as runs
 from topgb.training.build import build_model_file
-from topgb.training.checkpoint import (
-    Checkpoint,
-    clear_partial_checkpoints,
-    latest_checkpoint,
-    save_checkpoint,
-)
-from topgb.training.class_names import job_names, rename_classes
+from topgb.training.checkpoint import Checkpoint, clear_partial_checkpoints, latest_checkpoint, save_checkpoint
+from topgb.training.class_names import rename_classes
 from topgb.training.curves import Curves, diverged
-from topgb.training.initial_weights import fresh_tagger, parent_hash, teacher_identity
 from topgb.training.job import TrainingJob, TrainingResult
 from topgb.training.learner import Learner, Update
-from topgb.training.memory import check_memory
-from topgb.training.ranks import agree, check_alike, gather, launch, losing_a_peer, together
+from topgb.training.preparation import Preparation, prepare
+from topgb.training.ranks import Precision, agree, check_alike, gather, launch, losing_a_peer, together
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
 from topgb.training.sigterm import StoppedError, asked_to_stop
 from topgb.training.validation import validate
-from topgb.vocabulary import check_names
-
-# Fabric's name for it.
-FLOAT32 = "32-true"
 
 # Fabric announces its precision at every start; the run's settings hold it.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -62,48 +47,25 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     fabric = launch(device, job.devices, job.num_nodes, precision)
     if not fabric.is_global_zero:
         progress = SILENT
-    if job.recipe.training.precision != "float32" and precision == FLOAT32:
+    if job.recipe.training.precision != "float32" and precision == "32-true":
         progress.say("this device does not compute in bfloat16; training in float32")
     with asked_to_stop() as stop, losing_a_peer(fabric):
         with together(fabric):
-            trainer, settings = _prepare(job, fabric, progress)
+            prepared = prepare(job, fabric, precision, progress)
             going_on = job.resume and runs.is_run(job.out)
         with together(fabric):
             if fabric.is_global_zero:
-                _begin(job, settings, going_on)
+                _begin(job, prepared.settings, going_on)
         with together(fabric):
             checkpoint = latest_checkpoint(job.out)
-        check_alike(fabric, settings, 0 if checkpoint is None else checkpoint.step)
-        trainer.set_up(checkpoint)
+        check_alike(fabric, prepared.settings, 0 if checkpoint is None else checkpoint.step)
+        trainer = _Trainer(prepared, fabric, checkpoint, progress)
         trainer.run(stop)
         with together(fabric):
             if fabric.is_global_zero:
                 build_model_file(job.out, job.out / runs.MODEL_FILE, force=True)
     model = job.out / runs.MODEL_FILE
     return TrainingResult(model, trainer.best_scores, trainer.batches.dataset.damaged, fabric.is_global_zero)
-
-
-def _prepare(job: TrainingJob, fabric: Fabric, progress: Progress) -> tuple["_Trainer", dict[str, Any]]:
-    """The trainer, and what its weights depend on beside the recipe. Nothing is written yet, and no old run cleared."""
-    recipe = job.recipe
-    if job.class_names is not None:
-        check_names(job.class_names, recipe.data.classes)
-    teacher = Teacher(job.teacher) if isinstance(job.teacher, Path) else job.teacher
-    # Records without labels can be learned from too, where nothing is asked of labels.
-    data = _open(job, job.data, teacher, with_labels=teacher is None or recipe.training.distill_weight < 1.0)
-    validation = None if job.validate is None else _open(job, job.validate)
-    settings = {
-        "records": data.fingerprint(),
-        "validation": None if validation is None else validation.fingerprint(),
-        "init_from": parent_hash(job.init_from),
-        "ema_source": parent_hash(job.ema_source),
-        "new_head": job.new_head,
-        "teacher": teacher_identity(teacher),
-        "arithmetic": fabric._precision.precision,
-        "ranks": fabric.world_size if fabric.world_size > 1 else None,
-        runs.NAMES: job_names(job, progress),
-    }
-    return _Trainer(job, fabric, data, validation, progress), settings
 
 
 def _begin(job: TrainingJob, settings: dict[str, Any], going_on: bool) -> None:
@@ -120,38 +82,14 @@ def _begin(job: TrainingJob, settings: dict[str, Any], going_on: bool) -> None:
 class _Trainer:
     """One training run: where it is, and what comes next."""
 
-    def __init__(self, job: TrainingJob, fabric: Fabric, data: Dataset, validation: Dataset | None, progress: Progress):
-        self.job, self.recipe, self.fabric, self.progress = job, job.recipe, fabric, progress
-        self.validation = validation
-        options = job.recipe.training
-        if options.early_stop is not None and validation is None:
-            raise InputError(f"'training.early_stop' needs records to validate on; give {option('validate')}")
-        if options.distill_weight < 1.0 or data.teacher is None:
-            _require_labels(data, job.data)
-        if data.teacher is not None and options.loss != "cross_entropy":
-            raise InputError(f"a teacher's scores are learned by cross entropy; leave out training.loss={options.loss}")
-        check_teacher_knows(data)
-        if validation is not None:
-            _require_labels(validation, str(job.validate))
-        ranks = fabric.world_size
-        if data.num_records < ranks:
-            raise InputError(f"{job.data} holds {data.num_records} records, too few for {ranks} processes; use fewer")
-        self.batches = TrainingBatches(
-            data, options.batch_size, options.seed, parse_sampling(options.frames), fabric.global_rank, ranks
-        )
-        videos, frames = min(options.batch_size, data.num_records), self.batches.sampling.count or data.most_frames
-        check_memory(job.recipe, videos, frames, fabric.device, progress, data.teacher is not None)
-        self.total_steps = options.epochs * self.batches.steps_per_epoch
-        self.total_examples = options.epochs * data.num_records
-        self.tagger: Tagger = fresh_tagger(job.recipe, data, progress, job.init_from, job.ema_source, job.new_head)
-        self.tagger.set_batch_norm_momentum(options.batch_norm_momentum)
-        self.step = 0
-        self.best_scores: Scores | None = None
-        self.epochs_since_best = 0
-
-    def set_up(self, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, prepared: Preparation, fabric: Fabric, checkpoint: Checkpoint | None, progress: Progress):
         """Bring the model to its device, and on to where `checkpoint` was taken (None: the beginning)."""
-        self.learner = Learner(self.recipe, self.tagger, self.fabric)
+        self.job, self.recipe, self.fabric, self.progress = prepared.job, prepared.job.recipe, fabric, progress
+        self.batches, self.validation, self.tagger = prepared.batches, prepared.validation, prepared.tagger
+        self.total_steps, self.total_examples = prepared.total_steps, prepared.total_examples
+        self.learner = Learner(self.recipe, self.tagger, fabric)
+        self.step, self.epochs_since_best = 0, 0
+        self.best_scores: Scores | None = None
         if checkpoint is None:
             return
         self.learner.restore(checkpoint)
@@ -160,7 +98,7 @@ class _Trainer:
         self.best_scores = None if best is None else Scores(**best)
         self.epochs_since_best = checkpoint.progress["epochs_since_best"]
         self.batches.dataset.note_damage([DamagedRecordError(*found) for found in checkpoint.progress["damaged"]])
-        self.progress.say(f"resuming after step {self.step} of {self.total_steps}")
+        progress.say(f"resuming after step {self.step} of {self.total_steps}")
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Train from the current step to the end, or until validation or `stop` ends it early."""
@@ -187,18 +125,7 @@ class _Trainer:
         for batch, _ in loader:
             if self._stopped_early():
                 break
-            examples = self.batches.examples_before(self.step)
-            rate = learning_rate(self.recipe.optimizer, examples, self.total_examples)
-            due = curves is not None and curves.due(last=self.step + 1 == self.total_steps)
-            # All ranks must do the same things, and only one keeps the time; each may be the one that is asked to stop.
-            agreed = agree(self.fabric, [len(batch), not len(batch), due, stop()])
-            missing = self.batches.dataset.on_damaged == "skip" and bool(agreed[1])
-            update = None if missing else self.learner.update(batch, self.step, rate, agreed[0])
-            self.step += 1
-            seen = self.batches.examples_before(self.step)
-            _, _, due, stopping = agreed.tolist()
-            note = self._log(curves, seen, rate, update) if update is not None and due else ""
-            self.progress.advance(seen - examples, note)
+            stopping = self._take_step(batch, curves, stop())
             if self.step % self.batches.steps_per_epoch == 0:
                 self._end_epoch(curves)
                 saved = time.monotonic()
@@ -212,6 +139,21 @@ class _Trainer:
                         f"stopped after step {self.step} of {self.total_steps}, as SIGTERM asked; the same command "
                         f"with {option('resume', True)} goes on"
                     )
+
+    def _take_step(self, batch: Batch, curves: Curves | None, asked_to_stop: bool) -> bool:
+        """One step of all ranks; whether any of them was asked to stop."""
+        before = self.batches.examples_before(self.step)
+        rate = learning_rate(self.recipe.optimizer, before, self.total_examples)
+        due = curves is not None and curves.due(last=self.step + 1 == self.total_steps)
+        # All ranks must do the same things, and only one keeps the time; each may be the one that is asked to stop.
+        ranks = agree(self.fabric, len(batch), due, asked_to_stop)
+        missing = self.batches.dataset.on_damaged == "skip" and bool(ranks.empty)
+        update = None if missing else self.learner.update(batch, self.step, rate, ranks.videos)
+        self.step += 1
+        seen = self.batches.examples_before(self.step)
+        note = self._log(curves, seen, rate, update) if update is not None and ranks.due else ""
+        self.progress.advance(seen - before, note)
+        return bool(ranks.stopping)
 
     def _log(self, curves: Curves | None, seen: int, rate: float, update: Update) -> str:
         """Log all ranks' step; the figures in words."""
@@ -276,17 +218,6 @@ class _Trainer:
         )
 
 
-def _open(job: TrainingJob, pattern: str, teacher: TeacherSource | None = None, with_labels: bool = True) -> Dataset:
-    data, max_frames = job.recipe.data, job.recipe.model_section().max_frames
-    return open_dataset(pattern, data.spec(), data.classes, max_frames, job.on_damaged, with_labels, teacher)
-
-
-def _require_labels(dataset: Dataset, pattern: str) -> None:
-    # A few records tell; one in the middle without labels is found when its batch is read.
-    if label_counts(dataset, limit=50)[1] == 0:
-        raise InputError(f"the records of {pattern} hold no labels; training and validation need labelled ones")
-
-
-def _precision(recipe: Recipe, device: torch.device) -> Any:
+def _precision(recipe: Recipe, device: torch.device) -> Precision:
     in_bfloat16 = recipe.training.precision != "float32" and computes_in_bfloat16(device)
-    return "bf16-mixed" if in_bfloat16 else FLOAT32
+    return "bf16-mixed" if in_bfloat16 else "32-true"

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,9 @@ from lightning_fabric.strategies import DDPStrategy
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from topgb.errors import InputError, TopgbError, option
+
+# Fabric's names for computing in float32, and in bfloat16 with weights in float32.
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 def planned_ranks(devices: int | None, num_nodes: int | None) -> tuple[int, int]:
@@ -41,7 +44,7 @@ def speaks_for_all() -> bool:
     return not getattr(rank_zero_only, "rank", 0)
 
 
-def launch(device: torch.device, devices: int | None, num_nodes: int | None, precision: Any) -> Fabric:
+def launch(device: torch.device, devices: int | None, num_nodes: int | None, precision: Precision) -> Fabric:
     """A Fabric whose ranks all run: those that `torchrun` or SLURM started, or processes that are started here.
 
     Those started here run the present command line, or script, again from its beginning. With one rank in all nothing
@@ -115,14 +118,28 @@ def check_alike(fabric: Fabric, settings: dict[str, Any], step: int) -> None:
             )
 
 
-def agree(fabric: Fabric, figures: list[float]) -> torch.Tensor:
-    """The sums of `figures` over the ranks, float32 on the device, without waiting for them. One rank's stay here."""
-    summed = torch.tensor(figures)
-    if fabric.world_size == 1:
-        return summed
-    summed = summed.to(fabric.device, non_blocking=True)
-    dist.all_reduce(summed)
-    return summed
+class RanksStep(NamedTuple):
+    """A step of all ranks: int64 scalars on the device, which need not be there yet.
+
+    videos    in all ranks' batches
+    empty     ranks whose batch has no video
+    due       ranks that are to log the step
+    stopping  ranks that were asked to stop
+    """
+
+    videos: torch.Tensor
+    empty: torch.Tensor
+    due: torch.Tensor
+    stopping: torch.Tensor
+
+
+def agree(fabric: Fabric, videos: int, due: bool, stopping: bool) -> RanksStep:
+    """The `RanksStep` from what each rank says of its own, without waiting for it. A single rank's stays on the CPU."""
+    summed = torch.tensor([videos, int(not videos), int(due), int(stopping)])
+    if fabric.world_size > 1:
+        summed = summed.to(fabric.device, non_blocking=True)
+        dist.all_reduce(summed)
+    return RanksStep(*summed)
 
 
 @contextmanager

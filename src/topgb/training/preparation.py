@@ -1,0 +1,114 @@
+"""What a training run needs before anything of it is written: sound records, the weights of step 0, its settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from topgb.errors import InputError, option
+from topgb.models import Tagger
+from topgb.progress import Progress
+from topgb.records.dataset import Dataset, TeacherSource, open_dataset
+from topgb.records.label_statistics import check_teacher_knows, label_counts
+from topgb.records.sampling import parse_sampling
+from topgb.records.teacher import Teacher
+from topgb.records.training_batches import TrainingBatches
+from topgb.training import run_folder as runs
+from topgb.training.class_names import job_names
+from topgb.training.initial_weights import fresh_tagger, parent_hash, teacher_identity
+from topgb.training.job import TrainingJob
+from topgb.training.memory import check_memory
+from topgb.training.ranks import Precision
+from topgb.vocabulary import check_names
+
+# A few records show whether there are labels; one without, in the middle, is found when its batch is read.
+LABEL_RECORDS = 50
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A run that can begin or go on.
+
+    job         what to train, and where
+    batches     this rank's part of the training records
+    validation  records to score after each epoch, or None
+    tagger      the model at step 0, on the CPU
+    settings    JSON values on which the weights depend beside the recipe; the same on every rank
+    """
+
+    job: TrainingJob
+    batches: TrainingBatches
+    validation: Dataset | None
+    tagger: Tagger
+    settings: dict[str, Any]
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.job.recipe.training.epochs * self.batches.steps_per_epoch
+
+    @property
+    def total_examples(self) -> int:
+        """Videos that all ranks together see in the whole run."""
+        return self.job.recipe.training.epochs * self.batches.dataset.num_records
+
+
+def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Progress) -> Preparation:
+    """Open and check everything that `job` names; `precision` is the one in which `fabric` computes.
+
+    Writes nothing and clears no earlier run. Raises `InputError` where anything does not fit the recipe, and where the
+    device has not the memory.
+    """
+    options = job.recipe.training
+    if job.class_names is not None:
+        check_names(job.class_names, job.recipe.data.classes)
+    teacher = Teacher(job.teacher) if isinstance(job.teacher, Path) else job.teacher
+    # Records without labels can be learned from too, where nothing is asked of labels.
+    data = _open(job, job.data, teacher, with_labels=teacher is None or options.distill_weight < 1.0)
+    validation = None if job.validate is None else _open(job, job.validate)
+    settings = {
+        "records": data.fingerprint(),
+        "validation": None if validation is None else validation.fingerprint(),
+        "init_from": parent_hash(job.init_from),
+        "ema_source": parent_hash(job.ema_source),
+        "new_head": job.new_head,
+        "teacher": teacher_identity(teacher),
+        "arithmetic": precision,
+        "ranks": fabric.world_size if fabric.world_size > 1 else None,
+        runs.NAMES: job_names(job, progress),
+    }
+    _check_records(job, data, validation, fabric.world_size)
+    sampling = parse_sampling(options.frames)
+    batches = TrainingBatches(data, options.batch_size, options.seed, sampling, fabric.global_rank, fabric.world_size)
+    videos, frames = min(options.batch_size, data.num_records), sampling.count or data.most_frames
+    check_memory(job.recipe, videos, frames, fabric.device, progress, taught=teacher is not None)
+    tagger = fresh_tagger(job.recipe, data, progress, job.init_from, job.ema_source, job.new_head)
+    tagger.set_batch_norm_momentum(options.batch_norm_momentum)
+    return Preparation(job, batches, validation, tagger, settings)
+
+
+def _open(job: TrainingJob, pattern: str, teacher: TeacherSource | None = None, with_labels: bool = True) -> Dataset:
+    data, max_frames = job.recipe.data, job.recipe.model_section().max_frames
+    return open_dataset(pattern, data.spec(), data.classes, max_frames, job.on_damaged, with_labels, teacher)
+
+
+def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, ranks: int) -> None:
+    """Raise `InputError` where the records have not what the recipe asks of them."""
+    options = job.recipe.training
+    if options.early_stop is not None and validation is None:
+        raise InputError(f"'training.early_stop' needs records to validate on; give {option('validate')}")
+    if options.distill_weight < 1.0 or data.teacher is None:
+        _require_labels(data, job.data)
+    if data.teacher is not None and options.loss != "cross_entropy":
+        raise InputError(f"a teacher's scores are learned by cross entropy; leave out training.loss={options.loss}")
+    check_teacher_knows(data)
+    if validation is not None:
+        _require_labels(validation, str(job.validate))
+    if data.num_records < ranks:
+        raise InputError(f"{job.data} holds {data.num_records} records, too few for {ranks} processes; use fewer")
+
+
+def _require_labels(dataset: Dataset, pattern: str) -> None:
+    if label_counts(dataset, limit=LABEL_RECORDS)[1] == 0:
+        raise InputError(f"the records of {pattern} hold no labels; training and validation need labelled ones")
