@@ -9,8 +9,9 @@ from tolerances import FIGURE
 from topgb.combining import shrink as shrink_module
 from topgb.combining.shrink import BITS, ShrinkOptions, parse_budget, shrink
 from topgb.errors import InputError
+from topgb.evaluation.opening import open_for
 from topgb.evaluation.score import evaluate
-from topgb.modelfile import read_model_file
+from topgb.modelfile import read_model_file, stored_model
 from topgb.records.dataset import open_dataset
 from topgb.records.synth import write_synthetic
 
@@ -145,3 +146,12 @@ def test_budgets_are_read(text, size):
 def test_odd_budgets_are_refused(text):
     with pytest.raises(InputError, match="write it as 100MB, 1GiB or a number of bytes"):
         parse_budget(text)
+
+
+def test_records_opened_for_shorter_models_are_refused(tmp_path, models, records):
+    """Otherwise each member's score would depend on the model that the records were opened for."""
+    short = open_for(
+        stored_model(model_file(tmp_path / "short", {**DBOF, "max_frames": 3})), str(records.shards[0].path)
+    )
+    with pytest.raises(InputError, match="opened for models of 3 frames, and a member looks at 300"):
+        shrink(models, BUDGET, short, tmp_path / "out.safetensors")

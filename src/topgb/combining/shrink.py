@@ -113,6 +113,12 @@ def shrink(
     """
     refuse_existing(out, options.force)
     parents = _members(models)
+    most_frames = max(parent.header.max_frames for parent in parents)
+    if dataset.spec.level == "frame" and dataset.max_frames < most_frames:
+        raise InputError(
+            f"the records were opened for models of {dataset.max_frames} frames, and a member looks at {most_frames}; "
+            "open them for all models together"
+        )
     folder = out.with_name(out.name + ".work") if options.work is None else options.work
     folder.mkdir(parents=True, exist_ok=True)
     shortlist, listed = _shortlist(parents, dataset, folder, progress)
