@@ -1,12 +1,13 @@
-"""The one way by which a command opens records for a model, or for several at once."""
+"""The one way to open records for a model, for several at once, or for a recipe."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from topgb.features import MOST_VALUES
+from topgb.features import MOST_VALUES, FeatureSpec
 from topgb.modelfile.header import Header
 from topgb.records.damage import OnDamaged
-from topgb.records.dataset import Dataset, open_dataset
+from topgb.records.dataset import Dataset, TeacherSource, open_dataset
 from topgb.records.description import check_description
 
 
@@ -17,6 +18,22 @@ class HasHeader(Protocol):
     def header(self) -> Header: ...
 
 
+@dataclass(frozen=True)
+class RecordNeeds:
+    """What records must hold for a model to be trained or asked.
+
+    spec         the features, with the value ranges of bytes
+    classes      how many classes the labels are of
+    max_frames   the most frames of a video that are looked at
+    class_names  the classes' names, if they are known
+    """
+
+    spec: FeatureSpec
+    classes: int
+    max_frames: int
+    class_names: Sequence[str] | None = None
+
+
 def open_for(
     models: Header | HasHeader | Sequence[Header | HasHeader],
     pattern: str | Sequence[str],
@@ -24,19 +41,36 @@ def open_for(
     with_labels: bool = True,
     every_frame: bool = False,
 ) -> Dataset:
-    """The records of `pattern`, read so that every one of `models` can use them, in whatever order these are named.
+    """Open the records of `pattern` for every one of `models`; the order of the models does not matter.
 
-    Videos are read up to the most frames that any model looks at, with `every_frame` whole. Models that are opened
-    together must take the same features and classes. Where a description lies beside the records (`dataset.yaml`), it
-    must have the value ranges that the models were trained with and, where labels are used, their class names.
+    Videos are read up to the largest `max_frames` of the models, or whole with `every_frame`. The models must take the
+    same features and classes. A description beside the records (`dataset.yaml`) must give the value ranges that the
+    models were trained with and, if labels are used, the models' class names.
 
-    Raises `InputError` where they are not, and as `open_dataset` does.
+    Raises `InputError` if the description does not match, and as `open_dataset` does.
     """
     several = models if isinstance(models, Sequence) else [models]
     headers = [model if isinstance(model, Header) else model.header for model in several]
-    first = headers[0]
-    names = next((header.class_names for header in headers if header.class_names is not None), None)
-    # The numbers of classes matter to labels alone.
-    check_description(pattern, first.features, names if with_labels else None)
-    most_frames = MOST_VALUES if every_frame else max(header.max_frames for header in headers)
-    return open_dataset(pattern, first.features, first.classes, most_frames, on_damaged, with_labels)
+    needs = RecordNeeds(
+        spec=headers[0].features,
+        classes=headers[0].classes,
+        max_frames=MOST_VALUES if every_frame else max(header.max_frames for header in headers),
+        class_names=next((header.class_names for header in headers if header.class_names is not None), None),
+    )
+    return open_needed(needs, pattern, on_damaged, with_labels)
+
+
+def open_needed(
+    needs: RecordNeeds,
+    pattern: str | Sequence[str],
+    on_damaged: OnDamaged = "stop",
+    with_labels: bool = True,
+    teacher: TeacherSource | None = None,
+) -> Dataset:
+    """Open the records of `pattern`, which must hold what is needed; with a `teacher`, batches hold its scores.
+
+    Raises as `open_for` does.
+    """
+    # Only labels depend on which class has which number.
+    check_description(pattern, needs.spec, needs.class_names if with_labels else None)
+    return open_dataset(pattern, needs.spec, needs.classes, needs.max_frames, on_damaged, with_labels, teacher)
