@@ -160,10 +160,9 @@ def test_one_loop_goes_through_records_for_models():
     assert callers == {"topgb.evaluation.predictions"}
 
 
-def test_one_way_opens_records_for_models():
-    # Training opens records for a recipe, before there is a model.
+def test_one_way_opens_records():
     openers = {module for module in _files() if "open_dataset(" in _files()[module].read_text()}
-    assert openers == {"topgb.records.dataset", "topgb.evaluation.opening", "topgb.training.preparation"}
+    assert openers == {"topgb.records.dataset", "topgb.evaluation.opening"}
 
 
 def test_few_files_lie_on_the_way_of_eval(small_records, tmp_path):

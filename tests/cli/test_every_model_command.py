@@ -8,6 +8,7 @@ import pytest
 from cli.program import topgb
 from combining.small_models import DBOF, model_file
 from conftest import SMALL_SPEC
+from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import read_model_file
 from topgb.records.description import FILE, Description, write_description
@@ -150,3 +151,28 @@ def test_shrinking_does_not_depend_on_the_order_of_members(small_records, tmp_pa
     assert done.returncode == 0, done
     scored = topgb("eval", out, data, "--json")
     assert json.loads(done.stdout)["gap"] == pytest.approx(json.loads(scored.stdout)["gap"], abs=1e-6)
+
+
+@pytest.mark.parametrize("option", ["--init-from", "--ema-source"])
+def test_training_starts_from_a_run_as_from_its_file(folder, run_folder, small_recipe, tmp_path, option):
+    finished = []
+    for name, parent in (("file", run_folder / MODEL_FILE), ("run", run_folder)):
+        arguments = [small_recipe, "--data", f"{folder}/data/*", "--out", tmp_path / name, "--device", "cpu"]
+        changes = ["--set", f"data.classes={CLASSES}", "--set", "training.epochs=1"]
+        done = topgb("train", *arguments, *changes, option, parent)
+        assert done.returncode == 0, done
+        finished.append((tmp_path / name / MODEL_FILE).read_bytes())
+    assert finished[0] == finished[1]
+
+
+@pytest.mark.parametrize("option", ["--data", "--validate"])
+def test_training_on_records_described_otherwise_is_refused(folder, small_recipe, tmp_path, option):
+    """From Python too, where nothing takes the description in place of the recipe's data section."""
+    recipe = load_recipe(str(small_recipe), [f"data.classes={CLASSES}", "training.epochs=1"])
+    data, other = f"{folder}/data/*.tfrecord", f"{folder}/ranges/*.tfrecord"
+    job = TrainingJob(recipe, data, tmp_path / "run", validate=other, device="cpu")
+    if option == "--data":
+        job = TrainingJob(recipe, other, tmp_path / "run", device="cpu")
+    with pytest.raises(InputError, match="feature 'rgb' has the range -1 to 3, but -2 to 2 is expected"):
+        train(job)
+    assert not (tmp_path / "run").exists()

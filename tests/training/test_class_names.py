@@ -50,10 +50,11 @@ def test_a_fine_tuned_run_inherits_names_unless_its_head_is_new(job, tmp_path):
     first = train(replace(job, class_names=NAMES)).model
     tuned = replace(job, init_from=first, out=tmp_path / "tuned")
     assert read_model_file(train(tuned).model)[0].class_names == NAMES
-    assert inherited_names(first, job.recipe, new_head=True) is None
-    assert inherited_names(None, job.recipe, new_head=False) is None
+    parent = read_model_file(first)[0]
+    assert inherited_names(parent, tuned) == NAMES
+    assert inherited_names(parent, replace(tuned, new_head=True)) is None
     fewer = model_file(tmp_path / "fewer", classes=3, class_names=("a", "b", "c"))
-    assert inherited_names(fewer, job.recipe, new_head=False) is None
+    assert inherited_names(read_model_file(fewer)[0], tuned) is None
 
 
 def test_a_head_that_is_kept_for_other_names_is_told(job, tmp_path):

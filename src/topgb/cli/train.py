@@ -19,13 +19,14 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value: --set model.clusters=64")
     ] = None,
     init_from: Annotated[
-        Path | None, typer.Option(help="Start from this model file, with a new head if the classes differ.")
+        Path | None, typer.Option(help="Start from this model file or run, with a new head if the classes differ.")
     ] = None,
     new_head: Annotated[
         bool, typer.Option("--new-head", help="With --init-from: start the head anew although the classes are as many.")
     ] = False,
     ema_source: Annotated[
-        Path | None, typer.Option(help="Continue this trained model, keeping an average of its weights.")
+        Path | None,
+        typer.Option(help="Continue this trained model (a file or a run), keeping an average of its weights."),
     ] = None,
     ema_halflife: Annotated[
         float | None, typer.Option(help="Half-life of that average in steps.  [default: 1500 · devices · batch / 512]")
@@ -72,7 +73,7 @@ def train(
     from topgb.devices import flush_subnormals, keep_freed_memory
     from topgb.errors import InputError, InterruptError
     from topgb.progress import SILENT, TerminalProgress
-    from topgb.records.description import check_description, find_description
+    from topgb.records.description import find_description
     from topgb.training.ema import continued_recipe
     from topgb.training.job import TrainingJob
     from topgb.training.loop import train as run_training
@@ -91,8 +92,6 @@ def train(
     if described is not None:
         progress.say(f"the records are described by {described.path}")
         class_names = class_names or described.class_names()
-    if validate is not None:
-        check_description(validate, loaded.data.spec(), class_names)
     if ema_source is not None:
         per_node, nodes = planned_ranks(devices, num_nodes)
         loaded = continued_recipe(loaded, ema_halflife, overridden_keys(settings), per_node * nodes)

@@ -4,35 +4,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from topgb.errors import InputError, option
-from topgb.modelfile import read_model_file
+from topgb.modelfile import Header, StoredModel
 from topgb.progress import Progress
 from topgb.training.job import TrainingJob
-from topgb.training.recipe import Recipe
 from topgb.training.run_folder import NAMES, SETTINGS_FILE, read_settings, write_settings
 
 
-def job_names(job: TrainingJob, progress: Progress) -> tuple[str, ...] | None:
-    """The class names that a job was given, or inherits. Says so where a head is kept for classes of other names."""
-    parent = job.init_from or job.ema_source
-    inherited = inherited_names(parent, job.recipe, job.new_head)
-    if job.class_names is None or inherited is None:
+def job_names(job: TrainingJob, parent: StoredModel | None, progress: Progress) -> tuple[str, ...] | None:
+    """The class names that a job was given, or inherits from the model that it starts from.
+
+    Says so where a head is kept for classes of other names.
+    """
+    inherited = None if parent is None else inherited_names(parent.header, job)
+    if parent is None or job.class_names is None or inherited is None:
         return job.class_names or inherited
     if job.class_names != inherited:
         index = next(i for i in range(len(inherited)) if job.class_names[i] != inherited[i])
         hint = f"; {option('new_head', True)} starts it anew" if job.init_from else ""
         progress.say(
-            f"the head of {parent} is kept for classes of other names: class {index} is {job.class_names[index]!r}, "
-            f"and was {inherited[index]!r}{hint}"
+            f"the head of {parent.path} is kept for classes of other names: "
+            f"class {index} is {job.class_names[index]!r}, and was {inherited[index]!r}{hint}"
         )
     return job.class_names
 
 
-def inherited_names(parent: Path | None, recipe: Recipe, new_head: bool) -> tuple[str, ...] | None:
-    """The class names of the model file that a run starts from, or None where its head, and so its classes, are new."""
-    if parent is None or new_head:
-        return None
-    header, _ = read_model_file(parent)
-    return header.class_names if header.classes == recipe.data.classes else None
+def inherited_names(parent: Header, job: TrainingJob) -> tuple[str, ...] | None:
+    """Class names of the model that a run starts from; None where the head, and so its classes, are new."""
+    return parent.class_names if not job.new_head and parent.classes == job.recipe.data.classes else None
 
 
 def rename_classes(run: Path, names: Sequence[str]) -> None:

@@ -1,13 +1,13 @@
 """The weights that training starts from: fresh, from a model file, or a trained model to continue."""
 
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from topgb.checksums import file_sha256
 from topgb.errors import InputError, option
-from topgb.modelfile import LoadedModel, load
+from topgb.modelfile import StoredModel
+from topgb.modelfile.loaded import assemble_stored
 from topgb.models import Tagger, build_tagger, registry
 from topgb.progress import Progress
 from topgb.records.dataset import Dataset, TeacherSource
@@ -23,8 +23,8 @@ def fresh_tagger(
     recipe: Recipe,
     data: Dataset,
     progress: Progress,
-    init_from: Path | None = None,
-    ema_source: Path | None = None,
+    init_from: StoredModel | None = None,
+    ema_source: StoredModel | None = None,
     new_head: bool = False,
 ) -> Tagger:
     """The model at step 0, on the CPU. Raises `InputError` where a parent does not fit the recipe."""
@@ -37,10 +37,9 @@ def fresh_tagger(
         raise InputError(f"{option('init_from')} and {option('ema_source')} exclude each other; give one of them")
     anew = set(tagger.state_dict())
     if ema_source is not None:
-        anew -= _take(tagger, _single(load(ema_source, resident="full"), ema_source), ema_source, new_head=False)
+        anew -= _take(tagger, ema_source, new_head=False)
     elif init_from is not None:
-        parent = _single(load(init_from, resident="full"), init_from)
-        anew -= _take(tagger, parent, init_from, new_head or tagger.classes != parent.classes)
+        anew -= _take(tagger, init_from, new_head or tagger.classes != init_from.header.classes)
     elif new_head:
         anyway = "without it the head is new anyway"
         raise InputError(f"{option('new_head', True)} goes with {option('init_from')}; {anyway}")
@@ -48,18 +47,8 @@ def fresh_tagger(
     if head_is_new and recipe.training.start_at_class_frequencies:
         tagger.head.start_at(_frequencies(data, recipe.training.distill_weight))
     if init_from is not None and anew:
-        progress.say(f"starting anew: {', '.join(sorted(anew))}; everything else is from {init_from}")
+        progress.say(f"starting anew: {', '.join(sorted(anew))}; everything else is from {init_from.path}")
     return tagger
-
-
-def parent_hash(path: Path | None) -> str | None:
-    """The SHA-256 that names a parent model file. Raises `InputError` where it is missing."""
-    if path is None:
-        return None
-    if not path.is_file():
-        hint = f"; did you mean {path / 'model.safetensors'}?" if path.is_dir() else ""
-        raise InputError(f"there is no model file {path}{hint}")
-    return file_sha256(path)
 
 
 def teacher_identity(teacher: TeacherSource | None) -> dict[str, Any] | str | None:
@@ -70,16 +59,12 @@ def teacher_identity(teacher: TeacherSource | None) -> dict[str, Any] | str | No
     return {"model": teacher.description.model, "scores": file_sha256(teacher.folder / DESCRIPTION_FILE)}
 
 
-def _single(model: LoadedModel, path: Path) -> Tagger:
-    if len(model.members) != 1:
-        raise InputError(f"{path} is an ensemble of {len(model.members)} members; training starts from a single model")
-    tagger = model.members[0]
-    assert isinstance(tagger, Tagger)
-    return tagger
-
-
-def _take(tagger: Tagger, parent: Tagger, path: Path, new_head: bool) -> set[str]:
-    """Copy the parent's tensors into `tagger`, with `new_head` all but the head's; the names of those copied."""
+def _take(tagger: Tagger, model: StoredModel, new_head: bool) -> set[str]:
+    """Copy the model's tensors into `tagger`, with `new_head` all but the head's; returns the names of the copied."""
+    path, members = model.path, assemble_stored(model).members
+    if len(members) != 1:
+        raise InputError(f"{path} is an ensemble of {len(members)} members; training starts from a single model")
+    parent = cast(Tagger, members[0])
     if parent.frontend.spec != tagger.frontend.spec:
         raise InputError(
             f"{path} takes other features than the recipe: {_features(parent)}; the recipe's are {_features(tagger)}"

@@ -1,5 +1,6 @@
 """What a training run needs before anything of it is written: sound records, the weights of step 0, its settings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,18 +8,20 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from topgb.errors import InputError, option
+from topgb.evaluation.opening import RecordNeeds, open_needed
 from topgb.models import Tagger
 from topgb.progress import Progress
-from topgb.records.dataset import Dataset, TeacherSource, open_dataset
+from topgb.records.dataset import Dataset, TeacherSource
 from topgb.records.label_statistics import check_teacher_knows, label_counts
 from topgb.records.sampling import parse_sampling
 from topgb.records.teacher import Teacher
 from topgb.records.training_batches import TrainingBatches
 from topgb.training import run_folder as runs
 from topgb.training.class_names import job_names
-from topgb.training.initial_weights import fresh_tagger, parent_hash, teacher_identity
+from topgb.training.initial_weights import fresh_tagger, teacher_identity
 from topgb.training.job import TrainingJob
 from topgb.training.memory import check_memory
+from topgb.training.opened import open_stored
 from topgb.training.ranks import Precision
 from topgb.vocabulary import check_names
 
@@ -66,31 +69,39 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Pr
     teacher = Teacher(job.teacher) if isinstance(job.teacher, Path) else job.teacher
     # Records without labels can be learned from too, where nothing is asked of labels.
     data = _open(job, job.data, teacher, with_labels=teacher is None or options.distill_weight < 1.0)
-    validation = None if job.validate is None else _open(job, job.validate)
+    validation = None if job.validate is None else _open(job, job.validate, class_names=job.class_names)
+    init_from, ema_source = (None if path is None else open_stored(path) for path in (job.init_from, job.ema_source))
     settings = {
         "records": data.fingerprint(),
         "validation": None if validation is None else validation.fingerprint(),
-        "init_from": parent_hash(job.init_from),
-        "ema_source": parent_hash(job.ema_source),
+        "init_from": None if init_from is None else init_from.sha256,
+        "ema_source": None if ema_source is None else ema_source.sha256,
         "new_head": job.new_head,
         "teacher": teacher_identity(teacher),
         "arithmetic": precision,
         "ranks": fabric.world_size if fabric.world_size > 1 else None,
-        runs.NAMES: job_names(job, progress),
+        runs.NAMES: job_names(job, init_from or ema_source, progress),
     }
     _check_records(job, data, validation, fabric.world_size)
     sampling = parse_sampling(options.frames)
     batches = TrainingBatches(data, options.batch_size, options.seed, sampling, fabric.global_rank, fabric.world_size)
     videos, frames = min(options.batch_size, data.num_records), sampling.count or data.most_frames
     check_memory(job.recipe, videos, frames, fabric.device, progress, taught=teacher is not None)
-    tagger = fresh_tagger(job.recipe, data, progress, job.init_from, job.ema_source, job.new_head)
+    tagger = fresh_tagger(job.recipe, data, progress, init_from, ema_source, job.new_head)
     tagger.set_batch_norm_momentum(options.batch_norm_momentum)
     return Preparation(job, batches, validation, tagger, settings)
 
 
-def _open(job: TrainingJob, pattern: str, teacher: TeacherSource | None = None, with_labels: bool = True) -> Dataset:
-    data, max_frames = job.recipe.data, job.recipe.model_section().max_frames
-    return open_dataset(pattern, data.spec(), data.classes, max_frames, job.on_damaged, with_labels, teacher)
+def _open(
+    job: TrainingJob,
+    pattern: str,
+    teacher: TeacherSource | None = None,
+    with_labels: bool = True,
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
+    data = job.recipe.data
+    needs = RecordNeeds(data.spec(), data.classes, job.recipe.model_section().max_frames, class_names)
+    return open_needed(needs, pattern, job.on_damaged, with_labels, teacher)
 
 
 def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, ranks: int) -> None:
