@@ -7,7 +7,7 @@ import pytest
 
 from topgb.errors import InputError, TopgbError
 from topgb.features import Feature, FeatureSpec
-from topgb.packing.pack import pack
+from topgb.packing.pack import PackOptions, pack
 from topgb.packing.writer import in_validation
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.description import describe
@@ -58,7 +58,7 @@ def _read(folder: Path, part: str = "train") -> dict[str, tuple[np.ndarray, list
 
 def test_frames_and_labels_come_back(features, labels, tmp_path):
     out = tmp_path / "packed"
-    packed = pack(str(features), out, labels, videos_per_shard=8)
+    packed = pack(str(features), out, labels, options=PackOptions(videos_per_shard=8))
     assert sorted(path.name for path in out.iterdir()) == [
         "dataset.yaml",
         "train0000.tfrecord",
@@ -87,25 +87,25 @@ def test_frames_and_labels_come_back(features, labels, tmp_path):
 
 def test_the_same_input_gives_the_same_bytes(features, labels, tmp_path):
     for name in ("a", "b"):
-        pack(str(features), tmp_path / name, labels, validate=0.3)
+        pack(str(features), tmp_path / name, labels, options=PackOptions(validate=0.3))
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
 def test_videos_to_validate_on_stay_there_when_others_come(features, labels, tmp_path):
-    packed = pack(str(features), tmp_path / "all", labels, validate=0.3)
+    packed = pack(str(features), tmp_path / "all", labels, options=PackOptions(validate=0.3))
     held_out = set(_read(tmp_path / "all", "validate"))
     assert packed.validate == len(held_out) > 0
     assert packed.train == 20 - len(held_out)
     assert not held_out & set(_read(tmp_path / "all"))
-    pack(f"{features}/v0*.npy", tmp_path / "some", labels, validate=0.3)
+    pack(f"{features}/v0*.npy", tmp_path / "some", labels, options=PackOptions(validate=0.3))
     assert set(_read(tmp_path / "some", "validate")) == {name for name in held_out if name < "v10"}
     share = sum(in_validation(str(number), 0.3) for number in range(5000)) / 5000
     assert share == pytest.approx(0.3, abs=0.03)
 
 
 def test_classes_count_the_training_videos_alone(features, labels, tmp_path):
-    pack(str(features), tmp_path / "p", labels, validate=0.3)
+    pack(str(features), tmp_path / "p", labels, options=PackOptions(validate=0.3))
     counts = [int(line.split(",")[1]) for line in (tmp_path / "p/vocabulary.csv").read_text().splitlines()[1:]]
     shown = [classes for _, classes in _read(tmp_path / "p").values()]
     assert counts == [sum(number in classes for classes in shown) for number in range(2)]
@@ -115,7 +115,7 @@ def test_whole_videos_are_kept_as_floats(tmp_path):
     (tmp_path / "f").mkdir()
     for number in range(3):
         np.save(tmp_path / f"f/v{number}.npy", _frames(number)[0].astype(np.float64))
-    packed = pack(f"{tmp_path}/f/*.npy", tmp_path / "p", name="clip")
+    packed = pack(f"{tmp_path}/f/*.npy", tmp_path / "p", options=PackOptions(name="clip"))
     assert packed.description.spec == FeatureSpec("video", (Feature("clip", 6, "float32"),))
     assert packed.description.classes is None
     assert packed.quantised == {}
@@ -123,7 +123,7 @@ def test_whole_videos_are_kept_as_floats(tmp_path):
     found = inspect_shards(f"{tmp_path}/p/*.tfrecord")
     assert (found.level, found.labelled, found.records) == ("video", 0, 3)
     assert np.array_equal(_read(tmp_path / "p")["v2"][0][0], _frames(2)[0])
-    as_bytes = pack(f"{tmp_path}/f/*.npy", tmp_path / "b", name="clip", store="bytes")
+    as_bytes = pack(f"{tmp_path}/f/*.npy", tmp_path / "b", options=PackOptions(name="clip", store="bytes"))
     assert as_bytes.description.spec.features[0].dtype == "uint8"
     assert np.abs(_read(tmp_path / "b")["v2"][0] - _frames(2)[0]).max() < 0.02
 
@@ -136,7 +136,7 @@ def test_archives_of_several_features_of_several_kinds(tmp_path):
     half = generator.normal(size=(4, 2)).astype(np.float16)
     np.savez(tmp_path / "f/a.npz", image=image, sound=sound, half=half)
     np.savez_compressed(tmp_path / "f/b.npz", sound=sound, half=half.astype(np.float32), image=image)
-    packed = pack(str(tmp_path / "f"), tmp_path / "p", store="float32")
+    packed = pack(str(tmp_path / "f"), tmp_path / "p", options=PackOptions(store="float32"))
     assert packed.description.spec == FeatureSpec(
         "frame", (Feature("image", 5, "float32"), Feature("sound", 3), Feature("half", 2, "float32"))
     )
@@ -151,7 +151,7 @@ def test_archives_of_several_features_of_several_kinds(tmp_path):
 def test_ranges_by_hand_are_recorded(tmp_path):
     (tmp_path / "f").mkdir()
     np.savez(tmp_path / "f/a.npz", x=np.array([[0.5, 9.0]]), y=np.zeros((1, 2), np.uint8), z=np.ones((1, 1)))
-    packed = pack(str(tmp_path / "f"), tmp_path / "p", ranges={None: (-1.0, 1.0), "y": (0.0, 6.0)})
+    packed = pack(str(tmp_path / "f"), tmp_path / "p", options=PackOptions(ranges={None: (-1.0, 1.0), "y": (0.0, 6.0)}))
     assert [feature.range for feature in packed.description.spec.features] == [(-1, 1), (0, 6), (-1, 1)]
     assert packed.quantised["x"].clipped == 0.5
     assert packed.quantised["x"].error == pytest.approx(8 / np.hypot(0.5, 9), rel=0.01)
@@ -177,7 +177,7 @@ def test_a_vocabulary_sets_order_and_number_of_the_classes(features, labels, tmp
 
 def test_force_replaces_an_earlier_set_whole(features, labels, tmp_path):
     out = tmp_path / "p"
-    pack(str(features), out, labels, videos_per_shard=2, validate=0.3)
+    pack(str(features), out, labels, options=PackOptions(videos_per_shard=2, validate=0.3))
     (out / "train_mine.tfrecord").write_bytes(b"x")
     with pytest.raises(InputError, match="train0000.tfrecord exists already.*--force"):
         pack(str(features), out, labels)
@@ -204,7 +204,7 @@ def test_a_stop_in_the_middle_leaves_no_description(features, labels, tmp_path, 
 
     monkeypatch.setattr("topgb.packing.writer.write_record", full_disk)
     with pytest.raises(TopgbError, match="cannot write .*train0001.tfrecord: No space left"):
-        pack(str(features), out, labels, force=True, videos_per_shard=5)
+        pack(str(features), out, labels, options=PackOptions(videos_per_shard=5), force=True)
     assert sorted(path.name for path in out.iterdir()) == ["train0000.tfrecord", "vocabulary.csv"]
 
 
@@ -239,13 +239,14 @@ def test_nothing_is_written_where_the_input_is_wrong(features, labels, tmp_path)
     ],
 )
 def test_wrong_options_are_one_sentence(features, labels, tmp_path, options, words):
+    options = dict(options)
     places = {"tmp": tmp_path, "labels": labels}
-    given = {"source": str(features), "out": str(tmp_path / "p"), "labels": str(labels), "vocabulary": None} | options
-    for key in ("source", "out", "labels", "vocabulary"):
-        text = given.pop(key)
+    given = {"source": str(features), "out": str(tmp_path / "p"), "labels": str(labels), "vocabulary": None}
+    for key, text in given.items():
+        text = options.pop(key, text)
         given[key] = None if text is None else text.format(**places) if key == "source" else Path(text.format(**places))
     with pytest.raises(InputError, match=words):
-        pack(**given)
+        pack(**given, options=PackOptions(**options))
     assert not (tmp_path / "p").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from topgb.errors import InputError, TopgbError
 from topgb.features import Feature, FeatureSpec
-from topgb.packing.pack import pack
+from topgb.packing.pack import PackOptions, pack
 from topgb.packing.parquet import read_rows
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.description import describe
@@ -51,7 +51,7 @@ def test_tables_of_frames_in_the_order_of_files_and_rows(tmp_path):
     _write(tmp_path / "b.parquet", {**_columns(0), "labels": pa.array([["cat", " cat", ""]])})
     _write(tmp_path / "a.parquet", {"labels": labels, **_columns(9, 5, 7)}, row_group_size=1)
     (tmp_path / "_SUCCESS").write_bytes(b"")
-    packed = pack(str(tmp_path), tmp_path / "p", store="float32")
+    packed = pack(str(tmp_path), tmp_path / "p", options=PackOptions(store="float32"))
     assert packed.description.spec == FeatureSpec("frame", (Feature("clip", WIDTH, "float32"),))
     assert read_vocabulary(tmp_path / "p/vocabulary.csv") == ("cat", "dog")
     found = _read(tmp_path / "p")
@@ -63,7 +63,9 @@ def test_tables_of_frames_in_the_order_of_files_and_rows(tmp_path):
 
 def test_more_rows_than_are_read_at_a_time(tmp_path):
     _write(tmp_path / "a.parquet", {**_columns(*range(150)), "labels": pa.array(["x"] * 150)})
-    packed = pack(str(tmp_path / "a.parquet"), tmp_path / "p", store="float32", videos_per_shard=40)
+    packed = pack(
+        str(tmp_path / "a.parquet"), tmp_path / "p", options=PackOptions(store="float32", videos_per_shard=40)
+    )
     assert packed.train == 150
     found = _read(tmp_path / "p")
     assert list(found) == [f"v{number}" for number in range(150)]
@@ -86,7 +88,7 @@ def test_every_kind_of_list(tmp_path, kind, values, spec, number):
     # A slice must not show what lies before it.
     table = pa.table({"id": pa.array([7, 8]), "x": column, "labels": pa.array(["a;b", "a"])})
     pq.write_table(table, tmp_path / "a.parquet")
-    packed = pack(str(tmp_path / "a.parquet"), tmp_path / "p", store="float32")
+    packed = pack(str(tmp_path / "a.parquet"), tmp_path / "p", options=PackOptions(store="float32"))
     assert packed.description.spec.features == (spec,)
     found = _read(tmp_path / "p")
     assert list(found) == ["7", "8"]
@@ -97,7 +99,9 @@ def test_every_kind_of_list(tmp_path, kind, values, spec, number):
 def test_bytes_and_labels_from_a_csv(tmp_path):
     _write(tmp_path / "a.parquet", {"id": ["x"], "rgb": pa.array([[[1, 255]]], pa.list_(pa.list_(pa.uint8())))})
     (tmp_path / "l.csv").write_text("id,labels\nx,cat\n")
-    packed = pack(str(tmp_path / "a.parquet"), tmp_path / "p", tmp_path / "l.csv", ranges={None: (0.0, 1.0)})
+    packed = pack(
+        str(tmp_path / "a.parquet"), tmp_path / "p", tmp_path / "l.csv", options=PackOptions(ranges={None: (0.0, 1.0)})
+    )
     assert packed.description.spec == FeatureSpec("frame", (Feature("rgb", 2, range=(0.0, 1.0)),))
     assert _read(tmp_path / "p")["x"][0].tolist() == [[1, 255]]
 

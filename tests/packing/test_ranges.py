@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 
 from topgb.features import Feature
-from topgb.packing.ranges import Cost, Measured
+from topgb.packing.ranges import Cost, ValueHistogram
 
 WIDTH = 64
 
 
-def _measured(values: np.ndarray, rows: int = 50) -> Measured:
-    measured = Measured()
+def _histogram(values: np.ndarray, rows: int = 50) -> ValueHistogram:
+    histogram = ValueHistogram()
     for start in range(0, len(values), rows):
-        measured.add(values[start : start + rows].astype(np.float32))
-    return measured
+        histogram.add(values[start : start + rows].astype(np.float32))
+    return histogram
 
 
-def _cost(values: np.ndarray, ends: tuple[float, float], measured: Measured) -> Cost:
-    cost = Cost(measured.median_square)
+def _cost(values: np.ndarray, ends: tuple[float, float], histogram: ValueHistogram) -> Cost:
+    cost = Cost(histogram.median_square)
     cost.quantise(values.astype(np.float32), Feature("x", values.shape[1], range=ends))
     return cost
 
@@ -44,10 +44,10 @@ def _kinds() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("kind", _kinds())
 def test_the_range_is_about_as_good_as_the_best_plain_rule(kind):
     values = _kinds()[kind]
-    measured = _measured(values)
-    found = _cost(values, measured.best_range(), measured).error
+    histogram = _histogram(values)
+    found = _cost(values, histogram.best_range(), histogram).error
     plain = [
-        _cost(values, tuple(map(float, np.quantile(values, [tail, 1 - tail]))), measured).error
+        _cost(values, tuple(map(float, np.quantile(values, [tail, 1 - tail]))), histogram).error
         for tail in (0, 1e-4, 1e-3)
     ]
     assert found < 1.1 * min(plain)
@@ -55,7 +55,7 @@ def test_the_range_is_about_as_good_as_the_best_plain_rule(kind):
 
 def test_heavy_tails_are_cut_and_even_values_are_not():
     kinds = _kinds()
-    even, heavy = _measured(kinds["uniform"]), _measured(kinds["heavy tails"])
+    even, heavy = _histogram(kinds["uniform"]), _histogram(kinds["heavy tails"])
     low, high = even.best_range()
     assert low == pytest.approx(-1, abs=0.02)
     assert high == pytest.approx(1, abs=0.02)
@@ -66,11 +66,11 @@ def test_heavy_tails_are_cut_and_even_values_are_not():
 
 def test_the_order_of_the_frames_does_not_matter():
     values = _kinds()["heavy tails"]
-    assert _measured(values).best_range() == _measured(values[::-1], rows=333).best_range()
+    assert _histogram(values).best_range() == _histogram(values[::-1], rows=333).best_range()
 
 
 def test_zero_gets_a_code_of_its_own():
-    low, high = _measured(_kinds()["rectified"]).best_range()
+    low, high = _histogram(_kinds()["rectified"]).best_range()
     feature = Feature("x", 1, range=(low, high))
     cost = Cost(1.0)
     code = cost.quantise(np.zeros((1, 1), np.float32), feature)[0, 0]
@@ -100,9 +100,9 @@ def test_the_error_is_that_of_the_bytes():
 @pytest.mark.parametrize("value", [0.0, 3.0, -1e-15, 1e15])
 def test_a_constant_feature_has_a_range_and_keeps_its_value(value):
     values = np.full((3, 2), value, np.float32)
-    measured = _measured(values)
-    low, high = measured.best_range()
+    histogram = _histogram(values)
+    low, high = histogram.best_range()
     assert low < high
-    cost = _cost(values, (low, high), measured)
+    cost = _cost(values, (low, high), histogram)
     assert cost.clipped == 0
     assert cost.error < 0.01

@@ -25,7 +25,7 @@ _TAILS = (1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 _DIGITS = 6
 
 
-class Measured:
+class ValueHistogram:
     """What a feature's frames hold, in counts: the same in whichever order they come, and no larger for more."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Cost:
 
     @property
     def error(self) -> float:
-        """Root of the mean that `Measured.best_range` makes least: 0.01 is an error of one per cent of a frame."""
+        """Root of the mean that `ValueHistogram.best_range` makes least: 0.01 is one per cent of a frame."""
         return (self._shares / self._frames) ** 0.5 if self._frames else 0.0
 
 

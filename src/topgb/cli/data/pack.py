@@ -53,22 +53,12 @@ def pack(
     A .npy file is one video, named by its file: [T, D] for frames or [D] for the whole video, floats or uint8. A .npz
     file holds an array a feature. A Parquet table has a row a video: id, labels (if any), and features as lists.
     """
+    from topgb.packing.pack import PackOptions
     from topgb.packing.pack import pack as run_pack
     from topgb.progress import TerminalProgress
 
-    packed = run_pack(
-        source,
-        out,
-        labels=labels,
-        vocabulary=vocabulary,
-        store=store,
-        ranges=dict(map(_range, value_ranges or [])),
-        validate=validate,
-        videos_per_shard=videos_per_shard,
-        name=name,
-        force=force,
-        progress=TerminalProgress(),
-    )
+    options = PackOptions(store, dict(map(_range, value_ranges or [])), validate, videos_per_shard, name)
+    packed = run_pack(source, out, labels, vocabulary, options, force, TerminalProgress())
     typer.echo(_told(out, packed))
 
 

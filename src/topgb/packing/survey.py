@@ -1,0 +1,164 @@
+"""The first reading of a user's own features: it checks every video and measures the values."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from topgb.errors import InputError, option
+from topgb.features import Feature, FeatureSpec, Level
+from topgb.packing.labels import Labels, class_names
+from topgb.packing.ranges import Cost, ValueHistogram
+from topgb.packing.video import RawVideo
+from topgb.packing.writer import in_validation
+
+Store = Literal["bytes", "float32"]
+Range = tuple[float, float]
+
+
+@dataclass
+class Survey:
+    """What the first reading finds.
+
+    labels, labels_file  those of the CSV and its path, None without one
+    known                numbers of the classes of a given vocabulary, None where classes are made of the labels
+    share                the share of the videos to validate on, or None
+    first                where the first video is, its level, and each feature's width and whether it is uint8
+    labelled             whether the videos have labels
+    ids                  those of all videos
+    train                number of training videos
+    counts               training videos of each class; every class that occurs at all has its entry
+    total                labels of all videos
+    histograms           the values of each feature of floats, by its name
+    """
+
+    labels: Labels | None
+    labels_file: Path | None
+    known: dict[str, int] | None
+    share: float | None
+    first: tuple[str, Level, dict[str, tuple[int, bool]]] | None = None
+    labelled: bool = False
+    ids: set[str] = field(default_factory=set)
+    train: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    total: int = 0
+    histograms: dict[str, ValueHistogram] = field(default_factory=dict)
+
+    def add(self, video: RawVideo) -> None:
+        """Check a video and count it."""
+        self.check_fits(video)
+        if video.id in self.ids:
+            raise InputError(f"{video.where}: the id {video.id!r} occurs twice; give each video an id of its own")
+        self.ids.add(video.id)
+        trains = not in_validation(video.id, self.share)
+        self.train += trains
+        names = self.labels_of(video) or ()
+        self.total += len(names)
+        for name in names:
+            if self.known is not None and name not in self.known:
+                raise InputError(
+                    f"{video.where}: its label {name!r} is not in the vocabulary; correct it, or add the class there"
+                )
+            self.counts[name] += trains
+        for name, values in video.features.items():
+            if values.dtype != np.uint8:
+                self.histograms.setdefault(name, ValueHistogram()).add(np.atleast_2d(values))
+
+    def check_fits(self, video: RawVideo) -> None:
+        """Raise `InputError` where a video is not like the first."""
+        held = {name: (values.shape[-1], values.dtype == np.uint8) for name, values in video.features.items()}
+        if self.first is None:
+            self.first = video.where, video.level, held
+            self.labelled = self.labels is not None or video.labels is not None
+        before, level, wanted = self.first
+        if level != video.level:
+            raise InputError(
+                f"{video.where} has features of the {_whole(video.level)}, {before} those of the {_whole(level)}; "
+                "pack them into two folders"
+            )
+        if wanted.keys() != held.keys():
+            raise InputError(
+                f"{video.where} has the features {', '.join(sorted(held))}, {before} has {', '.join(sorted(wanted))}; "
+                "every video needs the same"
+            )
+        for name, (size, is_bytes) in held.items():
+            if size != wanted[name][0]:
+                raise InputError(
+                    f"{video.where}: feature {name!r} is {size} wide, in {before} it is {wanted[name][0]}; "
+                    "every video needs the same"
+                )
+            if is_bytes != wanted[name][1]:
+                kinds = ("uint8", "floats") if is_bytes else ("floats", "uint8")
+                raise InputError(
+                    f"{video.where}: feature {name!r} holds {kinds[0]}, in {before} it holds {kinds[1]}; "
+                    "every video needs the same"
+                )
+
+    def labels_of(self, video: RawVideo) -> tuple[str, ...] | None:
+        """The names of a video's classes, or None where nothing is labelled."""
+        if self.labels is None:
+            if (video.labels is not None) != self.labelled:
+                raise InputError(f"{video.where} has {'no' if self.labelled else 'a'} column labels, unlike the first")
+            return video.labels
+        if video.labels is not None:
+            raise InputError(f"{video.where} has labels, and so has {self.labels_file}; leave one of them out")
+        if video.id not in self.labels:
+            raise InputError(
+                f"{self.labels_file} has no row for the id {video.id!r} of {video.where}; add one, with no labels if "
+                "the video shows none of the classes"
+            )
+        return self.labels[video.id]
+
+    def check(self) -> None:
+        """Raise `InputError` where there is nothing to train on, or to validate on."""
+        if self.first is None:
+            raise InputError("the tables hold no rows; pack some with at least one video")
+        if self.share is not None and not 0 < self.train < len(self.ids):
+            side = "all" if not self.train else "none"
+            raise InputError(
+                f"{option('validate')} {self.share:g} takes {side} of the {len(self.ids):,} videos; "
+                "choose another share"
+            )
+        if self.labelled and self.known is None and not self.counts:
+            raise InputError(
+                f"no video has a label; label some, or leave {option('labels')} out to pack unlabelled records"
+            )
+
+    def spec(self, store: Store | None, ranges: Mapping[str | None, Range]) -> tuple[FeatureSpec, dict[str, Cost]]:
+        """How the features are stored, and for floats stored as bytes what counts the cost of it."""
+        assert self.first is not None
+        _, level, held = self.first
+        wanted: Store = store or ("bytes" if level == "frame" else "float32")
+        features, costs = [], {}
+        for name, (size, is_bytes) in held.items():
+            given = ranges.get(name, ranges.get(None))
+            if is_bytes:
+                features.append(Feature(name, size, range=given or (-2.0, 2.0)))
+            elif wanted == "bytes":
+                features.append(Feature(name, size, range=given or self.histograms[name].best_range()))
+                costs[name] = Cost(self.histograms[name].median_square)
+            else:
+                features.append(Feature(name, size, "float32"))
+        for ranged in ranges:
+            if not any(f.dtype == "uint8" and ranged in (None, f.name) for f in features):
+                which = "no feature" if ranged is None else f"no feature {ranged!r}"
+                raise InputError(
+                    f"{option('ranges')} is given, but {which} is stored as bytes; leave it out, or add "
+                    f"{option('store', 'bytes')}"
+                )
+        return FeatureSpec(level, tuple(features)), costs
+
+    def names(self) -> tuple[str, ...]:
+        """The classes in their order; none where nothing is labelled and no vocabulary given."""
+        return tuple(self.known) if self.known is not None else class_names(self.counts)
+
+    def absent(self) -> int:
+        """Ids of the labels' CSV that have no features."""
+        return 0 if self.labels is None else sum(video_id not in self.ids for video_id in self.labels)
+
+
+def _whole(level: Level) -> str:
+    return "frames" if level == "frame" else "whole video"
