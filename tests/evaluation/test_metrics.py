@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from topgb.evaluation.metrics import TOP_K, Metrics, _best, _best_first, cross_entropy
+from topgb.evaluation.metrics import TOP_K, Metrics, _descending_order, _top_k, cross_entropy
+
+pytestmark = pytest.mark.numeric
 
 
 def _random(videos: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,7 +92,7 @@ def test_no_positives_at_all_score_zero():
 def test_the_best_classes_are_those_of_topk(classes, levels):
     generator = torch.Generator().manual_seed(levels)
     probabilities = torch.randint(0, levels, (70, classes), generator=generator).float() / levels
-    scores, found = _best(probabilities, TOP_K)
+    scores, found = _top_k(probabilities, TOP_K)
     assert torch.equal(scores, probabilities.topk(TOP_K, dim=1).values)
     assert torch.equal(probabilities.gather(1, found), scores)
     assert all(len(set(row)) == TOP_K for row in found.tolist())
@@ -100,7 +102,7 @@ def test_a_score_that_is_not_a_number_is_among_the_best():
     probabilities = torch.rand(3, 3862, generator=torch.Generator().manual_seed(0))
     probabilities[1, 7] = torch.nan
     probabilities[2] = torch.nan
-    scores, found = _best(probabilities, TOP_K)
+    scores, found = _top_k(probabilities, TOP_K)
     assert found[1, 0] == 7
     assert scores.isnan().sum(1).tolist() == [0, 1, TOP_K]
 
@@ -109,7 +111,7 @@ def test_ranking_is_a_stable_sort():
     generator = np.random.default_rng(0)
     scores = generator.integers(-5, 5, 1000).astype(np.float32) / 7
     scores[:3] = -0.0, 0.0, -0.0
-    assert _best_first(scores).tolist() == np.argsort(-scores, kind="stable").tolist()
+    assert _descending_order(scores).tolist() == np.argsort(-scores, kind="stable").tolist()
 
 
 def test_loss_is_cross_entropy_and_any_number_of_labels_counts():

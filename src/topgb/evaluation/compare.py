@@ -1,4 +1,4 @@
-"""Two models on the same videos: the difference of their GAP, and how sure it is."""
+"""Compare two models on the same videos: the difference of their GAP, and a confidence interval."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -17,10 +17,10 @@ PURPOSE = "compare on"
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How often videos are drawn: each of `resamples` draws (two or more) takes as many videos as there are.
+    """A bootstrap over videos: `resamples` draws of as many videos as there are, with replacement, keyed by `seed`.
 
-    They are drawn with replacement, keyed by `seed`; `confidence` is the share of the draws inside the interval. Raises
-    `InputError` for numbers that give no interval.
+    `resamples` is at least 2; `confidence`, between 0 and 1, is the share of the draws inside the interval. Raises
+    `InputError` for other numbers.
     """
 
     resamples: int = 1000
@@ -39,7 +39,7 @@ DEFAULT_BOOTSTRAP = Bootstrap()
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the second model gains over the first, and what a bootstrap over the videos says of it.
+    """The gain of the second model over the first, and its bootstrap interval.
 
     gap_a, gap_b      GAP@20 of each
     difference        gap_b - gap_a
@@ -65,39 +65,43 @@ class Comparison:
 
 
 class RankedPairs:
-    """A model's 20 best classes of every video in one list, best first, ready to be resampled.
+    """The 20 best classes of every video as (video, class) pairs, in one list, best score first; to be resampled.
 
-    `ids` are the videos' in file order, `positives` int64 [N] the number of each one's labels.
+    `ids` are the N videos in file order; `positives` int64 [N] counts the labels of each.
     """
 
     def __init__(self, ids: list[str], scores: np.ndarray, hits: np.ndarray, positives: np.ndarray):
-        """From `scores` float32 [N, K] and `hits` bool [N, K] of each video's best classes."""
+        """Rank the K best classes of N videos by `scores` float32 [N, K]; `hits` bool [N, K] tells which are labels."""
         self.ids, self.positives = ids, positives
         order = np.argsort(-scores.ravel(), kind="stable")
         self._videos = (order // scores.shape[1]).astype(np.int32)
         self._hits = np.flatnonzero(hits.ravel()[order])
-        # Sums of 1 / n, for `gap`.
+        # Entry n is 1/1 + 1/2 + … + 1/n.
         self._harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, len(order) + 1))])
 
     def gap(self, counts: np.ndarray) -> float:
-        """GAP@20 where video i counts `counts[i]` times (int [N], sum at most N): in the ranking and in the positives.
+        """GAP@20 of the data set in which video i occurs `counts[i]` times (int [N], sum at most N).
 
-        It is that of records in which each video comes so often. Copies of a pair follow each other; with other pairs
-        of just the same score between them, literally repeated records can differ in the order within that tie.
+        Every pair and every label of video i counts `counts[i]` times; the copies of a pair are neighbours in the
+        ranking. Really repeated records may give another GAP if different videos have pairs of the same score, because
+        the order within such a tie can differ.
         """
+        # One entry per hit: its copies (`weights`), the rank of its last copy (`above`), the pairs that rank before its
+        # first copy (`ranks`), and the hits among those pairs (`hits`).
         weights = counts[self._videos]
         above = np.cumsum(weights)[self._hits]
         weights = weights[self._hits]
         ranks = above - weights
         hits = np.cumsum(weights) - weights
-        # The copies c = 1 … w of a hit behind R pairs with T hits give Σ (T + c) / (R + c) = w - (R - T) Σ 1 / (R + c).
+        # Behind R pairs, T of them hits, copy c = 1 … w of a hit has the precision (T + c) / (R + c). The w precisions
+        # sum to w - (R - T) Σ 1 / (R + c); the sum in it is a difference of two harmonic numbers (`inverse`).
         inverse = self._harmonic[above] - self._harmonic[ranks]
         return float((weights - (ranks - hits) * inverse).sum() / max(int(counts @ self.positives), 1))
 
 
 @torch.inference_mode()
 def rank_pairs(model: Predictor, dataset: Dataset, device: torch.device, progress: Progress = SILENT) -> RankedPairs:
-    """The model's best classes of every labelled video. Raises as `evaluate` does."""
+    """Rank the model's 20 best classes of every labelled video. Raises as `evaluate` does."""
     ids: list[str] = []
     scores, hits, positives = [], [], []
     progress.begin("evaluating", dataset.num_records, "videos")
@@ -125,8 +129,8 @@ def compare(
 ) -> Comparison:
     """GAP@20 of two models on the same videos, and a paired bootstrap over them (Efron and Tibshirani, 1993, ch. 13).
 
-    `data_a` and `data_b` are the same records, opened as each model needs them. Raises `InputError` as `evaluate` does,
-    and where classes, videos or labels are not the same for both.
+    `data_a` and `data_b` are the same records, each opened for its model. Raises `InputError` as `evaluate` does, and
+    if classes, videos or labels differ between the two.
     """
     if data_a.classes != data_b.classes:
         raise InputError(f"the models have {data_a.classes} and {data_b.classes} classes; compare models of the same")
@@ -137,7 +141,7 @@ def compare(
 def compare_pairs(
     a: RankedPairs, b: RankedPairs, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, progress: Progress = SILENT
 ) -> Comparison:
-    """`compare` from the models' pairs."""
+    """`compare`, given each model's ranked pairs. Raises `InputError` if their videos or labels differ."""
     resamples, confidence = bootstrap.resamples, bootstrap.confidence
     if a.ids != b.ids or not np.array_equal(a.positives, b.positives):
         raise InputError("the models were given different videos, so their figures do not compare; check the records")

@@ -41,7 +41,7 @@ from topgb.records.teacher_scores import write_scores
 
 @dataclass(frozen=True)
 class Distilled:
-    """What a folder of teacher scores holds: videos, and bytes of all its files. Shards that were there are counted."""
+    """Number of videos in a folder of teacher scores, and bytes of its files; shards of earlier calls are included."""
 
     videos: int
     bytes: int
@@ -49,12 +49,12 @@ class Distilled:
 
 @dataclass(frozen=True)
 class DistillOptions:
-    """What is kept of a teacher's probabilities, and who computes them.
+    """Options of `distill`.
 
-    top_k         keep each video's best classes only, as many as this; None: every class
+    top_k         keep only this many of each video's best classes; None: every class
     score_format  `safetensors`: scores beside the records; `tfrecord`: copies of the records with the scores inside
     force         replace scores of another teacher or of other records
-    engine        where the shards are worked on
+    engine        where the work runs: in this process or on a cluster
     """
 
     top_k: int | None = None
@@ -69,23 +69,23 @@ DEFAULT_OPTIONS = DistillOptions()
 def open_teacher(
     path: Path, device: torch.device, resident: Resident | None = None
 ) -> tuple[LoadedModel, dict[str, Any]]:
-    """The teacher in a model file, and what names it (see `teacher_identity`); `resident` as for `topgb.load`.
+    """Load the teacher from a model file; returns it with its identity (see `teacher_identity`).
 
-    Raises `InputError` where there is no such model.
+    `resident` is as for `topgb.load`. Raises `InputError` if there is no such model.
     """
     return load(path, device, resident), teacher_identity(stored_model(path), device, resident)
 
 
 def teacher_identity(model: StoredModel, device: torch.device, resident: Resident | None = None) -> dict[str, Any]:
-    """The JSON values that name a teacher: the hash of its file, and how it computes on `device`."""
-    # Packed layers round differently.
+    """JSON values that identify a teacher: the hash of its file, and the form of its weights on `device`."""
+    # Packed layers round differently: their scores must not mix with others in one folder.
     return {"sha256": model.sha256, "resident": resident or default_resident(device)}
 
 
 def open_records(
     teacher: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop", score_format: ScoreFormat = "safetensors"
 ) -> Dataset:
-    """The records to distill on: with their labels and every frame where they are copied. Raises as `open_for`."""
+    """Open the records to distill; `tfrecord` copies them, with their labels and every frame. Raises as `open_for`."""
     copied = score_format == "tfrecord"
     return open_for(teacher, pattern, on_damaged, with_labels=copied, every_frame=copied)
 
@@ -101,18 +101,19 @@ def distill(
 ) -> Distilled:
     """Fill the folder `out` with the teacher's probabilities for `dataset` (2018: `prepare_distill_dataset.py`).
 
-    `identity` are JSON values that name the teacher (see `open_teacher`); they and the data set's fingerprint are what
-    a folder's scores belong to. As `safetensors` each shard gets a file of ids and float16 probabilities in the
-    shard's order, of every class or of each video's best `top_k`, with the sum of the others. As `tfrecord` the
-    records are copied, 512 a file, with `video_id`, `labels` and `predictions`, as in 2018. `dataset` is as
-    `open_records` opens it.
+    The format `safetensors` writes one file per shard: ids and float16 probabilities in the shard's order, either of
+    every class, or of each video's `top_k` best classes with the sum of the others. `tfrecord` copies the records, 512
+    per file, with `video_id`, `labels` and `predictions` inside, as in 2018. `dataset` comes from `open_records`.
 
-    A shard's file appears when it is finished, and finished ones are left alone: called again, it goes on. With another
-    engine its workers take a shard each and write into `out` themselves; `teacher` must be picklable (see
-    `opened_there`).
+    `identity` holds JSON values that identify the teacher (see `teacher_identity`). The folder stores it beside the
+    data set's fingerprint, so that scores of another teacher or of other records are detected.
 
-    Raises `InputError` where `out` holds the scores of another teacher or of other records (`force` replaces them) or
-    something else, or where the workers' files do not appear in it; and as `predictions` and `run_over` do.
+    A shard's file appears when the shard is finished, and finished shards are not computed again: a stopped call goes
+    on when repeated. On a cluster each worker takes one shard at a time and writes into `out` itself; `teacher` must be
+    picklable (see `opened_there`).
+
+    Raises `InputError` if `out` holds scores of another teacher or of other records (`force` replaces them), if it
+    holds anything else, or if the workers' files do not appear in it; and as `predictions` and `run_over` do.
     """
     top_k, score_format = options.top_k, options.score_format
     names = [shard_label(shard.name, score_format) for shard in dataset.shards]
@@ -135,7 +136,7 @@ def distill(
 
     done = dataset.num_records - sum(piece.size for piece in pieces)
     progress.begin("distilling", dataset.num_records, "videos", done)
-    # Nodes may work in other directories.
+    # Absolute, because nodes may work in other directories.
     work = _Distilling(teacher, dataset, out.absolute(), device, options)
     shared = [*shared_files(dataset), str(out / DESCRIPTION_FILE)]
     run_over(work, pieces, in_order(pieces, note), options.engine, progress, shared)
@@ -154,9 +155,9 @@ def distill_shard(
     options: DistillOptions = DEFAULT_OPTIONS,
     progress: Progress = SILENT,
 ) -> list[Path]:
-    """Write the scores of shard number `shard` into a folder that `distill` has prepared, and return the files.
+    """Write the scores of shard number `shard` into a folder that `distill` has prepared; returns the files.
 
-    Raises as `distill`.
+    Raises as `distill` does.
     """
     name = dataset.shards[shard].name
     found = ((batch, scores.cpu()) for batch, scores in predictions(teacher, dataset, device, progress, shard=shard))
@@ -177,7 +178,7 @@ def distill_shard(
 
 @dataclass(frozen=True)
 class _Distilling:
-    """What a worker does: piece n is shard n."""
+    """The work on a piece; piece n is shard n."""
 
     teacher: Predictor
     dataset: Dataset
@@ -191,7 +192,7 @@ class _Distilling:
 
 
 def _encoded(spec: FeatureSpec, batch: Batch, probabilities: torch.Tensor) -> Iterator[bytes]:
-    """The batch's records with the probabilities inside."""
+    """Encode a batch's videos as records, with the probabilities float [B, V] inside."""
     for row, (video, frames) in enumerate(zip(batch.ids, batch.num_frames.tolist(), strict=True)):
         stored = batch.features[row, :frames].numpy()
         values = {f.name: stored[:, spec.columns(f.name)].astype(f.dtype) for f in spec.features}

@@ -26,9 +26,9 @@ class ShardRows:
 class FinishedShards:
     """The folder `.NAME.parts` beside the file `NAME` to be written, with a file for each finished shard.
 
-    Opened with a `description` (JSON values: what the rows depend on), shards finished under another description are
-    removed; None equals no description. Raises `InputError` where something else has that name, and `TopgbError` where
-    it cannot be written.
+    Opening it removes shards that were finished under another `description` (JSON values that determine the rows); None
+    equals no description, so all are removed. Raises `InputError` if something else has that name, and `TopgbError` if
+    the folder cannot be written.
     """
 
     def __init__(self, path: Path, description: dict[str, Any] | None):
@@ -61,7 +61,7 @@ class FinishedShards:
     def remove(self) -> None:
         """Remove the folder with every finished shard."""
         try:
-            # Described first: without it no other file counts.
+            # The description goes first: without it no other file counts.
             for path in [self.folder / _DESCRIPTION, *self._files()]:
                 path.unlink(missing_ok=True)
         except OSError as error:
@@ -75,7 +75,7 @@ class FinishedShards:
         return None
 
     def _files(self) -> Iterator[Path]:
-        # What a killed command was writing too.
+        # Including files that a killed command left half-written.
         return (path for pattern in ("*.part", ".*.partial") for path in self.folder.glob(pattern))
 
     def _path(self, shard: int) -> Path:

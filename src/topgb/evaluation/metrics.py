@@ -1,4 +1,4 @@
-"""The challenge's metrics over a stream of predictions, in memory bounded by 20 pairs a video."""
+"""The challenge's metrics over a stream of predictions, in memory bounded by 20 pairs per video."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
-# The challenge looks at each video's 20 best classes only.
+# The challenge counts only each video's 20 best classes.
 TOP_K = 20
-# 2018: CrossEntropyLoss's epsilon (written 10e-6 there).
+# Epsilon of 2018's CrossEntropyLoss (written 10e-6 there).
 LOSS_EPSILON = 1e-5
-# Videos counted at a time on a CPU, so that what is made of their probabilities stays in its cache.
-_ROWS = 128
-# Of so many classes the best is looked at first.
-_GROUP = 32
+# Videos counted at a time on a CPU: few enough that all intermediate results stay in its cache.
+_ROWS_AT_A_TIME = 128
+# `_top_k` looks first at the best of every group of this many classes.
+_GROUP_CLASSES = 32
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Ranking:
-    """All kept pairs, best score first: `scores` float32 [P], `classes` uint16 or int32 [P], `hits` bool [P]."""
+    """All P kept pairs, best score first: `scores` float32 [P], `classes` uint16 or int32 [P], `hits` bool [P]."""
 
     scores: np.ndarray
     classes: np.ndarray
@@ -50,7 +50,11 @@ class Ranking:
 
 
 class Metrics:
-    """Accumulates batches of predictions; parts made over different shards can be merged."""
+    """Accumulates batches of predictions; the metrics of different shards can be merged.
+
+    Of each video it keeps the 20 best classes as pairs (video, class), each with its score and whether it is a hit,
+    that is, one of the video's labels.
+    """
 
     def __init__(self, classes: int):
         self.positives = np.zeros(classes, np.int64)
@@ -62,30 +66,34 @@ class Metrics:
 
     def add(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
         """Count a batch: probabilities float32 [B, V] and labels bool [B, V], on one device."""
-        rows = _ROWS if probabilities.device.type == "cpu" else max(len(labels), 1)
+        rows = _ROWS_AT_A_TIME if probabilities.device.type == "cpu" else max(len(labels), 1)
         for p, y in zip(probabilities.split(rows), labels.split(rows), strict=True):
-            self._add(p, y)
+            self._add_rows(p, y)
 
-    def _add(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
+    def _add_rows(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count part of a batch: probabilities float32 [B, V] and labels bool [B, V]."""
         videos, classes = labels.shape
-        positions = _positions(labels)
+        # The labels' positions in the flattened matrix, int64 [P], and each video's number of labels, int64 [B].
+        positions = _label_positions(labels)
         count = torch.bincount(positions // classes, minlength=videos)
-        scores, best = _best(probabilities, min(TOP_K, classes))
+        # The 20 best classes of each video, their scores, and whether they are labels: each [B, 20].
+        scores, best = _top_k(probabilities, min(TOP_K, classes))
         hits = labels.gather(1, best)
         self.videos += videos
         self.positives += torch.bincount(positions % classes, minlength=classes).cpu().numpy()
         self._hit_at_1 += int(hits[:, 0].sum())
+        # PERR looks at as many of a video's best classes as it has labels, which may be more than 20.
         most = int(count.max()) if videos else 0
         if most <= scores.shape[1]:
             self._perr += float(_precision_at_equal_recall(scores, hits, count).sum())
         else:
-            scores_of_most, best_of_most = _best(probabilities, most)
+            scores_of_most, best_of_most = _top_k(probabilities, most)
             self._perr += float(_precision_at_equal_recall(scores_of_most, labels.gather(1, best_of_most), count).sum())
         self._loss += float(_summed_cross_entropy(probabilities, positions))
         self._parts.append((scores.cpu().numpy(), best.cpu().numpy().astype(self._class_dtype), hits.cpu().numpy()))
 
     def merge(self, other: "Metrics") -> None:
-        """Add what another accumulator, over the same classes, has counted."""
+        """Add the counts of other metrics over the same classes."""
         self.positives += other.positives
         self.videos += other.videos
         self._hit_at_1 += other._hit_at_1
@@ -94,13 +102,13 @@ class Metrics:
         self._parts += other._parts
 
     def ranking(self) -> Ranking:
-        """Every kept pair in one list, best first; equal scores keep the order in which they came."""
+        """Every kept pair in one list, best first; equal scores keep the order in which they were added."""
         if not self._parts:
             return Ranking(np.zeros(0, np.float32), np.zeros(0, self._class_dtype), np.zeros(0, bool))
         scores, classes, hits = (
             np.concatenate([part.ravel() for part in parts]) for parts in zip(*self._parts, strict=True)
         )
-        order = _best_first(scores)
+        order = _descending_order(scores)
         return Ranking(scores[order], classes[order], hits[order])
 
     def average_precisions(self) -> np.ndarray:
@@ -108,9 +116,12 @@ class Metrics:
         return self._average_precisions(self.ranking())
 
     def _average_precisions(self, ranking: Ranking) -> np.ndarray:
+        """`average_precisions`, from a ranking of P pairs, H of them hits."""
+        # Sort the pairs by class, best first within a class, and find the H hits in this order: places and classes [H].
         order = np.argsort(ranking.classes, kind="stable")
         places = np.flatnonzero(ranking.hits[order])
         classes = ranking.classes[order[places]]
+        # Pairs and hits per class, [V]; minus those of all lower classes, places become ranks within a class, [H].
         counts, hits = (np.bincount(of, minlength=len(self.positives)) for of in (ranking.classes, classes))
         rank = places + 1 - (np.cumsum(counts) - counts)[classes]
         hits_so_far = np.arange(1, len(places) + 1) - (np.cumsum(hits) - hits)[classes]
@@ -118,7 +129,7 @@ class Metrics:
         return sums / np.maximum(self.positives, 1)
 
     def compute(self) -> Scores:
-        """The figures of everything counted so far. At least one video must have been counted."""
+        """The figures of all videos counted so far, of which there must be at least one."""
         ranking = self.ranking()
         average = self._average_precisions(ranking)
         present = self.positives > 0
@@ -134,27 +145,27 @@ class Metrics:
 
 
 def average_precision(hits: np.ndarray, positives: int) -> float:
-    """Average precision of ranked pairs: `hits` bool [P], best pair first, of `positives` labels in all.
+    """Average precision of P ranked pairs: `hits` bool [P] tells which are right, best pair first.
 
-    The precision at the h-th hit is h ÷ its rank; their sum is divided by the number of labels.
+    The precision at the h-th hit is h ÷ its rank. The sum of these is divided by `positives`, the number of all labels.
     """
     places = np.flatnonzero(hits)
     return float((np.arange(1, len(places) + 1) / (places + 1)).sum() / max(positives, 1))
 
 
 def pooled_average_precision(scores: torch.Tensor, hits: torch.Tensor, positives: int) -> float:
-    """GAP from pairs of several videos: `scores` float and `hits` bool of one shape, of `positives` labels in all.
+    """GAP of the pairs of several videos: `scores` float and `hits` bool of the same shape; `positives` labels in all.
 
     Equal scores keep their order, as in `Metrics.ranking`.
     """
-    return average_precision(hits.flatten().numpy()[_best_first(scores.flatten().float().numpy())], positives)
+    return average_precision(hits.flatten().numpy()[_descending_order(scores.flatten().float().numpy())], positives)
 
 
 def cross_entropy(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy summed over classes, mean over videos, of probabilities float32 [B, V] and labels [B, V].
+    """Cross entropy of probabilities float32 [B, V] and labels [B, V]: summed over classes, mean over videos.
 
-    Equals 2018's `CrossEntropyLoss`: Σ -log(p + ε) over labels (bool) and -log(1 - p + ε) over the rest; with labels
-    between 0 and 1 (float) each class counts both, by its share.
+    Equals 2018's `CrossEntropyLoss`: with bool labels, -log(p + ε) of every label and -log(1 - p + ε) of every other
+    class. A float label y between 0 and 1 counts the first with weight y and the second with weight 1 - y.
     """
     if labels.dtype != torch.bool:
         hit, miss = (probabilities + LOSS_EPSILON).log(), (1.0 - probabilities + LOSS_EPSILON).log()
@@ -164,32 +175,33 @@ def cross_entropy(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Te
 
 
 def _summed_cross_entropy(probabilities: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """`cross_entropy`, summed over the videos, with the labels at `positions`; in place and without gradients."""
+    """`cross_entropy`, but summed over videos, with labels at the flat `positions` int64 [P]; has no gradient."""
     chosen = 1.0 - probabilities
     chosen.put_(positions, probabilities.take(positions))
     return -chosen.add_(LOSS_EPSILON).log_().sum(1).sum()
 
 
 def _precision_at_equal_recall(scores: torch.Tensor, hits: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """float [B]: the share that is right of a video's n best classes above probability 0, n its number of labels.
+    """float [B]: of a video with n labels, the share of its n best classes that are right and above probability 0.
 
-    `scores` and `hits` [B, K] are of its best classes, at least as many as `count` [B] says that it has labels.
+    `scores` and `hits` [B, K] are those of its K best classes. `count` [B] holds each n, at most K.
     """
     within = torch.arange(scores.shape[1], device=scores.device) < count[:, None]
     return (hits & within & (scores > 0)).sum(1) / count.clamp_min(1)
 
 
-def _best(probabilities: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """`probabilities.topk(k, dim=1)`; on a CPU in two thirds of its time where there are many classes."""
+def _top_k(probabilities: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`probabilities.topk(k, dim=1)`: scores and classes [B, k]; with many classes two thirds of the time on a CPU."""
     videos, classes = probabilities.shape
-    groups = classes // _GROUP
+    groups = classes // _GROUP_CLASSES
     if probabilities.device.type != "cpu" or not videos or groups < 2 * k:
         return probabilities.topk(k, dim=1)
-    maxima = probabilities[:, : _GROUP * groups].unflatten(1, (_GROUP, groups)).amax(1).numpy()
-    # The k best groups' maxima are k classes' scores, so none of the k best classes is below the least of them.
+    maxima = probabilities[:, : _GROUP_CLASSES * groups].unflatten(1, (_GROUP_CLASSES, groups)).amax(1).numpy()
+    # The maxima of the k best groups are scores of k classes, so none of the k best classes is below the least of them.
     bound = np.partition(maxima, groups - k, axis=1)[:, groups - k, None]
-    # Not >=, as a score that is not a number would be lost.
+    # The classes that reach the bound, row by row. `not <`, because `>=` would drop scores that are not a number.
     rows, candidates = np.divmod(np.flatnonzero(~(probabilities.numpy() < bound)), classes)
+    # Move the candidates of each row to its left end, [B, most candidates], and take the k best of these few.
     counts = np.bincount(rows, minlength=videos)
     places = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
     scores = np.full((videos, counts.max()), -np.inf, np.float32)
@@ -200,20 +212,21 @@ def _best(probabilities: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tens
     return best, torch.from_numpy(numbers).gather(1, where)
 
 
-def _positions(labels: torch.Tensor) -> torch.Tensor:
-    """int64 [P]: where `labels` bool [B, V] are true, counted row by row."""
+def _label_positions(labels: torch.Tensor) -> torch.Tensor:
+    """int64 [P]: positions of the true values in `labels` bool [B, V], flattened row by row."""
     if labels.device.type != "cpu":
         return labels.flatten().nonzero().flatten()
-    # Six times as fast as PyTorch's on a CPU.
+    # On a CPU this is six times as fast as PyTorch's nonzero.
     return torch.from_numpy(np.flatnonzero(labels.numpy()))
 
 
-def _best_first(scores: np.ndarray) -> np.ndarray:
-    """int64 [P]: the stable order of `scores` float32 [P], less than 2^32 of them, from the greatest to the least.
+def _descending_order(scores: np.ndarray) -> np.ndarray:
+    """int64 [P]: indices that sort `scores` float32 [P] from greatest to least, stably; P is below 2^32.
 
-    A float's bits, read as a number, order as the float does, so that (bits, position) is sorted as one number.
+    A float's bits can be mapped to an integer that orders as the float does. It is the upper half of a 64-bit key, and
+    the index is the lower half, so one sort of integers gives the stable order.
     """
-    # Zeros have a sign, and the negative one would come later.
+    # Adding 0 turns -0.0 into 0.0: they are equal, but their bits differ.
     bits = (scores + np.float32(0)).view(np.uint32)
     keys = np.empty((len(scores), 2), "<u4")
     keys[:, 1] = np.where(bits >> 31, bits, bits ^ 0x7FFFFFFF)

@@ -1,4 +1,4 @@
-"""A model over records: the challenge's CSV."""
+"""Predict records with a model, and write the challenge's CSV."""
 
 import hashlib
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ from topgb.youtube8m.submission import HEADER
 
 @dataclass(frozen=True)
 class CsvOptions:
-    """How predictions are written.
+    """Options of `write_predictions`.
 
     force        overwrite what exists
-    class_names  V names, for a third column with those of the video's best classes joined by `; `; None: no column
-    identity     JSON values that name the model and how it computes (see `model_identity`): a cluster's stopped
-                 prediction goes on only where they are the same; None: it never does
+    class_names  V names; adds a third column with those of the video's best classes, joined by `; `; None: no column
+    identity     JSON values that identify the model and how it computes (see `model_identity`). A prediction that
+                 stopped on a cluster goes on if they are the same; with None it starts anew
     """
 
     force: bool = False
@@ -55,13 +55,14 @@ def write_predictions(
     progress: Progress = SILENT,
     engine: Engine = LOCAL,
 ) -> int:
-    """Write the challenge's CSV (gzipped where `path` ends in .gz) and return the number of videos.
+    """Write the challenge's CSV (gzipped if `path` ends in .gz); returns the number of videos.
 
-    A row is `id,class probability class probability …`, the 20 best classes, best first (2018: `inference.py`).
+    A row is `id,class probability class probability …`: the 20 best classes, best first (2018: `inference.py`).
 
-    With another `engine` its workers take a shard each, and finished shards are kept beside `path` until the whole is
-    written: called again after a stop, it goes on, if `options.identity`, records and names are the same. `model` must
-    be picklable (see `opened_there`). Raises `TopgbError` where a probability is not finite, and as `run_over`.
+    On a cluster each worker takes one shard at a time, and finished shards are kept beside `path` until the CSV is
+    written. A stopped call goes on when repeated with the same `options.identity`, records and class names. `model`
+    must be picklable (see `opened_there`). Raises `InputError` if `path` exists and `options.force` is off,
+    `TopgbError` if a probability is not finite, and as `run_over` does.
     """
     refuse_existing(path, options.force)
     if engine.kind == "local":
@@ -86,7 +87,7 @@ def write_predictions(
 
 
 def _description(dataset: Dataset, options: CsvOptions) -> dict[str, Any] | None:
-    """What the rows depend on, as JSON values; None where the model has no name."""
+    """JSON values that determine the rows; None if the model has no identity."""
     if options.identity is None:
         return None
     return {
@@ -98,7 +99,7 @@ def _description(dataset: Dataset, options: CsvOptions) -> dict[str, Any] | None
 
 
 def model_identity(model: LoadedModel, device: torch.device, resident: Resident | None = None) -> dict[str, Any]:
-    """What probabilities depend on: a hash of the model's header and weights, and how it computes on `device`."""
+    """JSON values that determine probabilities: a hash of header and weights, `device`, and the form of the weights."""
     digest = hashlib.sha256(model.header.dumps().encode())
     for _, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
@@ -121,7 +122,7 @@ def _write_here(
 
 @dataclass(frozen=True)
 class _Predicting:
-    """What a worker does: piece n is shard n."""
+    """The work on a piece; piece n is shard n."""
 
     model: Predictor
     dataset: Dataset
@@ -138,7 +139,7 @@ class _Predicting:
 
 
 def csv_rows(ids: Sequence[str], probabilities: torch.Tensor, class_names: Sequence[str] | None = None) -> list[str]:
-    """The CSV's rows, each with its newline, of videos `ids` with probabilities float32 [B, V]."""
+    """The CSV's rows, each with its newline, for the videos `ids` with probabilities float32 [B, V]."""
     best, classes = probabilities.topk(min(TOP_K, probabilities.shape[1]), dim=1)
     rows = []
     for video, row, scores in zip(ids, classes.tolist(), best.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""The one loop that shows a data set to a model, and checks what comes back."""
+"""The one loop that runs a model over a data set, and checks its probabilities."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class FrameDraw:
-    """The frames of each video that are looked at: those that `sampling` draws, keyed by (seed, round, record)."""
+    """Which frames of a video the model sees: those that `sampling` draws, keyed by (seed, round, record)."""
 
     sampling: FrameSampling = EVERY_FRAME
     seed: int = 0
@@ -40,11 +40,11 @@ def batches(
     shard: int | None = None,
     draw: FrameDraw = ALL_FRAMES,
 ) -> Iterator[Batch]:
-    """The videos of `dataset`, or of its shard number `shard`, once and in file order, in batches on the CPU.
+    """Yield every video of `dataset`, or of shard number `shard`, once and in file order, in batches on the CPU.
 
-    With a `purpose` (a verb for messages, "score against") every video must have labels. `progress` advances when the
-    next batch is asked for. A batch's memory is used again for a later one. Raises `InputError` for videos without
-    labels and as `evaluation_batches` does.
+    If there is a `purpose` (a verb for messages, such as "score against"), every video must have labels. `progress`
+    advances when the next batch is requested. Later batches reuse the memory of a batch. Raises `InputError` for videos
+    without labels, and as `evaluation_batches` does.
     """
     shards = None if shard is None else [shard]
     for batch in evaluation_batches(dataset, EVALUATION_BATCH, shards, draw.sampling, draw.seed, draw.round):
@@ -67,16 +67,16 @@ def predictions(
     shard: int | None = None,
     draw: FrameDraw = ALL_FRAMES,
 ) -> Iterator[tuple[Batch, torch.Tensor]]:
-    """Each batch of `batches`, on the CPU, and the model's probabilities for it, float32 [B, V] on `device`.
+    """Yield each batch of `batches` (on the CPU) with the model's probabilities for it, float32 [B, V] on `device`.
 
-    Raises as `batches` does, and `TopgbError` naming a video whose probabilities are not finite.
+    Raises as `batches` does, and `TopgbError`, which names the video, if a probability is not finite.
     """
     for batch in batches(dataset, progress, purpose, shard, draw):
         yield batch, finite_predictions(model, batch, device)
 
 
 def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> torch.Tensor:
-    """The model's probabilities float32 [B, V] of a batch. Raises `TopgbError` naming a video whose are not finite."""
+    """The model's probabilities for a batch, float32 [B, V] on `device`. Raises `TopgbError` if one is not finite."""
     probabilities = model.predict_batch(batch.to(device))
     finite = probabilities.isfinite().all(1)
     if not bool(finite.all()):
@@ -88,5 +88,5 @@ def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> 
 
 
 def no_video(purpose: str) -> InputError:
-    """The error for a data set of which no video could be read."""
+    """The error for a data set from which no video could be read."""
     return InputError(f"no video could be read, so there is nothing to {purpose}; topgb data verify says why")

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page on trained models, for a person to look at."""
+"""The report: one self-contained HTML page about trained models, for people to read."""
 
 import html
 import io
@@ -18,8 +18,8 @@ from topgb.files import atomic_write, refuse_existing
 
 LISTED_CLASSES = 10
 CURVE_POINTS = 400
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
 MARKERS = "osD^v"
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
@@ -34,12 +34,14 @@ class ReportedModel:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows.
+    """The contents of the page.
 
-    `facts` are (what, value) lines for the top, `curves` the run's log (`topgb.training.curves.read_metrics`),
-    `models` the rows of the table of scores, the first of them the one whose classes are listed; `compressed` the same
-    model in fewer bytes, shown by size with `models`; `class_names` [V] or None. `predictions` are sample rows of the
-    challenge's CSV.
+    facts        (label, value) lines at the top
+    curves       the run's log, as `topgb.training.curves.read_metrics` returns it
+    models       rows of the table of scores; the classes of the first are listed
+    class_names  V names, or None
+    predictions  sample rows of the challenge's CSV
+    compressed   one of the models in fewer bytes; a chart shows GAP against bytes of these and of `models`
     """
 
     title: str
@@ -52,7 +54,7 @@ class Report:
 
 
 def write_report(path: Path, report: Report, force: bool = False) -> None:
-    """Write the page. Raises `InputError` where `path` exists and `force` is off, `TopgbError` where it cannot be."""
+    """Write the page. Raises `InputError` if `path` exists and `force` is off, `TopgbError` if it cannot be written."""
     refuse_existing(path, force)
     sections = [_facts(report.facts), "<h2>Scores</h2>" + _scores(report.models)]
     if report.compressed:
@@ -110,7 +112,7 @@ def _draw_sizes(figure: Figure, models: Sequence[ReportedModel]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    _dress(axes, "megabytes of the file", "GAP@20")
+    _label_axes(axes, "megabytes of the file", "GAP@20")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
@@ -135,7 +137,7 @@ def _draw_curves(figure: Figure, curves: Sequence[dict[str, Any]]) -> None:
     steps = [entry for entry in curves if "loss" in entry]
     validations = [entry for entry in curves if "validation" in entry]
     for axes, key, label in zip(figure.subplots(1, 2), ("loss", "gap"), ("loss", "GAP@20"), strict=True):
-        # What is trained without labels has no GAP.
+        # A run that trains without labels has no GAP.
         known = [e for e in steps if key in e]
         axes.plot(
             [e["step"] for e in known], [e[key] for e in known], color=COLOURS[0], linewidth=1, label="training batches"
@@ -149,7 +151,7 @@ def _draw_curves(figure: Figure, curves: Sequence[dict[str, Any]]) -> None:
                 markersize=4,
                 label="held-out videos",
             )
-        _dress(axes, "step", label)
+        _label_axes(axes, "step", label)
 
 
 def _draw_precision_recall(figure: Figure, models: Sequence[ReportedModel]) -> None:
@@ -163,10 +165,10 @@ def _draw_precision_recall(figure: Figure, models: Sequence[ReportedModel]) -> N
         axes.plot(recall, hits[points] / (points + 1), style, color=COLOURS[index % len(COLOURS)], label=label)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    _dress(axes, "recall", "precision")
+    _label_axes(axes, "recall", "precision")
 
 
-def _dress(axes: Axes, x: str, y: str) -> None:
+def _label_axes(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""A model over labelled records: the figures."""
+"""Score a model on labelled records."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from topgb.csv_rows import csv_field
 from topgb.errors import DamagedRecordError
 from topgb.evaluation.metrics import Metrics, Scores
 
-# Its name in docs/api.md was topgb.evaluation.score.open_for.
+# Imported under this name too: docs/api.md once showed topgb.evaluation.score.open_for.
 from topgb.evaluation.opening import open_for as open_for
 from topgb.evaluation.predictions import ALL_FRAMES, FrameDraw, Predictor, no_video, predictions
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
@@ -28,7 +28,7 @@ PURPOSE = "score against"
 
 @dataclass(frozen=True)
 class Rounds:
-    """The scores of every round, and the counts of the last one in full; there is at least one round."""
+    """The scores of each round (there is at least one), and the full metrics of the last."""
 
     scores: tuple[Scores, ...]
     metrics: Metrics
@@ -39,11 +39,11 @@ class Rounds:
         return Scores(videos=self.scores[0].videos, **means)
 
     def deviation(self) -> dict[str, float]:
-        """The sample standard deviation (over rounds - 1) of each figure. There must be two rounds at least."""
+        """The sample standard deviation (divisor: rounds - 1) of each figure. Needs at least two rounds."""
         return {name: float(np.std([getattr(scores, name) for scores in self.scores], ddof=1)) for name in FIGURES}
 
     def to_json(self) -> dict[str, Any]:
-        """The mean's figures, and each round's under `rounds` where there is more than one."""
+        """The mean figures, and under `rounds` those of each round if there are several."""
         rounds = {"rounds": [scores.to_json() for scores in self.scores]} if len(self.scores) > 1 else {}
         return {**self.mean().to_json(), **rounds}
 
@@ -56,11 +56,11 @@ def evaluate(
     draw: FrameDraw = ALL_FRAMES,
     engine: Engine = LOCAL,
 ) -> Metrics:
-    """Every labelled video of `dataset` once, in shard order, with every frame or those of `draw`.
+    """Score every labelled video of `dataset` once, in shard order, on every frame or on those of `draw`.
 
-    With another `engine` its workers take a shard each, and the figures are the same to the bit where the probabilities
-    are; `model` must be picklable (see `opened_there`). Raises `InputError` where a record has no labels, no video is
-    left to look at, or the draw does not fit the records, and as `dispatch` does.
+    On a cluster each worker takes one shard at a time; the figures are the same to the bit if the probabilities are.
+    `model` must be picklable there (see `opened_there`). Raises `InputError` if a record has no labels, no video could
+    be read, or the draw does not fit the records, and as `run_over` does.
     """
     return evaluate_rounds(model, dataset, device, draw, progress=progress, engine=engine).metrics
 
@@ -74,7 +74,7 @@ def evaluate_shard(
     progress: Progress = SILENT,
     draw: FrameDraw = ALL_FRAMES,
 ) -> Metrics:
-    """`evaluate` on shard number `shard` alone; merged in shard order, such parts are the whole to the bit."""
+    """`evaluate` on shard number `shard` alone; merging these in shard order gives the whole to the bit."""
     metrics = Metrics(dataset.classes)
     for batch, probabilities in predictions(model, dataset, device, progress, PURPOSE, shard, draw):
         metrics.add(probabilities, cast(torch.Tensor, batch.labels).to(device))
@@ -90,10 +90,10 @@ def evaluate_rounds(
     progress: Progress = SILENT,
     engine: Engine = LOCAL,
 ) -> Rounds:
-    """`evaluate` in `rounds` rounds (one or more) from that of `draw` on, frames drawn anew in each.
+    """`evaluate` in `rounds` rounds (one or more), each with frames of its own; the first is round `draw.round`.
 
-    2018 sampled in evaluation too, from an unseeded generator: its figures are those of one such round. Raises as
-    `evaluate` does.
+    2018 sampled frames in evaluation too, with an unseeded generator: its figures are those of one such round. Raises
+    as `evaluate` does.
     """
     shards = shard_pieces(dataset)
     pieces = [shard._replace(number=r * len(shards) + shard.number) for r in range(rounds) for shard in shards]
@@ -112,7 +112,7 @@ def evaluate_rounds(
 
     progress.begin("evaluating", rounds * dataset.num_records, "videos")
     work = _Scoring(model, dataset, device, draw)
-    # In order, as sums of floats depend on it.
+    # Merged in order, because sums of floats depend on it.
     run_over(work, pieces, in_order(pieces, merge), engine, progress, shared_files(dataset))
     progress.end()
     return Rounds(tuple(scores), metrics)
@@ -120,7 +120,7 @@ def evaluate_rounds(
 
 @dataclass(frozen=True)
 class _Scoring:
-    """What a worker does: piece n is shard n mod S in round n div S, counted from the draw's own."""
+    """The work on a piece; with S shards, piece n is shard n mod S in round `draw.round` + n div S."""
 
     model: Predictor
     dataset: Dataset
@@ -135,7 +135,10 @@ class _Scoring:
 
 
 def write_per_class(path: Path, metrics: Metrics, header: Header, force: bool = False) -> None:
-    """A CSV with a row a class: index, name, positives, average precision over the videos' 20 best classes."""
+    """Write a CSV with one row per class: index, name, positives, average precision over the videos' 20 best classes.
+
+    Raises `InputError` if `path` exists and `force` is off, `TopgbError` if it cannot be written.
+    """
     refuse_existing(path, force)
     rows = ["class,name,positives,average_precision\n"]
     averages = metrics.average_precisions()

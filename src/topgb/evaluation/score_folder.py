@@ -1,4 +1,4 @@
-"""The folder that a teacher's scores are written to: a file for each shard, or copies of its records."""
+"""The folder that a teacher's scores are written to: one file per shard, or copies of its records."""
 
 import time
 from itertools import count, takewhile
@@ -9,14 +9,14 @@ from topgb.files import partials_of, write_failure
 from topgb.records.dataset import Dataset
 from topgb.records.teacher import DESCRIPTION_FILE, ScoreFormat, TeacherDescription, scores_path
 
-# 2018: prepare_distill_dataset.py's videos a file.
+# Videos per file, as in 2018's prepare_distill_dataset.py.
 VIDEOS_PER_FILE = 512
 # NFS may take half a minute to show what another machine has written.
 _SETTLING_SECONDS = 60.0
 
 
 def prepare_folder(out: Path, description: TeacherDescription, force: bool) -> None:
-    """Make `out` a folder for scores of this description, or see that it is one."""
+    """Make `out` a folder for scores of this description. Raises `InputError` if it holds anything else."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; a teacher's scores need a folder")
     if (out / DESCRIPTION_FILE).exists():
@@ -47,19 +47,19 @@ def is_finished(out: Path, dataset: Dataset, shard: int, score_format: ScoreForm
 
 
 def files_of(out: Path, name: str, score_format: ScoreFormat) -> list[Path]:
-    """The files that there are of the shard of that name."""
+    """The existing files of the shard `name`."""
     if score_format == "safetensors":
         return [path for path in [scores_path(out, name)] if path.is_file()]
     return list(takewhile(Path.is_file, (copy_path(out, name, number) for number in count())))
 
 
 def copy_path(out: Path, name: str, number: int) -> Path:
-    """The file with copies number `number` · 512 and on of the records of the shard of that name."""
+    """The file with copies of 512 records of the shard `name`, from record `number` · 512 on."""
     return out / f"{shard_label(name, 'tfrecord')}-{number:04d}.tfrecord"
 
 
 def shard_label(name: str, score_format: ScoreFormat) -> str:
-    """What the files of the shard of that name are called."""
+    """The name of the shard `name` in the names of its files."""
     return name if score_format == "safetensors" else name.removesuffix(".gz").removesuffix(".tfrecord")
 
 
@@ -71,7 +71,7 @@ def _remove(path: Path) -> None:
 
 
 def wait_for(written: list[Path]) -> None:
-    """Return once the files that workers wrote can be seen here too. Raises `InputError` where they cannot."""
+    """Wait until this machine sees the files that workers wrote. Raises `InputError` after a minute without them."""
     until = time.monotonic() + _SETTLING_SECONDS
     for path in written:
         while not path.is_file():

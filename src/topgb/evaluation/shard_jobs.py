@@ -6,7 +6,7 @@ from topgb.records.dataset import Dataset
 
 
 def shard_pieces(dataset: Dataset) -> list[Piece]:
-    """A piece for each shard, as large as it has records."""
+    """One piece per shard; its size is the shard's number of records."""
     return [
         Piece(number, shard.path, int(count))
         for number, (shard, count) in enumerate(zip(dataset.shards, dataset.counts, strict=True))
@@ -14,10 +14,10 @@ def shard_pieces(dataset: Dataset) -> list[Piece]:
 
 
 def shared_files(dataset: Dataset) -> list[str]:
-    """A file by which a node shows that it sees the records: the first shard that is reached by a path."""
+    """A file that every node must see if it can read the records: the first shard that is not remote, if any."""
     return [shard.path for shard in dataset.shards if not shard.remote][:1]
 
 
 def damage_in(dataset: Dataset, shard: int) -> list[DamagedRecordError]:
-    """What was found unreadable so far in shard number `shard`."""
+    """The damaged records found so far in shard number `shard`."""
     return [error for error in dataset.damaged if error.path == dataset.shards[shard].path]
