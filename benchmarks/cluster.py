@@ -35,7 +35,7 @@ from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.progress import Progress
 from topgb.records.dataset import Dataset
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 
 CPU = torch.device("cpu")
 NETVLAD = {"aggregator": "netvlad", "clusters": {"rgb": 64, "audio": 32}, "hidden": 512, "head": {"name": "moe"}}
@@ -188,7 +188,9 @@ def _write_model(path: Path) -> None:
 
 def _write_records(base: Path, shards: int, each: int) -> str:
     folder = base / f"{shards}-of-{each}"
-    write_synthetic(folder, YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, shards * each, each, FRAMES)
+    write_synthetic(
+        folder, YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, shards * each, SynthOptions(videos_per_shard=each, frames=FRAMES)
+    )
     return f"{folder}/*.tfrecord"
 
 

@@ -31,7 +31,7 @@ from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.models.config import ModelConfig
 from topgb.records.dataset import evaluation_batches
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.training.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -67,7 +67,13 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         pattern = f"{folder}/*.tfrecord"
-        write_synthetic(folder, YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, options.videos, 250, (300, 300))
+        write_synthetic(
+            folder,
+            YOUTUBE8M_FRAMES,
+            YOUTUBE8M_CLASSES,
+            options.videos,
+            SynthOptions(videos_per_shard=250, frames=(300, 300)),
+        )
         for name, section in SECTIONS.items():
             path = written(Path(folder), YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, parse_model(section))
             row("synthetic, 300 frames", name, path, pattern, options.rounds)

@@ -27,7 +27,7 @@ from topgb.modelfile import Header, LoadedModel, Member, write_model_file
 from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.records.dataset import Dataset, evaluation_batches
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.training.recipe import load_recipe
 
 CPU = torch.device("cpu")
@@ -49,7 +49,13 @@ def main() -> None:
         recipe = load_recipe("yt8m-video")
         _model(base / "video.safetensors", recipe.data.spec(), recipe.model_section())
         _table("yt8m-video", base, base / "video.safetensors", TRAIN["yt8m"], rounds)
-        write_synthetic(base / "frames", YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, SYNTHETIC_VIDEOS, 250, (300, 300))
+        write_synthetic(
+            base / "frames",
+            YOUTUBE8M_FRAMES,
+            YOUTUBE8M_CLASSES,
+            SYNTHETIC_VIDEOS,
+            SynthOptions(videos_per_shard=250, frames=(300, 300)),
+        )
         _model(base / "frames.safetensors", YOUTUBE8M_FRAMES, parse_model(NETVLAD))
         _table("NetVLAD, 300 frames", base, base / "frames.safetensors", f"{base}/frames/*.tfrecord", rounds)
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from readers import BATCH, CLASSES, FRAMES, SPEC
 from serving import machine, start
 
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 
 HERE = Path(__file__).parent
 TENSORFLOW = HERE.parent / ".venv-tensorflow"
@@ -71,7 +71,13 @@ def main() -> None:
     if not options.no_tensorflow:
         make_environment()
     with tempfile.TemporaryDirectory() as folder:
-        write_synthetic(folder, SPEC, CLASSES, options.videos, options.videos // 4, frames=(FRAMES, FRAMES))
+        write_synthetic(
+            folder,
+            SPEC,
+            CLASSES,
+            options.videos,
+            SynthOptions(videos_per_shard=options.videos // 4, frames=(FRAMES, FRAMES)),
+        )
         found = [
             *measured([row for row in rows if row.one_core], f"{folder}/*.tfrecord", options),
             *measured([row for row in rows if not row.one_core], f"{folder}/*.tfrecord", options),

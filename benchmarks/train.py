@@ -29,7 +29,7 @@ from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FR
 from topgb.progress import Progress
 from topgb.records.dataset import open_dataset
 from topgb.records.sampling import FrameSampling
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.records.training_batches import TrainingBatches, load_batches
 from topgb.training import loop
 from topgb.training.recipe import Recipe, load_recipe
@@ -91,7 +91,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         write_synthetic(
-            Path(folder), YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, VIDEOS, videos_per_shard=256, frames=(300, 300)
+            Path(folder),
+            YOUTUBE8M_FRAMES,
+            YOUTUBE8M_CLASSES,
+            VIDEOS,
+            SynthOptions(videos_per_shard=256, frames=(300, 300)),
         )
         for family in chosen.only.split(","):
             for workers in map(int, chosen.workers.split(",")):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from topgb.features import Feature, FeatureSpec
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SMALL_SPEC = FeatureSpec("frame", (Feature("rgb", 32), Feature("audio", 8)))
@@ -37,11 +37,7 @@ def small_records(tmp_path_factory) -> dict[str, str]:
             SMALL_SPEC,
             SMALL_CLASSES,
             videos,
-            videos_per_shard=70,
-            frames=(4, 9),
-            seed=seed,
-            prefix=prefix,
-            labelled=prefix != "unlabelled",
+            SynthOptions(videos_per_shard=70, frames=(4, 9), seed=seed, prefix=prefix, labelled=prefix != "unlabelled"),
         )
     return {prefix: str(folder / f"{prefix}*.tfrecord") for prefix in ("train", "validate", "unlabelled")}
 

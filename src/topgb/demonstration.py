@@ -19,7 +19,7 @@ from topgb.modelfile import load
 from topgb.progress import SILENT, Progress, counting
 from topgb.quantizing.quantize import METHODS, Settings, quantize_file
 from topgb.records.dataset import Dataset
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.training.build import build_model_file
 from topgb.training.curves import read_metrics
 from topgb.training.loop import TrainingJob, train
@@ -151,9 +151,7 @@ def make_records(folder: Path, recipe: Recipe, prefix: str, videos: int, seed: i
         recipe.data.spec(),
         recipe.data.classes,
         videos,
-        frames=FRAMES,
-        seed=seed,
-        prefix=prefix,
+        SynthOptions(frames=FRAMES, seed=seed, prefix=prefix),
         force=True,
         on_progress=counting(progress, f"making {prefix} records", "videos"),
     )

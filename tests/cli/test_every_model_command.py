@@ -12,7 +12,7 @@ from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import read_model_file
 from topgb.records.description import FILE, Description, write_description
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.training.job import TrainingJob
 from topgb.training.loop import train
 from topgb.training.recipe import load_recipe
@@ -48,13 +48,13 @@ COMMANDS = OF_FILES | OF_RECORDS
 def folder(tmp_path_factory) -> Path:
     """Models, records and scores of 24 classes, and two folders with the same records under other descriptions."""
     folder = tmp_path_factory.mktemp("models")
-    write_synthetic(folder / "data", SMALL_SPEC, CLASSES, 60, frames=(2, 5))
+    write_synthetic(folder / "data", SMALL_SPEC, CLASSES, 60, SynthOptions(frames=(2, 5)))
     names = tuple(f"class {number}" for number in range(CLASSES))
     for name, seed in (("m", 0), ("other", 1)):
         model_file(folder / f"{name}.safetensors", DBOF, seed, classes=CLASSES, class_names=names)
     assert topgb("distill", folder / "m.safetensors", f"{folder}/data/*", "--out", folder / "scores").returncode == 0
     for kind in ("ranges", "names"):
-        write_synthetic(folder / kind, SMALL_SPEC, CLASSES, 60, frames=(2, 5))
+        write_synthetic(folder / kind, SMALL_SPEC, CLASSES, 60, SynthOptions(frames=(2, 5)))
     other_range = FeatureSpec("frame", (Feature("rgb", 32, range=(-1.0, 3.0)), Feature("audio", 8)))
     write_description(Description(folder / "ranges" / FILE, other_range, CLASSES))
     rows = [f"{number},{name}" for number, name in enumerate(reversed(names))]

@@ -9,7 +9,7 @@ from cli.program import topgb
 from topgb.features import YOUTUBE8M_VIDEOS
 from topgb.records.codec import encode_example
 from topgb.records.framing import frame_record
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 
 HEADER = "VideoId,LabelConfidencePairs"
 
@@ -117,13 +117,17 @@ def test_from_test_records_to_a_checked_submission(tmp_path):
     """The commands of docs/challenge.md, in its order."""
     (tmp_path / "test").mkdir()
     write_synthetic(
-        tmp_path / "test", YOUTUBE8M_VIDEOS, 5, 12, videos_per_shard=6, labelled=False, prefix="test", frames=(2, 3)
+        tmp_path / "test",
+        YOUTUBE8M_VIDEOS,
+        5,
+        12,
+        SynthOptions(videos_per_shard=6, labelled=False, prefix="test", frames=(2, 3)),
     )
     with open(tmp_path / "test/test0001.tfrecord", "ab") as file:
         for number in range(4):
             values = {"mean_rgb": np.full(1024, 0.01, np.float32), "mean_audio": np.zeros(128, np.float32)}
             file.write(frame_record(encode_example(f"fake{number}", values, None)))
-    write_synthetic(tmp_path / "train", YOUTUBE8M_VIDEOS, 5, 40, seed=1, frames=(2, 3))
+    write_synthetic(tmp_path / "train", YOUTUBE8M_VIDEOS, 5, 40, SynthOptions(seed=1, frames=(2, 3)))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "data: {level: video, classes: 5, features: [{name: mean_rgb, size: 1024, dtype: float32}, "

@@ -23,7 +23,7 @@ from topgb.modelfile.describe import describe
 from topgb.modelfile.export import export_model
 from topgb.models.reranker import Reranker, RerankerOptions
 from topgb.quantizing.quantize import Settings, quantize_file
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 
 CPU = torch.device("cpu")
 CLASSES = 24
@@ -35,7 +35,7 @@ QUICK = RerankSettings(OPTIONS, epochs=6)
 def made(tmp_path_factory):
     """A model of 24 classes, labelled records, and its scores of them."""
     folder = tmp_path_factory.mktemp("rerank")
-    write_synthetic(folder / "data", SMALL_SPEC, CLASSES, 300, videos_per_shard=160, frames=(2, 5))
+    write_synthetic(folder / "data", SMALL_SPEC, CLASSES, 300, SynthOptions(videos_per_shard=160, frames=(2, 5)))
     path = model_file(folder / "m.safetensors", classes=CLASSES)
     model, identity = open_teacher(path, CPU)
     for name, pattern in (("first", "train0000*"), ("second", "train0001*")):

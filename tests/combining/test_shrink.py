@@ -13,7 +13,7 @@ from topgb.evaluation.opening import open_for
 from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file, stored_model
 from topgb.records.dataset import open_dataset
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 
 BUDGET = 60_000
 
@@ -21,7 +21,7 @@ BUDGET = 60_000
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     folder = tmp_path_factory.mktemp("records")
-    write_synthetic(folder, SMALL_SPEC, SMALL_CLASSES, 120, frames=(2, 6), seed=4)
+    write_synthetic(folder, SMALL_SPEC, SMALL_CLASSES, 120, SynthOptions(frames=(2, 6), seed=4))
     return open_dataset(str(folder / "*.tfrecord"), SMALL_SPEC, SMALL_CLASSES, 300)
 
 

@@ -16,7 +16,7 @@ from topgb.evaluation.predictions import EVALUATION_BATCH
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.shards import find_shards
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.records.teacher import Teacher
 
 CPU = torch.device("cpu")
@@ -31,7 +31,9 @@ def teacher(tmp_path):
 
 @pytest.fixture
 def records(tmp_path):
-    write_synthetic(tmp_path / "data", SMALL_SPEC, SMALL_CLASSES, 1100, videos_per_shard=600, frames=(2, 5))
+    write_synthetic(
+        tmp_path / "data", SMALL_SPEC, SMALL_CLASSES, 1100, SynthOptions(videos_per_shard=600, frames=(2, 5))
+    )
     return f"{tmp_path}/data/*.tfrecord"
 
 
@@ -108,7 +110,12 @@ def test_another_teacher_or_changed_records_are_refused(teacher, records, tmp_pa
         run(teacher, records, tmp_path / "t", score_format="tfrecord")
     # As many records of the same sizes.
     write_synthetic(
-        tmp_path / "data", SMALL_SPEC, SMALL_CLASSES, 1100, videos_per_shard=600, frames=(2, 5), noise=0.5, force=True
+        tmp_path / "data",
+        SMALL_SPEC,
+        SMALL_CLASSES,
+        1100,
+        SynthOptions(videos_per_shard=600, frames=(2, 5), noise=0.5),
+        force=True,
     )
     with pytest.raises(InputError, match="scores of other records"):
         run(teacher, records, tmp_path / "t")
@@ -143,7 +150,11 @@ def test_senseless_numbers_of_classes_are_refused(teacher, records, tmp_path, to
 @pytest.mark.parametrize("labelled", [True, False])
 def test_records_are_copied_512_a_file(teacher, tmp_path, labelled):
     write_synthetic(
-        tmp_path / "d", SMALL_SPEC, SMALL_CLASSES, 1100, videos_per_shard=600, frames=(2, 5), labelled=labelled
+        tmp_path / "d",
+        SMALL_SPEC,
+        SMALL_CLASSES,
+        1100,
+        SynthOptions(videos_per_shard=600, frames=(2, 5), labelled=labelled),
     )
     done = run(teacher, f"{tmp_path}/d/*", tmp_path / "t", score_format="tfrecord")
     copies = sorted(path.name for path in (tmp_path / "t").glob("*.tfrecord"))

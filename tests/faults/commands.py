@@ -15,7 +15,7 @@ from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from youtube8m.plan_server import PARTITION, PlanServer
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 64), Feature("audio", 16)))
@@ -85,7 +85,9 @@ class Inputs:
 
 def make_inputs(folder: Path) -> Inputs:
     """Records, a recipe, a model file and a server; close the server."""
-    write_synthetic(folder / "records", SPEC, CLASSES, 1600, videos_per_shard=200, frames=(20, 40), prefix="r")
+    write_synthetic(
+        folder / "records", SPEC, CLASSES, 1600, SynthOptions(videos_per_shard=200, frames=(20, 40), prefix="r")
+    )
     model = {"aggregator": "netvlad", "clusters": 16, "hidden": 64, "head": {"name": "moe"}}
     data = {
         "level": "frame",

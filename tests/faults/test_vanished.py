@@ -13,7 +13,7 @@ from topgb.modelfile import load
 from topgb.quantizing import quantize
 from topgb.records.dataset import open_dataset
 from topgb.records.sampling import parse_sampling
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.records.training_batches import TrainingBatches, load_batches
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ SHARDS = 65
 @pytest.fixture
 def shards(tmp_path):
     folder = tmp_path / "shards"
-    write_synthetic(folder, SPEC, CLASSES, 4 * SHARDS, videos_per_shard=4, frames=(2, 3), prefix="r")
+    write_synthetic(folder, SPEC, CLASSES, 4 * SHARDS, SynthOptions(videos_per_shard=4, frames=(2, 3), prefix="r"))
     return folder
 
 
@@ -33,7 +33,7 @@ def _remove(path):
 
 
 def _shorten(path):
-    write_synthetic(path.parent, SPEC, CLASSES, 1, frames=(2, 3), prefix="short")
+    write_synthetic(path.parent, SPEC, CLASSES, 1, SynthOptions(frames=(2, 3), prefix="short"))
     (path.parent / "short0000.tfrecord").replace(path)
 
 

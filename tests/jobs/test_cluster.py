@@ -19,7 +19,7 @@ from topgb.jobs.dispatch import run_over
 from topgb.jobs.engine import Engine, Piece
 from topgb.jobs.remote_opening import opened_there
 from topgb.progress import Progress
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.vocabulary import read_vocabulary
 
 ray = pytest.importorskip("ray")
@@ -82,7 +82,11 @@ def folder(tmp_path_factory):
     """Records and a model."""
     folder = tmp_path_factory.mktemp("cluster")
     write_synthetic(
-        folder / "data", SMALL_SPEC, SMALL_CLASSES, SHARDS * VIDEOS, videos_per_shard=VIDEOS, frames=(20, 60)
+        folder / "data",
+        SMALL_SPEC,
+        SMALL_CLASSES,
+        SHARDS * VIDEOS,
+        SynthOptions(videos_per_shard=VIDEOS, frames=(20, 60)),
     )
     model_file(folder / "model.safetensors", SLOW)
     return folder

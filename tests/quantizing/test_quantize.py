@@ -15,7 +15,7 @@ from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.quantizing.quantize import METHODS, Settings, large_tensors, quantize_file
 from topgb.records.dataset import open_dataset
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 
 pytestmark = pytest.mark.numeric
 
@@ -56,7 +56,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def records(tmp_path):
-    write_synthetic(tmp_path, SPEC, CLASSES, 150, frames=(3, 9), seed=1)
+    write_synthetic(tmp_path, SPEC, CLASSES, 150, SynthOptions(frames=(3, 9), seed=1))
     return open_dataset(str(tmp_path / "*.tfrecord"), SPEC, CLASSES, 300)
 
 

@@ -9,7 +9,7 @@ from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import frame_record
 from topgb.records.inspect import inspect_shards
 from topgb.records.shards import Shard, open_shard
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.records.verify import verify_shards
 
 
@@ -124,7 +124,7 @@ def test_inspect_frame_level(shards):
 
 def test_inspect_video_level(tmp_path):
     spec = FeatureSpec("video", (Feature("mean_rgb", 9, "float32"), Feature("mean_audio", 4, "float32")))
-    write_synthetic(tmp_path, spec, 5, 6, labelled=False, id_key="video_id")
+    write_synthetic(tmp_path, spec, 5, 6, SynthOptions(labelled=False, id_key="video_id"))
     found = inspect_shards(f"{tmp_path}/*")
     assert (found.level, found.records, found.labelled, found.suggested_classes) == ("video", 6, 0, None)
     assert found.id_keys == {"video_id": 6}

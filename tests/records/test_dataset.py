@@ -21,7 +21,7 @@ from topgb.records.framing import frame_record
 from topgb.records.label_statistics import label_counts
 from topgb.records.order import BLOCK_RECORDS, POOL_BLOCKS, epoch_order, piece
 from topgb.records.sampling import FrameSampling, parse_sampling
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.records.training_batches import TrainingBatches, load_batches
 
 CLASSES = 5
@@ -94,7 +94,7 @@ def test_most_frames_are_known_without_reading(shards, spec, tmp_path):
 
 def test_floats_and_bytes_joined(tmp_path):
     spec = FeatureSpec("frame", (Feature("a", 3, "float32"), Feature("b", 2)))
-    write_synthetic(tmp_path, spec, CLASSES, 4, frames=(2, 5))
+    write_synthetic(tmp_path, spec, CLASSES, 4, SynthOptions(frames=(2, 5)))
     batch = next(evaluation_batches(open_dataset(f"{tmp_path}/*", spec, CLASSES, 300), 4))
     assert batch.features.dtype == torch.float32
     assert batch.features.shape == (4, int(batch.num_frames.max()), 5)

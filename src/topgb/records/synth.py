@@ -63,42 +63,73 @@ def make_world(width: int, classes: int, world_seed: int) -> World:
     return World(prototypes, causes, weights, background, frequencies / frequencies.sum())
 
 
+@dataclass(frozen=True)
+class SynthOptions:
+    """Options of `write_synthetic`.
+
+    videos_per_shard  records of a file
+    frames            the fewest and the most frames of a video; a video-level record is the mean of as many
+    seed              another one gives other videos
+    world_seed        another one gives other classes
+    noise             how hard it is: with 0 classes are clear, around 5 they drown
+    labelled          whether records have labels
+    prefix            files are named PREFIX0000.tfrecord and so on
+    id_key            the name under which a record has its id
+    """
+
+    videos_per_shard: int = 1000
+    frames: tuple[int, int] = (20, 60)
+    seed: int = 0
+    world_seed: int = 0
+    noise: float = 1.5
+    labelled: bool = True
+    prefix: str = "train"
+    id_key: str = "id"
+
+
+DEFAULT_OPTIONS = SynthOptions()
+
+
 def write_synthetic(
     folder: str | Path,
     spec: FeatureSpec,
     classes: int,
     videos: int,
-    videos_per_shard: int = 1000,
-    frames: tuple[int, int] = (20, 60),
-    seed: int = 0,
-    world_seed: int = 0,
-    noise: float = 1.5,
-    labelled: bool = True,
-    prefix: str = "train",
-    id_key: str = "id",
+    options: SynthOptions = DEFAULT_OPTIONS,
     force: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write `videos` records to shards `folder/PREFIX0000.tfrecord`, … and return their paths.
 
-    `frames` is the fewest and most frames of a video (video-level records are the mean of as many). Sets of the same
-    `world_seed`, widths and number of classes share their classes, so one can train on a set and evaluate on another
-    of another `seed`. `noise` says how hard it is: with 0 classes are clear, around 5 they drown. `on_progress` is
-    called with (videos written, videos). The same arguments give the same bytes, and every video is the same however
-    many there are. With `force`, an earlier set of the prefix (files named PREFIX and four digits) is replaced, and
-    those of its shards that the new one lacks are removed first. Raises `InputError` for senseless sizes and, without
-    `force`, for shards of the prefix that exist; `TopgbError` where writing fails.
+    Sets of the same `world_seed`, widths and number of classes share their classes, so one can train on a set and
+    evaluate on another of another `seed`. `on_progress` is called with (videos written, videos). The same arguments
+    give the same bytes, and every video is the same however many there are. With `force`, an earlier set of the prefix
+    (files named PREFIX and four digits) is replaced, and those of its shards that the new one lacks are removed first.
+    Raises `InputError` for senseless sizes and, without `force`, for shards of the prefix that exist; `TopgbError`
+    where writing fails.
     """
-    fewest, most = frames
-    if videos < 1 or classes < 1 or videos_per_shard < 1 or not 1 <= fewest <= most:
+    (fewest, most), each = options.frames, options.videos_per_shard
+    if videos < 1 or classes < 1 or each < 1 or not 1 <= fewest <= most:
         raise InputError(
-            f"cannot make {videos} videos of {fewest} to {most} frames, {classes} classes and {videos_per_shard} "
+            f"cannot make {videos} videos of {fewest} to {most} frames, {classes} classes and {each} "
             "videos a shard; give numbers of 1 or more, and the fewer frames first"
         )
-    world = make_world(spec.width, classes, world_seed)
-    starts = range(0, videos, videos_per_shard)
-    paths = [Path(folder) / f"{prefix}{number:04d}.tfrecord" for number in range(len(starts))]
-    # A glob of the new shards would take the earlier ones in. Four digits and no more, as other prefixes end in digits.
+    world = make_world(spec.width, classes, options.world_seed)
+    starts = range(0, videos, each)
+    paths = [Path(folder) / f"{options.prefix}{number:04d}.tfrecord" for number in range(len(starts))]
+    _clear_earlier(folder, options.prefix, paths, force)
+    for path, start in zip(paths, starts, strict=True):
+        with atomic_write(path) as file:
+            for number in range(start, min(start + each, videos)):
+                write_record(file, _record(world, spec, number, options))
+                if on_progress:
+                    on_progress(number + 1, videos)
+    return paths
+
+
+def _clear_earlier(folder: str | Path, prefix: str, paths: list[Path], force: bool) -> None:
+    """Remove shards of an earlier set beyond those at `paths`: a glob of the new shards would take them in."""
+    # Four digits and no more, as other prefixes end in digits.
     earlier = {Path(name) for name in glob.glob(glob.escape(os.path.join(folder, prefix)) + "[0-9]" * 4 + ".tfrecord")}
     for path in sorted({*paths, *earlier}):
         refuse_existing(path, force)
@@ -107,16 +138,14 @@ def write_synthetic(
             path.unlink()
         except OSError as error:
             raise write_failure(path, error) from error
-    for path, start in zip(paths, starts, strict=True):
-        with atomic_write(path) as file:
-            for number in range(start, min(start + videos_per_shard, videos)):
-                generator = np.random.default_rng((seed, world_seed, number))
-                values, labels = _make_video(world, frames, noise, generator)
-                video_id = f"{prefix}-{seed}-{number:06d}"
-                write_record(file, _encode(spec, values, labels if labelled else None, video_id, id_key))
-                if on_progress:
-                    on_progress(number + 1, videos)
-    return paths
+
+
+def _record(world: World, spec: FeatureSpec, number: int, options: SynthOptions) -> bytes:
+    """The record of video `number`."""
+    generator = np.random.default_rng((options.seed, options.world_seed, number))
+    values, labels = _make_video(world, options.frames, options.noise, generator)
+    video_id = f"{options.prefix}-{options.seed}-{number:06d}"
+    return _encode(spec, values, labels if options.labelled else None, video_id, options.id_key)
 
 
 def _make_video(

@@ -32,19 +32,21 @@ def synth(
     --force replaces an earlier set of the same prefix whole: shards beyond the new ones are removed.
     """
     from topgb.progress import TerminalProgress, counting
-    from topgb.records.synth import write_synthetic
+    from topgb.records.synth import SynthOptions, write_synthetic
 
     written = write_synthetic(
         folder,
         _spec(level, features),
         classes,
         videos,
-        videos_per_shard=videos_per_shard,
-        frames=_frame_range(frames),
-        seed=seed,
-        noise=noise,
-        labelled=labelled,
-        prefix=prefix,
+        SynthOptions(
+            videos_per_shard=videos_per_shard,
+            frames=_frame_range(frames),
+            seed=seed,
+            noise=noise,
+            labelled=labelled,
+            prefix=prefix,
+        ),
         force=force,
         on_progress=counting(TerminalProgress(), "writing", "videos"),
     )
