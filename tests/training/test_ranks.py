@@ -13,10 +13,16 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.errors import InputError
+from topgb.records.framing import index_records
+from topgb.records.synth import write_synthetic
 from topgb.tensors import load_tensors
 from topgb.training.checkpoint import latest_checkpoint
+from topgb.training.job import TrainingJob
+from topgb.training.loop import train
 from topgb.training.ranks import planned_ranks
+from topgb.training.recipe import load_recipe
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "topgb"]
 # Without dropout, whose draws differ between one batch and two halves of it.
@@ -108,6 +114,29 @@ def test_one_step_of_two_ranks_has_the_gradient_of_the_double_batch(small_recipe
     assert moving
     for name in moving:
         torch.testing.assert_close(theirs[name], ours[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["three records", "all but one of four records damaged"])
+def test_steps_may_have_fewer_videos_than_there_are_ranks(kind, small_recipe, tmp_path):
+    count, on_damaged = (3, "stop") if kind == "three records" else (4, "skip")
+    (shard,) = write_synthetic(tmp_path, SMALL_SPEC, SMALL_CLASSES, count, frames=(4, 9), seed=1)
+    if count == 4:
+        raw = bytearray(shard.read_bytes())
+        for start in index_records(memoryview(bytes(raw))).offsets[1:]:
+            raw[start + 20] ^= 1
+        shard.write_bytes(bytes(raw))
+    data = ["--data", str(shard), "--device", "cpu", "--on-damaged", on_damaged, "--workers", "1"]
+    more = [*NO_DROPOUT, "--out", str(tmp_path / "two"), "--set=training.batch_size=1", "--devices=2"]
+    two = _alone(["train", str(small_recipe), *data, *more])
+    assert two.returncode == 0, two.stderr
+    recipe = load_recipe(str(small_recipe), ["model.dropout=0", "training.batch_size=2"])
+    train(TrainingJob(recipe, str(shard), tmp_path / "one", device="cpu", on_damaged=on_damaged))
+    first, second = (latest_checkpoint(tmp_path / name) for name in ("one", "two"))
+    assert first is not None
+    assert second is not None
+    assert first.progress["updates"] == second.progress["updates"] > 0
+    for name, value in first.weights.items():
+        torch.testing.assert_close(second.weights[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_ranks_stopped_by_sigterm_go_on_to_the_same_weights(small_recipe, small_records, tmp_path):

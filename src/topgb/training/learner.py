@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from topgb.batch import Batch
 from topgb.errors import InputError
 from topgb.models import Tagger
+from topgb.records.order import piece
 from topgb.training.checkpoint import Checkpoint
 from topgb.training.ema import Shadows
 from topgb.training.losses import LOSSES, mixed_labels, outcome
@@ -71,7 +72,8 @@ class Learner:
     def update(self, batch: Batch, step: int, rate: float, videos: torch.Tensor) -> Update:
         """Follow the gradient of one batch at training step `step` (the first is 0), of which all ranks hold `videos`.
 
-        Raises `InputError` where a label is needed and missing.
+        A rank's batch may be without videos as long as another's has some. Raises `InputError` where a label is needed
+        and missing.
         """
         training, ranks = self._recipe.training, self._fabric.world_size
         # Dropout depends on the step and the rank alone, so resuming needs no generator's state.
@@ -79,11 +81,12 @@ class Learner:
         self._adam.set_learning_rate(rate)
         batch = batch.to(self._fabric.device, non_blocking=True)
         target = _target(batch, training.distill_weight)
-        pieces = min(training.accumulate, len(batch))
+        # Batch norms sum over the ranks in each piece: all ranks have as many, some without videos if need be.
+        pieces = min(training.accumulate, len(batch)) if ranks == 1 else training.accumulate
         total = len(batch) if ranks == 1 else videos
         losses, outputs = [], []
-        for number, rows in enumerate(torch.arange(len(batch), device=self._fabric.device).tensor_split(pieces)):
-            part = slice(int(rows[0]), int(rows[-1]) + 1) if pieces > 1 else slice(None)
+        for number in range(pieces):
+            part = slice(*piece(len(batch), pieces, number))
             with self._fabric.no_backward_sync(self._model, enabled=number < pieces - 1):
                 features, num_frames = batch.features[part], batch.num_frames[part]
                 found = outcome(self.tagger, self._model, self._loss, features, num_frames, target[part])

@@ -147,7 +147,8 @@ class _Trainer:
         due = curves is not None and curves.due(last=self.step + 1 == self.total_steps)
         # All ranks must do the same things, and only one keeps the time; each may be the one that is asked to stop.
         ranks = agree(self.fabric, len(batch), due, asked_to_stop)
-        missing = self.batches.dataset.on_damaged == "skip" and bool(ranks.empty)
+        # Only where damaged records are left out can a step have no video: to look is to wait for the device.
+        missing = self.batches.dataset.on_damaged == "skip" and not ranks.videos
         update = None if missing else self.learner.update(batch, self.step, rate, ranks.videos)
         self.step += 1
         seen = self.batches.examples_before(self.step)

@@ -122,20 +122,18 @@ class RanksStep(NamedTuple):
     """A step of all ranks: int64 scalars on the device, which need not be there yet.
 
     videos    in all ranks' batches
-    empty     ranks whose batch has no video
     due       ranks that are to log the step
     stopping  ranks that were asked to stop
     """
 
     videos: torch.Tensor
-    empty: torch.Tensor
     due: torch.Tensor
     stopping: torch.Tensor
 
 
 def agree(fabric: Fabric, videos: int, due: bool, stopping: bool) -> RanksStep:
     """The `RanksStep` from what each rank says of its own, without waiting for it. A single rank's stays on the CPU."""
-    summed = torch.tensor([videos, int(not videos), int(due), int(stopping)])
+    summed = torch.tensor([videos, int(due), int(stopping)])
     if fabric.world_size > 1:
         summed = summed.to(fabric.device, non_blocking=True)
         dist.all_reduce(summed)
