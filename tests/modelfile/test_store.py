@@ -324,6 +324,18 @@ def test_predict_says_what_it_takes(tmp_path, wrong):
         model.predict(np.zeros((2, 3, 8), np.uint8), np.array([1, 4]))
 
 
+@pytest.mark.parametrize("resident", ["packed", "full"])
+@pytest.mark.parametrize("frames", [0, 3])
+def test_no_videos_have_no_probabilities(tmp_path, resident, frames):
+    model = topgb.load(_write(tmp_path / "m.safetensors", {0.25: _tagger(1), 0.75: _tagger(2)}), resident=resident)
+    features = np.zeros((0, frames, SPEC.width), np.uint8)
+    for counts in (None, np.zeros(0, np.int32)):
+        found = model.predict(features, counts)
+        assert (found.shape, found.dtype) == ((0, CLASSES), np.float32)
+    with pytest.raises(InputError, match="num_frames must be 0 numbers"):
+        model.predict(features, np.array([3]))
+
+
 def test_rows_of_int8_lie_where_kernels_want_them(tmp_path):
     """Whatever lies beside them, and whatever the header's length."""
     for length in range(1, 18):

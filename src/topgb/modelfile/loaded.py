@@ -56,7 +56,7 @@ class LoadedModel(nn.Module):
         """Probabilities float32 [B, V] (or [V]) from stored features [B, T, D] (or [T, D], one video).
 
         `features` are uint8 where every feature of the file is stored in bytes, float32 otherwise; `num_frames`
-        int [B] is left out where no video is padded. Raises `InputError` where dtype or width do not fit.
+        int [B] is left out where no video is padded. B may be 0. Raises `InputError` where dtype or width do not fit.
         """
         single = features.ndim == 2
         features = features[None] if single else features
@@ -68,8 +68,11 @@ class LoadedModel(nn.Module):
                 f"[videos, frames, {spec.width}]"
             )
         counts = np.full(len(features), features.shape[1]) if num_frames is None else np.atleast_1d(num_frames)
-        if counts.shape != (len(features),) or counts.min() < 1 or counts.max() > features.shape[1]:
+        if counts.shape != (len(features),) or ((counts < 1) | (counts > features.shape[1])).any():
             raise InputError(f"num_frames must be {len(features)} numbers from 1 to {features.shape[1]}")
+        if not len(features):
+            # Without videos there may be no frames either, which no model could pool.
+            return np.zeros((0, self.header.classes), np.float32)
         device = next(chain(self.parameters(), self.buffers())).device
         batch = Batch(
             ids=[str(index) for index in range(len(features))],
