@@ -1,4 +1,4 @@
-"""What records say about rounding a model: which errors cancel each other, and what each tensor's errors cost."""
+"""Calibrate the rounding of a model on records: which errors cancel out, and how much each tensor's errors cost."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from topgb.quantizing.rounding import inverse_factor
 from topgb.quantizing.schemes import Factors, Scheme, encode
 from topgb.records.dataset import Dataset
 
-# Videos looked at: the first of the records.
+# Videos used, the first of the records.
 MOST_VIDEOS = 4096
-# A wide layer's columns make up for each other within ranges of so many: a second moment has their square in numbers.
+# Compensate within ranges of this many columns: the second-moment matrix grows with the square.
 MOST_COLUMNS = 2048
-# The step that sensitivity is tried at, in units of the tensor's root mean square: about 3 bits a weight.
+# Sensitivity is measured at this step, in units of the tensor's root mean square: about 3 bits a weight.
 TRIAL_STEP = 0.5
 # Probabilities are kept this far from 0 and 1, where a divergence would be infinite.
 EPSILON = 1e-6
@@ -29,10 +29,10 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class Calibration:
-    """By a tensor's full name in the model file (`members.I.NAME`).
+    """Results of calibration, by a tensor's full name in the model file (`members.I.NAME`).
 
-    factors      of the called linear layers (`rounding.inverse_factor`), one for each 2,048 columns
-    sensitivity  how far the member's probabilities move when the tensor is rounded, for each squared unit of its step
+    factors      inverse-Hessian factors of the weights of called linear layers, one per 2,048 columns
+    sensitivity  divergence of the member's probabilities when the tensor is rounded, divided by its squared step
     """
 
     factors: Mapping[str, Factors]
@@ -42,9 +42,9 @@ class Calibration:
 def calibrate(
     model: LoadedModel, dataset: Dataset, names: list[str], progress: Progress = SILENT, most: int = MOST_VIDEOS
 ) -> Calibration:
-    """Look at the first `most` videos of `dataset` (labels are not needed) to round the tensors `names` of `model`.
+    """Calibrate the rounding of the tensors `names` of `model` on the first `most` videos of `dataset`.
 
-    `model` holds float32 weights; it is as before afterwards. Raises `InputError` where there is no video.
+    No labels are needed. `model` holds float32 weights and is unchanged afterwards. Raises `InputError` where there is no video.
     """
     looked_at = list(_first(dataset, most))
     if not looked_at:
@@ -69,7 +69,10 @@ def calibrate(
 
 
 def divergence(exact: torch.Tensor, other: torch.Tensor) -> float:
-    """Kullback-Leibler divergence of probabilities [N, V], each class a coin: summed over classes, mean over N."""
+    """Kullback-Leibler divergence D(exact ‖ other) of probabilities [N, V], each class a Bernoulli variable.
+
+    The divergence is summed over the classes and averaged over the N videos.
+    """
     p, q = exact.clamp(EPSILON, 1 - EPSILON), other.clamp(EPSILON, 1 - EPSILON)
     return float((p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum(1).mean())
 
@@ -77,7 +80,7 @@ def divergence(exact: torch.Tensor, other: torch.Tensor) -> float:
 def _first(dataset: Dataset, most: int) -> Iterator[Batch]:
     seen = 0
     for batch in batches(dataset):
-        # A batch's memory is used again for a later one.
+        # Copy, because the loader reuses a batch's memory for a later batch.
         yield Batch(list(batch.ids), batch.features.clone(), batch.num_frames.clone())
         seen += len(batch)
         if seen >= most:
@@ -90,7 +93,10 @@ def _predict(tagger: Tagger, batches: list[Batch]) -> torch.Tensor:
 
 
 def _exact(tagger: Tagger, batches: list[Batch], names: set[str]) -> tuple[torch.Tensor, dict[str, Factors]]:
-    """The member's probabilities, and the factors of those of its tensors that are weights of called linear layers."""
+    """The member's probabilities, float32 [N, V], and factors by tensor name.
+
+    Factors exist only for tensors in `names` that are weights of linear layers the model calls, whose inputs are seen.
+    """
     moments: dict[str, list[torch.Tensor]] = {}
     hooks = []
     for path, module in tagger.named_modules():
@@ -113,6 +119,7 @@ def _exact(tagger: Tagger, batches: list[Batch], names: set[str]) -> tuple[torch
 
 
 def _sensitivity(tagger: Tagger, parameter: nn.Parameter, batches: list[Batch], exact: torch.Tensor) -> float:
+    """Divergence from `exact` when `parameter` alone is rounded with a trial step, divided by that step squared."""
     weights = parameter.data
     step = TRIAL_STEP * float(weights.square().mean().sqrt())
     if step == 0.0:

@@ -1,12 +1,12 @@
-"""Rounding weights to a uniform grid, with or without making up for each weight's error in those not rounded yet."""
+"""Rounding weights to a uniform grid, by themselves or with error compensation (GPTQ, Frantar et al. 2023)."""
 
 from dataclasses import dataclass
 
 import torch
 
-# Columns whose errors are spread among each other before the rest hears of them; what they need stays in the cache.
+# Columns per block. Errors spread at once inside a block, and to later columns when it is done: a block fits the cache.
 BLOCK = 128
-# What keeps the Hessian of inputs that never vary from being singular, as a share of its mean diagonal (GPTQ's 1 %).
+# Added to the diagonal of the Hessian, as a share of its mean (GPTQ's 1 %): constant inputs would make it singular.
 DAMPING = 0.01
 
 
@@ -28,9 +28,9 @@ class Grid:
 
 
 def inverse_factor(second_moment: torch.Tensor) -> torch.Tensor:
-    """float32 [C, C]: the upper Cholesky factor of the inverse of the second moment of a layer's inputs, damped.
+    """Upper Cholesky factor, float32 [C, C], of the inverse of the damped `second_moment` [C, C] of a layer's inputs.
 
-    Row i holds, up to a factor, what column i's error asks of the columns behind it (Frantar et al. 2023, GPTQ).
+    Row i says, up to a factor, how later columns change to compensate the rounding error of column i (GPTQ).
     """
     moment = second_moment.double()
     damping = DAMPING * moment.diagonal().mean().clamp_min(1e-12)
@@ -39,16 +39,16 @@ def inverse_factor(second_moment: torch.Tensor) -> torch.Tensor:
 
 
 def round_compensated(weights: torch.Tensor, factor: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Codes float32 [R, C] of weights float32 [R, C].
+    """Round weights float32 [R, C] to codes float32 [R, C] of `grid`, compensating the errors (GPTQ, equation 3).
 
-    Column by column, each one's rounding error is made up for by those behind it, as far as the inputs that
-    `factor` (`inverse_factor`) stands for go together (GPTQ, equation 3).
+    Columns are rounded from left to right, and all later columns change to compensate the error of each. `factor` is
+    the `inverse_factor` [C, C] of the layer's inputs: the more two inputs correlate, the more error moves between them.
     """
     weights, codes = weights.clone(), torch.empty_like(weights)
     scale, minimum = grid.scale[:, 0], grid.minimum[:, 0]
     for start in range(0, weights.shape[1], BLOCK):
         end = min(start + BLOCK, weights.shape[1])
-        # Transposed, so that a column is one piece of memory.
+        # Transposed, so that each column is contiguous in memory.
         own = weights[:, start:end].T.contiguous()
         errors = torch.empty_like(own)
         for place in range(end - start):

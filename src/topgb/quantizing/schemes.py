@@ -1,4 +1,4 @@
-"""One tensor to its stored form: the schemes that `topgb model quantize` and `shrink` choose from."""
+"""Encode one tensor by one of the schemes that `topgb model quantize` and `topgb model shrink` choose from."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,20 +16,24 @@ from topgb.quantizing.rounding import Grid, round_compensated
 Kind = Literal["float16", "uniform", "quantile", "kmeans", "int8", "groups", "entropy"]
 MOST_CODE = 127
 LEAST_SCALE = 1e-30
-# Groups quantised at once: what they take stays in the cache.
+# Groups quantised at once, few enough that their values stay in the cache.
 GROUPS_AT_ONCE = 1 << 11
-# Greater than any rounding to 8 bits of mantissa.
+# Outweighs the rounding of a scale to bfloat16, which has 8 bits of mantissa.
 ROUND_UP = 1 + 2.0**-8
-# Of an entropy-coded row: its step grows with the root of its root mean square. Measured against powers 0 and 1.
+# The step of an entropy-coded row grows with this power of the row's root mean square; powers 0 and 1 measured worse.
 ROW_POWER = 0.5
 
-# What errors of a layer's columns ask of each other (`rounding.inverse_factor`), a range of columns after another.
+# Inverse-Hessian factors (`rounding.inverse_factor`), one per range of columns.
 Factors = list[torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How to store a tensor. `bits` and `group` are those of `groups`; `step` is the mean step of `entropy`."""
+    """How to store a tensor.
+
+    `groups` alone uses `bits` (bits per code) and `group` (values per group); `entropy` alone uses `step`, its mean
+    step.
+    """
 
     kind: Kind
     bits: int = 8
@@ -40,10 +44,11 @@ class Scheme:
 def encode(
     tensor: torch.Tensor, scheme: Scheme, factors: Factors | None = None, name: str = "a tensor"
 ) -> tuple[TensorEncoding, Parts]:
-    """`tensor` (float32) as `scheme` stores it: entry, and parts by suffix.
+    """Encode `tensor` (float32) by `scheme`: its entry in the header, and its parts by suffix.
 
-    With `factors` (one for each range of the matrix's columns) rounding to `entropy` makes up for its errors; elsewhere
-    that was measured to bring nothing. Raises `InputError` naming it where it has values beyond what float16 holds.
+    With `factors` (one per range of the matrix's columns) the scheme `entropy` compensates its rounding errors; the
+    other schemes were measured to gain nothing by it. Raises `InputError` naming the tensor where float16 cannot hold
+    a value.
     """
     if scheme.kind in ("float16", "groups") and float(tensor.abs().max()) > torch.finfo(torch.float16).max:
         raise InputError(f"{name} has values beyond float16's 65,504; quantise it by another method")
@@ -71,11 +76,12 @@ def encode(
 
 
 def plain_codes(matrix: torch.Tensor, step: float) -> torch.Tensor:
-    """Codes int8 [R, C] of the scheme `entropy` without making up for errors, to count their entropy."""
+    """Codes int8 [R, C] of `matrix` [R, C] by the scheme `entropy`, without error compensation, to measure entropy."""
     return _rows(matrix, _entropy_scales(matrix, Scheme("entropy", step=step)).float(), None).char()
 
 
 def _int8_scales(matrix: torch.Tensor, scheme: Scheme) -> torch.Tensor:
+    """The least scale of each row, bfloat16 [R], at which no code exceeds 127."""
     most = matrix.abs().amax(1) / MOST_CODE
     return (most * ROUND_UP).clamp_min(LEAST_SCALE).bfloat16()
 
@@ -87,7 +93,7 @@ def _entropy_scales(matrix: torch.Tensor, scheme: Scheme) -> torch.Tensor:
 
 
 def _rows(matrix: torch.Tensor, scales: torch.Tensor, factors: Factors | None) -> torch.Tensor:
-    """Codes float32 [R, C] from -127 to 127 on the grid of each row's scale."""
+    """Codes float32 [R, C] from -127 to 127 of `matrix` [R, C], whose row r has the step `scales[r]`."""
     grid = Grid(scales[:, None], torch.zeros(len(matrix), 1), -MOST_CODE, MOST_CODE)
     if factors is None:
         return grid.codes(matrix)
@@ -98,14 +104,14 @@ def _rows(matrix: torch.Tensor, scales: torch.Tensor, factors: Factors | None) -
 
 def _groups(tensor: torch.Tensor, scheme: Scheme) -> Parts:
     flat = tensor.reshape(-1)
-    # Filled up with the last value, which widens no range.
+    # Pad the last group with the last value, which does not widen the group's range.
     groups = torch.cat([flat, flat[-1:].expand(-len(flat) % scheme.group)]).view(-1, scheme.group)
     most = (1 << scheme.bits) - 1
     codes, scales, minima = [], [], []
     for part in groups.split(GROUPS_AT_ONCE):
-        # From the least to the greatest of a group: cutting outliers off makes the error smaller and the score worse.
+        # The grid spans the whole range of a group: clipping outliers makes the error smaller but the score worse.
         minimum, high = part.amin(1, keepdim=True).half(), part.amax(1, keepdim=True)
-        # Half precision has no smaller step than this one; equal weights have code 0 whatever the step.
+        # 2^-24 is the least positive float16; equal weights have code 0 whatever the step.
         scale = ((high - minimum.float()) / most).clamp_min(2.0**-24).half()
         codes.append(pack_bits(Grid(scale.float(), minimum.float(), 0, most).codes(part).byte(), scheme.bits))
         scales.append(scale.view(-1))
