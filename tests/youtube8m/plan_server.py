@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from topgb.youtube8m.download import Download, download
+from topgb.youtube8m.download import Download, DownloadOptions, download
 from topgb.youtube8m.http import Patience
 
 QUICK = Patience(tries=3, wait=0.001, timeout=5.0)
@@ -58,7 +58,9 @@ class PlanServer:
 
 def download_from(server: PlanServer, folder: Path, **options: Any) -> Download:
     """`download` from the server, with little patience."""
-    return download(folder, PARTITION, **{"patience": QUICK, "mirror": server.mirror, "plans": server.plans, **options})
+    given = {"patience": QUICK, "mirror": server.mirror, "plans": server.plans}
+    given |= {key: options.pop(key) for key in ("patience", "jobs") if key in options}
+    return download(folder, PARTITION, options=DownloadOptions(**given), **options)
 
 
 class _Server(ThreadingHTTPServer):

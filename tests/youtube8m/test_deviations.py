@@ -7,13 +7,13 @@ from topgb.errors import DamagedRecordError, InputError
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import Place
-from topgb.youtube8m.deviations import Spread, listed, measured, spread_of
+from topgb.youtube8m.deviations import Spread, deviations_from_csv, deviations_from_records, spread_of
 
 HERE = Place("x.tfrecord", 7, 99)
 
 
 def _measure(payload, feature=None):
-    return measured(feature)(memoryview(payload), HERE)
+    return deviations_from_records(feature)(memoryview(payload), HERE)
 
 
 def test_both_levels_of_a_video_give_the_deviation_of_its_dequantised_mean():
@@ -36,7 +36,7 @@ def test_frames_of_floats_and_videos_of_bytes():
 
 
 def test_each_record_is_measured_by_itself():
-    measure = measured()
+    measure = deviations_from_records()
     for width in (4, 6, 4):
         values = np.float32([1, 2] * (width // 2))
         video = encode_example("video", {"mean_rgb": values}, None)
@@ -84,7 +84,7 @@ def test_labels_as_a_feature():
 def test_a_csv(tmp_path):
     path = tmp_path / "stds.csv"
     path.write_text('\ufeff,std,vids\n0,0.25,a\n1,1e-3,"b,""c"\n\n')
-    measure = listed(path)
+    measure = deviations_from_csv(path)
     found = [measure(memoryview(encode_example(name, {}, None)), HERE) for name in ("a", 'b,"c', "d")]
     assert found == [("a", 0.25), ('b,"c', 0.001), ("d", None)]
 
@@ -107,7 +107,7 @@ def test_a_csv_that_is_none(tmp_path, text, words):
     path = tmp_path / "stds.csv"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        listed(path)
+        deviations_from_csv(path)
     assert str(caught.value).startswith(str(path))
     assert words in str(caught.value)
 

@@ -10,8 +10,8 @@ from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import frame_record
 from topgb.records.protobuf_decoding import parse_record
 from topgb.records.shards import Shard, open_shard
-from topgb.youtube8m.deviations import listed
-from topgb.youtube8m.fakes import drop_fakes
+from topgb.youtube8m.deviations import deviations_from_csv
+from topgb.youtube8m.fakes import FakeCriterion, drop_fakes
 
 WIDTH = 64
 
@@ -83,7 +83,7 @@ def test_where_the_modes_lie(source, tmp_path):
 def test_one_mode_or_two(tmp_path, deviations, threshold, parted, close):
     path = tmp_path / "x.tfrecord"
     path.write_bytes(b"".join(frame_record(video(f"v{n}", value)) for n, value in enumerate(deviations)))
-    found = drop_fakes(str(path), tmp_path / "dst", threshold=threshold)
+    found = drop_fakes(str(path), tmp_path / "dst", FakeCriterion(threshold=threshold))
     assert (found.parted, found.close) == (parted, close)
 
 
@@ -91,14 +91,22 @@ def test_a_deviation_equal_to_the_threshold_is_that_of_a_fake(tmp_path):
     path = tmp_path / "x.tfrecord"
     path.write_bytes(frame_record(video("v", 0.25)) + frame_record(video("w", 0.5)))
     dropped = []
-    assert drop_fakes(str(path), tmp_path / "dst", threshold=0.25, on_dropped=dropped.append).kept.videos == 1
+    assert (
+        drop_fakes(str(path), tmp_path / "dst", FakeCriterion(threshold=0.25), on_dropped=dropped.append).kept.videos
+        == 1
+    )
     assert dropped == ["v"]
 
 
 def test_deviations_from_a_csv(source, tmp_path):
     (tmp_path / "stds.csv").write_text("vids,std\na0,0.5\nc1,0.2\nc2,0.1\nelsewhere,3\n")
     dropped = []
-    found = drop_fakes(source[0], tmp_path / "dst", listed(tmp_path / "stds.csv"), on_dropped=dropped.append)
+    found = drop_fakes(
+        source[0],
+        tmp_path / "dst",
+        FakeCriterion(deviations_from_csv(tmp_path / "stds.csv")),
+        on_dropped=dropped.append,
+    )
     assert (found.kept.videos, found.dropped.videos, found.unlisted, found.videos) == (2, 1, 13, 16)
     assert len(dropped) == 14
     assert not {"a0", "c1"} & set(dropped)
@@ -120,7 +128,7 @@ def test_gzip_goes_by_the_name(source, tmp_path):
 
 
 def test_force_leaves_no_copy_of_an_earlier_threshold(source, tmp_path):
-    drop_fakes(source[0], tmp_path / "dst", threshold=0)
+    drop_fakes(source[0], tmp_path / "dst", FakeCriterion(threshold=0))
     assert len(list((tmp_path / "dst").iterdir())) == 3
     with pytest.raises(InputError, match="test00.tfrecord exists already; .*force=True"):
         drop_fakes(source[0], tmp_path / "dst")
@@ -173,7 +181,7 @@ def test_names_that_fall_on_each_other(source, tmp_path):
 @pytest.mark.parametrize("threshold", [-0.1, float("nan"), float("inf")])
 def test_thresholds_that_are_none(source, tmp_path, threshold):
     with pytest.raises(InputError, match="threshold"):
-        drop_fakes(source[0], tmp_path / "dst", threshold=threshold)
+        drop_fakes(source[0], tmp_path / "dst", FakeCriterion(threshold=threshold))
 
 
 def test_a_folder_that_cannot_be_written(source, tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ import pytest
 
 from topgb.errors import InputError, TopgbError
 from topgb.youtube8m import plan as download_plan
-from topgb.youtube8m.download import download
-from topgb.youtube8m.plan import find_source, parse_shard, take_shard
+from topgb.youtube8m.download import DownloadOptions, download
+from topgb.youtube8m.plan import find_partition, parse_shard, take_shard
 from youtube8m.plan_server import PARTITION, PLAN, QUICK, PlanServer, download_from
 
 
@@ -112,11 +112,11 @@ def test_no_server(server, tmp_path):
 )
 def test_senseless_arguments(tmp_path, partition, options, words):
     with pytest.raises(InputError, match=words):
-        download(tmp_path, partition, patience=QUICK, **options)
+        download(tmp_path, partition, options=DownloadOptions(patience=QUICK, **options))
 
 
 def test_where_things_are():
-    first = find_source("1/frame_level/validate", "asia")
+    first = find_partition("1/frame_level/validate", "asia")
     assert first.plan == "http://data.yt8m.org/1/download_plans/frame_level_validate.json"
     assert first.file("validate00.tfrecord") == ("http://asia.data.yt8m.org/1/frame_level/validate/validate00.tfrecord")
 

@@ -56,7 +56,7 @@ def spread_of(deviations: np.ndarray) -> Spread:
     return Spread(count, float(ordered[0]), (low + high) / 2, float(ordered[-1]), high - low)
 
 
-def measured(feature: str | None = None) -> Measure:
+def deviations_from_records(feature: str | None = None) -> Measure:
     """Measures the records themselves: the population standard deviation of a video's vector of `feature`.
 
     The vector is the mean over the frames; frames in bytes are dequantised to -2 … 2 first, nothing is L2-normalised,
@@ -85,7 +85,7 @@ def measured(feature: str | None = None) -> Measure:
     return measure
 
 
-def listed(path: Path) -> Measure:
+def deviations_from_csv(path: Path) -> Measure:
     """Looks videos up in a CSV with the columns `vids` and `std` (2018: `vids_by_std.csv`), among others or alone.
 
     Raises `InputError` where the file is not such a CSV, names a video twice or holds a `std` that is no number.

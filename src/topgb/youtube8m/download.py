@@ -14,7 +14,7 @@ from topgb.files import write_failure
 from topgb.progress import SILENT, Progress
 from topgb.youtube8m.fetch import StoppedError, fetch_file, file_md5
 from topgb.youtube8m.http import PATIENT, FetchError, Patience
-from topgb.youtube8m.plan import PLANS, fetch_plan, find_source, refuse_collisions, take_shard
+from topgb.youtube8m.plan import PLANS, fetch_plan, find_partition, refuse_collisions, take_shard
 
 # So many files in a row that fail are the network's or the server's fault, and so would be the rest.
 MOST_FAILURES = 20
@@ -52,34 +52,54 @@ class Download:
         return self.files - self.there - self.fetched - len(self.failed)
 
 
+@dataclass(frozen=True)
+class DownloadOptions:
+    """Options of `download`.
+
+    mirror    whence, as for `find_partition`
+    plans     where the plans are, as for `find_partition`
+    jobs      files fetched at a time
+    patience  how long the servers are waited for
+
+    Raises `InputError` where `jobs` is less than 1.
+    """
+
+    mirror: str = "us"
+    plans: str = PLANS
+    jobs: int = 8
+    patience: Patience = PATIENT
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise InputError(f"{self.jobs} files cannot be fetched at a time; the least is 1")
+
+
+DEFAULT_OPTIONS = DownloadOptions()
+
+
 def download(
     folder: Path,
     partition: str,
     shard: tuple[int, int] | None = None,
-    mirror: str = "us",
-    plans: str = PLANS,
-    jobs: int = 8,
+    options: DownloadOptions = DEFAULT_OPTIONS,
     force: bool = False,
     progress: Progress = SILENT,
-    patience: Patience = PATIENT,
 ) -> Download:
-    """Fetch a partition's files into `folder`, `jobs` at a time (2018: YouTube-8M's own `download.py`).
+    """Fetch a partition's files into `folder` (2018: YouTube-8M's own `download.py`).
 
-    `shard` (X, Y) takes the X-th of Y parts, `mirror` and `plans` are as for `find_source`. A file gets its name once
-    its MD5 sum is the plan's; until then it is `.NAME.partial`, with which the next call goes on. Files that are there
-    are read: one with the right sum is kept, one with another sum is refused before anything is fetched, or with
-    `force` fetched anew. What fails is returned, not raised. Raises `InputError` for a malformed argument or plan and
-    for refused files, `TopgbError` where the plan's server is out of reach or `folder` cannot be written.
+    `shard` (X, Y) takes the X-th of Y parts. A file gets its name once its MD5 sum is the plan's; until then it is
+    `.NAME.partial`, with which the next call goes on. Files that are there are read: one with the right sum is kept,
+    one with another sum is refused before anything is fetched, or with `force` fetched anew. What fails is returned,
+    not raised. Raises `InputError` for a malformed argument or plan and for refused files, `TopgbError` where the
+    plan's server is out of reach or `folder` cannot be written.
     """
-    if jobs < 1:
-        raise InputError(f"{jobs} files cannot be fetched at a time; the least is 1")
-    source = find_source(partition, mirror, plans)
-    files = fetch_plan(source, patience)
+    found = find_partition(partition, options.mirror, options.plans)
+    files = fetch_plan(found, options.patience)
     if shard is not None:
         files = take_shard(files, shard)
     _make_folder(folder, list(files))
     there = [name for name in files if (folder / name).exists()]
-    differing = set(_differing(folder, files, there, jobs, progress))
+    differing = set(_differing(folder, files, there, options.jobs, progress))
     if differing and not force:
         more = f" and {len(differing) - 1:,} more" if len(differing) > 1 else ""
         raise InputError(
@@ -90,14 +110,13 @@ def download(
 
     def fetch(name: str, stop: threading.Event) -> str | None:
         try:
-            fetch_file(
-                source.file(name), folder / name, files[name], name in differing, patience, stop, done.count_bytes
-            )
+            replace = name in differing
+            fetch_file(found.file(name), folder / name, files[name], replace, options.patience, stop, done.count_bytes)
         except FetchError as error:
             return str(error)
         return None
 
-    _fetch_all(fetch, sorted(files.keys() - set(there) | differing), jobs, progress, done)
+    _fetch_all(fetch, sorted(files.keys() - set(there) | differing), options.jobs, progress, done)
     return done
 
 

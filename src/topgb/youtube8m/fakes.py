@@ -14,7 +14,7 @@ from topgb.files import atomic_write_named, refuse_existing, write_failure
 from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
 from topgb.records.framing import FOOTER_BYTES, HEADER_BYTES
 from topgb.records.shards import OpenShard, Shard, find_shards, open_shard
-from topgb.youtube8m.deviations import Measure, Spread, measured, spread_of
+from topgb.youtube8m.deviations import Measure, Spread, deviations_from_records, spread_of
 from topgb.youtube8m.plan import refuse_collisions
 
 # 2018: what remove_test_fakes.py compares with.
@@ -59,11 +59,30 @@ class DroppedFakes:
         return around < min(self.kept.density, self.dropped.density) / 2
 
 
+@dataclass(frozen=True)
+class FakeCriterion:
+    """A video is fake where its deviation by `measure` (None: `deviations_from_records()`) is at most `threshold`.
+
+    Raises `InputError` where the threshold is no deviation.
+    """
+
+    measure: Measure | None = None
+    threshold: float = THRESHOLD
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < float("inf"):
+            raise InputError(
+                f"the threshold {self.threshold} is no deviation; give a number from 0, such as {THRESHOLD}"
+            )
+
+
+DEFAULT_CRITERION = FakeCriterion()
+
+
 def drop_fakes(
     pattern: str | Sequence[str],
     folder: Path,
-    measure: Measure | None = None,
-    threshold: float = THRESHOLD,
+    criterion: FakeCriterion = DEFAULT_CRITERION,
     on_dropped: Callable[[str], None] = lambda video_id: None,
     on_damaged: OnDamaged = "stop",
     force: bool = False,
@@ -71,20 +90,18 @@ def drop_fakes(
 ) -> DroppedFakes:
     """Copy the shards of `pattern` (see `find_shards`) into `folder` without fakes (2018: `remove_test_fakes.py`).
 
-    Videos whose deviation by `measure` (default: `measured()`) is above `threshold` are kept: their records are copied
-    byte for byte, in order, to a file of the shard's name, which is gzipped where it ends in .gz. Of a shard without
+    The records of all videos that are not fake by `criterion` are copied byte for byte, in order, to a file of the
+    shard's name, which is gzipped where it ends in .gz. Of a shard without
     such videos no file is written. `on_dropped` is called with each other video's id, in order, `on_progress` with
     (files done, files). A record's CRC is checked before it is measured.
 
     Raises `InputError` where shards share a name or lie in `folder` itself, a file exists and `force` is off, no record
-    can be read, or for what `measure` refuses; `DamagedRecordError` for damage unless `on_damaged` is "skip";
+    can be read, or for what the measure refuses; `DamagedRecordError` for damage unless `on_damaged` is "skip";
     `TopgbError` where writing fails. Shards that were finished before an error stay.
     """
-    if not 0 <= threshold < float("inf"):
-        raise InputError(f"the threshold {threshold} is no deviation; give a number from 0, such as {THRESHOLD}")
     shards = find_shards(pattern)
     _check_names(shards, folder, force)
-    judge = _Judge(measure or measured(), threshold, on_dropped, on_damaged)
+    judge = _Judge(criterion, on_dropped, on_damaged)
     written = 0
     for done, shard in enumerate(shards, start=1):
         target = folder / shard.name
@@ -107,8 +124,8 @@ def drop_fakes(
 class _Judge:
     """Tells real videos from fakes, and keeps the deviations it saw: 8 bytes a video."""
 
-    def __init__(self, measure: Measure, threshold: float, on_dropped: Callable[[str], None], on_damaged: OnDamaged):
-        self.measure, self.threshold = measure, threshold
+    def __init__(self, criterion: FakeCriterion, on_dropped: Callable[[str], None], on_damaged: OnDamaged):
+        self.measure, self.threshold = criterion.measure or deviations_from_records(), criterion.threshold
         self.on_dropped, self.on_damaged = on_dropped, on_damaged
         self.damaged: list[DamagedRecordError] = []
         self.deviations = array("d")

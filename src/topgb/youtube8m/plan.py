@@ -26,10 +26,10 @@ _SHARD = re.compile(r"([0-9]{1,9}),([0-9]{1,9})")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a partition (`2/frame/train`) lies: the address of its plan, and of the folder of its files."""
+class Partition:
+    """A partition (`2/frame/train`) and where it lies: the address of its plan, and of the folder of its files."""
 
-    partition: str
+    name: str
     plan: str
     folder: str
 
@@ -38,23 +38,23 @@ class Source:
         return f"{self.folder}/{name}"
 
 
-def find_source(partition: str, mirror: str = "us", plans: str = PLANS) -> Source:
-    """Where `partition` (VERSION/LEVEL/SPLIT) is fetched from.
+def find_partition(name: str, mirror: str = "us", plans: str = PLANS) -> Partition:
+    """The partition `name` (VERSION/LEVEL/SPLIT), and where it is fetched from.
 
     `mirror` is one of YouTube-8M's, or the address of another, which has a file at MIRROR/PARTITION/NAME; the plan lies
     at PLANS/VERSION/download_plans/LEVEL_SPLIT.json. Raises `InputError` where one of them is malformed.
     """
-    if not _PARTITION.fullmatch(partition):
-        raise InputError(f"{option('partition')} {partition!r} is not VERSION/LEVEL/SPLIT, such as 2/frame/train")
+    if not _PARTITION.fullmatch(name):
+        raise InputError(f"{option('partition')} {name!r} is not VERSION/LEVEL/SPLIT, such as 2/frame/train")
     if mirror in MIRRORS:
         mirror = f"http://{mirror}.data.yt8m.org"
     elif "://" not in mirror:
         raise InputError(f"there is no mirror {mirror!r}; there are {', '.join(MIRRORS)}, or give an address, http://…")
-    version, level, split = partition.split("/")
-    return Source(
-        partition,
+    version, level, split = name.split("/")
+    return Partition(
+        name,
         f"{_address(option('plans'), plans)}/{version}/download_plans/{level}_{split}.json",
-        f"{_address(option('mirror'), mirror)}/{partition}",
+        f"{_address(option('mirror'), mirror)}/{name}",
     )
 
 
@@ -68,23 +68,23 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def fetch_plan(source: Source, patience: Patience) -> dict[str, str]:
+def fetch_plan(partition: Partition, patience: Patience) -> dict[str, str]:
     """The MD5 sum, in lower case, of every file of the partition, by name, in name order.
 
     Raises `InputError` where the server has no plan or it is malformed, `TopgbError` where the server is out of reach.
     """
     try:
-        raw = fetch_bytes(source.plan, MOST_PLAN_BYTES, patience)
+        raw = fetch_bytes(partition.plan, MOST_PLAN_BYTES, patience)
     except FetchError as error:
-        sentence = f"cannot fetch the plan of {source.partition} from {source.plan}: {error}"
+        sentence = f"cannot fetch the plan of {partition.name} from {partition.plan}: {error}"
         if error.again:
             raise TopgbError(f"{sentence}; check the connection and try again") from error
         raise InputError(f"{sentence}; check the names of partition and server") from error
     try:
         plan = json.loads(raw)
     except (ValueError, RecursionError):
-        raise InputError(f"the plan at {source.plan} is not JSON; check that the server holds plans") from None
-    return _checked(plan, source.plan)
+        raise InputError(f"the plan at {partition.plan} is not JSON; check that the server holds plans") from None
+    return _checked(plan, partition.plan)
 
 
 def take_shard(files: dict[str, str], shard: tuple[int, int]) -> dict[str, str]:

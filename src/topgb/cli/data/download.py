@@ -34,12 +34,14 @@ def download(
     """
     from topgb.errors import InterruptError, TopgbError
     from topgb.progress import TerminalProgress
+    from topgb.youtube8m.download import DownloadOptions
     from topgb.youtube8m.download import download as run_download
     from topgb.youtube8m.plan import PLANS, parse_shard
 
+    options = DownloadOptions(mirror, plans or PLANS, jobs)
     part = None if shard is None else parse_shard(shard)
     try:
-        done = run_download(folder, partition, part, mirror, plans or PLANS, jobs, force, TerminalProgress())
+        done = run_download(folder, partition, part, options, force, TerminalProgress())
     except KeyboardInterrupt:
         raise InterruptError("interrupted; the same command goes on where this one stopped") from None
     for name, reason in done.failed[:LISTED]:

@@ -48,19 +48,19 @@ def drop_fakes(
     """
     from topgb.errors import InputError
     from topgb.progress import TerminalProgress, counting
-    from topgb.youtube8m.deviations import listed, measured
+    from topgb.youtube8m.deviations import deviations_from_csv, deviations_from_records
+    from topgb.youtube8m.fakes import FakeCriterion
     from topgb.youtube8m.fakes import drop_fakes as run
     from topgb.youtube8m.submission import fake_rows
 
     if stats is not None and feature is not None:
         raise InputError("--stats takes the deviations from a CSV, and --feature from the records; give one of them")
-    measure = measured(feature) if stats is None else listed(stats)
+    measure = deviations_from_records(feature) if stats is None else deviations_from_csv(stats)
     with nullcontext(lambda video_id: None) if fakes is None else fake_rows(fakes, force) as on_dropped:
         found = run(
             source,
             folder,
-            measure,
-            threshold,
+            FakeCriterion(measure, threshold),
             on_dropped,
             on_damaged,
             force,
