@@ -10,7 +10,8 @@ import topgb
 from topgb.demonstration import BUDGET, RECIPE, DemoResult, run_demo
 from topgb.errors import InputError
 from topgb.evaluation.metrics import Metrics
-from topgb.evaluation.score import evaluate, open_for
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.score import evaluate
 from topgb.quantizing.quantize import METHODS
 from topgb.records.codec import encode_sequence_example
 from topgb.records.dataset import Dataset, evaluation_batches, open_dataset
@@ -41,7 +42,7 @@ def test_the_demo_leaves_what_it_promises(demo):
         assert f"{scores.gap:.4f}" in report
         assert f"{result.sizes[name]:,}" in report
     assert len((out / "predictions.csv").read_text().splitlines()) == 121
-    with pytest.raises(InputError, match="--force"):
+    with pytest.raises(InputError, match="force=True"):
         run_demo(out)
 
 

@@ -7,8 +7,8 @@ from cli.program import topgb
 from faults.commands import CLASSES, SPEC
 from topgb.errors import InputError
 from topgb.evaluation.distill import distill, open_records
+from topgb.evaluation.opening import open_for
 from topgb.evaluation.predict import write_predictions
-from topgb.evaluation.score import open_for
 from topgb.modelfile import load
 from topgb.quantizing import quantize
 from topgb.records.dataset import open_dataset

@@ -10,7 +10,7 @@ from topgb.features import Feature, FeatureSpec
 from topgb.packing.pack import PackOptions, pack
 from topgb.packing.writer import in_validation
 from topgb.records.dataset import evaluation_batches, open_dataset
-from topgb.records.description import describe
+from topgb.records.description import find_description
 from topgb.records.inspect import inspect_shards
 from topgb.records.verify import verify_shards
 from topgb.vocabulary import read_vocabulary, write_vocabulary
@@ -41,7 +41,7 @@ def labels(tmp_path) -> Path:
 
 def _read(folder: Path, part: str = "train") -> dict[str, tuple[np.ndarray, list[int] | None]]:
     """The dequantised features and the labels of each video, by its id."""
-    described = describe(f"{folder}/{part}*.tfrecord")
+    described = find_description(f"{folder}/{part}*.tfrecord")
     scale, offset = (
         np.concatenate([np.full(f.size, getattr(f, key)) for f in described.spec.features])
         for key in ("scale", "offset")
@@ -156,7 +156,7 @@ def test_ranges_by_hand_are_recorded(tmp_path):
     assert packed.quantised["x"].clipped == 0.5
     assert packed.quantised["x"].error == pytest.approx(8 / np.hypot(0.5, 9), rel=0.01)
     assert set(packed.quantised) == {"x", "z"}
-    assert describe(f"{tmp_path}/p/*.tfrecord").spec == packed.description.spec
+    assert find_description(f"{tmp_path}/p/*.tfrecord").spec == packed.description.spec
 
 
 def test_a_vocabulary_sets_order_and_number_of_the_classes(features, labels, tmp_path):
@@ -179,7 +179,7 @@ def test_force_replaces_an_earlier_set_whole(features, labels, tmp_path):
     out = tmp_path / "p"
     pack(str(features), out, labels, options=PackOptions(videos_per_shard=2, validate=0.3))
     (out / "train_mine.tfrecord").write_bytes(b"x")
-    with pytest.raises(InputError, match="train0000.tfrecord exists already.*--force"):
+    with pytest.raises(InputError, match="train0000.tfrecord exists already.*force=True"):
         pack(str(features), out, labels)
     pack(str(features), out, labels, force=True)
     assert sorted(path.name for path in out.iterdir()) == [
@@ -223,7 +223,7 @@ def test_nothing_is_written_where_the_input_is_wrong(features, labels, tmp_path)
         ({"validate": 1e-9}, "takes none of the 20 videos"),
         ({"validate": 0.999999}, "takes all of the 20 videos"),
         ({"videos_per_shard": 0}, "1 or more"),
-        ({"name": "labels"}, "--name: no feature can be called 'labels'"),
+        ({"name": "labels"}, "name: no feature can be called 'labels'"),
         ({"name": "a.b"}, "no dot"),
         ({"ranges": {None: (2.0, 1.0)}}, "low must be below high"),
         ({"ranges": {None: (float("nan"), 1.0)}}, "finite"),

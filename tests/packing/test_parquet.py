@@ -11,7 +11,7 @@ from topgb.features import Feature, FeatureSpec
 from topgb.packing.pack import PackOptions, pack
 from topgb.packing.parquet import read_rows
 from topgb.records.dataset import evaluation_batches, open_dataset
-from topgb.records.description import describe
+from topgb.records.description import find_description
 from topgb.vocabulary import read_vocabulary
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow (the extra topgb[parquet]) is absent")
@@ -36,7 +36,7 @@ def _columns(*numbers: int) -> dict:
 
 
 def _read(folder: Path) -> dict[str, tuple[np.ndarray, list[int]]]:
-    described = describe(f"{folder}/*.tfrecord")
+    described = find_description(f"{folder}/*.tfrecord")
     data = open_dataset(f"{folder}/*.tfrecord", described.spec, described.classes, 300)
     found = {}
     for batch in evaluation_batches(data, 8):

@@ -263,5 +263,5 @@ def test_torchrun_and_the_options_must_agree(monkeypatch):
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}.items():
         monkeypatch.setenv(name, value)
     assert planned_ranks(None, None) == planned_ranks(4, 2) == (4, 2)
-    with pytest.raises(InputError, match="torchrun runs 4 processes on each of 2 nodes, but --devices and --num-nodes"):
+    with pytest.raises(InputError, match="torchrun runs 4 processes on each of 2 nodes, but devices and num_nodes"):
         planned_ranks(8, None)

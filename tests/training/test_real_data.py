@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import topgb
-from topgb.evaluation.score import evaluate, open_for
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.score import evaluate
 from topgb.training.loop import TrainingJob, train
 from topgb.training.recipe import load_recipe
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.features import FeatureSpec
 from topgb.from2018.checkpoint import TF1Checkpoint
 from topgb.from2018.quantised import Coded, group_stored, read_stored, stored_shape, trained_name
@@ -92,7 +92,9 @@ def read_member(
             raise
         hint = " among the moving averages" if variables.averaged and "is missing" in str(error) else ""
         what = f"{checkpoint.prefix}: {scope[:-1]}" if scope else f"{checkpoint.prefix}"
-        raise InputError(f"{what} as {model}: {error}{hint}; check the class, --set and {FLAGS_FILE}") from None
+        raise InputError(
+            f"{what} as {model}: {error}{hint}; check the class, {option('settings')} and {FLAGS_FILE}"
+        ) from None
     origin = {
         "model": model,
         "flags": {key: value for key, value in sorted(flags.items()) if key != "model"},

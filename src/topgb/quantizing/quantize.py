@@ -8,14 +8,13 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from topgb.checksums import file_sha256
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.files import refuse_existing
-from topgb.modelfile import Header, read_model_file, write_model_file
+from topgb.modelfile import Header, StoredModel, stored_model, write_model_file
 from topgb.modelfile.describe import encoding_in_words
 from topgb.modelfile.encodings import Parts, compress_codes, decode, part_names, rows_and_columns, stored_bytes, values
 from topgb.modelfile.header import RERANKER, TensorEncoding
-from topgb.modelfile.loaded import assemble
+from topgb.modelfile.loaded import assemble_stored
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.calibration import Calibration, calibrate
 from topgb.quantizing.schemes import Kind, Scheme, encode, plain_codes
@@ -50,11 +49,11 @@ class Settings:
         if self.method not in METHODS:
             raise InputError(f"there is no method {self.method!r}; there are {', '.join(METHODS)}")
         if self.group < 8 or self.group % 8:
-            raise InputError(f"--group is {self.group}; it must be a multiple of 8")
+            raise InputError(f"{option('group')} is {self.group}; it must be a multiple of 8")
         if not LEAST_BITS <= self.bits <= 8:
-            raise InputError(f"--bits is {self.bits:g}; it must be from {LEAST_BITS:g} to 8")
+            raise InputError(f"{option('bits')} is {self.bits:g}; it must be from {LEAST_BITS:g} to 8")
         if self.min_elements < 0:
-            raise InputError(f"--min-elements is {self.min_elements}; it must not be negative")
+            raise InputError(f"{option('min_elements')} is {self.min_elements}; it must not be negative")
 
     def to_json(self) -> dict[str, Any]:
         own = (
@@ -81,14 +80,14 @@ class TensorSummary:
 
 
 def quantize_file(
-    path: Path,
+    model: Path | StoredModel,
     out: Path,
     settings: Settings,
     calibration: Dataset | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> list[TensorSummary]:
-    """Write `path` with its large tensors stored as `settings` say (2018: `quantize.py`); what was done to each tensor.
+    """Write the model with its large tensors stored as `settings` say (2018: `quantize.py`), and tell what was done.
 
     With `calibration` (records; labels are not needed) `entropy` rounds so that errors make up for each other in what
     the layers give, and spends bits where they move the predictions most. Tensors that are in the wanted form already
@@ -97,18 +96,19 @@ def quantize_file(
     refuse_existing(out, force)
     if calibration is not None and settings.method != "entropy":
         raise InputError("calibration is of the method entropy; the others were measured to gain nothing by it")
-    header, stored = read_model_file(path)
+    parent = stored_model(model)
+    header, stored = parent.header, parent.tensors
     names = large_tensors(header, settings.min_elements)
     learnt = None
     if calibration is not None:
-        learnt = calibrate(assemble(header, stored, str(path)), calibration, names, progress)
+        learnt = calibrate(assemble_stored(parent), calibration, names, progress)
     encoded = quantize(header, stored, settings, learnt, progress)
     summaries = [_summary(header, stored, name, encoded.get(name)) for name in header.tensors]
     origin = {
         "software": f"topgb {__version__}",
         "operation": "quantize",
         "settings": settings.to_json() | {"calibrated": calibration is not None},
-        "parents": [{"sha256": file_sha256(path)}],
+        "parents": [{"sha256": parent.sha256}],
     }
     write_model_file(out, *with_encoded(header, stored, encoded, origin), force)
     return summaries
