@@ -27,7 +27,7 @@ from topgb.evaluation.predict import CsvOptions, write_predictions
 from topgb.evaluation.predictions import Predictor
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
 from topgb.jobs.cluster import connected
-from topgb.jobs.dispatch import run_over
+from topgb.jobs.dispatch import dispatch
 from topgb.jobs.engine import LOCAL, Engine, Piece
 from topgb.jobs.remote_opening import opened_there
 from topgb.modelfile import Header, LoadedModel, Member, load, write_model_file
@@ -109,7 +109,7 @@ def _answers(base: Path, data: Dataset, engine: Engine) -> list[float]:
     began = time.perf_counter()
     found: list[float] = []
     work = Nothing(_model_there(base), data)
-    run_over(work, pieces, lambda number, result: found.append(time.perf_counter() - began), engine)
+    dispatch(work, pieces, lambda number, result: found.append(time.perf_counter() - began), engine)
     return found
 
 

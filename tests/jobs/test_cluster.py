@@ -3,9 +3,11 @@
 import os
 import shutil
 import signal
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +17,8 @@ from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.cli.flags import in_flags
 from topgb.errors import InputError, TopgbError, in_python, option, set_wording
 from topgb.jobs import pool
-from topgb.jobs.dispatch import run_over
+from topgb.jobs.cluster import connected
+from topgb.jobs.dispatch import dispatch
 from topgb.jobs.engine import Engine, Piece
 from topgb.jobs.remote_opening import opened_there
 from topgb.progress import Progress
@@ -23,7 +26,7 @@ from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.vocabulary import read_vocabulary
 
 ray = pytest.importorskip("ray")
-from ray._private import state  # noqa: E402 - Ray may be absent
+from ray._private import state, worker  # noqa: E402 - Ray may be absent
 from ray.cluster_utils import Cluster  # noqa: E402
 
 SHARDS, VIDEOS = 14, 30
@@ -232,7 +235,7 @@ def test_a_node_that_joins_is_used_and_one_that_dies_is_done_without(nodes, tmp_
     nodes.replace()
     nodes.kill_one()
     done, heard = {}, Heard()
-    run_over(work, [Piece(number, f"shard {number}", 1) for number in range(30)], take, nodes.engine, heard)
+    dispatch(work, [Piece(number, f"shard {number}", 1) for number in range(30)], take, nodes.engine, heard)
     assert sorted(done) == list(range(30))
     assert len(nodes.others) == 1
     assert len(set(done.values())) == 3
@@ -249,7 +252,7 @@ def test_with_gpus_there_is_a_worker_for_each(nodes):
     with_gpus = nodes.cluster.add_node(num_cpus=4, num_gpus=2)
     found = []
     pieces = [Piece(number, f"shard {number}", 1) for number in range(8)]
-    run_over(work, pieces, lambda _, gpus: found.append(gpus), replace(nodes.engine, gpus=True))
+    dispatch(work, pieces, lambda _, gpus: found.append(gpus), replace(nodes.engine, gpus=True))
     nodes.cluster.remove_node(with_gpus)
     assert len(found) == 8
     assert {len(gpus) for gpus in found} == {1}
@@ -260,6 +263,24 @@ def test_a_wrong_device_is_refused(folder, on_ray):
     refused, _ = on_ray("eval", folder / "model.safetensors", f"{folder}/data/*", "--device", "cuda")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "no node of the Ray cluster has a GPU" in refused.stderr
+
+
+def test_ray_prints_no_message_of_its_own(nodes, capsys):
+    stopped = threading.Event()
+
+    class OneMessage:
+        def subscribe(self):
+            pass
+
+        def poll(self):
+            stopped.set()
+            return None, {"job_id": None, "error_message": "a node died"}
+
+    connected(nodes.engine.address)
+    listening = SimpleNamespace(gcs_error_subscriber=OneMessage(), current_job_id=worker.global_worker.current_job_id)
+    worker.listen_error_messages(listening, stopped)
+    assert stopped.is_set()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_errors_of_ours_arrive_as_they_are_and_leave_no_worker(nodes, tmp_path):
@@ -274,12 +295,12 @@ def test_errors_of_ours_arrive_as_they_are_and_leave_no_worker(nodes, tmp_path):
 
     pieces = [Piece(number, f"shard {number}", 1) for number in range(6)]
     with pytest.raises(InputError, match="^the records are of another kind$"):
-        run_over(refuse, pieces, print, nodes.engine)
+        dispatch(refuse, pieces, print, nodes.engine)
     with pytest.raises(InputError, match=f"node [0-9.]+: {tmp_path}/elsewhere is not there; every node must see"):
-        run_over(refuse, pieces, print, nodes.engine, shared=[f"{tmp_path}/elsewhere"])
+        dispatch(refuse, pieces, print, nodes.engine, shared=[f"{tmp_path}/elsewhere"])
     absent = opened_there(lambda: read_vocabulary(tmp_path / "absent.csv"))
     with pytest.raises(InputError, match="node [0-9.]+: .*absent.csv"):
-        run_over(Asking(absent), pieces, print, nodes.engine)
+        dispatch(Asking(absent), pieces, print, nodes.engine)
     until = time.monotonic() + 20
     while nodes.busy_cpus() and time.monotonic() < until:
         time.sleep(0.2)
@@ -296,7 +317,7 @@ def test_errors_of_workers_name_options_as_they_are_named_here(nodes):
         earlier = set_wording(chosen)
         try:
             with pytest.raises(InputError, match=f"^{words}$"):
-                run_over(refuse, [Piece(0, "shard 0", 1)], print, nodes.engine)
+                dispatch(refuse, [Piece(0, "shard 0", 1)], print, nodes.engine)
         finally:
             set_wording(earlier)
 
@@ -312,7 +333,7 @@ def test_a_piece_that_kills_its_workers_is_given_up(nodes):
     with pytest.raises(
         TopgbError, match="3 workers failed at shard 4, so it is given up; the last one: its process died; if"
     ) as caught:
-        run_over(die_at_four, pieces, lambda number, _: done.append(number), nodes.engine, heard)
+        dispatch(die_at_four, pieces, lambda number, _: done.append(number), nodes.engine, heard)
     assert "\n" not in str(caught.value)
     assert 4 not in done
     assert len(heard.said) == 2
@@ -326,7 +347,7 @@ def test_a_failure_that_no_one_foresaw_is_tried_again(nodes, tmp_path):
         return number
 
     done, heard = [], Heard()
-    run_over(fail_once, [Piece(n, f"shard {n}", 1) for n in range(4)], lambda n, _: done.append(n), nodes.engine, heard)
+    dispatch(fail_once, [Piece(n, f"shard {n}", 1) for n in range(4)], lambda n, _: done.append(n), nodes.engine, heard)
     assert sorted(done) == [0, 1, 2, 3]
     assert len(heard.said) == 1
     assert "shard 2: a worker on node" in heard.said[0]
@@ -341,4 +362,4 @@ def test_workers_that_cannot_start_are_given_up(nodes):
     with pytest.raises(
         TopgbError, match="no worker could start on the Ray cluster; the last one: its process died; if"
     ):
-        run_over(Unopenable(), [Piece(0, "shard 0", 1)], print, nodes.engine)
+        dispatch(Unopenable(), [Piece(0, "shard 0", 1)], print, nodes.engine)

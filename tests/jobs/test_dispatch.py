@@ -8,7 +8,7 @@ import pytest
 from cli.program import topgb
 from topgb.errors import InputError, TopgbError
 from topgb.jobs.cluster import connected
-from topgb.jobs.dispatch import in_order, run_over
+from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import Piece
 from topgb.jobs.remote_opening import opened_there
 from topgb.progress import Progress
@@ -28,7 +28,7 @@ def test_pieces_are_done_one_after_the_other_and_report_themselves():
         return number * number
 
     found, progress = [], Counting()
-    run_over(work, PIECES, lambda number, square: found.append((number, square)), progress=progress)
+    dispatch(work, PIECES, lambda number, square: found.append((number, square)), progress=progress)
     assert found == [(3, 9), (1, 1), (2, 4)]
     assert progress.advanced == 6
 

@@ -25,7 +25,7 @@ from topgb.evaluation.score_folder import (
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.features import FeatureSpec
 from topgb.files import atomic_write
-from topgb.jobs.dispatch import in_order, run_over
+from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import LoadedModel, StoredModel, load, stored_model
 from topgb.modelfile.loaded import default_resident
@@ -113,7 +113,7 @@ def distill(
     picklable (see `opened_there`).
 
     Raises `InputError` if `out` holds scores of another teacher or of other records (`force` replaces them), if it
-    holds anything else, or if the workers' files do not appear in it; and as `predictions` and `run_over` do.
+    holds anything else, or if the workers' files do not appear in it; and as `predictions` and `dispatch` do.
     """
     top_k, score_format = options.top_k, options.score_format
     names = [shard_label(shard.name, score_format) for shard in dataset.shards]
@@ -139,7 +139,7 @@ def distill(
     # Absolute, because nodes may work in other directories.
     work = _Distilling(teacher, dataset, out.absolute(), device, options)
     shared = [*shared_files(dataset), str(out / DESCRIPTION_FILE)]
-    run_over(work, pieces, in_order(pieces, note), options.engine, progress, shared)
+    dispatch(work, pieces, in_order(pieces, note), options.engine, progress, shared)
     progress.end()
     wait_for(written)
     files = [path for shard in dataset.shards for path in files_of(out, shard.name, score_format)]

@@ -14,7 +14,7 @@ from topgb.evaluation.metrics import TOP_K
 from topgb.evaluation.predictions import Predictor, predictions
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.files import atomic_write_named, refuse_existing
-from topgb.jobs.dispatch import run_over
+from topgb.jobs.dispatch import dispatch
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import LoadedModel
 from topgb.modelfile.loaded import default_resident
@@ -62,7 +62,7 @@ def write_predictions(
     On a cluster each worker takes one shard at a time, and finished shards are kept beside `path` until the CSV is
     written. A stopped call goes on when repeated with the same `options.identity`, records and class names. `model`
     must be picklable (see `opened_there`). Raises `InputError` if `path` exists and `options.force` is off,
-    `TopgbError` if a probability is not finite, and as `run_over` does.
+    `TopgbError` if a probability is not finite, and as `dispatch` does.
     """
     refuse_existing(path, options.force)
     if engine.kind == "local":
@@ -72,7 +72,7 @@ def write_predictions(
     done = dataset.num_records - sum(piece.size for piece in pieces)
     progress.begin("predicting", dataset.num_records, "videos", done)
     work = _Predicting(model, dataset, device, options.class_names)
-    run_over(work, pieces, finished.write, engine, progress, shared_files(dataset))
+    dispatch(work, pieces, finished.write, engine, progress, shared_files(dataset))
     progress.end()
     videos = 0
     with atomic_write_named(path) as file:

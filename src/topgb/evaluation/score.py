@@ -16,7 +16,7 @@ from topgb.evaluation.opening import open_for as open_for
 from topgb.evaluation.predictions import ALL_FRAMES, FrameDraw, Predictor, no_video, predictions
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.files import atomic_write, refuse_existing
-from topgb.jobs.dispatch import in_order, run_over
+from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import Header
 from topgb.progress import SILENT, Progress
@@ -60,7 +60,7 @@ def evaluate(
 
     On a cluster each worker takes one shard at a time; the figures are the same to the bit if the probabilities are.
     `model` must be picklable there (see `opened_there`). Raises `InputError` if a record has no labels, no video could
-    be read, or the draw does not fit the records, and as `run_over` does.
+    be read, or the draw does not fit the records, and as `dispatch` does.
     """
     return evaluate_rounds(model, dataset, device, draw, progress=progress, engine=engine).metrics
 
@@ -113,7 +113,7 @@ def evaluate_rounds(
     progress.begin("evaluating", rounds * dataset.num_records, "videos")
     work = _Scoring(model, dataset, device, draw)
     # Merged in order, because sums of floats depend on it.
-    run_over(work, pieces, in_order(pieces, merge), engine, progress, shared_files(dataset))
+    dispatch(work, pieces, in_order(pieces, merge), engine, progress, shared_files(dataset))
     progress.end()
     return Rounds(tuple(scores), metrics)
 

@@ -63,8 +63,8 @@ def in_one_line(error: BaseException) -> str:
 
 
 def _keep_standard_output_clean() -> None:
-    # Of a node that dies Ray prints the last log lines, on standard output, where figures and JSON belong; there is no
-    # setting for it.
+    """Stop Ray from printing what it learns of a dead node on standard output, where figures and JSON belong."""
+    # No setting of Ray's turns this off: log_to_driver=False stops the workers' logs alone.
     from ray._private import worker
 
     worker.print_to_stdstream = lambda *arguments, **options: None

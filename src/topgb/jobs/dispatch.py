@@ -7,7 +7,7 @@ from topgb.jobs.engine import LOCAL, Engine, Piece, Result, Take, Work
 from topgb.progress import SILENT, Progress
 
 
-def run_over(
+def dispatch(
     work: Work[Result],
     pieces: Sequence[Piece],
     take: Take[Result],
@@ -28,16 +28,16 @@ def run_over(
     """
     if engine.kind == "ray":
         # Ray is an extra, and takes half a second to import.
-        from topgb.jobs.pool import run_on_cluster
+        from topgb.jobs.pool import dispatch_on_cluster
 
-        run_on_cluster(work, pieces, take, engine, progress, shared)
+        dispatch_on_cluster(work, pieces, take, engine, progress, shared)
         return
     for piece in pieces:
         take(piece.number, work(piece.number, progress))
 
 
 def in_order(pieces: Sequence[Piece], take: Take[Result]) -> Take[Result]:
-    """A `take` for `run_over` that hands results on in the order of `pieces`, in whichever they come."""
+    """A `take` for `dispatch` that hands results on in the order of `pieces`, in whichever they come."""
     early: dict[int, Result] = {}
     left = deque(piece.number for piece in pieces)
 

@@ -21,7 +21,7 @@ TRIES = 3
 _LOOK_SECONDS, _PATIENCE_SECONDS = 2.0, 20.0
 
 
-def run_on_cluster(
+def dispatch_on_cluster(
     work: Work[Result],
     pieces: Sequence[Piece],
     take: Take[Result],
@@ -29,7 +29,7 @@ def run_on_cluster(
     progress: Progress,
     shared: Sequence[str],
 ) -> None:
-    """`run_over` on the Ray cluster of `engine`."""
+    """`dispatch` on the Ray cluster of `engine`."""
     ray = connected(engine.address)
     terms = Terms(__version__, os.getcwd(), tuple(shared), wording())
     pool = _Pool[Result](ray, work, pieces, engine, progress, terms)

@@ -17,7 +17,7 @@ class Terms(NamedTuple):
 
     version  topgb's, where the job was started
     folder   the working directory there
-    shared   as for `run_over`
+    shared   as for `dispatch`
     wording  how messages name options there
     """
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from topgb.errors import DamagedRecordError
-from topgb.jobs.dispatch import in_order, run_over
+from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine, Piece
 from topgb.progress import Progress
 from topgb.records.framing import Place
@@ -31,7 +31,7 @@ def verify_shards(
     """Check every record of the shards of `pattern` (see `find_shards`), with another `engine` by its workers.
 
     `on_progress` is called with (files done, files). Raises `InputError` where nothing matches or a file cannot be
-    opened, and as `run_over`; what is wrong inside a file is returned, not raised.
+    opened, and as `dispatch`; what is wrong inside a file is returned, not raised.
     """
     shards = find_shards(pattern)
     total = Verification()
@@ -50,7 +50,7 @@ def verify_shards(
     pieces = [Piece(number, shard.path, 1) for number, shard in enumerate(shards)]
     add_in_order = in_order(pieces, add)
     local = [shard.path for shard in shards if not shard.remote]
-    run_over(_Verifying(shards), pieces, take, engine, shared=local[:1])
+    dispatch(_Verifying(shards), pieces, take, engine, shared=local[:1])
     return total
 
 
