@@ -1,7 +1,9 @@
 """Exported files give topgb's own probabilities in a process that cannot import topgb."""
 
+import fcntl
 import itertools
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -90,7 +92,8 @@ except ImportError:
 else:
     raise SystemExit("topgb can be imported")
 torch.set_num_threads(1)
-for inputs in Path(sys.argv[1]).glob("*.inputs.npz"):
+exported, found = map(Path, sys.argv[1:])
+for inputs in exported.glob("*.inputs.npz"):
     stem, arrays, outputs = str(inputs).removesuffix(".inputs.npz"), np.load(inputs), {}
     session = onnxruntime.InferenceSession(stem + ".onnx")
     program = torch.export.load(stem + ".pt2").module()
@@ -101,7 +104,7 @@ for inputs in Path(sys.argv[1]).glob("*.inputs.npz"):
     constant_fold(program)
     for place, (features, counts) in enumerate(batches):
         outputs[f"folded{place}"] = program(torch.from_numpy(features), torch.from_numpy(counts))
-    np.savez(stem + ".outputs.npz", **outputs)
+    np.savez(found / inputs.name.replace("inputs", "outputs"), **outputs)
 """
 
 
@@ -177,10 +180,7 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Every case's model file, exports, batches, and what a process without topgb made of them."""
-    folder = tmp_path_factory.mktemp("exported")
+def _export_cases(folder: Path) -> None:
     for place, (sections, spec, classes, schemes) in enumerate(CASES.values()):
         path = folder / f"{place}.safetensors"
         _write(path, sections, spec, classes, schemes)
@@ -190,15 +190,36 @@ def folder(tmp_path_factory) -> Path:
             f"{key}{i}": v for i, pair in batches for key, v in zip(("features", "num_frames"), pair, strict=True)
         }
         np.savez(folder / f"{place}.inputs.npz", **arrays)
-    done = subprocess.run([sys.executable, "-I", "-c", RUNNER, folder], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "complete").touch()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Every case's model file, exports and batches.
+
+    An export takes minutes and is the same on every processor, so `make test-portable` names a folder for all its runs.
+    """
+    folder = Path(os.environ.get("TOPGB_EXPORTS") or tmp_path_factory.mktemp("exported"))
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            _export_cases(folder)
     return folder
 
 
+@pytest.fixture(scope="module")
+def outputs(folder, tmp_path_factory) -> Path:
+    """What a process without topgb makes of every case's exports and batches."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    done = subprocess.run([sys.executable, "-I", "-c", RUNNER, folder, outputs], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return outputs
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_predictions_are_topgbs_own(folder, case):
+def test_predictions_are_topgbs_own(folder, outputs, case):
     place = list(CASES).index(case)
-    model, found = topgb.load(folder / f"{place}.safetensors"), np.load(folder / f"{place}.outputs.npz")
+    model, found = topgb.load(folder / f"{place}.safetensors"), np.load(outputs / f"{place}.outputs.npz")
     for batch, (features, counts) in enumerate(_batches(CASES[case][1])):
         expected = model.predict(features, counts)
         for way in ("onnx", "pt2", "folded"):

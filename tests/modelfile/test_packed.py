@@ -1,7 +1,4 @@
-"""Packed layers: what their products may differ by from those of the decoded weights, and what they take in memory."""
-
-import subprocess
-import sys
+"""Packed layers: what their products may differ by from those of the decoded weights, and what they refuse."""
 
 import numpy as np
 import pytest
@@ -10,30 +7,19 @@ import torch.nn.functional as F
 from torch import nn
 
 import topgb
+from modelfile.packed_files import SCHEMES, write_file
 from tolerances import assert_same_predictions
 from topgb.errors import InputError
-from topgb.features import Feature, FeatureSpec
-from topgb.modelfile import Header, Member, TensorEncoding, write_model_file
+from topgb.modelfile import TensorEncoding, write_model_file
 from topgb.modelfile import packed as packed_module
 from topgb.modelfile.encodings import compress_codes, values
 from topgb.modelfile.member import encode_member
 from topgb.modelfile.packed import STREAMED_ROWS, TILE_COLUMNS, TILE_ROWS, PackedLinear, packed_linear
 from topgb.modelfile.rows import int8_rows
-from topgb.models import build_tagger, parse_model
 from topgb.quantizing.schemes import Scheme, encode
 
 pytestmark = pytest.mark.numeric
 
-SPEC = FeatureSpec("video", (Feature("rgb", 300, "float32"),))
-CLASSES = 401
-SCHEMES = {
-    "int8": Scheme("int8"),
-    "int8_zlib": Scheme("entropy", step=0.05),
-    "uniform codebook": Scheme("uniform"),
-    "k-means codebook": Scheme("kmeans"),
-    "groups of 4 bits": Scheme("groups", 4, 32),
-    "groups of 5 bits": Scheme("groups", 5, 64),
-}
 # These are rounded to int8 once more: by half a step, of which 127 make the row's largest weight.
 ROUNDED = ("k-means codebook", "groups of 4 bits", "groups of 5 bits")
 
@@ -213,7 +199,7 @@ def _file(path, scheme: Scheme | None, **model):
 @pytest.mark.parametrize("kind", SCHEMES)
 def test_a_file_predicts_packed_what_it_predicts_in_full(kind, tmp_path):
     path = tmp_path / "m.safetensors"
-    _file(path, SCHEMES[kind])
+    write_file(path, SCHEMES[kind])
     features = np.random.default_rng(0).normal(size=(40, 1, 300)).astype(np.float32)
     packed, half, full = (topgb.load(path, resident=r) for r in ("packed", "half", "full"))
     exact = full.predict(features)
@@ -229,7 +215,7 @@ def test_a_file_predicts_packed_what_it_predicts_in_full(kind, tmp_path):
 @pytest.mark.parametrize("scheme", [None, Scheme("float16")], ids=["float32", "float16"])
 def test_floats_stay_floats_unless_halved(scheme, tmp_path):
     path = tmp_path / "m.safetensors"
-    _file(path, scheme)
+    write_file(path, scheme)
     features = np.random.default_rng(0).normal(size=(3, 1, 300)).astype(np.float32)
     exact = topgb.load(path, resident="full").predict(features)
     assert_same_predictions(topgb.load(path, resident="packed").predict(features), exact)
@@ -239,7 +225,7 @@ def test_floats_stay_floats_unless_halved(scheme, tmp_path):
 
 
 def test_another_word_for_resident_is_refused(tmp_path):
-    _file(tmp_path / "m.safetensors", None)
+    write_file(tmp_path / "m.safetensors", None)
     with pytest.raises(InputError, match="cannot be resident as 'quarter'; choose packed, half, full"):
         topgb.load(tmp_path / "m.safetensors", resident="quarter")
 
@@ -263,7 +249,7 @@ DAMAGE = {
 def test_damage_is_refused_in_the_same_words_as_in_full(damage, tmp_path):
     kind, suffix, change, words = DAMAGE[damage]
     path = tmp_path / "m.safetensors"
-    header, tensors = _file(path, SCHEMES[kind])
+    header, tensors = write_file(path, SCHEMES[kind])
     write_model_file(path, header, tensors | {NAME + suffix: change(tensors[NAME + suffix].clone())}, force=True)
     sentences = set()
     for resident in ("packed", "half", "full"):
@@ -271,34 +257,3 @@ def test_damage_is_refused_in_the_same_words_as_in_full(damage, tmp_path):
             topgb.load(path, resident=resident)
         sentences.add(str(raised.value))
     assert len(sentences) == 1
-
-
-MEASURE = """
-import sys
-import topgb, numpy
-from pathlib import Path
-
-def resident():
-    # Pages of files among them.
-    return 1024 * int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
-
-topgb.load(sys.argv[1])
-before = resident()
-model = topgb.load(sys.argv[2])
-model.predict(numpy.zeros((1, 1, 300), numpy.float32))
-assert "sympy" not in sys.modules, "loading imports PyTorch's compiler, 75 MB"
-print((resident() - before) / Path(sys.argv[2]).stat().st_size)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("kind", ["int8", "int8_zlib", "uniform codebook", "quantile codebook"])
-def test_no_second_copy_of_a_layer_stays_in_memory(kind, tmp_path):
-    small, large = tmp_path / "small.safetensors", tmp_path / "large.safetensors"
-    scheme = (SCHEMES | {"int8_zlib": Scheme("entropy", step=1e-3), "quantile codebook": Scheme("quantile")})[kind]
-    _file(small, scheme)
-    _file(large, scheme, head={"name": "mlp", "width": 50_000})
-    run = subprocess.run([sys.executable, "-c", MEASURE, small, large], capture_output=True, text=True, check=True)
-    # A byte a weight, which is more than entropy coding needs, and what PyTorch takes.
-    bytes_a_weight = large.stat().st_size / (50_000 * (300 + CLASSES))
-    assert float(run.stdout) * bytes_a_weight < 1.5, run.stdout
