@@ -17,6 +17,8 @@ from topgb.modelfile import read_model_file, write_model_file
 from topgb.modelfile.encodings import decode
 from topgb.quantizing.schemes import Scheme
 
+pytestmark = pytest.mark.numeric
+
 
 def _values(path: Path) -> dict[str, torch.Tensor]:
     header, stored = read_model_file(path)

@@ -16,6 +16,8 @@ from topgb.evaluation.metrics import Metrics
 from topgb.evaluation.score import evaluate
 from topgb.records.dataset import open_dataset
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

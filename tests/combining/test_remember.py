@@ -91,6 +91,7 @@ def test_whole_numbers_stay_whole_however_the_rest_is_stored(memory, small_recor
     np.testing.assert_allclose(topgb.load(tmp_path / "e").predict(videos()), expected, atol=1e-6)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("to", ["onnx", "pt2"])
 def test_it_is_exported(memory, tmp_path, to):
     pytest.importorskip("onnxruntime")

@@ -144,6 +144,7 @@ def test_other_commands_keep_or_refuse_it(made, tmp_path):
             merge([path, path], tmp_path / "x")
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("to", ["onnx", "pt2"])
 def test_it_is_exported(made, tmp_path, to):
     pytest.importorskip("onnxruntime")

@@ -12,6 +12,8 @@ from topgb.evaluation.metrics import TOP_K, Metrics
 from topgb.evaluation.score import evaluate
 from topgb.records.dataset import open_dataset
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

@@ -25,6 +25,8 @@ from topgb.from2018.importing import Imported, import_checkpoint
 from topgb.modelfile import read_model_file
 from topgb.models import Tagger
 
+pytestmark = pytest.mark.numeric
+
 LOGISTIC = {"video_level_classifier_model": "LogisticModel"}
 VLAD = {"netvlad_cluster_size": 8, "netvlad_hidden_size": 16}
 FV = {"fv_cluster_size": 8, "fv_hidden_size": 16}

@@ -29,6 +29,8 @@ from topgb.from2018.shapes import VIDEO_MODELS, models_of_shapes
 from topgb.modelfile import read_model_file
 from topgb.models import Tagger
 
+pytestmark = pytest.mark.numeric
+
 AMBIGUOUS = ("LogisticModel", "FrameLevelLogisticModel")
 SMALL: dict[str, dict[str, Any]] = {
     "NetVLADModelLF": {**VLAD, "gating": True, "netvlad_relu": False},

@@ -31,6 +31,8 @@ from topgb.modelfile import read_model_file
 from topgb.modelfile.encodings import decode
 from topgb.models import Tagger
 
+pytestmark = pytest.mark.numeric
+
 FLAGS = {
     "netvlad_cluster_size": 8,
     "netvlad_hidden_size": 16,

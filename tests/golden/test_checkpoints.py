@@ -25,9 +25,10 @@ FOLDERS = [path.parent for path in sorted((FOLDER / "ckpt").glob(f"*/{PLAIN}.ind
 MERGED = [folder for folder in FOLDERS if member_scopes(open_checkpoint(folder / PLAIN)) != [""]]
 AVERAGED = [path.with_suffix("") for folder in FOLDERS for path in sorted(folder.glob("model.ckpt-*.index"))]
 
-pytestmark = pytest.mark.skipif(
-    not FOLDERS, reason="the golden checkpoints (TOPGB_GOLDEN or ../shared/golden) are absent"
-)
+pytestmark = [
+    pytest.mark.numeric,
+    pytest.mark.skipif(not FOLDERS, reason="the golden checkpoints (TOPGB_GOLDEN or ../shared/golden) are absent"),
+]
 
 
 @pytest.fixture(scope="module")

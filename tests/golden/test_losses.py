@@ -15,7 +15,10 @@ INPUTS = {"predictions", "labels", "teacher"}
 CASES = cases("losses*")
 VALUES = [(case, key) for case in CASES for key in case.arrays() if key not in INPUTS and not key.endswith("|grad")]
 
-pytestmark = pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent")
+pytestmark = [
+    pytest.mark.numeric,
+    pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent"),
+]
 
 
 def _loss(key: str, teacher: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

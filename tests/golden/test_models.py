@@ -11,7 +11,10 @@ from topgb.models import build_tagger
 
 CASES = [case for case in cases("*") if "flags_all" in case.settings and case.settings["model"] in known_models()]
 
-pytestmark = pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent")
+pytestmark = [
+    pytest.mark.numeric,
+    pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent"),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

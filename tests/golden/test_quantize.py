@@ -12,7 +12,10 @@ from topgb.models import parse_model
 from topgb.quantizing.quantize import MIN_ELEMENTS, Settings, quantize
 
 CASES = cases("quantize_*")
-pytestmark = pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent")
+pytestmark = [
+    pytest.mark.numeric,
+    pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent"),
+]
 
 
 def _method(case: Case) -> str:

@@ -8,7 +8,10 @@ from topgb.records.sampling import random_frames, random_sequence, sample_all, s
 
 CASES = cases("sample_*") + cases("shuffle_*")
 
-pytestmark = pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent")
+pytestmark = [
+    pytest.mark.numeric,
+    pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent"),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

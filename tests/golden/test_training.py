@@ -32,7 +32,10 @@ NOISE = 1e-5
 SLOTS = {"/Adam": ".exp_avg", "/Adam_1": ".exp_avg_sq"}
 CASES = [case for case in cases("train_*") if case.settings["model"] in known_models()]
 
-pytestmark = pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent")
+pytestmark = [
+    pytest.mark.numeric,
+    pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent"),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

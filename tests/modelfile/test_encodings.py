@@ -10,6 +10,8 @@ from topgb.modelfile.bits import pack_bits, packed_bytes, unpack_bits
 from topgb.modelfile.encodings import compress_codes, decode, stored_bytes
 from topgb.modelfile.header import TensorEncoding
 
+pytestmark = pytest.mark.numeric
+
 
 @given(bits=st.integers(1, 8), runs=st.integers(0, 40), seed=st.integers(0, 99))
 def test_packed_bits_are_what_was_packed_in_as_few_bytes(bits, runs, seed):

@@ -13,7 +13,6 @@ from topgb.errors import InputError
 from topgb.modelfile import TensorEncoding, write_model_file
 from topgb.modelfile import packed as packed_module
 from topgb.modelfile.encodings import compress_codes, values
-from topgb.modelfile.member import encode_member
 from topgb.modelfile.packed import STREAMED_ROWS, TILE_COLUMNS, TILE_ROWS, PackedLinear, packed_linear
 from topgb.modelfile.rows import int8_rows
 from topgb.quantizing.schemes import Scheme, encode
@@ -180,20 +179,6 @@ def test_half_rounds_weights_and_products_to_bfloat16():
             inputs = _inputs(batch, 1001)
             most = F.linear(inputs.abs(), exact.abs()) * 2.0**-7
             assert bool(((layer(inputs) - F.linear(inputs, exact)).abs() <= most).all()), kind
-
-
-def _file(path, scheme: Scheme | None, **model):
-    """A model file with every matrix as `scheme` stores it, and what it holds."""
-    config = parse_model({"aggregator": "average", "head": {"name": "mlp", "width": 513}, **model})
-    torch.manual_seed(0)
-    tagger = build_tagger(SPEC, CLASSES, config)
-    entries, tensors = encode_member(0, tagger.state_dict())
-    for name in [n for n, entry in entries.items() if len(entry.shape) == 2 and scheme is not None]:
-        entries[name], parts = encode(tensors.pop(name), scheme)
-        tensors |= {name + suffix: part for suffix, part in parts.items()}
-    header = Header(SPEC, CLASSES, (Member(1.0, config),), entries)
-    write_model_file(path, header, tensors, force=True)
-    return header, tensors
 
 
 @pytest.mark.parametrize("kind", SCHEMES)

@@ -9,6 +9,8 @@ from topgb.features import Feature, FeatureSpec
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.models.registry import aggregators
 
+pytestmark = pytest.mark.numeric
+
 SPEC = FeatureSpec("frame", (Feature("rgb", 4), Feature("audio", 2)))
 COLUMNS = {"rgb": slice(0, 4), "audio": slice(4, 6)}
 COUNTS = torch.tensor([5, 1, 3], dtype=torch.int32)

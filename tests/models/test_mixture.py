@@ -8,6 +8,8 @@ from topgb.features import Feature, FeatureSpec
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.training.losses import LOSSES
 
+pytestmark = pytest.mark.numeric
+
 SPEC = FeatureSpec("frame", (Feature("rgb", 6), Feature("audio", 2)))
 CLASSES = 5
 TEMPERATURE = 3.0

@@ -17,6 +17,8 @@ from topgb.models.config import ModelConfig
 from topgb.models.frontend import Frontend
 from topgb.models.options import Options, validate
 
+pytestmark = pytest.mark.numeric
+
 SPEC = FeatureSpec("frame", (Feature("rgb", 3), Feature("audio", 2)))
 
 

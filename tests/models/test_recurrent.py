@@ -9,6 +9,8 @@ from topgb.models import build_tagger, parse_model
 from topgb.models.padding import valid_frames
 from topgb.models.recurrent import GRU, LSTM, ResetAfterGRU
 
+pytestmark = pytest.mark.numeric
+
 SPEC = FeatureSpec("frame", (Feature("rgb", 3), Feature("audio", 2)))
 COUNTS = torch.tensor([6, 1, 4, 2])
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}

@@ -6,6 +6,8 @@ import pytest
 from topgb.quantizing.codebooks import kmeans_256, nearest_codes, quantile_levels, uniform_levels
 from topgb.quantizing.kmeans import kmeans_levels
 
+pytestmark = pytest.mark.numeric
+
 LEVELS = 24
 
 

@@ -5,6 +5,8 @@ import torch
 
 from topgb.quantizing.rounding import Grid, inverse_factor, round_compensated
 
+pytestmark = pytest.mark.numeric
+
 
 def _inputs(rows=4000, columns=200, seed=0):
     """Inputs whose columns go together, as a network's do."""

@@ -6,6 +6,8 @@ import torch
 from topgb.evaluation.metrics import cross_entropy
 from topgb.training.losses import hinge, mixed_labels, softmax
 
+pytestmark = pytest.mark.numeric
+
 
 def test_hinge_has_no_gradient_at_its_kink():
     probabilities = torch.tensor([[1.0, 0.5]], requires_grad=True)
