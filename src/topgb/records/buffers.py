@@ -1,4 +1,4 @@
-"""Memory for batches, used again once a batch is gone: fresh pages cost a fifth of reading a batch of frames."""
+"""Reuse the memory of batches: fresh pages cost a fifth of the time that reading a batch of frames takes."""
 
 import weakref
 
@@ -16,16 +16,16 @@ class BufferPool:
         self._lent: dict[int, weakref.ref] = {}
 
     def lend(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array of undefined content.
+        """An array of `shape` and `dtype` with undefined content.
 
-        Its memory is lent again once the array object is gone. A tensor made of it by `torch.from_numpy` keeps it, and
-        so does whatever keeps that tensor's storage (views, `tensor.numpy()`); NumPy's views of the array itself do not
-        (they keep its base), so they must not outlive it.
+        The pool lends the memory again once the array object is freed. A tensor made by `torch.from_numpy(array)` keeps
+        the array object alive, and so does everything that shares the tensor's storage (views, `tensor.numpy()`). NumPy
+        views of the array do not, because they keep its base instead, so they must not outlive it.
         """
         size = int(np.prod(shape)) * dtype.itemsize
         if size < _WORTHWHILE_BYTES:
             return np.empty(shape, dtype)
-        buffer = self._take(size)
+        buffer = self._take_buffer(size)
         array = buffer[:size].view(dtype).reshape(shape)
         key = id(array)
 
@@ -37,12 +37,12 @@ class BufferPool:
         self._lent[key] = weakref.ref(array, give_back)
         return array
 
-    def _take(self, size: int) -> np.ndarray:
+    def _take_buffer(self, size: int) -> np.ndarray:
         for position, buffer in enumerate(self._free):
-            # Not a far larger one: a kept batch would hold on to all of it.
+            # At most twice the size, because a batch that is kept holds on to the whole buffer.
             if size <= buffer.nbytes <= 2 * size:
                 return self._free.pop(position)
         if len(self._free) == _KEPT:
             self._free.pop(0)
-        # NumPy asks the kernel for huge pages, torch.empty does not.
+        # NumPy asks the kernel for huge pages; torch.empty does not.
         return np.empty(size, np.uint8)

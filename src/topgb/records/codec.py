@@ -1,8 +1,8 @@
-"""The codec of records: tf.train.Example for video level, tf.train.SequenceExample for frame level.
+"""Decode and encode records: tf.train.Example at video level, tf.train.SequenceExample at frame level.
 
-Regular records, which is what writers make, are read by a walk over the few length fields that frame their features;
-the values stay where they are, seen through strided NumPy views. All others go the general way, through protobuf,
-which is also the only way that raises errors. Both give the same arrays.
+Two decoders give the same arrays. The fast one reads regular records, which is what writers make: it checks the few
+length fields around the values and returns strided NumPy views of the record's bytes. All other records go to the
+general decoder, protobuf (`protobuf_decoding.py`), and only there are errors raised about how a record is laid out.
 """
 
 from collections.abc import Callable, Container
@@ -32,8 +32,8 @@ class DecodedRecord:
     """One video as stored.
 
     id, labels, predictions  as in `Identity`
-    frames  for each feature of the spec, in its order, uint8 or float32 [N, size] (N = 1 at video level); where the
-            record is regular these are read-only views of its bytes, valid as long as the buffer is
+    frames  one array per feature, in the spec's order: uint8 or float32 [N, size] (N = 1 at video level). For a regular
+            record these are read-only views of its bytes, valid as long as the buffer is
     """
 
     id: str
@@ -43,11 +43,11 @@ class DecodedRecord:
 
     @property
     def num_frames(self) -> int:
-        """N, frames of the video."""
+        """N, the number of frames."""
         return len(self.frames[0])
 
     def copy_frames(self, destination: np.ndarray, rows: np.ndarray | None = None) -> None:
-        """Fill `destination` [T, D] with the first T frames, or with frames `rows` (int [T]), all features joined."""
+        """Fill `destination` [T, D], features joined, with the first T frames or with the frames `rows` (int [T])."""
         start = 0
         for values in self.frames:
             stop = start + values.shape[1]
@@ -56,11 +56,12 @@ class DecodedRecord:
 
 
 def decode_record(payload: memoryview, layout: Layout, place: Place) -> DecodedRecord:
-    """Decode a record's data (`payload`), the fast way if it is regular.
+    """Decode a record's data (`payload`), by the fast decoder if the record is regular.
 
-    Raises `InputError` where the record does not fit the spec (no such feature, another width or kind, a label outside
-    the classes) and `DamagedRecordError` where it makes no sense (not protobuf, no id, no frames, features with
-    unequal frame counts or values that are not finite). What the spec does not name is not looked at on the fast way.
+    Raises `InputError` if the record does not fit the spec (a feature is missing or has another width or kind, a label
+    is outside the classes), and `DamagedRecordError` if it makes no sense (it is not protobuf, has no id or no frames,
+    has features with unequal frame counts or with values that are not finite). The fast decoder skips features that the
+    spec does not name.
     """
     walk: Callable[[memoryview, Layout], tuple[bytes | memoryview, tuple[np.ndarray, ...]]]
     walk = _regular_sequence if layout.spec.level == "frame" else _regular_example
@@ -78,27 +79,27 @@ def decode_record(payload: memoryview, layout: Layout, place: Place) -> DecodedR
 
 
 def read_identity(payload: memoryview, layout: Layout, place: Place) -> Identity:
-    """A record's id, labels and predictions, as far as the layout asks for them, without touching its frames.
+    """Read a record's id, and the labels and predictions that the layout asks for, without touching its frames.
 
-    Raises as `decode_record` for what is wrong with them.
+    Raises the errors of `decode_record` for these.
     """
     context: bytes | memoryview | None
     try:
         if layout.spec.level == "frame":
-            context = payload[slice(*_sequence_parts(payload)[0])]
+            context = payload[slice(*_sequence_spans(payload)[0])]
         else:
-            context = _example_parts(payload, ())[0]
+            context = _example_spans(payload, ())[0]
     except wire.IrregularError:
         context = None
     message = parse_record(payload, place).context if context is None else features_message(context, place)
     return identity(message, layout, place)
 
 
-def _sequence_parts(payload: memoryview) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Start and stop of the context and of the feature lists."""
+def _sequence_spans(payload: memoryview) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(start, stop) of a SequenceExample's context, and of its feature lists. Raises `IrregularError`."""
     parts = {}
     for tag, start, stop in wire.field_spans(payload, 0, len(payload)):
-        # Protobuf merges a message that is given twice; that is left to it.
+        # Protobuf merges two messages of the same field; leave that to protobuf.
         if tag in parts:
             raise wire.IrregularError
         parts[tag] = (start, stop)
@@ -108,7 +109,8 @@ def _sequence_parts(payload: memoryview) -> tuple[tuple[int, int], tuple[int, in
 
 
 def _regular_sequence(payload: memoryview, layout: Layout) -> tuple[memoryview, tuple[np.ndarray, ...]]:
-    (context_start, context_stop), (lists_start, lists_stop) = _sequence_parts(payload)
+    """A SequenceExample's context, a `Features` message, and a view [N, size] per feature. Raises `IrregularError`."""
+    (context_start, context_stop), (lists_start, lists_stop) = _sequence_spans(payload)
     found: list[np.ndarray | None] = [None] * len(layout.features)
     for tag, start, stop in wire.field_spans(payload, lists_start, lists_stop):
         if tag != wire.FIELD_1:
@@ -117,7 +119,7 @@ def _regular_sequence(payload: memoryview, layout: Layout) -> tuple[memoryview, 
         wanted = layout.by_key.get(key)
         if wanted is None:
             continue
-        # Of two entries with one key the last counts, as in protobuf.
+        # The last of two entries with one key counts, as in protobuf.
         found[wanted.position] = _strided_frames(payload, value_start, value_stop, wanted)
     frames = _all_found(found)
     if len({len(values) for values in frames}) != 1:
@@ -126,7 +128,12 @@ def _regular_sequence(payload: memoryview, layout: Layout) -> tuple[memoryview, 
 
 
 def _strided_frames(payload: memoryview, start: int, stop: int, layout: FeatureLayout) -> np.ndarray:
-    """The frames of a feature list as an [N, size] view: each one's bytes are the same header, then the values."""
+    """The N frames in `payload[start:stop]` as a view [N, size], uint8 or float32.
+
+    Every frame of a regular feature list has the same `stride` bytes: the header, then the values. The bytes are
+    therefore a matrix uint8 [N, stride]. Its first columns must equal the header in every row, and the view skips these
+    columns. Raises `IrregularError` if the bytes are no such matrix.
+    """
     header, stride, size = layout.header, layout.stride, layout.feature.size
     count, rest = divmod(stop - start, stride)
     if rest or not count:
@@ -139,8 +146,8 @@ def _strided_frames(payload: memoryview, start: int, stop: int, layout: FeatureL
     return np.ndarray((count, size), "<f4", payload, start + len(header), (stride, 4))
 
 
-def _example_parts(payload: memoryview, keys: Container[bytes]) -> tuple[bytes, dict[bytes, tuple[int, int]]]:
-    """The entries of id and labels, and start and stop of the features that `keys` name."""
+def _example_spans(payload: memoryview, keys: Container[bytes]) -> tuple[bytes, dict[bytes, tuple[int, int]]]:
+    """An Example's entries of id, labels and predictions, joined, and (start, stop) of its features in `keys`."""
     tops = [span for span in wire.field_spans(payload, 0, len(payload)) if span[0] == wire.FIELD_1]
     if len(tops) != 1:
         raise wire.IrregularError
@@ -159,7 +166,8 @@ def _example_parts(payload: memoryview, keys: Container[bytes]) -> tuple[bytes, 
 
 
 def _regular_example(payload: memoryview, layout: Layout) -> tuple[bytes, tuple[np.ndarray, ...]]:
-    context, spans = _example_parts(payload, layout.by_key)
+    """An Example's identity as a `Features` message, and a view [1, size] per feature. Raises `IrregularError`."""
+    context, spans = _example_spans(payload, layout.by_key)
     found: list[np.ndarray | None] = [None] * len(layout.features)
     for key, (start, stop) in spans.items():
         wanted = layout.by_key[key]
@@ -184,12 +192,12 @@ def encode_example(
     id_key: str = "id",
     predictions: np.ndarray | None = None,
 ) -> bytes:
-    """A video-level record: `features` are [size] arrays, float32 kept as floats and uint8 as one bytes value.
+    """Encode a video-level record. `features` are arrays [size]: float32 is stored as floats, uint8 as one bytes value.
 
-    `labels` None leaves the record unlabelled, `predictions` are a teacher's, float32 [V]. The same input gives the
-    same bytes.
+    `labels` None makes an unlabelled record; `predictions` are a teacher's, float32 [V]. The same input gives the same
+    bytes. Raises `InputError` for arrays of another dtype.
     """
-    entries = [_feature_entry(name, _value_bytes(values[None])) for name, values in features.items()]
+    entries = [_feature_entry(name, _feature_messages(values[None])) for name, values in features.items()]
     return wire.field(wire.FIELD_1, _identity_entries(video_id, labels, id_key, predictions), *entries)
 
 
@@ -200,14 +208,14 @@ def encode_sequence_example(
     id_key: str = "id",
     predictions: np.ndarray | None = None,
 ) -> bytes:
-    """A frame-level record: `features` are [N, size] arrays, a frame one bytes value (uint8) or float list (float32).
+    """Encode a frame-level record. `features` are arrays [N, size]: float32 rows become float lists, uint8 rows bytes.
 
-    `labels` None leaves the record unlabelled, `predictions` are a teacher's, float32 [V]. The same input gives the
-    same bytes.
+    `labels` None makes an unlabelled record; `predictions` are a teacher's, float32 [V]. The same input gives the same
+    bytes. Raises `InputError` for arrays of another dtype.
     """
     lists = []
     for name, values in features.items():
-        body = _value_bytes(values)
+        body = _feature_messages(values)
         prefix = np.frombuffer(bytes((wire.FIELD_1,)) + wire.varint(body.shape[1]), np.uint8)
         framed = np.hstack([np.broadcast_to(prefix, (len(body), len(prefix))), body])
         lists.append(_feature_entry(name, framed))
@@ -216,18 +224,18 @@ def encode_sequence_example(
 
 
 def _identity_entries(video_id: str, labels: list[int] | None, id_key: str, predictions: np.ndarray | None) -> bytes:
-    # Dict order is not part of protobuf's promise for maps, so the two entries are serialised one after the other.
+    # Protobuf does not promise an order of a map's entries, so the two entries are serialised one after the other.
     message = Features()
     message.feature[id_key].bytes_list.value.append(video_id.encode())
     encoded = message.SerializeToString()
     if labels is not None:
         message = Features()
         message.feature["labels"].int64_list.value.extend(int(label) for label in labels)
-        # An empty list must be there: a record without the list counts as unlabelled.
+        # Write an empty list too: a record without the list counts as unlabelled.
         message.feature["labels"].int64_list.SetInParent()
         encoded += message.SerializeToString()
     if predictions is not None:
-        encoded += _feature_entry(PREDICTIONS_KEY, _value_bytes(predictions[None]))
+        encoded += _feature_entry(PREDICTIONS_KEY, _feature_messages(predictions[None]))
     return encoded
 
 
@@ -235,8 +243,8 @@ def _feature_entry(name: str, value: np.ndarray) -> bytes:
     return wire.field(wire.FIELD_1, wire.field(wire.FIELD_1, name.encode()), wire.field(wire.FIELD_2, value.tobytes()))
 
 
-def _value_bytes(values: np.ndarray) -> np.ndarray:
-    """uint8 [N, bytes]: a `Feature` message for each row of `values`."""
+def _feature_messages(values: np.ndarray) -> np.ndarray:
+    """Encode each row of `values` [N, size] as a `Feature` message: uint8 [N, bytes of a message]."""
     if values.dtype == np.uint8:
         tag, data = wire.FIELD_1, np.ascontiguousarray(values)
     elif values.dtype == np.float32:

@@ -1,4 +1,4 @@
-"""Decoded records to a padded batch."""
+"""Form a padded batch from decoded records."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ _buffers = BufferPool()
 
 
 def empty_features(videos: int, frames: int, spec: FeatureSpec) -> tuple[torch.Tensor, np.ndarray]:
-    """A tensor [videos, frames, width] of the batch's type of undefined content, and the same memory as an array."""
+    """A tensor [videos, frames, width] of undefined content in the batch's dtype, and an array of the same memory."""
     dtype = np.dtype(np.uint8 if spec.all_bytes else np.float32)
     shape = (videos, frames, spec.width)
     bytes_needed = videos * frames * spec.width * dtype.itemsize
     if get_worker_info() is not None and bytes_needed:
-        # A loader's worker hands batches over in shared memory: filling it directly saves copying the batch.
+        # A worker of the loader hands batches over in shared memory; filling that memory directly saves a copy.
         storage = torch.UntypedStorage._new_shared(bytes_needed)
         tensor = torch.empty(0, dtype=torch.uint8 if spec.all_bytes else torch.float32).set_(storage).view(shape)
         return tensor, tensor.numpy()
@@ -29,9 +29,9 @@ def empty_features(videos: int, frames: int, spec: FeatureSpec) -> tuple[torch.T
 
 
 def label_matrix(records: Sequence[DecodedRecord], paths: Sequence[str], classes: int | None) -> torch.Tensor | None:
-    """bool [B, classes], or None if there are records and none is labelled, or with `classes` None.
+    """The records' labels, bool [B, classes]; None if `classes` is None, or if there are records and none is labelled.
 
-    Raises `InputError` for a mix.
+    Raises `InputError` if some records are labelled and others are not.
     """
     labelled = [record.labels is not None for record in records]
     if classes is None or (records and not any(labelled)):

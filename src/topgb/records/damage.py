@@ -1,4 +1,4 @@
-"""Damaged records: stop at one, or note it and go on without it."""
+"""Damaged records: stop at the first one, or note each and go on without it."""
 
 from typing import Literal
 
@@ -9,11 +9,11 @@ OnDamaged = Literal["stop", "skip"]
 
 
 class NoteDamage:
-    """A block whose `DamagedRecordError` is added to `damaged` rather than raised, if `on_damaged` is "skip"."""
+    """A context that, with `on_damaged` "skip", adds a `DamagedRecordError` to `damaged` instead of raising it."""
 
     __slots__ = ("damaged", "skip")
 
-    # A class: a generator of contextlib costs as much as decoding a small record.
+    # A class, because a generator of contextlib costs as much as decoding a small record.
     def __init__(self, damaged: list[DamagedRecordError], on_damaged: OnDamaged):
         self.damaged, self.skip = damaged, on_damaged == "skip"
 
@@ -28,6 +28,6 @@ class NoteDamage:
 
 
 def raise_damage(opened: OpenShard) -> None:
-    """Raise `DamagedRecordError` where a part of the file cannot be reached."""
+    """Raise `DamagedRecordError` if a part of the file cannot be reached."""
     if opened.damage:
         raise opened.place(len(opened)).damaged(f"{opened.damage.reason}, and what follows cannot be reached")

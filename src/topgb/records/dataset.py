@@ -1,4 +1,4 @@
-"""A data set: the records of its shards, read into batches by their numbers, or all in file order."""
+"""A data set: the records of its shards, read into batches by number, or all of them in file order."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -42,15 +42,15 @@ LoadedBatch = tuple[Batch, list[DamagedRecordError]]
 
 
 class Dataset:
-    """Records in shards; made by `topgb.records.training_batches.open_dataset`.
+    """The records in a list of shards; made by `open_dataset`.
 
     shards       in name order
     counts       int64 [S], records of each shard that can be reached
     num_records  their sum
-    teacher      where batches get a teacher's scores from, or None: they have none
-    damaged      what was found unreadable so far, each record once (only ever filled with `on_damaged="skip"`)
+    teacher      source of the teacher's scores in batches, or None for batches without scores
+    damaged      the damaged records found so far, each once (always empty with `on_damaged="stop"`)
 
-    Can be pickled; files are opened again where it arrives.
+    A data set can be pickled; the process that receives it opens the files again.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Dataset:
         self._layout = Layout(spec, classes if with_labels else None, classes if teacher == "records" else None)
         self._frame_bytes = self._layout.frame_bytes
         self._cache = ShardCache()
-        measured = [self._measure(shard) for shard in shards]
+        measured = [self._measure_shard(shard) for shard in shards]
         self.counts = np.array([shard.records for shard in measured], np.int64)
-        self._measured = measured
+        self._shard_sizes = measured
         self._longest = max(shard.longest for shard in measured)
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         if not self.num_records:
@@ -80,32 +80,33 @@ class Dataset:
 
     @property
     def num_records(self) -> int:
-        """Records of all shards that can be reached."""
+        """The number of records that can be reached, over all shards."""
         return int(self._starts[-1])
 
     @property
     def most_frames(self) -> int:
-        """No fewer frames than any video has, as far as they are looked at; known without reading a record."""
+        """An upper bound on the frames that a video gives to a batch, known without reading a record."""
         return self._frames_within(self._longest)
 
     def fingerprint(self) -> list[list]:
-        """[name, records, bytes of the records' data, digest] of each shard, in order; equal lists, equal records.
+        """[name, number of records, bytes of their data, digest] of each shard, in order.
 
-        Names are without folders, so that a data set that was moved is the same. The digest is of the records' CRCs.
+        Equal lists mean equal records. Names have no folder, so a data set keeps its fingerprint when it is moved. The
+        digest is of the records' CRCs.
         """
-        return [[shard.name, *found[:3]] for shard, found in zip(self.shards, self._measured, strict=True)]
+        return [[shard.name, *found[:3]] for shard, found in zip(self.shards, self._shard_sizes, strict=True)]
 
     def key(self, number: int) -> RecordKey:
-        """Shard and record of the record with `number`, counted over the shards in name order."""
+        """The key of the record with `number`, which counts over the shards in name order."""
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
         return shard, number - int(self._starts[shard])
 
     def number(self, key: RecordKey) -> int:
-        """The number, counted over the shards in name order, of the record of `key`."""
+        """The number of the record with `key`, counted over the shards in name order."""
         return int(self._starts[key[0]]) + key[1]
 
     def note_damage(self, found: Sequence[DamagedRecordError]) -> None:
-        """Add to `damaged` what is not there yet; workers find the same record once an epoch."""
+        """Add to `damaged` the errors that are not there yet; workers find the same record in every epoch."""
         known = {(error.path, error.record) for error in self.damaged}
         for error in found:
             if (error.path, error.record) not in known:
@@ -113,24 +114,24 @@ class Dataset:
                 self.damaged.append(error)
 
     def read_batch(self, records: Sequence[RecordKey]) -> Batch:
-        """The records of `records`, in that order, with all their frames up to `max_frames`.
+        """Read `records`, in that order, with all their frames up to `max_frames`; T is the most frames of any.
 
-        T is the most frames of any of them. Every record's CRC is checked. Raises `InputError` where a record does not
-        fit the spec or labelled and unlabelled ones are mixed, and `DamagedRecordError` for one that cannot be read;
-        with `on_damaged="skip"` the batch lacks it and `damaged` holds it.
+        Every record's CRC is checked. Raises `InputError` if a record does not fit the spec or if labelled and
+        unlabelled records are mixed, and `DamagedRecordError` for a record that cannot be read. With
+        `on_damaged="skip"` such a record is left out of the batch and added to `damaged`.
         """
         batch, found = self.read_sampled(records, lambda position, frames: None, None)
         self.note_damage(found)
         return batch
 
     def read_sampled(self, records: Sequence[RecordKey], pick_rows: RowPicker, frames: int | None) -> LoadedBatch:
-        """Like `read_batch`, with the rows that `pick_rows` takes of each video: `frames` of them, None if it varies.
+        """Like `read_batch`, with the rows that `pick_rows` picks of each video: `frames`, or None if that varies.
 
-        Damage is returned and not noted.
+        Damaged records are returned, not added to `damaged`.
         """
-        # Long enough for any of them, as a frame takes at least its stride; the true length is known only at the end.
-        # So each record is checked, decoded and copied in one go, while its bytes are in the processor's cache.
-        opened_records = [(self._open(*key), key[1]) for key in records]
+        # Room for an upper bound of frames, because the true number is known only at the end. In return each record is
+        # checked, decoded and copied in one go, while its bytes are in the processor's cache.
+        opened_records = [(self._opened_shard(*key), key[1]) for key in records]
         longest = frames or max(
             (self._frames_within(int(opened.index.lengths[record])) for opened, record in opened_records), default=1
         )
@@ -154,7 +155,7 @@ class Dataset:
         labels = label_matrix(videos, paths, self._layout.classes)
         teacher = self._teacher_rows(videos)
         if len(videos) < len(records) or max(num_frames, default=longest) < longest:
-            # By NumPy: torch would wake all its threads for it.
+            # NumPy makes the copy, because torch would wake all its threads for it.
             features = torch.from_numpy(array[: len(videos), : max(num_frames, default=1)].copy())
         lengths = torch.tensor(num_frames, dtype=torch.int32)
         return Batch([video.id for video in videos], features, lengths, labels, teacher), damaged
@@ -169,12 +170,13 @@ class Dataset:
         )
 
     def _frames_within(self, record_bytes: int) -> int:
-        """No fewer frames than a record of that many bytes has, as far as they are looked at."""
+        """An upper bound on the frames that a record of `record_bytes` bytes gives to a batch."""
         if self.spec.level == "video":
             return 1
         return max(1, min(self.max_frames, record_bytes // self._frame_bytes))
 
-    def _measure(self, shard: Shard) -> "_ShardSize":
+    def _measure_shard(self, shard: Shard) -> "_ShardSize":
+        """A shard's records, their bytes and digest; all 0 if the shard is damaged from the start and skipped."""
         found: list[DamagedRecordError] = []
         measured = _ShardSize(0, 0, 0, 0)
         with NoteDamage(found, self.on_damaged):
@@ -186,7 +188,8 @@ class Dataset:
         self.note_damage(found)
         return measured
 
-    def _open(self, shard: int, record: int) -> OpenShard:
+    def _opened_shard(self, shard: int, record: int) -> OpenShard:
+        """The opened shard. Raises `InputError` if it no longer has the record."""
         opened = self._cache.get(self.shards[shard])
         if record >= len(opened):
             raise InputError(
@@ -196,18 +199,18 @@ class Dataset:
         return opened
 
     def labels_of(self, record: RecordKey) -> list[int] | None:
-        """The classes of one record, without reading its frames.
+        """The class numbers of one record, read without its frames.
 
-        None if it is unlabelled, damaged and skipped, or if the data set was opened without labels.
-        The CRC, which covers the frames, is only checked if something is wrong.
+        None if the record is unlabelled, if it is damaged and skipped, or if the data set was opened without labels. A
+        record's CRC covers its frames too, so it is checked only if something is wrong.
         """
         who = self.identity_of(record)
         return None if who is None else who.labels
 
     def identity_of(self, record: RecordKey) -> Identity | None:
-        """Id and labels of one record, without reading its frames; None if it is damaged and skipped."""
+        """The identity of one record, read without its frames; None if the record is damaged and skipped."""
         shard, number = record
-        opened = self._open(shard, number)
+        opened = self._opened_shard(shard, number)
         found: list[DamagedRecordError] = []
         who = None
         with NoteDamage(found, self.on_damaged):
@@ -220,7 +223,7 @@ class Dataset:
         return who
 
     def _teacher_rows(self, videos: list[DecodedRecord]) -> torch.Tensor | None:
-        """float16 [B, V]: the teacher's scores for these videos, or None where batches have none."""
+        """The teacher's scores for these videos, float16 [B, V], or None for a data set without a teacher."""
         if self.teacher is None:
             return None
         if not isinstance(self.teacher, str):
@@ -232,7 +235,7 @@ class Dataset:
 
 
 class _ShardSize(NamedTuple):
-    """Of a shard: the records that can be reached, the bytes of their data, a digest, the bytes of the longest."""
+    """A shard's reachable records: their number, the bytes of their data, their digest, the bytes of the longest."""
 
     records: int
     size: int
@@ -251,14 +254,13 @@ def open_dataset(
 ) -> Dataset:
     """Find the shards of `pattern` (see `find_shards`) and count their records.
 
-    `max_frames` is how many frames of a video are looked at; the rest of a longer one is left out. With `on_damaged`
-    "stop", a file that is cut off or damaged in its framing raises `DamagedRecordError` here already; with "skip" the
-    records before the break are used. Without `with_labels`, labels are not looked at, whatever they are, and batches
-    have none. With a `teacher` batches hold its scores. Raises `InputError` where nothing matches, no record can be
-    read, or the teacher knows other classes.
+    Batches take at most the first `max_frames` frames of a video. With `on_damaged` "stop", a file that is cut off or
+    damaged in its framing raises `DamagedRecordError` already here; with "skip", the records before the break are used.
+    Without `with_labels`, labels are ignored and batches have none. With a `teacher`, batches hold its scores. Raises
+    `InputError` if nothing matches, if no record can be read, or if the teacher has another number of classes.
 
     Remote and gzip-compressed shards are fetched and unpacked here, to count their records. A process keeps the 64
-    shards opened last; any other is fetched again when its records are read.
+    shards that it opened last; any other shard is fetched again when its records are read.
     """
     if teacher is not None and not isinstance(teacher, str) and teacher.classes != classes:
         raise InputError(
@@ -276,11 +278,11 @@ def evaluation_batches(
     seed: int = 0,
     round_number: int = 0,
 ) -> Iterator[Batch]:
-    """Every record once, in file order, from the shards numbered `shards` (default all).
+    """Read every record once, in file order, from the shards with the numbers `shards` (default: all).
 
-    A batch never crosses a shard, and draws of frames are keyed by (seed, round, record), so any division of the shards
-    gives the same batches, and any batch size the same videos. Batches that are empty because all their records are
-    damaged are left out. Raises as `Dataset.read_batch`, and as `sampling_for`.
+    No batch crosses a shard, and sampled frames depend on (seed, round, record) alone. So any division of the shards
+    gives the same batches, and any batch size gives the same videos. Batches that are empty because all their records
+    are damaged are left out. Raises the errors of `Dataset.read_batch` and `sampling_for`.
     """
     sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames)
     for shard in range(len(dataset.shards)) if shards is None else shards:

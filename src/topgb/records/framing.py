@@ -25,7 +25,7 @@ class Place(NamedTuple):
     offset: int
 
     def damaged(self, reason: str) -> DamagedRecordError:
-        """The error that says that this record cannot be read, and why."""
+        """The error for this record, which cannot be read for the given reason."""
         return DamagedRecordError(self.path, self.record, self.offset, reason)
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Damage:
-    """Why the records of a file end early: the number and byte offset of the first unreachable one, and the reason."""
+    """The reason why a file's records end early, and number and byte offset of the first unreachable record."""
 
     record: int
     offset: int
@@ -43,11 +43,11 @@ class Damage:
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """Where the records of a file are.
+    """The places of the records in a file.
 
     offsets  int64 [N], byte offset of each record's data
     lengths  int64 [N], bytes of each record's data
-    damage   what ended the walk before the end of the file, or None
+    damage   the reason why the index ends before the file does, or None
     """
 
     offsets: np.ndarray
@@ -64,10 +64,10 @@ def starts_with_record(head: bytes | memoryview) -> bool:
 
 
 def index_records(buffer: memoryview) -> RecordIndex:
-    """Find every record of a file's bytes, checking each length against its CRC and the end of the file.
+    """Find every record in a file's bytes; each length is checked against its CRC and against the end of the file.
 
-    Only the headers are read, and nothing of a record's size is allocated, whatever its length field says. The walk
-    ends at the first header that cannot be trusted; the records before it are good to read.
+    Only headers are read, and no length field, however large, causes an allocation. The index ends at the first header
+    that cannot be trusted; the records before it can be read.
     """
     offsets, lengths, damage = [], [], None
     position, end = 0, len(buffer)
@@ -77,7 +77,7 @@ def index_records(buffer: memoryview) -> RecordIndex:
             damage = f"the file ends {end - position} bytes into the record's header"
             break
         length, stored = unpack(buffer, position)
-        # Spelled out rather than calling masked_crc: this loop opens every shard of a data set.
+        # masked_crc is written out here, because this loop runs over all records whenever a data set is opened.
         crc = crc_of(buffer[position : position + 8])
         if ((((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF) != stored:
             damage = "its length field does not match the length's CRC"
@@ -98,20 +98,20 @@ def index_records(buffer: memoryview) -> RecordIndex:
 
 
 def data_crc_matches(buffer: memoryview, offset: int, length: int) -> bool:
-    """Whether the data of an indexed record (its data's byte `offset` and `length`) matches the CRC behind it."""
+    """Whether an indexed record's data (`length` bytes at byte `offset`) matches the CRC behind it."""
     end = offset + length
     return masked_crc(buffer[offset:end]) == _CRC.unpack_from(buffer, end)[0]
 
 
 def records_digest(buffer: memoryview, index: RecordIndex) -> int:
-    """CRC32C of the indexed records' lengths and stored CRCs: most likely another where any byte of data differs."""
+    """CRC32C of the records' lengths and stored CRCs; almost surely different if any byte of data differs."""
     ends = index.offsets + index.lengths
     stored = np.frombuffer(buffer, np.uint8)[ends[:, None] + np.arange(FOOTER_BYTES)]
     return crc32c(stored.tobytes(), crc32c(index.lengths.tobytes()))
 
 
 def frame_record(payload: bytes) -> bytes:
-    """A record of the file: `payload` between its header and its CRC."""
+    """The bytes of a record in a file: header, `payload`, CRC of the payload."""
     length = _LENGTH.pack(len(payload))
     return b"".join((length, _CRC.pack(masked_crc(length)), payload, _CRC.pack(masked_crc(payload))))
 

@@ -1,4 +1,4 @@
-"""The ids of records, whatever features these hold."""
+"""Read the ids of records, whatever their features are."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,12 +10,12 @@ from topgb.records.framing import Place
 from topgb.records.layout import Layout
 from topgb.records.shards import OpenShard, find_shards, open_shard
 
-# No feature of it is looked at. Frame level, because a video-level record is read in the same way, or by protobuf.
+# The features are never read. The ids of video-level records are read in the same way, or by protobuf.
 _ANY_RECORD = Layout(YOUTUBE8M_FRAMES, classes=None)
 
 
 def read_record_id(payload: memoryview, place: Place) -> str:
-    """The id of any record, from its data, without touching its frames. Raises `DamagedRecordError` without one."""
+    """The id in any record's data, read without its frames. Raises `DamagedRecordError` if there is none."""
     return read_identity(payload, _ANY_RECORD, place).id
 
 
@@ -25,11 +25,11 @@ def video_ids(
     damaged: list[DamagedRecordError] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[str]:
-    """The id of every record of the shards of `pattern` (see `find_shards`), in file order.
+    """Read the id of every record in the shards of `pattern` (see `find_shards`), in file order.
 
-    A record's CRC, which covers the frames, is only checked if something is wrong. With `on_damaged` "skip" damaged
+    A record's CRC covers its frames too, so it is checked only if something is wrong. With `on_damaged` "skip", damaged
     records are left out and added to `damaged`. `on_progress` is called with (files done, files). Raises `InputError`
-    where nothing matches or a file cannot be opened, `DamagedRecordError` for damage.
+    if nothing matches or a file cannot be opened, `DamagedRecordError` for damage.
     """
     found = [] if damaged is None else damaged
     shards = find_shards(pattern)

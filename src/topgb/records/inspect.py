@@ -1,4 +1,4 @@
-"""What a stranger's files of records hold: level, features, widths, frames, labels."""
+"""Summarise what files of records hold: level, features, widths, frames, labels."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ _KINDS: dict[str, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int6
 
 @dataclass
 class FeatureSummary:
-    """One feature over all records: how it is stored, its least and greatest width, and in how many records it is."""
+    """One feature over all records: its kind, its least and greatest width, and the number of records with it."""
 
     name: str
     kind: Kind
@@ -27,18 +27,18 @@ class FeatureSummary:
 
 @dataclass
 class Inspection:
-    """What `inspect_shards` found.
+    """The result of `inspect_shards`.
 
     level             `video`, `frame`, `mixed` (both kinds of records) or `unknown` (no features)
-    features          those a model could use: of each frame, or of the video
+    features          those that a model could use: of each frame, or of the video
     other             further context features of frame-level records (start times and the like)
     min_frames …      frames of a video; None without frame-level records
-    id_keys           under which names ids are, with how many records
+    id_keys           number of records by the key that holds their id
     labelled          records with a label list, empty ones included
     label_min, …_max  None without labels
     distinct_classes  how many different labels occur
     labels_per_video  mean over labelled records; None without any
-    damaged           what could not be read
+    damaged           errors of the records and files that could not be read
     """
 
     files: int = 0
@@ -59,15 +59,15 @@ class Inspection:
 
     @property
     def suggested_classes(self) -> int | None:
-        """The fewest classes that hold every label, or None without labels; the data set may have more."""
+        """The fewest classes that include every label, or None without labels; the data set may have more."""
         return None if self.label_max is None else self.label_max + 1
 
     @property
     def suggested_spec(self) -> FeatureSpec | None:
-        """A spec that reads these records, widest feature first; None where there is no such.
+        """A spec that reads these records, widest feature first, or None if no spec does.
 
-        It takes the features that all records have, of one kind and width. Bytes get the usual range, which records
-        do not tell.
+        It has the features that all records hold in one kind and width. Byte features get the usual range, because
+        records do not say theirs.
         """
         if self.level not in ("video", "frame"):
             return None
@@ -88,10 +88,10 @@ class Inspection:
 
 
 def inspect_shards(pattern: str | Sequence[str], on_progress: Callable[[int, int], None] | None = None) -> Inspection:
-    """Look at every record of the shards of `pattern` (see `find_shards`), needing no spec.
+    """Look at every record of the shards of `pattern` (see `find_shards`), without a spec.
 
-    `on_progress` is called with (files done, files). Raises `InputError` where nothing matches or a file cannot be
-    opened; damaged records are left out and returned.
+    `on_progress` is called with (files done, files). Raises `InputError` if nothing matches or a file cannot be opened;
+    damaged records are left out and returned.
     """
     shards = find_shards(pattern)
     survey = _Survey()
@@ -106,8 +106,8 @@ def inspect_shards(pattern: str | Sequence[str], on_progress: Callable[[int, int
 
 
 @dataclass
-class _Seen:
-    """What one feature's values were so far. What holds nothing has no kind, and a list without frames no width."""
+class _FeatureTally:
+    """Kinds and widths of one feature's values. An empty value adds no kind, and a list without frames no width."""
 
     kinds: set[Kind] = field(default_factory=set)
     widths: set[int] = field(default_factory=set)
@@ -119,12 +119,12 @@ class _Seen:
 
 
 class _Survey:
-    """Counts taken while going through the records."""
+    """Counts over the records read so far."""
 
     def __init__(self) -> None:
         self.levels: Counter[str] = Counter()
-        self.features: dict[str, _Seen] = {}
-        self.other: dict[str, _Seen] = {}
+        self.features: dict[str, _FeatureTally] = {}
+        self.other: dict[str, _FeatureTally] = {}
         self.frames: Counter[int] = Counter()
         self.ids: Counter[str] = Counter()
         self.labels: Counter[int] = Counter()
@@ -146,10 +146,10 @@ class _Survey:
         context = {name: value for name, value in message.context.feature.items() if not self._is_identity(name, value)}
         self.levels["frame" if lists else "video" if context else "unknown"] += 1
         for name, value in context.items():
-            # A teacher's predictions are nothing to look at: a student learns them.
-            _add(self.other if lists or name == PREDICTIONS_KEY else self.features, name, [value])
+            # A teacher's predictions are no input of a model: a student learns them.
+            _tally(self.other if lists or name == PREDICTIONS_KEY else self.features, name, [value])
         for name, values in lists.items():
-            _add(self.features, name, values.feature)
+            _tally(self.features, name, values.feature)
         if lists:
             self.frames[max(len(values.feature) for values in lists.values())] += 1
 
@@ -185,8 +185,8 @@ class _Survey:
         )
 
 
-def _add(survey: dict[str, _Seen], name: str, values: Any) -> None:
-    seen = survey.setdefault(name, _Seen())
+def _tally(survey: dict[str, _FeatureTally], name: str, values: Any) -> None:
+    seen = survey.setdefault(name, _FeatureTally())
     seen.records += 1
     for value in values:
         stored = value.WhichOneof("kind")

@@ -1,4 +1,4 @@
-"""What the labels of a data set, or a teacher's scores for it, are like: counts and means, without reading frames."""
+"""Counts of a data set's labels, and means of its teacher's scores, without reading frames."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from topgb.records.teacher import Teacher
 
 
 def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray, int]:
-    """How often each class occurs, int64 [V], and in how many labelled videos, without reading frames.
+    """The number of videos of each class, int64 [V], and of all labelled videos, without reading frames.
 
-    `limit` is the most records to look at, spread evenly over the data set; None for all. Raises as `read_batch`.
+    `limit` is the most records to read, spread evenly over the data set; None reads all. Raises as `read_batch`.
     """
     counts = np.zeros(dataset.classes, np.int64)
     videos = 0
-    for number in _spread(dataset, limit):
+    for number in _evenly_spread(dataset, limit):
         labels = dataset.labels_of(dataset.key(number))
         if labels is not None:
             videos += 1
@@ -23,14 +23,14 @@ def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray
 
 
 def teacher_mean(dataset: Dataset, limit: int) -> np.ndarray:
-    """float64 [V]: the mean of the teacher's scores over at most `limit` videos, spread evenly, without reading frames.
+    """Mean of the teacher's scores, float64 [V], over at most `limit` videos spread evenly, without reading frames.
 
     The data set must have a teacher. Raises as `read_batch`.
     """
     if isinstance(dataset.teacher, Teacher):
         return dataset.teacher.mean(limit)
     total, videos = np.zeros(dataset.classes), 0
-    for number in _spread(dataset, limit):
+    for number in _evenly_spread(dataset, limit):
         who = dataset.identity_of(dataset.key(number))
         if who is not None and who.predictions is not None:
             total += who.predictions
@@ -39,9 +39,9 @@ def teacher_mean(dataset: Dataset, limit: int) -> np.ndarray:
 
 
 def check_teacher_knows(dataset: Dataset) -> None:
-    """Raise `InputError` naming a video that the teacher's folder has no scores for, before hours are spent.
+    """Raise `InputError`, before hours are spent, naming a video that has no scores in the teacher's folder.
 
-    Shards that the teacher was run on are known by their fingerprint; of others every id is read.
+    The folder's fingerprints show which shards the teacher was run on; in all other shards, every id is looked up.
     """
     if not isinstance(dataset.teacher, Teacher):
         return
@@ -54,8 +54,8 @@ def check_teacher_knows(dataset: Dataset) -> None:
                 raise dataset.teacher.lacks(who.id)
 
 
-def _spread(dataset: Dataset, limit: int | None) -> list[int]:
-    """The numbers of at most `limit` records, evenly over the data set."""
+def _evenly_spread(dataset: Dataset, limit: int | None) -> list[int]:
+    """The numbers of at most `limit` records, spread evenly over the data set."""
     total = dataset.num_records
     numbers = np.arange(total) if limit is None or limit >= total else np.arange(limit) * total // limit
     return numbers.tolist()

@@ -1,18 +1,29 @@
-"""A feature spec compiled for the codec: how each feature's bytes begin in a regular record."""
+"""A feature spec compiled for the codec: the bytes before each feature's values in a regular record.
+
+A feature of a frame is stored as a header, which depends on the spec alone, and then its values: `size` bytes (uint8)
+or 4 · `size` bytes (float32). The N frames of a feature are therefore a matrix uint8 [N, stride], and the header is the
+same in every row.
+"""
 
 from dataclasses import dataclass, field
 
 from topgb.features import Feature, FeatureSpec
 from topgb.records import wire
 
-# A Feature's oneof: bytes_list is field 1, float_list field 2.
+# In protobuf's `Feature`, bytes_list is field 1 and float_list field 2.
 KIND_TAGS = {"uint8": wire.FIELD_1, "float32": wire.FIELD_2}
 VALUE_BYTES = {"uint8": 1, "float32": 4}
 
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """One feature on the wire: `position` in the spec, `columns` in the joined frame, `header` before the values."""
+    """One feature in a record.
+
+    position    its place in the spec
+    columns     its slice of a joined frame [D]
+    header      the bytes before the values of a frame
+    data_bytes  the number of bytes of these values
+    """
 
     feature: Feature
     position: int
@@ -22,16 +33,16 @@ class FeatureLayout:
 
     @property
     def stride(self) -> int:
-        """Bytes of a frame, header and values."""
+        """The number of bytes of a frame, header and values."""
         return len(self.header) + self.data_bytes
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the codec needs to know of a data set: its spec, its number of classes, and each feature by its key.
+    """The codec's view of a data set: its spec, its number of classes, and each feature's layout, also by key.
 
-    With `classes` None labels are not looked at. `soft_classes` is how many predictions of a teacher a record must
-    hold, None where they are not looked at.
+    `classes` None ignores labels. `soft_classes` is the number of a teacher's predictions that each record must hold;
+    None ignores predictions.
     """
 
     spec: FeatureSpec
@@ -56,12 +67,12 @@ class Layout:
 
     @property
     def frame_bytes(self) -> int:
-        """The fewest bytes that a frame of all features takes on the wire."""
+        """The fewest bytes that a frame of all features takes in a record."""
         return sum(layout.stride for layout in self.features)
 
 
 def value_header(feature: Feature, in_list: bool) -> bytes:
-    """The bytes of a `Feature` message before its values; `in_list` counts its tag and length in a feature list too."""
+    """A `Feature` message's bytes before its values; with `in_list`, also its own tag and length in a feature list."""
     data_bytes = feature.size * VALUE_BYTES[feature.dtype]
     values = bytes((wire.FIELD_1,)) + wire.varint(data_bytes)
     kind = bytes((KIND_TAGS[feature.dtype],)) + wire.varint(len(values) + data_bytes) + values

@@ -2,24 +2,24 @@
 
 import numpy as np
 
-# Records lie in files in the order in which they were written, and may be alike where they are neighbours. Drawing
-# from the whole set would mix best, but jump to another place on the disk for every record. So: shards are drawn
-# for the epoch, and within a window of a few of them runs of neighbours are shuffled, which the disk and the page
-# cache serve in one go; then the records of many runs are mixed. Neighbours in a file end up in the same thousand
-# records, in no order; which thousand, and beside whom, changes with every epoch.
+# An epoch makes three permutations: of all shards, of the blocks of 16 neighbouring records in a window of shards, and
+# of the single records in a pool of 64 such blocks.
+# Neighbours in a file may be alike, so they must be mixed. Drawing from the whole set would mix best, but it would jump
+# to another place on the disk for every record; the disk and the page cache serve a block in one go. Neighbours end up
+# in the same pool of a thousand records, in random order. Which pool, and with which other blocks, changes every epoch.
 WINDOW_RECORDS = 16_384
 BLOCK_RECORDS = 16
 POOL_BLOCKS = 64
 
 
 def epoch_order(counts: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Every record of a data set once, as int64 [N] numbers counted over the shards in name order.
+    """A permutation of a data set's records, int64 [N]: numbers that count over the shards in name order.
 
     `counts`, int [S], is the number of records of each shard.
     """
     starts = np.concatenate([[0], np.cumsum(counts)])
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch))))
-    windows = _windows(generator.permutation(len(counts)), np.asarray(counts))
+    windows = _cut_windows(generator.permutation(len(counts)), np.asarray(counts))
     if not windows:
         return np.zeros(0, np.int64)
     return np.concatenate(
@@ -30,8 +30,8 @@ def epoch_order(counts: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     )
 
 
-def _windows(shards: np.ndarray, counts: np.ndarray) -> list[list[int]]:
-    """`shards` cut, in their order, into runs of at least a window's records; a short rest joins the last run."""
+def _cut_windows(shards: np.ndarray, counts: np.ndarray) -> list[list[int]]:
+    """Cut `shards`, in their order, into windows of at least `WINDOW_RECORDS` records; a short rest joins the last."""
     windows: list[list[int]] = []
     current: list[int] = []
     held = 0
@@ -49,6 +49,7 @@ def _windows(shards: np.ndarray, counts: np.ndarray) -> list[list[int]]:
 
 
 def _shuffle_window(records: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Permute the blocks of a window's `records`, int64 [n], then the records within each pool of blocks."""
     blocks = np.arange(len(records)) // BLOCK_RECORDS
     rank = generator.permutation(blocks[-1] + 1) if len(records) else blocks
     records = records[np.argsort(rank[blocks], kind="stable")] if len(records) else records
@@ -57,7 +58,7 @@ def _shuffle_window(records: np.ndarray, generator: np.random.Generator) -> np.n
 
 
 def piece(total: int, pieces: int, number: int) -> tuple[int, int]:
-    """Start and stop of piece `number` of `total` items cut in `pieces` whose sizes differ by one at most."""
+    """Start and stop of piece `number`, when `total` items are cut into `pieces` whose sizes differ by one at most."""
     size, longer = divmod(total, pieces)
     start = number * size + min(number, longer)
     return start, start + size + (number < longer)

@@ -1,4 +1,4 @@
-"""The general way of reading a record: protobuf parses it, and every way in which it can be wrong gets its sentence."""
+"""The general decoder of records: protobuf parses a record, and each fault it can have gets a sentence."""
 
 from typing import Any, NamedTuple
 
@@ -12,18 +12,18 @@ from topgb.records.layout import Layout
 from topgb.records.protos import Features, SequenceExample
 
 ID_KEYS = ("id", "video_id")
-# 2018: what prepare_distill_dataset.py adds to a record.
+# 2018: the key that prepare_distill_dataset.py adds to a record.
 PREDICTIONS_KEY = "predictions"
 _KINDS = {"uint8": "bytes_list", "float32": "float_list"}
 _KIND_WORDS = {"bytes_list": "bytes", "float_list": "floats", "int64_list": "integers", None: "nothing"}
 
 
 class Identity(NamedTuple):
-    """What a record says of its whole video.
+    """A record's id, labels and predictions.
 
-    id           its id
-    labels       the classes it has, or None if it is unlabelled or they were not asked for
-    predictions  float16 [V], a teacher's probabilities, or None where they were not asked for
+    id           the video's id
+    labels       its class numbers, or None if it is unlabelled or labels were not asked for
+    predictions  float16 [V], a teacher's probabilities, or None if they were not asked for
     """
 
     id: str
@@ -34,7 +34,7 @@ class Identity(NamedTuple):
 def decode_generally(payload: memoryview, layout: Layout, place: Place) -> tuple[Identity, tuple[np.ndarray, ...]]:
     """The record's identity, and for each feature of the spec an array [N, size], uint8 or float32.
 
-    Raises `InputError` where the record does not fit the spec, `DamagedRecordError` where it makes no sense.
+    Raises `InputError` if the record does not fit the spec, `DamagedRecordError` if it makes no sense.
     """
     message = parse_record(payload, place)
     who = identity(message.context, layout, place)
@@ -54,15 +54,18 @@ def decode_generally(payload: memoryview, layout: Layout, place: Place) -> tuple
         frames.append(_stack(rows, feature, place))
     counts = [len(values) for values in frames]
     if len(set(counts)) != 1:
-        told = ", ".join(f"{feature.name} {count}" for feature, count in zip(layout.spec.features, counts, strict=True))
-        raise place.damaged(f"its features have unequal numbers of frames ({told})")
+        frame_counts = ", ".join(
+            f"{feature.name} {count}" for feature, count in zip(layout.spec.features, counts, strict=True)
+        )
+        raise place.damaged(f"its features have unequal numbers of frames ({frame_counts})")
     return who, tuple(frames)
 
 
 def parse_record(payload: memoryview, place: Place) -> Any:
-    """Any record as a SequenceExample message. Raises `DamagedRecordError` where it is not protobuf.
+    """Parse any record as a SequenceExample message. Raises `DamagedRecordError` if it is not protobuf.
 
-    An Example is a SequenceExample without feature lists: its features and the other's context are the same field.
+    An Example parses as a SequenceExample without feature lists, because an Example's `features` and a
+    SequenceExample's `context` are the same field.
     """
     message = SequenceExample()
     try:
@@ -73,19 +76,19 @@ def parse_record(payload: memoryview, place: Place) -> Any:
 
 
 def check_holds_features(message: Any, place: Place) -> None:
-    """Raise `DamagedRecordError` for a record that has no features, neither of frames nor of the whole video."""
-    # That the field of the lists is there tells nothing: YouTube-8M's video-level records have it, empty.
+    """Raise `DamagedRecordError` if a record has no features, neither of frames nor of the whole video."""
+    # An empty field of lists does not make a frame-level record: YouTube-8M's video-level records have one.
     if not message.feature_lists.feature_list and not feature_names(message.context):
         raise place.damaged("it has neither frames nor features")
 
 
 def feature_names(context: Any) -> list[str]:
-    """The features of the whole video, by a record's `Features` message: all but id, labels and predictions."""
+    """The sorted names of the whole video's features in a `Features` message: not id, labels and predictions."""
     return sorted(set(context.feature) - {*ID_KEYS, "labels", PREDICTIONS_KEY})
 
 
 def features_message(encoded: bytes | memoryview, place: Place) -> Any:
-    """A `Features` message from its bytes. Raises `DamagedRecordError` where they are not one."""
+    """Parse a `Features` message. Raises `DamagedRecordError` if the bytes are not one."""
     message = Features()
     try:
         message.ParseFromString(encoded)
@@ -95,10 +98,10 @@ def features_message(encoded: bytes | memoryview, place: Place) -> Any:
 
 
 def identity(context: Any, layout: Layout, place: Place) -> Identity:
-    """What the record's `Features` message says of the whole video, as far as `layout` asks for it.
+    """The id in a record's `Features` message, and the labels and predictions that `layout` asks for.
 
-    Raises `InputError` for labels outside the classes or not stored as integers, for predictions that are missing or
-    are no probabilities of the classes, and `DamagedRecordError` without an id.
+    Raises `InputError` for labels that are outside the classes or not integers, and for predictions that are missing or
+    are no probabilities of the classes; raises `DamagedRecordError` if there is no id.
     """
     video_id = read_id(context, place)
     labels = None if layout.classes is None else _labels(context, layout.classes, place)
@@ -109,7 +112,7 @@ def identity(context: Any, layout: Layout, place: Place) -> Identity:
 
 
 def read_id(context: Any, place: Place) -> str:
-    """A record's id, from its `Features` message. Raises `DamagedRecordError` where it has none."""
+    """The id in a record's `Features` message. Raises `DamagedRecordError` if there is none."""
     feature = context.feature
     for key in ID_KEYS:
         stored = feature.get(key)
@@ -136,7 +139,7 @@ def _labels(context: Any, classes: int, place: Place) -> list[int] | None:
 
 
 def _predictions(context: Any, video_id: str, classes: int, place: Place) -> np.ndarray:
-    """float16 [classes], the teacher's probabilities that the record holds."""
+    """The teacher's probabilities in the record, float16 [classes]."""
     stored = context.feature.get(PREDICTIONS_KEY)
     kind = stored.WhichOneof("kind") if stored is not None else None
     if kind is None:
@@ -154,14 +157,14 @@ def _predictions(context: Any, video_id: str, classes: int, place: Place) -> np.
             f"{place}: there are {len(values)} predictions for {classes} classes; "
             "teacher and student need the same classes"
         )
-    # Written so that NaN is refused too.
+    # This form of the comparison refuses NaN too.
     if not ((values >= 0) & (values <= 1)).all():
         raise InputError(f"{place}: predictions of video {video_id!r} are not all from 0 to 1; store probabilities")
     return values.astype(np.float16)
 
 
 def _stack(rows: Any, feature: Feature, place: Place) -> np.ndarray:
-    """The frames of one feature, [N, size]."""
+    """The frames of one feature, uint8 or float32 [N, size]."""
     kind = _KINDS[feature.dtype]
     arrays = []
     for number, row in enumerate(rows):
@@ -182,7 +185,7 @@ def _stack(rows: Any, feature: Feature, place: Place) -> np.ndarray:
             arrays.append(np.array(row.float_list.value, np.float32))
     widths = {len(array) for array in arrays}
     if len(widths) != 1:
-        raise place.damaged(f"the frames of feature {feature.name!r} have unequal widths ({_list(sorted(widths))})")
+        raise place.damaged(f"the frames of feature {feature.name!r} have unequal widths ({_join(sorted(widths))})")
     width = widths.pop()
     if width != feature.size:
         raise InputError(
@@ -198,11 +201,11 @@ def _missing_feature(feature: Feature, message: Any, layout: Layout, place: Plac
     level = "frame" if lists else "video"
     if level != layout.spec.level:
         return InputError(
-            f"{place} has no feature {feature.name!r} of the {layout.spec.level}, but of the {level}: {_list(names)}; "
+            f"{place} has no feature {feature.name!r} of the {layout.spec.level}, but of the {level}: {_join(names)}; "
             f"it looks like a {level}-level record, while the model or recipe expects {layout.spec.level}-level ones"
         )
     return InputError(
-        f"{place} has no feature {feature.name!r}; it has: {_list(names)}; "
+        f"{place} has no feature {feature.name!r}; it has: {_join(names)}; "
         "the model or recipe and the records must name the same features"
     )
 
@@ -211,5 +214,5 @@ def _not_protobuf(place: Place) -> InputError:
     return place.damaged("its CRC holds, but protobuf cannot decode it")
 
 
-def _list(items: list) -> str:
+def _join(items: list) -> str:
     return printable(", ".join(map(str, items)))

@@ -1,7 +1,7 @@
-"""The protobuf messages of TensorFlow's SequenceExample, declared here so that nothing is generated.
+"""TensorFlow's SequenceExample and its parts as protobuf messages, declared in code so that no file is generated.
 
-An Example is read as one too (see `protobuf_decoding.parse_record`). The messages live in a descriptor pool of their
-own: a program that also imports TensorFlow sees no clash.
+An Example is read as a SequenceExample too (see `protobuf_decoding.parse_record`). The messages have their own
+descriptor pool, so they do not clash with TensorFlow's in a program that imports both.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which frames of a video are looked at: the 2018 system's index functions, exact given their uniform draw."""
+"""Choose frames of a video with 2018's index functions, which give 2018's frames for the same uniform draw."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,16 +10,16 @@ from topgb.errors import InputError
 
 @dataclass(frozen=True)
 class FrameSampling:
-    """How frames are picked of a video.
+    """A way to choose frames of a video.
 
     all         every frame, once, in order
     random      `count` frames drawn with replacement (2018: `sample_random_frames`, `iterations`)
-    sequence    `count` frames in a row from a random start, the last frame repeated where the video is shorter
-    sample_all  every frame in order, then frames drawn with replacement up to the most that are looked at, which
-                `sampling_for` makes the `count` (2018: `sample_all`)
+    sequence    `count` consecutive frames from a random start; a shorter video repeats its last frame
+    sample_all  every frame in order, then frames drawn with replacement until there are `count`, which `sampling_for`
+                sets to `max_frames` (2018: `sample_all`)
     shuffle     every frame, once, in a random order (2018: `frame_shuffle`)
 
-    `count` is how many frames are taken of every video, 0 where that varies.
+    `count` is the number of frames taken of each video, 0 if it varies.
     """
 
     mode: Literal["all", "random", "sequence", "sample_all", "shuffle"] = "all"
@@ -30,7 +30,7 @@ EVERY_FRAME = FrameSampling()
 
 
 def parse_sampling(text: str) -> FrameSampling:
-    """`all`, `random:N`, `sequence:N`, `sample_all` or `shuffle`. Raises `InputError` for anything else."""
+    """Parse `all`, `random:N`, `sequence:N`, `sample_all` or `shuffle`. Raises `InputError` for anything else."""
     mode, _, count = text.partition(":")
     if text in ("all", "sample_all", "shuffle"):
         return FrameSampling(text)  # type: ignore[arg-type]
@@ -43,9 +43,9 @@ def parse_sampling(text: str) -> FrameSampling:
 
 
 def sampling_for(sampling: FrameSampling, level: Literal["video", "frame"], max_frames: int) -> FrameSampling:
-    """`sampling` of records of `level` of which at most `max_frames` frames are looked at.
+    """`sampling` made ready for records of `level` and for a model that takes at most `max_frames` frames of a video.
 
-    Raises `InputError` where there are no frames to sample, or `count` is more than are looked at.
+    Raises `InputError` if the records have no frames to sample, or if `count` exceeds `max_frames`.
     """
     if sampling.mode != "all" and level == "video":
         raise InputError("video-level records have no frames to sample; set the frame sampling to 'all'")
@@ -58,15 +58,15 @@ def sampling_for(sampling: FrameSampling, level: Literal["video", "frame"], max_
 
 
 def random_frames(uniform: np.ndarray, num_frames: int) -> np.ndarray:
-    """Indices, int64 [n], of frames drawn with replacement by `uniform`, float32 [n] in [0, 1)."""
-    # In float32, as TensorFlow multiplies; below 1 the product never rounds up to num_frames.
+    """Frames drawn with replacement: floor(u · num_frames), int64 [n], for `uniform` u, float32 [n] in [0, 1)."""
+    # TensorFlow multiplies in float32, too. The product never rounds up to num_frames, as the draws are below 1.
     return (np.asarray(uniform, np.float32) * np.float32(num_frames)).astype(np.int64)
 
 
 def random_sequence(uniform: float | np.ndarray, num_frames: int, count: int) -> np.ndarray:
-    """Indices, int64 [count], of frames in a row; `uniform`, one float32 in [0, 1), picks the start.
+    """`count` consecutive frames, int64 [count], from the start floor(u · (num_frames − count + 1)).
 
-    A video of fewer than `count` frames is taken from its beginning and its last frame repeated.
+    `uniform` is u, one float32 in [0, 1). A video of fewer than `count` frames starts at 0 and repeats its last frame.
     """
     starts = max(num_frames - count, 0) + 1
     start = random_frames(np.asarray(uniform, np.float32).reshape(1), starts)
@@ -74,28 +74,28 @@ def random_sequence(uniform: float | np.ndarray, num_frames: int, count: int) ->
 
 
 def sample_all(uniform: np.ndarray, num_frames: int) -> np.ndarray:
-    """Indices, int64 [n]: the video's frames in order, then frames drawn by the rest of `uniform`, float32 [n]."""
+    """Frames 0, 1, … num_frames − 1, then `random_frames` of the rest of `uniform`, float32 [n]; int64 [n]."""
     in_order = np.arange(len(uniform))
     return np.where(in_order < num_frames, in_order, random_frames(uniform, num_frames))
 
 
 def shuffle_frames(uniform: np.ndarray, num_frames: int) -> np.ndarray:
-    """Indices, int64 [num_frames]: every frame once, ordered by its draw in `uniform`, float32 [num_frames or more].
+    """Every frame once, int64 [num_frames], in descending order of its draw in `uniform`, float32 [num_frames or more].
 
-    The greatest draw comes first, and of equal ones the earlier frame, as `tf.nn.top_k` orders them.
+    Frames of equal draws keep their order, as in `tf.nn.top_k`.
     """
     return np.argsort(-uniform[:num_frames], kind="stable")
 
 
 def sampled_rows(sampling: FrameSampling, num_frames: int, seed: int, epoch: int, record: int) -> np.ndarray | None:
-    """Indices, int64 [n], of the frames taken of a video, or None for all of them in order.
+    """The frames to take of a video, int64 [n], or None for all of its `num_frames` frames in order.
 
-    A pure function of its arguments; `sampling` is that of `sampling_for`, `epoch` counts training's epochs or
-    evaluation's rounds, `record` is the record's number in the whole data set.
+    A pure function of its arguments. `sampling` comes from `sampling_for`; `epoch` is the number of training's epoch or
+    evaluation's round; `record` is the record's number in the whole data set.
     """
     if sampling.mode == "all":
         return None
-    # Philox is keyed and counted: every record of every epoch has a stream of its own, whatever batch or process asks.
+    # Philox takes a key and a counter, so each record has a random stream of its own in each epoch, in any process.
     stream = np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=np.array([0, record, 0, 0], np.uint64))
     generator = np.random.Generator(stream)
     if sampling.mode == "sequence":

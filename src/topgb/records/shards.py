@@ -1,4 +1,4 @@
-"""Shards: finding a data set's files, wherever they are, and opening one as a mapped buffer of records."""
+"""Find a data set's shards, local or remote, and open a shard as a mapped buffer of records."""
 
 import glob
 import mmap
@@ -37,9 +37,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class OpenShard:
-    """A shard's bytes and where its records are.
+    """A shard's bytes and the places of its records.
 
-    The buffer is a read-only memory map; it and its descriptor are freed with the last reference to it.
+    The buffer is a read-only memory map. The map and its file descriptor are freed with the last reference to the
+    buffer.
     """
 
     shard: Shard
@@ -51,32 +52,32 @@ class OpenShard:
 
     @property
     def damage(self) -> Damage | None:
-        """What makes the rest of the file unreadable, or None."""
+        """The damage that makes the rest of the file unreadable, or None."""
         return self.index.damage
 
     def data(self, record: int) -> memoryview:
-        """The data of record number `record`, not copied and not checked."""
+        """The data of record number `record`, neither copied nor checked."""
         start = int(self.index.offsets[record])
         return self.buffer[start : start + int(self.index.lengths[record])]
 
     def check_crc(self, record: int) -> None:
-        """Raise `DamagedRecordError` where the data of record number `record` does not match its CRC."""
+        """Raise `DamagedRecordError` if the data of record number `record` does not match its CRC."""
         if not data_crc_matches(self.buffer, int(self.index.offsets[record]), int(self.index.lengths[record])):
             raise self.place(record).damaged("its data does not match its CRC")
 
     def place(self, record: int) -> Place:
-        """Where record number `record` (from 0) lies, for messages; the number after the last good one too."""
+        """The place of record number `record` (from 0) for messages; also of the one after the last good record."""
         if record < len(self.index):
             return Place(self.shard.path, record, int(self.index.offsets[record]) - HEADER_BYTES)
         return Place(self.shard.path, record, self.damage.offset if self.damage else len(self.buffer))
 
 
 def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
-    """The files that `pattern` names, in name order, each once, however often and by whichever paths it is named.
+    """The files that `pattern` names, in name order, each once, even if several paths lead to it.
 
-    `pattern` is a local path, a glob (`**` for any depth), an fsspec URL (globs where its file system lists files), or
-    several of them: separated by commas, or a sequence (whose items are not split, for names with commas). Raises
-    `InputError` for what matches nothing and for folders.
+    `pattern` is a local path, a glob (`**` for any depth), an fsspec URL (with a glob if its file system can list
+    files), or several of these: a string with commas between them, or a sequence, whose items may contain commas.
+    Raises `InputError` for folders, and for an item that matches nothing.
     """
     if isinstance(pattern, str):
         pieces = [pattern] if os.path.exists(pattern) else [p.strip() for p in pattern.split(",") if p.strip()]
@@ -94,15 +95,15 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
 def _local_shards(piece: str) -> list[Shard]:
     path = os.path.expanduser(piece)
     if os.path.isdir(path):
-        raise _is_folder(piece)
+        raise _folder_error(piece)
     if os.path.exists(path):
         return [Shard(path)]
     matches = glob.glob(path, recursive=True)
     files = [match for match in matches if not os.path.isdir(match)]
     if matches and not files:
-        raise _is_folder(piece)
+        raise _folder_error(piece)
     if not files:
-        raise _no_match(piece)
+        raise _no_match_error(piece)
     return [Shard(file) for file in files]
 
 
@@ -118,21 +119,21 @@ def _remote_shards(url: str) -> list[Shard]:
         wild = any(sign in path for sign in ("*[" if url.startswith("http") else "*?["))
         if not wild:
             if system.isdir(path):
-                raise _is_folder(url)
+                raise _folder_error(url)
             if not system.exists(path):
-                raise _no_match(url)
+                raise _no_match_error(url)
             return [Shard(url, remote=True)]
         entries = system.glob(path, detail=True)
     files = [name for name, entry in entries.items() if entry.get("type") != "directory"]
     if entries and not files:
-        raise _is_folder(url)
+        raise _folder_error(url)
     if not files:
-        raise _no_match(url)
-    return [Shard(_with_path(url, system.unstrip_protocol(name), name), remote=True) for name in files]
+        raise _no_match_error(url)
+    return [Shard(_fill_glob(url, system.unstrip_protocol(name), name), remote=True) for name in files]
 
 
-def _with_path(url: str, full_name: str, name: str) -> str:
-    """`url` with its glob replaced by the file `name`, keeping what a chained URL (`a://…::b://…`) has around it."""
+def _fill_glob(url: str, full_name: str, name: str) -> str:
+    """`url` with its glob replaced by the file `name`; the other parts of a chained URL (`a://…::b://…`) stay."""
     first, chained, rest = url.partition("::")
     if not chained:
         return full_name
@@ -141,37 +142,37 @@ def _with_path(url: str, full_name: str, name: str) -> str:
     return f"{first}::{rest.split('://')[0]}://{name.lstrip('/')}" if "://" in rest else full_name
 
 
-def _is_folder(piece: str) -> InputError:
+def _folder_error(piece: str) -> InputError:
     return InputError(f"{piece} is a folder; name the files in it, such as {piece.rstrip('/*')}/*.tfrecord")
 
 
-def _no_match(piece: str) -> InputError:
+def _no_match_error(piece: str) -> InputError:
     return InputError(f"no file matches {piece!r}; check the path, and quote globs so that the shell leaves them alone")
 
 
 def open_shard(shard: Shard) -> OpenShard:
     """Map a shard into memory and find its records.
 
-    Remote and gzip-compressed shards (told by their content, not their name) are copied to an unlinked temporary file
-    first, so memory stays bounded. Raises `InputError` where the file is gone or not readable, `DamagedRecordError`
-    where it is empty, `TopgbError` where the temporary folder is full or the network fails.
+    A remote or gzip-compressed shard (detected by content, not by name) is first copied to an unlinked temporary file,
+    so that memory stays bounded. Raises `InputError` if the file is gone or not readable, `DamagedRecordError` if it is
+    empty, `TopgbError` if the temporary folder is full or the network fails.
     """
     cut_short = None
     if shard.remote:
-        file, cut_short = _fetch(shard)
+        file, cut_short = _fetch_remote(shard)
     else:
         file = _open_local(shard)
         head = file.read(HEADER_BYTES)
         file.seek(0)
         if _is_gzip(head):
-            file, cut_short = _unpacked(file, shard)
+            file, cut_short = _unpack_gzip(file, shard)
     with file:
         size = os.fstat(file.fileno()).st_size
         if not size:
             raise Place(shard.path, 0, 0).damaged(cut_short or "the file is empty (0 bytes)")
         mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     buffer = memoryview(mapped)
-    # A header a record is all that is wanted now; reading ahead of each would fetch the whole file.
+    # Only the headers are read now; the system's read-ahead behind each header would fetch the whole file.
     _advise(mapped, "MADV_RANDOM")
     index = index_records(buffer)
     _advise(mapped, "MADV_NORMAL")
@@ -182,7 +183,7 @@ def open_shard(shard: Shard) -> OpenShard:
 
 
 def _advise(mapped: mmap.mmap, advice: str) -> None:
-    # Not every system knows it.
+    # Some systems do not have this advice.
     if hasattr(mmap, advice):
         mapped.madvise(getattr(mmap, advice))
 
@@ -199,12 +200,12 @@ def _open_local(shard: Shard) -> BinaryIO:
 
 
 def _is_gzip(head: bytes) -> bool:
-    # A record whose length happens to begin with gzip's two magic bytes is told apart by its CRC.
+    # A record's length may begin with gzip's two magic bytes; the CRC of the length shows that it is a record.
     return head[:2] == b"\x1f\x8b" and not starts_with_record(head)
 
 
-def _fetch(shard: Shard) -> tuple[BinaryIO, str | None]:
-    # Most shards are plain local files, which need neither.
+def _fetch_remote(shard: Shard) -> tuple[BinaryIO, str | None]:
+    # Imported here, because most shards are plain local files, which need neither module.
     import fsspec
 
     from topgb.records.spooling import spool
@@ -213,10 +214,10 @@ def _fetch(shard: Shard) -> tuple[BinaryIO, str | None]:
         copy, _ = spool(source, shard.path, compressed=False)
     head = copy.read(HEADER_BYTES)
     copy.seek(0)
-    return _unpacked(copy, shard) if _is_gzip(head) else (copy, None)
+    return _unpack_gzip(copy, shard) if _is_gzip(head) else (copy, None)
 
 
-def _unpacked(file: BinaryIO, shard: Shard) -> tuple[BinaryIO, str | None]:
+def _unpack_gzip(file: BinaryIO, shard: Shard) -> tuple[BinaryIO, str | None]:
     from topgb.records.spooling import spool
 
     with file as compressed:
@@ -230,13 +231,13 @@ def _remote_errors(url: str) -> Iterator[None]:
     except TopgbError:
         raise
     except FileNotFoundError as error:
-        raise _no_match(url) from error
+        raise _no_match_error(url) from error
     except PermissionError as error:
         raise InputError(f"cannot read {url}: permission denied; check your credentials for it") from error
     except (ImportError, ValueError) as error:
         raise InputError(f"cannot read {url}: {error}") from error
     except Exception as error:
-        # File systems raise their own network errors, of no common kind.
+        # Each file system raises network errors of its own, without a common base class.
         reason = str(error) or type(error).__name__
         raise TopgbError(f"cannot read {url}: {reason}; check the connection and try again") from error
 
@@ -244,16 +245,16 @@ def _remote_errors(url: str) -> Iterator[None]:
 class ShardCache:
     """The shards opened last, at most `limit` of them, so that descriptors and temporary files stay few.
 
-    Pickles without what it holds: a loader's worker opens its own.
+    A cache pickles without its shards: a loader's worker opens its own.
     """
 
-    # Training draws from one window of shards at a time (see order.py); 64 hold it for all usual shard sizes.
+    # Training reads from one window of shards at a time (see order.py); 64 shards hold a window at usual shard sizes.
     def __init__(self, limit: int = 64):
         self.limit = limit
         self._open: OrderedDict[Shard, OpenShard] = OrderedDict()
 
     def get(self, shard: Shard) -> OpenShard:
-        """The open shard, opened now if it is not at hand. Raises as `open_shard` does."""
+        """The open shard; opens it if the cache does not hold it. Raises as `open_shard` does."""
         held = self._open.get(shard)
         if held is not None:
             self._open.move_to_end(shard)

@@ -1,4 +1,4 @@
-"""Remote and gzip-compressed shards copied to temporary files, so that they can be mapped into memory."""
+"""Copy remote and gzip-compressed shards to temporary files, so that they can be mapped into memory."""
 
 import gzip
 import tempfile
@@ -11,12 +11,13 @@ _COPY_BYTES = 1 << 20
 
 
 def spool(source: BinaryIO, path: str, compressed: bool) -> tuple[BinaryIO, str | None]:
-    """Copy `source` to an unlinked file. Returns it, and for a broken gzip stream the reason why it ends early.
+    """Copy `source`, unpacked if `compressed`, to an unlinked temporary file at its beginning.
 
-    `path` names the source in a `TopgbError`, raised where the temporary folder is full.
+    Returns the file, and the reason why a broken gzip stream ends early or None. `path` names the source in the
+    `TopgbError` that is raised if the temporary folder is full.
     """
     reader = gzip.GzipFile(fileobj=source, mode="rb") if compressed else source
-    # read1 hands over what was decompressed before a break; read would lose it.
+    # read1 returns the bytes that were decompressed before a break; read would lose them.
     read = reader.read1 if compressed else reader.read  # type: ignore[union-attr]
     copy = tempfile.TemporaryFile(prefix="topgb-")  # noqa: SIM115 - the caller closes it
     reason = None
@@ -31,7 +32,7 @@ def spool(source: BinaryIO, path: str, compressed: bool) -> tuple[BinaryIO, str 
                 break
             if not chunk:
                 break
-            _write(copy, chunk, path)
+            _write_chunk(copy, chunk, path)
         copy.flush()
         copy.seek(0)
     except BaseException:
@@ -40,7 +41,7 @@ def spool(source: BinaryIO, path: str, compressed: bool) -> tuple[BinaryIO, str 
     return copy, reason
 
 
-def _write(copy: BinaryIO, chunk: bytes, path: str) -> None:
+def _write_chunk(copy: BinaryIO, chunk: bytes, path: str) -> None:
     try:
         copy.write(chunk)
     except OSError as error:

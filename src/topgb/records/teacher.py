@@ -1,4 +1,4 @@
-"""A teacher's scores for a data set, looked up by video id: the folder that `topgb distill` fills."""
+"""A teacher's scores for a data set, looked up by video id, in the folder that `topgb distill` fills."""
 
 import json
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ ScoreFormat = Literal["safetensors", "tfrecord"]
 
 @dataclass(frozen=True)
 class TeacherDescription:
-    """What a folder's scores are of: two folders of equal descriptions hold the same scores.
+    """The origin of a folder's scores: two folders with equal descriptions hold the same scores.
 
-    model     the teacher, JSON values (hash of its file, how it ran)
+    model     the teacher as JSON values (hash of its file, how it ran)
     records   the data set's fingerprint
     classes   V
-    top_k     how many classes of each video are kept, None for all
+    top_k     number of classes kept for each video, None for all
     format    `safetensors` files beside the records, or copies of the records in TFRecord files with the scores inside
     """
 
@@ -37,12 +37,12 @@ class TeacherDescription:
     format: ScoreFormat
 
     def write(self, folder: Path) -> None:
-        """Write `teacher.json`. Raises `TopgbError` where that fails."""
+        """Write `teacher.json`. Raises `TopgbError` if that fails."""
         with atomic_write(folder / DESCRIPTION_FILE) as file:
             file.write(json.dumps({"version": VERSION, **asdict(self)}, indent=1).encode())
 
     def differs_from(self, other: "TeacherDescription") -> str | None:
-        """What about these scores is not as in `other`, in words, or None."""
+        """The first difference from `other` in words, or None if the descriptions are equal."""
         words = {
             "model": "another teacher",
             "records": "other records",
@@ -50,13 +50,13 @@ class TeacherDescription:
             "top_k": "another number of classes",
             "format": "another format",
         }
-        # As JSON, which knows no tuples.
+        # Compare as JSON, which turns tuples into lists.
         ours, theirs = (json.loads(json.dumps(asdict(one))) for one in (self, other))
         return next((word for key, word in words.items() if ours[key] != theirs[key]), None)
 
     @classmethod
     def read(cls, folder: Path) -> "TeacherDescription":
-        """The description in `folder`. Raises `InputError` where there is none or it makes no sense."""
+        """Read the description in `folder`. Raises `InputError` if there is none or it makes no sense."""
         path = folder / DESCRIPTION_FILE
         try:
             value = json.loads(path.read_text())
@@ -82,17 +82,18 @@ class TeacherDescription:
 
 
 def scores_path(folder: Path, shard_name: str) -> Path:
-    """Where the scores of the shard of that name lie."""
+    """The file that holds the scores of the shard with this name."""
     return folder / f"{shard_name}.safetensors"
 
 
 class Teacher:
     """A teacher's probabilities for the videos of a data set.
 
-    description   what they are of
-    folder        where they lie
+    description   the origin of the scores
+    folder        the folder that holds them
 
-    Can be pickled; the folder is read again where it arrives.
+    A teacher can be pickled; the process that receives it reads the folder again. Raises `InputError` if the folder is
+    incomplete or damaged, or has scores for two videos of the same id.
     """
 
     def __init__(self, folder: Path):
@@ -114,72 +115,72 @@ class Teacher:
         self._shards = [read_scores(path, self.classes, self.description.top_k) for path in paths]
         self._covered = {json.dumps(row) for row in self.description.records}
         self._starts = np.cumsum([0, *map(len, self._shards)])
-        # Sixteen bytes a video, where a dictionary would take two hundred.
+        # These arrays take 16 bytes per video; a dictionary would take 200.
         joined = np.fromiter((_hash(s.id(row)) for s in self._shards for row in range(len(s))), np.uint64)
         self._order = np.argsort(joined, kind="stable")
         self._hashes = joined[self._order]
         twice = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
         if len(twice):
             raise InputError(
-                f"{folder} has scores for two videos of the id {self._id(int(twice[0]))!r}; "
+                f"{folder} has scores for two videos of the id {self._id_at(int(twice[0]))!r}; "
                 "scores are matched by id, so ids must differ"
             )
 
     @property
     def classes(self) -> int:
-        """V, how many classes the teacher knows."""
+        """V, the number of classes that the teacher knows."""
         return self.description.classes
 
     def __len__(self) -> int:
-        """For how many videos there are scores."""
+        """The number of videos with scores."""
         return len(self._hashes)
 
     def __contains__(self, video: str) -> bool:
-        return self._find(video) is not None
+        return self._locate(video) is not None
 
     def covers(self, fingerprint: list) -> bool:
-        """Whether the scores were made of this very shard, by its row of a data set's fingerprint."""
+        """Whether the scores were made from this very shard, identified by its row of a data set's fingerprint."""
         return json.dumps(fingerprint) in self._covered
 
     def rows(self, videos: Sequence[str]) -> torch.Tensor:
-        """float16 [B, V]: the probabilities of these videos. Raises `InputError` naming one that has none."""
+        """The probabilities of these videos, float16 [B, V]. Raises `InputError` naming a video without scores."""
         found = np.empty((len(videos), self.classes), np.float16)
         for video, destination in zip(videos, found, strict=True):
-            place = self._find(video)
+            place = self._locate(video)
             if place is None:
                 raise self.lacks(video)
             self._shards[place[0]].write_row(place[1], destination)
         return torch.from_numpy(found)
 
     def mean(self, limit: int) -> np.ndarray:
-        """float64 [V]: the mean of the probabilities of at most `limit` videos, spread evenly over all."""
+        """The mean probabilities of at most `limit` videos, spread evenly over all; float64 [V]."""
         total, row = np.zeros(self.classes), np.empty(self.classes, np.float16)
         count = min(limit, len(self))
         for number in range(count):
-            shard, place = self._place(number * len(self) // count)
+            shard, place = self._shard_and_row(number * len(self) // count)
             self._shards[shard].write_row(place, row)
             total += row
         return total / max(1, count)
 
     def lacks(self, video: str) -> InputError:
-        """The error that says that there are no scores for this video."""
+        """The error for a video without scores."""
         return InputError(f"{self.folder} has no scores for video {video!r}; run topgb distill on its records too")
 
-    def _find(self, video: str) -> tuple[int, int] | None:
-        """Shard and row of a video."""
+    def _locate(self, video: str) -> tuple[int, int] | None:
+        """The shard and row of a video's scores, or None if it has none."""
         encoded = video.encode()
         position = int(np.searchsorted(self._hashes, _hash(encoded)))
         if position == len(self._hashes):
             return None
-        shard, row = self._place(int(self._order[position]))
+        shard, row = self._shard_and_row(int(self._order[position]))
         return (shard, row) if self._shards[shard].id(row) == encoded else None
 
-    def _place(self, number: int) -> tuple[int, int]:
+    def _shard_and_row(self, number: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
         return shard, number - int(self._starts[shard])
 
-    def _id(self, position: int) -> str:
-        shard, row = self._place(int(self._order[position]))
+    def _id_at(self, position: int) -> str:
+        shard, row = self._shard_and_row(int(self._order[position]))
         return self._shards[shard].id(row).decode()
 
     def __reduce__(self):

@@ -1,9 +1,9 @@
-"""One shard's teacher scores on disk: a safetensors file of ids and probabilities, every class or each video's best.
+"""One shard's teacher scores in a safetensors file: video ids, and probabilities of all classes or of the K best.
 
-ids, id_ends     uint8 [bytes], the ids in UTF-8, joined; int64 [N], where each ends
+ids, id_ends     uint8 [bytes], all ids in UTF-8, joined; int64 [N], the byte where each id ends
 probabilities    float16 [N, V]                                          every class
 classes, scores  int16 (int32 above 32,768 classes) and float16 [N, K]   the best K classes, best first
-rest             float32 [N], what the probabilities of all other classes sum to
+rest             float32 [N], sum of the probabilities of all other classes
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ class ShardScores:
     def write_row(self, row: int, destination: np.ndarray) -> None:
         """Fill `destination` float16 [V] with the probabilities of video number `row`.
 
-        Of a video whose best classes alone were kept, the others share equally what is left.
+        If only the best classes were kept, the other classes share the rest equally.
         """
         if "probabilities" in self._tensors:
             destination[:] = self._tensors["probabilities"][row]
@@ -51,23 +51,23 @@ class ShardScores:
 def write_scores(
     path: Path, scores: Iterable[tuple[list[str], torch.Tensor]], classes: int, top_k: int | None = None
 ) -> None:
-    """Write a shard's scores, which come as ids and probabilities float [B, V] on the CPU, batch by batch.
+    """Write a shard's scores: batches of ids with their probabilities, float [B, V] on the CPU.
 
-    Raises `TopgbError` where the file cannot be written.
+    Raises `TopgbError` if the file cannot be written.
     """
     ids: list[bytes] = []
-    parts = [_compact(torch.empty(0, classes), top_k)]
+    parts = [_stored_tensors(torch.empty(0, classes), top_k)]
     for videos, probabilities in scores:
         ids += [video.encode() for video in videos]
-        parts.append(_compact(probabilities, top_k))
+        parts.append(_stored_tensors(probabilities, top_k))
     tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     tensors["ids"] = torch.frombuffer(bytearray(b"".join(ids)), dtype=torch.uint8) if ids else torch.empty(0).byte()
     tensors["id_ends"] = torch.tensor([len(one) for one in ids], dtype=torch.int64).cumsum(0)
     save_tensors(path, tensors)
 
 
-def _compact(probabilities: torch.Tensor, top_k: int | None) -> dict[str, torch.Tensor]:
-    """The tensors that a file holds of these probabilities."""
+def _stored_tensors(probabilities: torch.Tensor, top_k: int | None) -> dict[str, torch.Tensor]:
+    """The tensors that the file stores for `probabilities`, float [B, V]."""
     if top_k is None:
         return {"probabilities": probabilities.half()}
     best, order = probabilities.topk(top_k, dim=1)
@@ -77,7 +77,7 @@ def _compact(probabilities: torch.Tensor, top_k: int | None) -> dict[str, torch.
 
 
 def read_scores(path: Path, classes: int, top_k: int | None) -> ShardScores:
-    """A shard's scores. Raises `InputError` where the file is missing, damaged, or holds something else."""
+    """Read a shard's scores. Raises `InputError` if the file is missing, damaged, or holds something else."""
     tensors = load_tensors(path)[0]
     expected = {"ids": torch.uint8, "id_ends": torch.int64}
     if top_k is None:
@@ -86,7 +86,7 @@ def read_scores(path: Path, classes: int, top_k: int | None) -> ShardScores:
         small = torch.int16 if classes <= MOST_INT16 else torch.int32
         expected |= {"classes": small, "scores": torch.float16, "rest": torch.float32}
     if {name: tensor.dtype for name, tensor in tensors.items()} != expected:
-        raise _foreign(path)
+        raise _wrong_contents_error(path)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     ends = arrays.pop("id_ends")
     joined = arrays.pop("ids").tobytes()
@@ -98,9 +98,9 @@ def read_scores(path: Path, classes: int, top_k: int | None) -> ShardScores:
         or any(a.shape != (len(ends), *widths.get(name, (top_k,))) for name, a in arrays.items())
         or ("classes" in arrays and ((arrays["classes"] < 0) | (arrays["classes"] >= classes)).any())
     ):
-        raise _foreign(path)
+        raise _wrong_contents_error(path)
     return ShardScores(classes, joined, ends, arrays)
 
 
-def _foreign(path: Path) -> InputError:
+def _wrong_contents_error(path: Path) -> InputError:
     return InputError(f"{path} does not hold the scores that its folder promises; run topgb distill anew")

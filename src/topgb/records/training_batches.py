@@ -1,4 +1,4 @@
-"""The batches that training sees: shuffled, by global step, read ahead by other processes if asked."""
+"""Training's batches: shuffled, numbered by global step, and read ahead by worker processes if asked."""
 
 import signal
 import sys
@@ -16,13 +16,14 @@ from topgb.records.sampling import FrameSampling, sampling_for
 
 
 class TrainingBatches(TorchDataset[LoadedBatch]):
-    """Rank `rank`'s batches, by global step (from 0, on through the epochs).
+    """Rank `rank`'s batches, numbered by global step (from 0, counting on through the epochs).
 
-    An epoch's N records, shuffled by (seed, epoch), are cut in ceil(N / (batch_size · ranks)) steps whose sizes differ
-    by one at most, and each step's records among the ranks in the same way: none is lost, none comes twice, and no
-    batch is much smaller than the others. `batch_size` is the most videos of one rank's batch.
+    An epoch's N records, shuffled by (seed, epoch), are cut into ceil(N / (batch_size · ranks)) steps, and the records
+    of a step are divided among the ranks. Sizes differ by one at most, both of steps and of the ranks' batches in a
+    step, so no batch is much smaller than the others. Every record occurs once in an epoch. `batch_size` is the most
+    videos in a rank's batch.
 
-    Which records and which of their frames form a batch depends on the data, seed, step and number of ranks alone.
+    The records of a batch and their frames depend on the data, seed, step and number of ranks alone.
     """
 
     def __init__(
@@ -37,21 +38,21 @@ class TrainingBatches(TorchDataset[LoadedBatch]):
         self._order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
-        """Steps of an epoch; steps beyond it are those of the next epochs."""
+        """The steps of one epoch; greater steps belong to the following epochs."""
         return self.steps_per_epoch
 
     def epoch_of(self, step: int) -> int:
-        """The epoch, from 0, that `step` belongs to."""
+        """The epoch of `step`, from 0."""
         return step // self.steps_per_epoch
 
     def examples_before(self, step: int) -> int:
-        """Records that all ranks together went through before `step`, damaged ones included."""
+        """The number of records that all ranks together read before `step`, damaged ones included."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         total = self.dataset.num_records
         return epoch * total + piece(total, self.steps_per_epoch, step_in_epoch)[0]
 
     def records_of(self, step: int) -> np.ndarray:
-        """int64 [B]: the numbers, over the shards in name order, of the records of this rank's batch at `step`."""
+        """The numbers, over the shards in name order, of the records in this rank's batch at `step`; int64 [B]."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, epoch_order(self.dataset.counts, self.seed, epoch)
@@ -62,8 +63,8 @@ class TrainingBatches(TorchDataset[LoadedBatch]):
     def __getitem__(self, step: int) -> LoadedBatch:
         """The batch of `step`, and the damaged records left out of it (always none with `on_damaged="stop"`).
 
-        T is the sampling's count where it has one, for every video. A batch can be of zero videos: all of its records
-        damaged, or fewer records than ranks. Raises as `Dataset.read_batch`.
+        T is the sampling's count if it has one. A batch has no videos if all its records are damaged, or if there are
+        fewer records than ranks. Raises as `Dataset.read_batch`.
         """
         keys = [self.dataset.key(number) for number in self.records_of(step).tolist()]
         return self.dataset.read_drawn(keys, self.sampling, self.seed, self.epoch_of(step))
@@ -73,7 +74,7 @@ class TrainingBatches(TorchDataset[LoadedBatch]):
 
 
 class _ErrorsAsValues(TorchDataset):
-    """Hands errors over as values: `DataLoader` would rebuild an error from a traceback's text, or fail to."""
+    """Returns errors as values, because `DataLoader` would rebuild an error from a traceback's text, or fail to."""
 
     def __init__(self, batches: TrainingBatches):
         self.batches = batches
@@ -85,16 +86,16 @@ class _ErrorsAsValues(TorchDataset):
             return error
 
 
-def _leave_the_end_to_main(worker: int) -> None:
-    # Terminals and clusters signal whole groups of processes; a worker ends once the one that it reads for has.
+def _end_with_main(worker: int) -> None:
+    # Terminals and clusters signal whole groups of processes. A worker ignores that; it ends with the main process.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.excepthook = _tell_unless_main_has_gone
+    sys.excepthook = _print_unless_disconnected
 
 
-def _tell_unless_main_has_gone(
+def _print_unless_disconnected(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    # The thread of `multiprocessing` that hands tensors over tells of every connection that breaks.
+    # The thread of `multiprocessing` that hands tensors over prints an error for every connection that breaks.
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, traceback)
 
@@ -102,9 +103,9 @@ def _tell_unless_main_has_gone(
 def load_batches(
     batches: TrainingBatches, steps: range, workers: int = 0, pin_memory: bool = False
 ) -> Iterator[LoadedBatch]:
-    """The batches of `steps` in order, read ahead by `workers` processes (0: read here, when asked).
+    """The batches of `steps` in order, read ahead by `workers` processes (0: each is read here, when asked for).
 
-    Notes damage in the data set, so that it is complete in this process, and yields each batch with its own. Raises as
+    Each batch comes with the damaged records left out of it, which are also added to this process's data set. Raises as
     `TrainingBatches.__getitem__`.
     """
     loader: DataLoader = DataLoader(
@@ -113,7 +114,7 @@ def load_batches(
         sampler=steps,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_the_end_to_main,
+        worker_init_fn=_end_with_main,
     )
     for item in loader:
         if isinstance(item, TopgbError):

@@ -1,4 +1,4 @@
-"""Checking files of records: every CRC, and that every record makes sense, whatever its features are."""
+"""Check files of records: every CRC, and whether every record makes sense, whatever its features are."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from topgb.records.shards import Shard, find_shards, open_shard
 
 @dataclass
 class Verification:
-    """What `verify_shards` found: files looked at, records that are sound, and those that are not, in order."""
+    """The result of `verify_shards`: number of files, number of sound records, and errors of the others, in order."""
 
     files: int = 0
     sound: int = 0
@@ -28,10 +28,10 @@ def verify_shards(
     on_progress: Callable[[int, int], None] | None = None,
     engine: Engine = LOCAL,
 ) -> Verification:
-    """Check every record of the shards of `pattern` (see `find_shards`), with another `engine` by its workers.
+    """Check every record of the shards of `pattern` (see `find_shards`) with the workers of `engine`.
 
-    `on_progress` is called with (files done, files). Raises `InputError` where nothing matches or a file cannot be
-    opened, and as `dispatch`; what is wrong inside a file is returned, not raised.
+    `on_progress` is called with (files done, files). Raises `InputError` if nothing matches or a file cannot be opened,
+    and as `dispatch`; faults inside a file are returned, not raised.
     """
     shards = find_shards(pattern)
     total = Verification()
@@ -50,13 +50,13 @@ def verify_shards(
     pieces = [Piece(number, shard.path, 1) for number, shard in enumerate(shards)]
     add_in_order = in_order(pieces, add)
     local = [shard.path for shard in shards if not shard.remote]
-    dispatch(_Verifying(shards), pieces, take, engine, shared=local[:1])
+    dispatch(_VerifyShard(shards), pieces, take, engine, shared=local[:1])
     return total
 
 
 @dataclass(frozen=True)
-class _Verifying:
-    """What a worker does: piece n is shard n."""
+class _VerifyShard:
+    """The work of a worker: piece n is shard n."""
 
     shards: list[Shard]
 
@@ -65,7 +65,7 @@ class _Verifying:
 
 
 def verify_shard(shard: Shard) -> tuple[int, list[DamagedRecordError]]:
-    """The number of sound records of a file, and its damaged ones; those behind a broken length are out of reach."""
+    """The number of sound records in a file, and errors of the others; those behind a broken length are lost."""
     try:
         opened = open_shard(shard)
     except DamagedRecordError as empty:
@@ -74,7 +74,7 @@ def verify_shard(shard: Shard) -> tuple[int, list[DamagedRecordError]]:
     for record in range(len(opened)):
         try:
             opened.check_crc(record)
-            _check_sense(opened.data(record), opened.place(record))
+            _check_readable(opened.data(record), opened.place(record))
         except DamagedRecordError as error:
             damaged.append(error)
     sound = len(opened) - len(damaged)
@@ -84,8 +84,8 @@ def verify_shard(shard: Shard) -> tuple[int, list[DamagedRecordError]]:
     return sound, damaged
 
 
-def _check_sense(payload: memoryview, place: Place) -> None:
-    """Raise `DamagedRecordError` for a record that no model could read, whatever its features."""
+def _check_readable(payload: memoryview, place: Place) -> None:
+    """Raise `DamagedRecordError` for a record that no model could read, whatever its features are."""
     message = parse_record(payload, place)
     read_id(message.context, place)
     check_holds_features(message, place)
@@ -94,13 +94,13 @@ def _check_sense(payload: memoryview, place: Place) -> None:
     if not all(counts.values()):
         raise place.damaged("it has no frames")
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        raise place.damaged(f"its features have unequal numbers of frames ({told})")
+        frame_counts = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+        raise place.damaged(f"its features have unequal numbers of frames ({frame_counts})")
     if lists:
         values = {name: rows.feature for name, rows in lists.items()}
     else:
         values = {name: [message.context.feature[name]] for name in feature_names(message.context)}
     for name, rows in values.items():
-        # A sum is finite if all values are: they are 32 bits wide, and it 64.
+        # One test per row: a 64-bit sum of 32-bit values cannot overflow, so it is finite if all values are.
         if not all(math.isfinite(sum(row.float_list.value)) for row in rows):
             raise place.damaged(f"feature {name!r} holds values that are not finite")

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, as far as regular records need it: everything else is left to protobuf itself."""
+"""The part of protobuf's wire format that regular records need; protobuf itself handles everything else."""
 
 Span = tuple[int, int, int]
 
@@ -8,13 +8,13 @@ FIELD_2 = 0x12
 
 
 class IrregularError(Exception):
-    """The bytes are not laid out as the fast way expects. They may be sound: the general way decides."""
+    """The bytes do not have the layout that the fast decoder expects; the general decoder decides if they are sound."""
 
 
 def field_spans(buffer: memoryview, position: int, end: int) -> list[Span]:
-    """The fields of the message at `buffer[position:end]`: (tag, start, stop) of each one's content.
+    """(tag, start, stop) of each field's content in the message at `buffer[position:end]`.
 
-    Raises `IrregularError` where a field is not length-delimited, has a tag of several bytes or exceeds the message.
+    Raises `IrregularError` if a field is not length-delimited, has a tag of several bytes or exceeds the message.
     """
     spans = []
     try:
@@ -47,7 +47,10 @@ def field_spans(buffer: memoryview, position: int, end: int) -> list[Span]:
 
 
 def map_entry(buffer: memoryview, start: int, stop: int) -> tuple[bytes, int, int]:
-    """Key, and start and stop of the value, of a map's entry at `buffer[start:stop]`, written key first, each once."""
+    """The key of a map's entry at `buffer[start:stop]`, and start and stop of its value.
+
+    Raises `IrregularError` unless the entry is one key and then one value.
+    """
     spans = field_spans(buffer, start, stop)
     if len(spans) != 2 or spans[0][0] != FIELD_1 or spans[1][0] != FIELD_2:
         raise IrregularError
@@ -56,7 +59,7 @@ def map_entry(buffer: memoryview, start: int, stop: int) -> tuple[bytes, int, in
 
 
 def varint(value: int) -> bytes:
-    """A non-negative integer in protobuf's variable length."""
+    """Encode a non-negative integer in protobuf's variable length, seven bits per byte."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -66,5 +69,5 @@ def varint(value: int) -> bytes:
 
 
 def field(tag: int, *parts: bytes) -> bytes:
-    """A length-delimited field whose content is `parts`, joined."""
+    """Encode a length-delimited field whose content is `parts`, joined."""
     return b"".join((bytes((tag,)), varint(sum(map(len, parts))), *parts))
