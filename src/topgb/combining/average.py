@@ -13,16 +13,17 @@ from topgb.modelfile import Header, StoredModel, write_model_file
 from topgb.modelfile.encodings import Parts, decode, encode_plain
 from topgb.modelfile.header import TensorEncoding
 
-# Options that act in training only: models that differ in nothing else have the same shape (docs/model-file.md).
+# Options that act in training only: models that differ in these alone have the same shape (docs/model-file.md).
 TRAINING_ONLY = {"dropout", "input_dropout", "l2", "count_padding"}
 
 
 def average(models: Sequence[Path | StoredModel], out: Path, force: bool = False) -> Header:
     """Write the mean of the models' weights and batch-norm statistics, in float32 (2018: `weights_average.py`).
 
-    The models may be stored in any encoding; the sums are of float64. Options that act in training only are the first
-    one's. Raises `InputError` where `out` exists, there is one model only, a file is broken, or models differ in
-    features, classes, class names, members' weights, an option or a tensor's shape; it names what differs.
+    The models may be stored in any encoding; sums are computed in float64. Options that act in training only are taken
+    from the first model. Raises `InputError` if `out` exists, only one model is given, a file is broken or remembers
+    videos, or the models differ in features, classes, class names, members' weights, an option or a tensor's shape; the
+    message names the difference.
     """
     refuse_existing(out, force)
     parents = open_parents(models, "average")
@@ -49,7 +50,7 @@ def average(models: Sequence[Path | StoredModel], out: Path, force: bool = False
 
 
 def _mean(parents: Sequence[StoredModel], name: str) -> tuple[TensorEncoding, Parts]:
-    # One tensor at a time: all models decoded at once can be more than the memory.
+    # One tensor at a time: decoding all models at once could exceed the memory.
     total = torch.zeros(parents[0].header.tensors[name].shape, dtype=torch.float64)
     for parent in parents:
         total += decode(parent.tensors, parent.header.tensors[name], name)
@@ -57,7 +58,7 @@ def _mean(parents: Sequence[StoredModel], name: str) -> tuple[TensorEncoding, Pa
 
 
 def _shape(header: Header) -> dict[str, Any]:
-    """What must be equal in models whose weights are averaged, as words and values."""
+    """Everything that averaged models must have in common: values by their name in messages."""
     members = {
         f"member {index}": {"weight": member.weight, **_without_training(member.model.to_json())}
         for index, member in enumerate(header.members)

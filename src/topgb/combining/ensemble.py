@@ -1,4 +1,4 @@
-"""Several models in one file: their predictions' weighted mean, in one pass over the data."""
+"""Put several models into one file, which predicts their weighted mean in one pass over the data."""
 
 import math
 from collections.abc import Sequence
@@ -24,10 +24,12 @@ def ensemble(
 ) -> Header:
     """Write one file whose prediction is Σ weight · prediction of `models` (2018: `graph_ensemble.py`).
 
-    `weights` None are equal ones. Models may be of any family and encoding, and ensembles themselves; their tensors
-    are carried over as they lie. A model of weight 0 is left out (2018 kept it, and its bytes). `scores` (JSON values)
-    go into the file's origin. Raises `InputError` where `out` exists, there is one model only, weights are not one a
-    model, negative, or do not sum to 1 within 1e-4, a file is broken, or feature specs, classes or class names differ.
+    With `weights` None all weights are equal. Models may have any architecture and encoding, and may be ensembles
+    themselves; their stored tensors are copied unchanged. A model of weight 0 is left out (2018 kept it, and its
+    bytes). `scores` (JSON values) go into the file's origin.
+
+    Raises `InputError` if `out` exists, only one model is given, `checked_weights` refuses the weights, a file is
+    broken, or feature specs, classes or class names differ.
     """
     refuse_existing(out, force)
     shares = checked_weights([1.0 / len(models)] * len(models) if weights is None else weights, len(models))
@@ -57,7 +59,7 @@ def ensemble(
 def checked_weights(weights: Sequence[float], models: int) -> list[float]:
     """The weights, scaled to sum to 1 exactly.
 
-    Raises `InputError` where they are not one for each model, not finite, negative, or off 1 by more than 1e-4.
+    Raises `InputError` unless there is one weight per model, each finite and not negative, with a sum of 1 ± 1e-4.
     """
     if len(weights) != models:
         raise InputError(f"there are {len(weights)} weights for {models} models; name one for each model, in order")
@@ -71,7 +73,7 @@ def checked_weights(weights: Sequence[float], models: int) -> list[float]:
 def carry_over(
     parent: StoredModel, start: int, entries: dict[str, TensorEncoding], tensors: dict[str, torch.Tensor]
 ) -> None:
-    """Add the parent's tensors, as they lie, under the names of members from `start` on."""
+    """Add the parent's stored tensors unchanged to `entries` and `tensors`, its members numbered from `start`."""
     for old, entry in parent.header.tensors.items():
         _, index, name = old.split(".", 2)
         new = f"members.{start + int(index)}.{name}"
@@ -81,6 +83,6 @@ def carry_over(
 
 
 def _normalised(members: Sequence[Member]) -> tuple[Member, ...]:
-    # Parents may be off 1 by as much as the format allows, and would be further off together.
+    # The format lets the weights of each parent be a little off 1; together they could be off by more than it allows.
     total = math.fsum(member.weight for member in members)
     return tuple(Member(member.weight / total, member.model) for member in members)

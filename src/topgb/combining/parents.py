@@ -1,4 +1,4 @@
-"""The model files that another one is made of: what they must share, and how the new file names them."""
+"""Parents are the model files that another one is made of: what they must share, and how its header names them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from topgb.version import __version__
 
 
 def open_parents(models: Sequence[Path | StoredModel], what: str, least: int = 2) -> list[StoredModel]:
-    """The models, sound, and with the same feature spec, classes and class names.
+    """Open the models, and check that all are sound and share feature spec, classes and class names.
 
-    `what` is the verb for the sentence. A file that names no classes fits one that does. Raises `InputError` where
-    there are fewer than `least` models, one is broken, or two differ; it says in what.
+    `what` is a verb for messages ("average"). A file without class names goes with any. Raises `InputError` if there
+    are fewer than `least` models, one is broken or has a second stage, or two differ; the message names the difference.
     """
     if len(models) < least:
         raise InputError(f"only {len(models)} model is named; to {what} takes two at least")
@@ -44,7 +44,7 @@ def class_names(parents: Sequence[StoredModel]) -> tuple[str, ...] | None:
 
 
 def refuse_difference(a: StoredModel, b: StoredModel, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Raise `InputError` naming the first key, or key within a key, in which the two differ."""
+    """Raise `InputError` if `ours` (of model `a`) and `theirs` (of `b`) differ; it names the first key that does."""
     found = _difference(ours, theirs, "")
     if found is not None:
         key, one, other = found
@@ -52,7 +52,7 @@ def refuse_difference(a: StoredModel, b: StoredModel, ours: dict[str, Any], thei
 
 
 def origin(operation: str, parents: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """The origin of a file made of `parents`; their own origins are left to their files."""
+    """A header's origin: the operation and the parents, without the parents' own origins, which their files hold."""
     return {"software": f"topgb {__version__}", "operation": operation, "parents": list(parents), **more}
 
 
@@ -62,7 +62,7 @@ def named(parent: StoredModel) -> dict[str, Any]:
 
 
 def _spec(spec: FeatureSpec) -> dict[str, Any]:
-    """The feature spec so that a difference in one feature is named by that feature."""
+    """The feature spec with one key per feature, so that messages name the feature that differs."""
     features = spec.to_json()["features"]
     names = ", ".join(feature["name"] for feature in features)
     return {"level": spec.level, "features": names} | {f"feature {f['name']!r}": f for f in features}
@@ -84,6 +84,6 @@ def _difference(ours: dict[str, Any], theirs: dict[str, Any], path: str) -> tupl
 
 
 def _short(value: Any) -> str:
-    # A member's options may be a mapping in one model and absent in the other.
+    # A long value, such as a member's options where the other model has none, is cut.
     text = "null" if value is None else str(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 60 else text[:57] + "…"

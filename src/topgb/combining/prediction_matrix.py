@@ -1,4 +1,4 @@
-"""A model's predictions for labelled records as a matrix, so that mixtures are scored without asking models again."""
+"""A model's predictions for labelled records as a matrix, to score mixtures without running the models again."""
 
 import os
 import tempfile
@@ -21,7 +21,7 @@ PURPOSE = "score against"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of N videos: `ids`, `probabilities` float32 [N, V], and their `labels` bool [N, V]."""
+    """A model's predictions for N videos: `ids`, `probabilities` float32 [N, V], and the `labels` bool [N, V]."""
 
     ids: list[str]
     probabilities: np.ndarray
@@ -30,10 +30,10 @@ class Predictions:
 
 @torch.inference_mode()
 def collect(model: Predictor, dataset: Dataset, device: torch.device, progress: Progress = SILENT) -> Predictions:
-    """The model's predictions of every labelled video, in file order, with every frame.
+    """The model's predictions for every labelled video, in file order, on every frame.
 
-    Large arrays are mapped from temporary files that vanish with them. Raises `InputError` where a record has no labels
-    or no video is left, `TopgbError` where a probability is not finite or there is no room.
+    Large arrays are mapped from temporary files, which disappear with them. Raises `InputError` if a record has no
+    labels or no video could be read, `TopgbError` if a probability is not finite or there is no room.
     """
     ids: list[str] = []
     shape = dataset.num_records, dataset.classes
@@ -47,7 +47,7 @@ def collect(model: Predictor, dataset: Dataset, device: torch.device, progress: 
     progress.end()
     if not ids:
         raise no_video(PURPOSE)
-    # Damaged records that were skipped leave rows over.
+    # Skipped records leave unused rows at the end.
     return Predictions(ids, probabilities[: len(ids)], labels[: len(ids)])
 
 
@@ -55,7 +55,7 @@ def gap(probabilities: np.ndarray | torch.Tensor, labels: np.ndarray | torch.Ten
     """GAP@20 of probabilities float32 [N, V] and labels bool [N, V], without the other figures of `Metrics`."""
     probabilities, labels = torch.as_tensor(probabilities), torch.as_tensor(labels).cpu()
     scores, classes = probabilities.topk(min(TOP_K, probabilities.shape[1]), dim=1)
-    # NumPy counts forty times as fast as torch sums bools.
+    # NumPy counts bools forty times as fast as PyTorch sums them.
     positives = int(np.count_nonzero(labels.numpy()))
     return pooled_average_precision(scores.cpu(), labels.gather(1, classes.cpu()), positives)
 
@@ -66,7 +66,7 @@ def _matrix(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     try:
         with tempfile.TemporaryFile() as file:
-            # A mapped file that finds the disk full would end the process.
+            # Reserve the space now: writing to a mapped file on a full disk would kill the process.
             os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype, "r+", shape=shape)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A trained model and records to a model that predicts by remembering them."""
+"""Make a model that predicts by remembering records, from a trained model and the records."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ HEAD = "members.0.head."
 
 @dataclass(frozen=True)
 class NeighbourOptions:
-    """How videos are compared: the labels of the `neighbours` most alike count, by exp(similarity ÷ `temperature`)."""
+    """The labels of the `neighbours` most similar videos count, weighted by exp(similarity ÷ `temperature`)."""
 
     neighbours: int = 50
     temperature: float = 0.06
@@ -40,7 +40,10 @@ DEFAULT_OPTIONS = NeighbourOptions()
 
 @dataclass(frozen=True)
 class _Memory:
-    """Each video's vector float32 [N, width]; where its labels begin int32 [N + 1]; these labels int32."""
+    """The vectors of N videos, float32 [N, width], and their labels.
+
+    The labels of video i are `classes[bounds[i] : bounds[i + 1]]`; `bounds` [N + 1] and `classes` are int32.
+    """
 
     vectors: torch.Tensor
     bounds: torch.Tensor
@@ -66,17 +69,17 @@ def remember(
     on_damaged: OnDamaged = "stop",
     progress: Progress = SILENT,
 ) -> Header:
-    """Write a model file that gives a video the labels of the most alike labelled records of `pattern`.
+    """Write a model file that gives a video the labels of the most similar labelled records of `pattern`.
 
-    Videos are compared by the vectors that the model's classifier sees: the hidden layer of an `mlp` head, else the
-    aggregator's vector, four bytes a number, which `topgb model quantize` lowers. Raises `InputError` where `out`
+    Videos are compared by the input of the model's classifier: the hidden layer of an `mlp` head, otherwise the
+    aggregator's vector. It is stored as float32; `topgb model quantize` makes it smaller. Raises `InputError` if `out`
     exists, `model` has several members or remembers already, or a record has no labels.
     """
     refuse_existing(out, force)
     (parent,) = open_parents([model], "remember with it", least=1)
     member = _single_member(parent)
     tagger = cast(Tagger, assemble_stored(parent).members[0])
-    memory = _collect(tagger, open_for(parent, pattern, on_damaged), progress)
+    memory = _collect_memory(tagger, open_for(parent, pattern, on_damaged), progress)
     hidden = isinstance(tagger.head, MLP)
     entries: dict[str, TensorEncoding] = {}
     tensors: dict[str, torch.Tensor] = {}
@@ -91,7 +94,9 @@ def remember(
     header = Header(
         features=parent.header.features,
         classes=parent.header.classes,
-        members=(Member(1.0, parse_model({**member.to_json(), "head": _head(tagger, member, memory, options)})),),
+        members=(
+            Member(1.0, parse_model({**member.to_json(), "head": _head_options(tagger, member, memory, options)})),
+        ),
         tensors=entries,
         class_names=parent.header.class_names,
         origin=origin("remember", [named(parent)]),
@@ -101,7 +106,7 @@ def remember(
 
 
 def _single_member(parent: StoredModel) -> ModelConfig:
-    """The only member of a model that can compare videos. Raises `InputError` where there is none."""
+    """The model's only member. Raises `InputError` if there are several, or it cannot compare videos."""
     if len(parent.header.members) > 1:
         raise InputError(
             f"{parent.path} has {len(parent.header.members)} members; videos are compared by one"
@@ -114,8 +119,8 @@ def _single_member(parent: StoredModel) -> ModelConfig:
     return member
 
 
-def _head(tagger: Tagger, member: ModelConfig, memory: _Memory, options: NeighbourOptions) -> dict[str, Any]:
-    """The section of a `neighbours` head over the vectors of `tagger`."""
+def _head_options(tagger: Tagger, member: ModelConfig, memory: _Memory, options: NeighbourOptions) -> dict[str, Any]:
+    """The options of the `neighbours` head that holds `memory`, made with `tagger`."""
     hidden = tagger.head.hidden.out_features if isinstance(tagger.head, MLP) else None
     return {
         "name": "neighbours",
@@ -130,7 +135,7 @@ def _head(tagger: Tagger, member: ModelConfig, memory: _Memory, options: Neighbo
 
 
 @torch.inference_mode()
-def _collect(tagger: Tagger, data: Dataset, progress: Progress) -> _Memory:
+def _collect_memory(tagger: Tagger, data: Dataset, progress: Progress) -> _Memory:
     vectors, counts, classes = [], [torch.zeros(1, dtype=torch.int64)], []
     progress.begin("remembering", data.num_records, "videos")
     for batch in batches(data, progress, PURPOSE):

@@ -1,4 +1,4 @@
-"""A second stage for a model file, learned from scores of models that had not seen the videos."""
+"""Add a second stage to a model file, trained on scores by models that had not seen the videos."""
 
 import math
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ from topgb.progress import SILENT, Progress
 from topgb.records.teacher import DESCRIPTION_FILE, Teacher
 
 BATCH = 256
-# Every tenth video is left out to see what the second stage is worth.
+# Every tenth video is held out to measure the second stage's gain.
 HELD_OUT = 10
 MOST_WARMUP_STEPS = 50
 
 
 @dataclass(frozen=True)
 class RerankSettings:
-    """A second stage's sizes, and how it is trained: AdamW, its learning rate falling as a cosine."""
+    """The sizes of a second stage, and how it is trained: AdamW with a learning rate that falls as a cosine."""
 
     options: RerankerOptions = field(default_factory=RerankerOptions)
     epochs: int = 8
@@ -46,7 +46,7 @@ DEFAULT_SETTINGS = RerankSettings()
 
 @dataclass(frozen=True)
 class Gain:
-    """What a second stage is worth on videos it had not seen: their scores without it and with it."""
+    """Scores without and with a second stage, on videos that it was not trained on."""
 
     before: Scores
     after: Scores
@@ -63,13 +63,13 @@ def rerank(
 ) -> Gain:
     """Write the model with a second stage, trained on the labelled records of `pattern`.
 
-    `scores` are folders of `topgb.evaluation.distill.distill` that together know every video, best by models like
-    `model` that were trained *without* the video: a model is surer of videos it was trained on than of any other. Each
-    video's scores are taken from the first folder that has them. The gain is measured on a tenth of the videos, left
-    out of a first training; the second stage that is written learned from all of them.
+    `scores` are folders that `topgb.evaluation.distill.distill` filled; together they must have scores of every video.
+    The best teachers are models like `model` that were trained *without* the video, because a model is surer of videos
+    that it was trained on. A video's scores come from the first folder that has them. To measure the gain, a second
+    stage is trained on nine tenths of the videos and scored on the rest; then the one to write is trained on all.
 
-    Raises `InputError` where `out` exists, a file or folder is broken, the classes differ, a video has no labels or no
-    scores, or the folders keep fewer classes than `settings.options.candidates`.
+    Raises `InputError` if `out` exists, a file or folder is broken, the classes differ, a video has no labels or no
+    scores, or a folder keeps fewer classes than `settings.options.candidates`.
     """
     refuse_existing(out, force)
     parent, options = stored_model(model), settings.options
@@ -99,7 +99,7 @@ def rerank(
 
 
 def _gain(top: TopClasses, settings: RerankSettings, progress: Progress) -> Gain:
-    """What a second stage that learned from nine tenths of the videos is worth on the others."""
+    """The gain of a second stage that is trained on nine tenths of the videos, on the other tenth."""
     order = torch.randperm(len(top.best), generator=torch.Generator().manual_seed(settings.seed))
     held_out, rest = (top.of(part) for part in (order[::HELD_OUT], order[torch.arange(len(order)) % HELD_OUT > 0]))
     if not len(rest.best):
@@ -114,9 +114,9 @@ def fit_reranker(
     progress: Progress = SILENT,
     what: str = "fitting",
 ) -> Reranker:
-    """A second stage that lowers the cross entropy of the candidates, in evaluation mode, on the CPU.
+    """Train a second stage on the cross entropy of the candidates; it is returned on the CPU, in evaluation mode.
 
-    Classes begin with vectors that tell which occur together: learned from nothing, a third of the gain is lost.
+    The embeddings of classes start as their co-occurrence vectors: with a random start a third of the gain is lost.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

@@ -1,4 +1,4 @@
-"""Which members, at how many bits each: a search over mixtures whose members' scores are known."""
+"""Search for the best mixture within a budget: which members, and at how many bits each."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 
 @dataclass(frozen=True)
 class Candidate:
-    """A member at some number of bits: what it takes in the file, and its scores float32 [N, K]."""
+    """A member at one number of bits: its `size` in the file in bytes, and its `scores` float32 [N, K]."""
 
     member: int
     bits: float
@@ -18,7 +18,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """Some members, each at a number of bits: their total size, and the score of their equal mixture."""
+    """A mixture: (member, bits) pairs, their total size in bytes, and GAP@20 with equal weights."""
 
     bits: tuple[tuple[int, float], ...]
     size: int
@@ -30,16 +30,14 @@ Gap = Callable[[torch.Tensor], float]
 
 
 def search(candidates: Candidates, budget: int, gap: Gap) -> list[Choice]:
-    """All mixtures looked at; the sizes of each sum to `budget` at most. Empty where no candidate fits.
+    """Every mixture that the search tries and keeps, each of `budget` bytes at most; empty if no candidate fits.
 
-    For each number of bits, members are added one by one, the one with the best mixture first, while they fit. `gap`
-    scores mixed scores [N, K]. Going on from the best of these by changing one member's bits, or exchanging members,
-    fits the videos that it looks at: on others it was measured to bring nothing.
+    For each number of bits the search is greedy: it adds members one by one, always the one that gives the best
+    mixture, while one fits. `gap` scores the sum of members' scores, float32 [N, K]. Searching on from the best mixture
+    (changing one member's bits, exchanging members) overfits: it was measured to bring nothing on other videos.
     """
     return [
-        choice
-        for bits in sorted({bits for _, bits in candidates})
-        for choice in _forward(candidates, bits, budget, gap)
+        choice for bits in sorted({bits for _, bits in candidates}) for choice in _greedy(candidates, bits, budget, gap)
     ]
 
 
@@ -49,7 +47,7 @@ def best(walked: list[Choice]) -> Choice:
 
 
 def frontier(walked: list[Choice]) -> list[Choice]:
-    """Those that no smaller one reaches, by size."""
+    """The mixtures that are better than all smaller ones, by rising size."""
     rising: list[Choice] = []
     for choice in sorted(walked, key=lambda choice: (choice.size, -choice.gap)):
         if not rising or choice.gap > rising[-1].gap:
@@ -57,7 +55,8 @@ def frontier(walked: list[Choice]) -> list[Choice]:
     return rising
 
 
-def _forward(candidates: Candidates, bits: float, budget: int, gap: Gap) -> Iterator[Choice]:
+def _greedy(candidates: Candidates, bits: float, budget: int, gap: Gap) -> Iterator[Choice]:
+    """Yield the greedy mixtures at one number of bits: of one member, of two, and so on."""
     left = [candidate for candidate in candidates.values() if candidate.bits == bits]
     chosen: list[Candidate] = []
     total: torch.Tensor | float = 0.0

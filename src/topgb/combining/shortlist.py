@@ -1,4 +1,4 @@
-"""Scores of each video's likeliest classes only: enough to score any mixture of models in milliseconds."""
+"""Scores of each video's likeliest classes alone: enough to score any mixture of models in milliseconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,18 @@ from topgb.evaluation.predictions import Predictor, predictions
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 
-# The challenge counts 20 classes a video; a mixture's lie among this many of its members' mean, near enough always.
+# The challenge counts a video's 20 best classes. Those of any mixture are nearly always among this many best classes of
+# the members' mean.
 LISTED = 128
 
 
 @dataclass(frozen=True)
 class Shortlist:
-    """Of N videos: `classes` int64 [N, K] to look at, which of them are labels (`hits` bool [N, K]), and how many
-    labels each video has in all (`positives` int64 [N]).
+    """The K likeliest classes of each of N videos.
+
+    classes    int64 [N, K], class numbers
+    hits       bool [N, K], which of these are labels
+    positives  int64 [N], each video's number of labels, listed or not
     """
 
     classes: torch.Tensor
@@ -27,21 +31,21 @@ class Shortlist:
     positives: torch.Tensor
 
     def gap(self, scores: torch.Tensor) -> float:
-        """GAP@20 of scores float [N, K] of the listed classes."""
+        """GAP@20 of the videos, given scores float [N, K] of the listed classes."""
         best, places = scores.topk(min(TOP_K, scores.shape[1]), dim=1)
         return pooled_average_precision(best, self.hits.gather(1, places), int(self.positives.sum()))
 
     def of(self, videos: torch.Tensor) -> "Shortlist":
-        """That of some videos (int64)."""
+        """The shortlist of the videos with these numbers (int64 [n])."""
         return Shortlist(self.classes[videos], self.hits[videos], self.positives[videos])
 
 
 def make_shortlist(
     models: Sequence[Predictor], dataset: Dataset, device: torch.device, progress: Progress = SILENT
 ) -> Shortlist:
-    """The classes that the mean of `models` finds likeliest in each labelled video of `dataset`.
+    """Each labelled video's classes with the greatest mean probability over `models`.
 
-    Takes float32 [N, V] of memory, or of a temporary file. Raises as `collect` does.
+    Needs float32 [N, V] twice, in memory or in temporary files. Raises as `collect` does.
     """
     total: np.ndarray | None = None
     for model in models:
@@ -57,7 +61,7 @@ def make_shortlist(
 def listed_scores(
     model: Predictor, shortlist: Shortlist, dataset: Dataset, device: torch.device, progress: Progress = SILENT
 ) -> torch.Tensor:
-    """The model's probabilities float32 [N, K] of the listed classes of each video of `dataset`."""
+    """The model's probabilities of the listed classes, float32 [N, K], for every video of `dataset`."""
     parts, done = [], 0
     progress.begin("predicting", dataset.num_records, "videos")
     for batch, probabilities in predictions(model, dataset, device, progress):

@@ -1,4 +1,4 @@
-"""The best mixture that fits a budget: which members, at how many bits each."""
+"""Make the best mixture that fits a budget: which members, and at how many bits each."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ from topgb.records.dataset import Dataset
 from topgb.tensors import load_tensors, save_tensors
 from topgb.version import __version__
 
-# Bits a weight that each member is tried at, entropy-coded.
+# Bits per weight at which each member is tried, entropy-coded.
 BITS = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0)
 CPU = torch.device("cpu")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -39,10 +39,13 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 
 @dataclass(frozen=True)
 class Shrunk:
-    """What `shrink` found: the mixtures on the frontier of size and score, the choice, and the written file's figures.
+    """The result of `shrink`.
 
-    `member_names` are the members to choose from: the file's path, and the member's place where it has several. GAP is
-    on the data that the choice was made on, so a little too good.
+    member_names  the members to choose from: the file's path, and the member's number if the file has several
+    frontier      the mixtures that are better than all smaller ones
+    choice        the mixture that was written
+    file_bytes    bytes of the written file
+    gap           its GAP@20 on the data that the choice was made on, so a little too good
     """
 
     member_names: list[str]
@@ -54,11 +57,11 @@ class Shrunk:
 
 @dataclass(frozen=True)
 class ShrinkOptions:
-    """How `shrink` works.
+    """Options of `shrink`.
 
-    work   folder that keeps quantised members and their scores for other budgets; None: beside the file, removed at
-           the end
-    seed   divides the videos to check the fitted shares
+    work   folder that keeps quantised members and their scores for other budgets; None: a folder beside the file,
+           removed at the end
+    seed   divides the videos into halves to cross-validate the fitted weights
     force  overwrite what exists
     """
 
@@ -71,8 +74,8 @@ DEFAULT_OPTIONS = ShrinkOptions()
 
 
 @dataclass(frozen=True)
-class _Alone:
-    """One member of a given file, as a file of its own: header and stored tensors under `members.0.`."""
+class _SingleMember:
+    """One member of a parent as a file of its own: its header, and its stored tensors under `members.0.`."""
 
     name: str
     header: Header
@@ -107,9 +110,10 @@ def shrink(
     """Write to `out` the best mixture found of members of `models` that takes `budget` bytes at most.
 
     Every member is quantised at each of `BITS`, calibrated on `dataset`, and scored on its labelled videos; then
-    `search` mixes them, and shares are fitted. Quantised members and their scores are kept in a folder, so that a
-    stopped call goes on; the result depends on nothing but the files, the data, the budget and the seed. Raises
-    `InputError` where models don't go together, a file cannot be read, `out` exists, or nothing fits.
+    `search` mixes them, and weights are fitted. Quantised members and their scores are kept in a folder, so that a
+    stopped call goes on when repeated. The result depends only on the files, the data, the budget and the seed. Raises
+    `InputError` if models differ in features, classes or class names, a file cannot be read, `out` exists, or nothing
+    fits.
     """
     refuse_existing(out, options.force)
     parents = _members(models)
@@ -127,7 +131,7 @@ def shrink(
         progress.say(f"member {number + 1} of {len(parents)}: {parent.name}")
         calibration: Calibration | None = None
         for bits in BITS:
-            file = folder / f"{_digest(parent.key, str(bits), _of_data(dataset))}.safetensors"
+            file = folder / f"{_digest(parent.key, str(bits), _data_key(dataset))}.safetensors"
             if not file.exists():
                 calibration = calibration or calibrate(
                     parent.model(), dataset, large_tensors(parent.header, MIN_ELEMENTS), progress
@@ -142,12 +146,12 @@ def shrink(
         raise InputError(f"nothing fits {budget:,} bytes; the smallest member takes {least:,}")
     choice = best(walked)
     files = [
-        folder / f"{_digest(parents[number].key, str(bits), _of_data(dataset))}.safetensors"
+        folder / f"{_digest(parents[number].key, str(bits), _data_key(dataset))}.safetensors"
         for number, bits in choice.bits
     ]
     scores = torch.stack([candidates[item].scores for item in choice.bits])
     weights = fit_listed(scores, shortlist, options.seed, progress)[0] if len(scores) > 1 else np.ones(1)
-    header, tensors = _joined([parents[number] for number, _ in choice.bits], files, choice, weights)
+    header, tensors = _mixture([parents[number] for number, _ in choice.bits], files, choice, weights)
     write_model_file(out, header, tensors, options.force)
     gap = evaluate(assemble(header, tensors, str(out)), dataset, CPU, progress).compute().gap
     if options.work is None:
@@ -155,8 +159,8 @@ def shrink(
     return Shrunk([parent.name for parent in parents], frontier(walked), choice, out.stat().st_size, gap)
 
 
-def _members(models: Sequence[Path | StoredModel]) -> list[_Alone]:
-    """Every member of every file, alone."""
+def _members(models: Sequence[Path | StoredModel]) -> list[_SingleMember]:
+    """Every member of every file, each as a file of its own."""
     members = []
     files = open_parents(models, "shrink", least=1)
     for file in files:
@@ -167,13 +171,15 @@ def _members(models: Sequence[Path | StoredModel]) -> list[_Alone]:
             tensors = {f"members.0.{n[len(prefix) :]}": t for n, t in file.tensors.items() if n.startswith(prefix)}
             alone = Header(header.features, header.classes, (Member(1.0, member.model),), entries, class_names(files))
             name = str(file.path) if len(header.members) == 1 else f"{file.path}, member {index}"
-            members.append(_Alone(name, alone, tensors, file.sha256, index))
+            members.append(_SingleMember(name, alone, tensors, file.sha256, index))
     return members
 
 
-def _shortlist(parents: list[_Alone], dataset: Dataset, folder: Path, progress: Progress) -> tuple[Shortlist, str]:
-    """The shortlist of all parents' mean, from `folder` if it is there, and what it is known by."""
-    known = _digest(*(parent.key for parent in parents), _of_data(dataset))
+def _shortlist(
+    parents: list[_SingleMember], dataset: Dataset, folder: Path, progress: Progress
+) -> tuple[Shortlist, str]:
+    """The shortlist by the mean of all members, kept in `folder`, and the key that names its file."""
+    known = _digest(*(parent.key for parent in parents), _data_key(dataset))
     file = folder / f"{known}-shortlist.safetensors"
     if not file.exists():
         made = make_shortlist([parent.model() for parent in parents], dataset, CPU, progress)
@@ -181,7 +187,9 @@ def _shortlist(parents: list[_Alone], dataset: Dataset, folder: Path, progress: 
     return Shortlist(**load_tensors(file)[0]), known
 
 
-def _write_candidate(parent: _Alone, bits: float, calibration: Calibration, file: Path, progress: Progress) -> None:
+def _write_candidate(
+    parent: _SingleMember, bits: float, calibration: Calibration, file: Path, progress: Progress
+) -> None:
     encoded = quantize(
         parent.header, parent.stored, Settings("entropy", bits, min_elements=MIN_ELEMENTS), calibration, progress
     )
@@ -189,8 +197,8 @@ def _write_candidate(parent: _Alone, bits: float, calibration: Calibration, file
     write_model_file(file, *with_encoded(parent.header, parent.stored, encoded, {}), force=True)
 
 
-def _halved(parent: _Alone, encoded: Encoded) -> Encoded:
-    """The small tensors as float16, but for those with values that half precision holds badly."""
+def _halved(parent: _SingleMember, encoded: Encoded) -> Encoded:
+    """The small tensors as float16, except those with values outside the normal range of float16."""
     limits = torch.finfo(torch.float16)
     halved: Encoded = {}
     for name in parent.header.tensors.keys() - encoded.keys():
@@ -208,8 +216,8 @@ def _scores(file: Path, shortlist: Shortlist, dataset: Dataset, kept: Path, prog
     return load_tensors(kept)[0]["scores"]
 
 
-def _joined(
-    parents: list[_Alone], files: list[Path], choice: Choice, weights: np.ndarray
+def _mixture(
+    parents: list[_SingleMember], files: list[Path], choice: Choice, weights: np.ndarray
 ) -> tuple[Header, dict[str, torch.Tensor]]:
     entries: dict[str, TensorEncoding] = {}
     tensors: dict[str, torch.Tensor] = {}
@@ -225,7 +233,7 @@ def _joined(
     return Header(first.features, first.classes, tuple(members), entries, first.class_names, made), tensors
 
 
-def _of_data(dataset: Dataset) -> str:
+def _data_key(dataset: Dataset) -> str:
     return json.dumps(dataset.fingerprint())
 
 

@@ -1,4 +1,4 @@
-"""Each video's best classes by a teacher's scores, with its labels: what a second stage learns from."""
+"""Each video's best classes by a teacher's scores, with its labels: the training data of a second stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,13 @@ SCORING_BATCH = 1000
 
 @dataclass(frozen=True)
 class TopClasses:
-    """The best K classes of N videos: probabilities float32 and classes int64 [N, K], best first; their labels."""
+    """The K best classes of N videos, best first.
+
+    best         float32 [N, K], probabilities
+    classes      int64 [N, K], class numbers
+    labels       the class numbers of each video's labels
+    num_classes  the number of all classes
+    """
 
     best: torch.Tensor
     classes: torch.Tensor
@@ -24,17 +30,17 @@ class TopClasses:
     num_classes: int
 
     def of(self, videos: torch.Tensor) -> "TopClasses":
-        """The same of the videos numbered `videos` (int64 [n])."""
+        """The best classes and labels of the videos with these numbers (int64 [n])."""
         labels = [self.labels[video] for video in videos.tolist()]
         return TopClasses(self.best[videos], self.classes[videos], labels, self.num_classes)
 
     def hits(self) -> torch.Tensor:
-        """float32 [N, K]: which candidates are labels."""
+        """float32 [N, K]: 1 where a candidate is a label, else 0."""
         rows = [torch.isin(row, torch.tensor(own)) for row, own in zip(self.classes, self.labels, strict=True)]
         return torch.stack(rows).float()
 
     def scores(self, best: torch.Tensor) -> Scores:
-        """Every figure, with the candidates' probabilities float32 [N, K]; other classes count as 0."""
+        """The figures if the candidates have the probabilities `best` float32 [N, K], and all other classes 0."""
         metrics = Metrics(self.num_classes)
         for start in range(0, len(best), SCORING_BATCH):
             part = slice(start, start + SCORING_BATCH)
@@ -49,7 +55,10 @@ class TopClasses:
 def collect_top_classes(
     dataset: Dataset, teachers: Sequence[Teacher], count: int, progress: Progress = SILENT
 ) -> TopClasses:
-    """The best `count` classes of every video by the first teacher that has scores for it. Raises `InputError`."""
+    """The `count` best classes of every video, by the first teacher that has scores of it.
+
+    Raises `InputError` if a video has no labels, or no teacher has scores of it.
+    """
     best, classes, labels = [], [], []
     progress.begin("reading", dataset.num_records, "videos")
     for shard in range(len(dataset.shards)):

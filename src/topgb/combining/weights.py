@@ -1,4 +1,4 @@
-"""The weights of a mixture, fitted to labelled videos."""
+"""Fit the weights of a mixture to labelled videos."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from topgb.evaluation.predictions import Predictor
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 
-# Divisions into two halves that the gain is cross-validated on.
+# Random divisions of the videos into halves, to cross-validate the gain.
 DIVISIONS = 2
-# Descent on the cross entropy: all of it is done after far fewer steps.
+# Exponentiated gradient on the cross entropy, which converges after far fewer steps.
 STEPS, RATE = 300, 1.0
-# How much of the mixture the search on GAP moves at once, and the least gain worth a move.
+# Steps of the coordinate search on GAP, as shares of the mixture, and the least gain that makes it move.
 MOVES, LEAST_GAIN = (0.2, 0.1, 0.05, 0.02), 1e-5
-# A member with less than this share costs its bytes and time for nothing.
+# A smaller share is set to 0: it gains nothing, and costs the member's bytes and time.
 LEAST_WEIGHT = 0.01
-# Scores and labels of so many videos are looked at together.
+# Videos that are mixed and ranked at a time.
 ROWS = 4096
 
 
 @dataclass(frozen=True)
 class FittedWeights:
-    """Weights on the simplex, float64 [M], and what they are good for.
+    """Weights float64 [M] that sum to 1, none negative, and the figures that they reach.
 
     gaps                  GAP@20 of each model alone
-    gap_equal             of the mixture with equal weights
-    gap_fitted            of the mixture with `weights`, on the videos that they were fitted to
-    cross_validated_gain  over equal weights, of weights fitted to one half of the videos, on the other half; mean
+    gap_equal             GAP@20 of the mixture with equal weights
+    gap_fitted            GAP@20 of the mixture with `weights`, on the videos that they were fitted to
+    cross_validated_gain  gain over equal weights on one half of the videos, of weights fitted to the other half; mean
     """
 
     weights: np.ndarray
@@ -46,7 +46,7 @@ class FittedWeights:
 
     @property
     def gain(self) -> float:
-        """What `weights` gain over equal ones on the videos that they were fitted to; never negative."""
+        """The gain of `weights` over equal ones, on the videos that they were fitted to; never negative."""
         return self.gap_fitted - self.gap_equal
 
     def to_json(self) -> dict[str, Any]:
@@ -64,7 +64,10 @@ class FittedWeights:
 def fit_models(
     models: Iterable[Predictor], dataset: Dataset, device: torch.device, seed: int = 0, progress: Progress = SILENT
 ) -> FittedWeights:
-    """`fit_weights` of models, which are used one by one. Takes float32 [N, V] a model. Raises as `collect` does."""
+    """`fit_weights` for models, which predict one after the other; the result of each takes float32 [N, V].
+
+    Raises as `collect` and `fit_weights` do.
+    """
     predictions = []
     labels = np.zeros((0, 0), np.bool_)
     for model in models:
@@ -77,14 +80,15 @@ def fit_models(
 def fit_weights(
     predictions: Sequence[np.ndarray], labels: np.ndarray, seed: int = 0, progress: Progress = SILENT
 ) -> FittedWeights:
-    """Weights for models' predictions float32 [N, V], one array a model, of videos with labels bool [N, V].
+    """Weights for the predictions of M models, each float32 [N, V], fitted to the labels bool [N, V] of the videos.
 
-    They are the mean of two answers: those with the least cross entropy (Kivinen and Warmuth's exponentiated gradient,
-    1997; the problem is convex) and those that a search on GAP itself finds. The first overfits less, the second asks
-    the right question, and their mean was better on other videos than either. Weights are equal instead where that is
-    better on these videos, or where fitting gains nothing on halves that it has not seen, which `seed` divides.
+    The weights are the mean of two answers. One has the least cross entropy: a convex problem, solved by Kivinen and
+    Warmuth's exponentiated gradient (1997). The other comes from a search on GAP itself. The first overfits less, the
+    second optimises the figure that counts, and their mean was better on other videos than either. Weights are equal
+    instead if they are no worse on these videos, or if the cross-validated gain (`seed` draws the halves) is not
+    positive.
 
-    Raises `InputError` where there are fewer than two models or two videos.
+    Raises `InputError` if there are fewer than two models or two videos.
     """
     models, videos = len(predictions), len(labels)
     if models < 2 or videos < 2:
@@ -109,7 +113,7 @@ def fit_listed(
 ) -> tuple[np.ndarray, float]:
     """Weights float64 [M] for scores float32 [M, N, K] of listed classes, and their cross-validated gain.
 
-    Equal weights where the gain is not positive; see `fit_weights`.
+    The weights are equal if the gain is not positive; see `fit_weights`.
     """
     progress.begin("fitting", 2 * DIVISIONS + 1, "fits")
     gain = float(np.mean(_cross_validated(scores, listed, seed, lambda: progress.advance(1))))
@@ -120,7 +124,7 @@ def fit_listed(
 
 
 def mixture_gap(predictions: Sequence[np.ndarray], weights: np.ndarray, labels: np.ndarray) -> float:
-    """GAP@20 of Σ weight · predictions, each float32 [N, V], without another matrix of that size."""
+    """GAP@20 of Σ weight · predictions, each float32 [N, V]; needs no further matrix of that size."""
     scores, hits = [], []
     for start in range(0, len(labels), ROWS):
         rows = slice(start, start + ROWS)
@@ -131,6 +135,7 @@ def mixture_gap(predictions: Sequence[np.ndarray], weights: np.ndarray, labels: 
 
 
 def _mix(predictions: Sequence[np.ndarray], weights: np.ndarray, rows: slice) -> torch.Tensor:
+    """Σ weight · predictions for some rows: float32 [rows, V]."""
     mixture = torch.zeros(predictions[0][rows].shape)
     for weight, probabilities in zip(weights, predictions, strict=True):
         mixture.add_(torch.from_numpy(probabilities[rows]), alpha=float(weight))
@@ -138,7 +143,7 @@ def _mix(predictions: Sequence[np.ndarray], weights: np.ndarray, rows: slice) ->
 
 
 def _list_classes(predictions: Sequence[np.ndarray], labels: np.ndarray) -> tuple[torch.Tensor, Shortlist]:
-    """The likeliest classes of each video by the models' mean, and scores float32 [M, N, K] of them."""
+    """Scores float32 [M, N, K] of each video's K likeliest classes by the models' mean, and these as a shortlist."""
     equal = np.full(len(predictions), 1.0 / len(predictions))
     scores, classes, hits = [], [], []
     positives = torch.from_numpy(np.count_nonzero(labels, axis=1))
@@ -168,15 +173,19 @@ def _cross_validated(scores: torch.Tensor, listed: Shortlist, seed: int, on_fit:
 
 
 def _fit(scores: torch.Tensor, listed: Shortlist) -> np.ndarray:
+    """Weights float64 [M]: the mean of both answers (see `fit_weights`), without tiny shares."""
     weights = (_least_cross_entropy(scores, listed.hits) + _best_gap(scores, listed)) / 2
     weights[weights < min(LEAST_WEIGHT, weights.max())] = 0.0
     return weights / weights.sum()
 
 
 def _least_cross_entropy(scores: torch.Tensor, hits: torch.Tensor) -> np.ndarray:
-    """The weights with the least cross entropy over the listed pairs."""
+    """Weights float64 [M] with the least cross entropy of the mixture: `scores` [M, N, K], `hits` bool [N, K].
+
+    Exponentiated gradient: each step multiplies weight m by exp(-RATE · gradient of m), then scales the sum to 1.
+    """
     pairs, labels = scores.flatten(1), hits.flatten()
-    # What no model takes for likely has no say in the weights, and is most of the list.
+    # Most listed classes are unlikely to every model and hardly affect the weights: keep the other L, [M, L] and [L].
     likely = pairs.amax(0) > 1e-4
     pairs, labels = pairs[:, likely], labels[likely].float()
     positives = max(float(labels.sum()), 1.0)
@@ -184,14 +193,14 @@ def _least_cross_entropy(scores: torch.Tensor, hits: torch.Tensor) -> np.ndarray
     for _ in range(STEPS):
         mixture = (weights.float() @ pairs).clamp(LOSS_EPSILON, 1 - LOSS_EPSILON)
         gradient = (pairs @ ((1 - labels) / (1 - mixture) - labels / mixture)).double() / positives
-        # The gradient's mean is taken off, so that no exponential overflows.
+        # Subtracting the weighted mean gradient changes nothing after scaling, and keeps the exponents small.
         weights = weights * torch.exp(-RATE * (gradient - weights @ gradient).clamp(-5, 5))
         weights = weights / weights.sum()
     return weights.numpy()
 
 
 def _best_gap(scores: torch.Tensor, listed: Shortlist) -> np.ndarray:
-    """Weights to which adding to or taking from one member no longer raises the GAP; started from equal ones."""
+    """Weights float64 [M] by coordinate search from equal ones: raise or lower one weight while that raises GAP."""
     weights = np.full(len(scores), 1.0 / len(scores))
     best = _gap(scores, listed, weights)
     for move in MOVES:
@@ -212,4 +221,5 @@ def _best_gap(scores: torch.Tensor, listed: Shortlist) -> np.ndarray:
 
 
 def _gap(scores: torch.Tensor, listed: Shortlist, weights: np.ndarray) -> float:
+    """GAP@20 of the mixture of `scores` float32 [M, N, K] with `weights` [M]."""
     return listed.gap(torch.einsum("m,mnk->nk", torch.from_numpy(weights).float(), scores))
