@@ -44,7 +44,8 @@ def calibrate(
 ) -> Calibration:
     """Calibrate the rounding of the tensors `names` of `model` on the first `most` videos of `dataset`.
 
-    No labels are needed. `model` holds float32 weights and is unchanged afterwards. Raises `InputError` where there is no video.
+    No labels are needed. `model` holds float32 weights and is unchanged afterwards. Raises `InputError` where there is
+    no video.
     """
     looked_at = list(_first(dataset, most))
     if not looked_at:
