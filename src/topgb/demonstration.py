@@ -1,7 +1,7 @@
 """The whole story on synthetic records: train, average, ensemble, teach, quantise, shrink, evaluate, report."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,12 +10,12 @@ from topgb.combining.ensemble import ensemble
 from topgb.combining.shrink import ShrinkOptions, shrink
 from topgb.errors import InputError, option
 from topgb.evaluation.distill import DistillOptions, distill, open_records, open_teacher
-from topgb.evaluation.metrics import Metrics, Scores
+from topgb.evaluation.metrics import Scores
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.predict import CsvOptions, write_predictions
 from topgb.evaluation.report import Report, ReportedModel, write_report
 from topgb.evaluation.score import evaluate
-from topgb.modelfile import load
+from topgb.modelfile import LoadedModel, load
 from topgb.progress import SILENT, Progress, counting
 from topgb.quantizing.quantize import METHODS, Settings, quantize_file
 from topgb.records.dataset import Dataset
@@ -27,9 +27,13 @@ from topgb.training.recipe import Recipe, load_recipe
 
 RECIPE = "demo"
 SECOND_FAMILY = ["model.aggregator=gated_dbof", "model.clusters={rgb: 512, audio: 64}"]
-# A tenth of what the two models take.
+# Bytes: a tenth of what the two models take.
 BUDGET = 2_500_000
 FRAMES = (20, 60)
+# The models that the report compares, and those of them that the ensemble has.
+FILES = ("EMA weights", "raw weights", "gated bag of frames", "ensemble", "student", "shrunk")
+MEMBERS = ("EMA weights", "gated bag of frames")
+CPU = torch.device("cpu")
 SHOWN_PREDICTIONS = 5
 
 
@@ -60,55 +64,32 @@ def run_demo(
         )
     began = time.monotonic()
     recipe = load_recipe(RECIPE)
-    train_shards = make_records(out / "records", recipe, "train", train_videos, 1, progress)
-    held_out_shards = make_records(out / "records", recipe, "validate", held_out_videos, 2, progress)
-    choosing_shards = make_records(out / "records", recipe, "choose", held_out_videos, 3, progress)
-    progress.say("training a small NetVLAD with a mixture of experts, keeping an average of its weights")
-    run = out / "run"
-    train(TrainingJob(recipe, train_shards, run, validate=held_out_shards, force=force), progress)
-    progress.say("training a gated bag of frames")
-    second = out / "second-run"
-    train(TrainingJob(load_recipe(RECIPE, SECOND_FAMILY), train_shards, second, force=force), progress)
-    files = {
-        name: out / f"{name.lower().replace(' ', '-')}.safetensors"
-        for name in ("EMA weights", "raw weights", "gated bag of frames", "ensemble", "student", "shrunk")
-    }
-    build_model_file(run, files["EMA weights"], True, force=True)
-    build_model_file(run, files["raw weights"], False, force=True)
-    build_model_file(second, files["gated bag of frames"], True, force=True)
-    parts = [files["EMA weights"], files["gated bag of frames"]]
-    ensemble(parts, None, files["ensemble"], force=True)
-    progress.say("distilling the ensemble into another gated bag of frames")
-    build_model_file(_teach(files["ensemble"], train_shards, out, force, progress), files["student"], True, force=True)
+    sizes = {"train": train_videos, "validate": held_out_videos, "choose": held_out_videos}
+    training, held_out, choosing = (
+        make_records(out / "records", recipe, prefix, videos, seed, progress)
+        for seed, (prefix, videos) in enumerate(sizes.items(), start=1)
+    )
+    files = {name: out / f"{name.lower().replace(' ', '-')}.safetensors" for name in FILES}
+    _train_members(files, TrainingJob(recipe, training, out / "run", held_out, force=force), progress)
+    _teach(files, training, force, progress)
     progress.say(f"shrinking the ensemble to {BUDGET:,} bytes")
     best = load(files["EMA weights"])
-    choosing = open_for(best, choosing_shards)
-    shrink(parts, BUDGET, choosing, files["shrunk"], ShrinkOptions(force=True), progress)
-    quantized = _quantize_by_every_method(files["ensemble"], out / "quantized", choosing, progress)
-    models, compressed = (
-        [
-            ReportedModel(name, path.stat().st_size, _score(path, held_out_shards, progress))
-            for name, path in made.items()
-        ]
-        for made in (files, quantized)
-    )
+    to_choose_by = open_for(best, choosing)
+    members = [files[name] for name in MEMBERS]
+    shrink(members, BUDGET, to_choose_by, files["shrunk"], ShrinkOptions(force=True), progress)
+    quantized = _quantize_by_every_method(files["ensemble"], out / "quantized", to_choose_by, progress)
+    models, compressed = _scored(files, held_out, progress), _scored(quantized, held_out, progress)
     predictions = out / "predictions.csv"
-    write_predictions(
-        best, open_for(best, held_out_shards), predictions, torch.device("cpu"), CsvOptions(force=True), progress
-    )
+    write_predictions(best, open_for(best, held_out), predictions, CPU, CsvOptions(force=True), progress)
     report = Report(
         title="topgb demo",
         facts=[
             ("records", f"{train_videos:,} synthetic videos to train on, {held_out_videos:,} held out"),
-            ("features", ", ".join(f"{f.name} {f.size} bytes a frame" for f in recipe.data.features)),
-            ("frames", f"{FRAMES[0]} to {FRAMES[1]} a video, {recipe.data.classes} classes"),
-            ("model", f"NetVLAD with a mixture of experts, {best.weights / 1e6:.2f} million parameters"),
-            ("ensemble", "that and a gated bag of frames, equal shares; as it is, and quantised by every method"),
-            ("student", "the gated bag of frames trained anew, on labels and the ensemble's probabilities alike"),
+            *_facts(recipe, best),
             ("shrunk", f"the best found within {BUDGET:,} bytes, on {held_out_videos:,} other videos"),
             ("time", f"{time.monotonic() - began:.0f} s"),
         ],
-        curves=read_metrics(run),
+        curves=read_metrics(out / "run"),
         models=models,
         compressed=compressed,
         predictions=predictions.read_text().splitlines()[: 1 + SHOWN_PREDICTIONS],
@@ -120,28 +101,6 @@ def run_demo(
         {model.name: model.metrics.compute() for model in everything},
         {model.name: model.file_bytes for model in everything},
     )
-
-
-def _teach(teacher: Path, records: str, out: Path, force: bool, progress: Progress) -> Path:
-    """The run of a second gated bag of frames, which learned from this teacher too."""
-    model, identity = open_teacher(teacher, torch.device("cpu"))
-    scores = out / "teacher-scores"
-    options = DistillOptions(force=True)
-    distill(model, open_records(model, records), scores, torch.device("cpu"), identity, options, progress)
-    run = out / "student-run"
-    train(TrainingJob(load_recipe(RECIPE, SECOND_FAMILY), records, run, teacher=scores, force=force), progress)
-    return run
-
-
-def _quantize_by_every_method(model: Path, folder: Path, records: Dataset, progress: Progress) -> dict[str, Path]:
-    made = {}
-    for method in METHODS:
-        path = folder / f"{method}.safetensors"
-        # Of the methods only this one learns from records.
-        calibration = records if method == "entropy" else None
-        quantize_file(model, path, Settings(method), calibration, force=True, progress=progress)
-        made[f"ensemble, {method}"] = path
-    return made
 
 
 def make_records(folder: Path, recipe: Recipe, prefix: str, videos: int, seed: int, progress: Progress = SILENT) -> str:
@@ -158,6 +117,57 @@ def make_records(folder: Path, recipe: Recipe, prefix: str, videos: int, seed: i
     return str(folder / f"{prefix}*.tfrecord")
 
 
-def _score(path: Path, records: str, progress: Progress) -> Metrics:
-    model = load(path)
-    return evaluate(model, open_for(model, records), torch.device("cpu"), progress)
+def _train_members(files: dict[str, Path], job: TrainingJob, progress: Progress) -> None:
+    """Train the recipe and the second family; their model files, and the ensemble of both."""
+    progress.say("training a small NetVLAD with a mixture of experts, keeping an average of its weights")
+    train(job, progress)
+    progress.say("training a gated bag of frames")
+    second = replace(job, recipe=load_recipe(RECIPE, SECOND_FAMILY), out=job.out.with_name("second-run"), validate=None)
+    train(second, progress)
+    build_model_file(job.out, files["EMA weights"], use_ema=True, force=True)
+    build_model_file(job.out, files["raw weights"], use_ema=False, force=True)
+    build_model_file(second.out, files["gated bag of frames"], use_ema=True, force=True)
+    ensemble([files[name] for name in MEMBERS], None, files["ensemble"], force=True)
+
+
+def _teach(files: dict[str, Path], records: str, force: bool, progress: Progress) -> None:
+    """Train a second gated bag of frames, which learns from the ensemble too; its model file."""
+    progress.say("distilling the ensemble into another gated bag of frames")
+    out = files["student"].parent
+    scores, run = out / "teacher-scores", out / "student-run"
+    model, identity = open_teacher(files["ensemble"], CPU)
+    distill(model, open_records(model, records), scores, CPU, identity, DistillOptions(force=True), progress)
+    train(TrainingJob(load_recipe(RECIPE, SECOND_FAMILY), records, run, teacher=scores, force=force), progress)
+    build_model_file(run, files["student"], use_ema=True, force=True)
+
+
+def _quantize_by_every_method(model: Path, folder: Path, records: Dataset, progress: Progress) -> dict[str, Path]:
+    made = {}
+    for method in METHODS:
+        path = folder / f"{method}.safetensors"
+        # The other methods learn nothing from records.
+        calibration = records if method == "entropy" else None
+        quantize_file(model, path, Settings(method), calibration, force=True, progress=progress)
+        made[f"ensemble, {method}"] = path
+    return made
+
+
+def _scored(files: dict[str, Path], records: str, progress: Progress) -> list[ReportedModel]:
+    """Each model file with its metrics on the records."""
+    found = []
+    for name, path in files.items():
+        model = load(path)
+        metrics = evaluate(model, open_for(model, records), CPU, progress)
+        found.append(ReportedModel(name, path.stat().st_size, metrics))
+    return found
+
+
+def _facts(recipe: Recipe, model: LoadedModel) -> list[tuple[str, str]]:
+    """What the report says of the models."""
+    return [
+        ("features", ", ".join(f"{f.name} {f.size} bytes a frame" for f in recipe.data.features)),
+        ("frames", f"{FRAMES[0]} to {FRAMES[1]} a video, {recipe.data.classes} classes"),
+        ("model", f"NetVLAD with a mixture of experts, {model.weights / 1e6:.2f} million parameters"),
+        ("ensemble", "that and a gated bag of frames, equal shares; as it is, and quantised by every method"),
+        ("student", "the gated bag of frames trained anew, on labels and the ensemble's probabilities alike"),
+    ]
