@@ -1,6 +1,8 @@
 """What memory is free: of the machine, and of the control groups this process is in. How its threads compute."""
 
 import mmap
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from topgb.devices import free_memory
+from topgb.devices import computes_in_bfloat16, free_memory
 
 CPU = torch.device("cpu")
 
@@ -89,3 +91,22 @@ print((tiny * 1e-10 == 0).float().mean().item(), (tiny * 1e-7 > 0).float().mean(
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1.0", "1.0"]
+
+
+BFLOAT16 = "import torch; from topgb.devices import computes_in_bfloat16 as f; print(f(torch.device('cpu')))"
+# The instructions for which oneDNN, and with it PyTorch, has bfloat16 kernels.
+AVX512_CORE = {"avx512bw", "avx512dq", "avx512vl"}
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="reads x86's /proc/cpuinfo")
+@pytest.mark.parametrize("limit", ["AVX2", "DEFAULT"])
+def test_bfloat16_is_used_where_the_processor_has_the_instructions(limit):
+    flags = set(Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split())
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": limit}
+    run = subprocess.run([sys.executable, "-c", BFLOAT16], env=environment, capture_output=True, text=True, check=True)
+    expected = limit == "DEFAULT" and flags.issuperset(AVX512_CORE)
+    assert run.stdout == f"{expected}\n"
+
+
+def test_only_cpus_and_gpus_compute_in_bfloat16():
+    assert computes_in_bfloat16(torch.device("meta")) is False

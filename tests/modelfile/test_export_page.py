@@ -44,6 +44,17 @@ def model(tmp_path) -> Path:
     return path
 
 
+def test_a_graph_checks_nothing_that_tracing_has_settled(model):
+    export_model(model, model.with_suffix(".pt2"), "pt2")
+    graphs = [
+        part.graph
+        for part in torch.export.load(model.with_suffix(".pt2")).graph_module.modules()
+        if isinstance(part, torch.fx.GraphModule)
+    ]
+    assert graphs
+    assert not [node for graph in graphs for node in graph.nodes if "assert" in str(node.target)]
+
+
 @pytest.mark.parametrize("ending", [pytest.param("onnx", marks=needs_onnx), "pt2"])
 def test_the_samples_run_without_topgb(model, ending):
     samples = [s for s in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if f"model.{ending}" in s]
