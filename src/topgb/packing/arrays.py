@@ -1,4 +1,4 @@
-"""A user's own features in NumPy files, one a video. Nothing is unpickled."""
+"""Read a user's own features from NumPy files, one file per video, without unpickling anything."""
 
 import os
 import zipfile
@@ -15,7 +15,7 @@ from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, ch
 
 SUFFIXES = (".npy", ".npz")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-# What zipfile raises for archives that are damaged, encrypted or packed in a way it does not know.
+# zipfile raises these for archives that are damaged, encrypted or compressed in a way that it does not know.
 _BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -29,10 +29,10 @@ _BROKEN_ARCHIVE = (
 
 
 def read_arrays(path: str, name: str) -> RawVideo:
-    """The video in a `.npy` file (one feature, called `name`) or a `.npz` file (one for each array, called as it is).
+    """Read the video in a `.npy` file (one feature, called `name`) or a `.npz` file (one feature per array).
 
-    Its id is the file's name without the suffix. Raises `InputError` naming the file where it cannot be read, or where
-    it holds anything but float or uint8 arrays [T, D] or [D].
+    An array of a `.npz` file gives the feature its name. The video's id is the file's name without the suffix. Raises
+    `InputError` naming the file if it cannot be read, or if it holds anything but float or uint8 arrays [T, D] or [D].
     """
     video_id, suffix = os.path.splitext(os.path.basename(path))
     if not Path(path).is_file():
@@ -58,20 +58,20 @@ def _read_archive(file: IO[bytes], path: str) -> dict[str, np.ndarray]:
                 with archive.open(entry) as member:
                     features[name] = _read_array(member, entry.file_size, name, path)
     except _BROKEN_ARCHIVE as error:
-        raise InputError(f"{path} is not a .npz file ({_short(error)}); save it anew with np.savez") from None
+        raise InputError(f"{path} is not a .npz file ({_one_line(error)}); save it anew with np.savez") from None
     return features
 
 
 def _read_array(file: IO[bytes], size: int, name: str, path: str) -> np.ndarray:
-    """The array in `size` bytes, uint8 or float32; what its header says is checked before anything is allocated."""
+    """Read the array in `size` bytes as uint8 or float32; its header is checked before anything is allocated."""
     try:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise ValueError(f"its version is {version}")
         shape, fortran_order, dtype = _HEADERS[version](file)
     except Exception as error:
-        # The header is Python text, and NumPy's reader of it raises errors of no common kind.
-        raise InputError(f"{path}: {name!r} is not a NumPy array ({_short(error)}); save it with np.save") from None
+        # The header is Python text, and NumPy's parser raises errors without a common base class.
+        raise InputError(f"{path}: {name!r} is not a NumPy array ({_one_line(error)}); save it with np.save") from None
     check_dtype(dtype.newbyteorder("="), name, path)
     if len(shape) > 2 or any(length < 0 for length in shape):
         raise InputError(f"{path}: feature {name!r} has the shape {shape}; it must be [T, D], or [D]")
@@ -79,18 +79,18 @@ def _read_array(file: IO[bytes], size: int, name: str, path: str) -> np.ndarray:
     check_size(values, name, path)
     wanted = values * dtype.itemsize
     if wanted > size:
-        raise _cut_short(path, name)
+        raise _cut_short_error(path, name)
     data = file.read(wanted)
     if len(data) < wanted:
-        raise _cut_short(path, name)
+        raise _cut_short_error(path, name)
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
     return as_stored(array)
 
 
-def _cut_short(path: str, name: str) -> InputError:
+def _cut_short_error(path: str, name: str) -> InputError:
     return InputError(f"{path} is cut off: the array {name!r} lacks some of its bytes; make the file anew")
 
 
-def _short(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 80 else text[:80] + "…"

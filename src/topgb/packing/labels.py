@@ -1,4 +1,4 @@
-"""Labels by name: the CSV that gives them, and the classes they become."""
+"""Labels by class name: read them from a CSV, and number the classes."""
 
 import sys
 from collections import Counter
@@ -13,18 +13,18 @@ Labels = dict[str, tuple[str, ...]]
 
 
 def split_labels(text: str) -> tuple[str, ...]:
-    """The class names in `text`, each once; they are separated by semicolons."""
+    """The class names in `text`, each once; semicolons separate them."""
     names = (name.strip() for name in text.split(SEPARATOR))
-    # A name occurs for many videos: one string for all of them.
+    # Many videos have the same name: keep one string for all of them.
     return tuple(dict.fromkeys(sys.intern(name) for name in names if name))
 
 
 def read_labels(path: Path) -> Labels:
-    """The class names of each id.
+    """Read the class names of each id from a CSV.
 
-    The CSV begins with a line of column names, in any case and order, with `id` and `labels` among them. A cell of
-    labels holds names separated by semicolons, or nothing for a video that shows none of the classes; rows of one id
-    add up. Takes some hundred bytes a video. Raises `InputError` where the file is not such a CSV.
+    The first line holds the column names, in any case and order, with `id` and `labels` among them. A cell of labels
+    holds names separated by semicolons, or nothing for a video that shows none of the classes; rows of one id add up.
+    Takes about 150 bytes of memory per video. Raises `InputError` if the file is not such a CSV.
     """
     rows = filled_rows(path)
     _, header = next(rows, (1, []))
@@ -55,12 +55,12 @@ def read_labels(path: Path) -> Labels:
 
 
 def class_names(counts: Counter[str]) -> tuple[str, ...]:
-    """The names in `counts`, most frequent first, those of one frequency in the order of their names."""
+    """The names in `counts`, most frequent first; names of one frequency are sorted by name."""
     return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
 
 
 def class_numbers(names: Sequence[str], where: str) -> dict[str, int]:
-    """The number of each class by name. Raises `InputError` where two of them have one name."""
+    """The number of each class by name. Raises `InputError` if two classes have the same name."""
     numbers: dict[str, int] = {}
     for number, name in enumerate(names):
         if name in numbers:

@@ -1,4 +1,4 @@
-"""A user's own features in Parquet tables, one row a video."""
+"""Read a user's own features from Parquet tables, one row per video."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,68 +15,70 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 SUFFIXES = (".parquet", ".pq")
-# Rows in memory at a time: 300 frames of YouTube-8M's widths are 1.4 MB as floats.
+# Rows in memory at a time. A row of 300 frames of YouTube-8M's widths takes 1.4 MB as floats.
 ROWS = 64
 _BUFFER_BYTES = 1 << 20
 ID, LABELS = "id", "labels"
 
 
 def count_rows(path: str) -> int:
-    """Rows of a Parquet file. Raises as `read_rows`."""
-    with _opened(path) as file:
+    """The number of rows of a Parquet file. Raises as `read_rows`."""
+    with _open_table(path) as file:
         return file.metadata.num_rows
 
 
 def read_rows(path: str) -> Iterator[RawVideo]:
-    """The videos of a Parquet file, as they lie, a few rows in memory at a time.
+    """Read the videos of a Parquet file, in the order of its rows, a few rows in memory at a time.
 
-    The column `id` holds strings or integers; `labels`, if there, strings (names separated by semicolons) or lists of
-    strings; every other column is a feature: lists of numbers (the whole video's) or lists of such lists (its frames'),
-    of floats or uint8, fixed in size or not. Raises `InputError` naming file and row where that is not so, and
-    `TopgbError` where pyarrow is not installed.
+    id       column of strings or integers
+    labels   optional column of strings (names separated by semicolons) or lists of strings
+    others   each is a feature, of floats or uint8: lists (one vector [D] of the whole video) or lists of lists (frames
+             [T, D]), whose type may or may not fix their size
+
+    Raises `InputError` naming file and row if the table is not like this, and `TopgbError` if pyarrow is not installed.
     """
-    with _opened(path) as file:
-        features = _features(file.schema_arrow, path)
+    with _open_table(path) as file:
+        features = _feature_axes(file.schema_arrow, path)
         batches = file.iter_batches(batch_size=ROWS)
         row = 0
-        while (batch := _next(batches, path)) is not None:
+        while (batch := _next_batch(batches, path)) is not None:
             for position in range(batch.num_rows):
-                yield _video(batch, position, features, f"{path}: row {row}")
+                yield _read_video(batch, position, features, f"{path}: row {row}")
                 row += 1
 
 
 @contextmanager
-def _opened(path: str) -> "Iterator[pq.ParquetFile]":
+def _open_table(path: str) -> "Iterator[pq.ParquetFile]":
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise TopgbError("reading Parquet needs pyarrow; install it with: pip install 'topgb[parquet]'") from None
     try:
-        # By default a whole row group lies in memory, which may be the whole table.
+        # By default pyarrow keeps a whole row group in memory, and that may be the whole table.
         file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _broken(path, error) from None
+        raise _unreadable_error(path, error) from None
     with file:
         yield file
 
 
-def _next(batches: "Iterator[pa.RecordBatch]", path: str) -> "pa.RecordBatch | None":
+def _next_batch(batches: "Iterator[pa.RecordBatch]", path: str) -> "pa.RecordBatch | None":
     import pyarrow as pa
 
     try:
         return next(batches, None)
     except (pa.ArrowException, OSError, ValueError, NotImplementedError, MemoryError) as error:
-        raise _broken(path, error) from None
+        raise _unreadable_error(path, error) from None
 
 
-def _broken(path: str, error: BaseException) -> InputError:
+def _unreadable_error(path: str, error: BaseException) -> InputError:
     text = " ".join(str(error).split()) or type(error).__name__
     return InputError(f"cannot read {path} as Parquet: {text[:120]}; check the path, or write the file anew")
 
 
-def _features(schema: "pa.Schema", path: str) -> dict[str, int]:
-    """The columns that are features, by name, with the number of their axes."""
+def _feature_axes(schema: "pa.Schema", path: str) -> dict[str, int]:
+    """The columns that are features, by name, with their number of axes: 1 for [D], 2 for [T, D]."""
     import pyarrow as pa
 
     names = schema.names
@@ -90,20 +92,20 @@ def _features(schema: "pa.Schema", path: str) -> dict[str, int]:
         raise InputError(f"{path}: the column {ID!r} holds {kind}; ids are strings or integers")
     if LABELS in names:
         kind = schema.field(LABELS).type
-        if not _is_text(_element(kind) or kind):
+        if not _is_text(_element_type(kind) or kind):
             raise InputError(f"{path}: the column {LABELS!r} holds {kind}; labels are class names, a list of strings")
-    return {name: _axes(schema.field(name).type, name, path) for name in names if name not in (ID, LABELS)}
+    return {name: _count_axes(schema.field(name).type, name, path) for name in names if name not in (ID, LABELS)}
 
 
-def _axes(kind: "pa.DataType", name: str, path: str) -> int:
+def _count_axes(kind: "pa.DataType", name: str, path: str) -> int:
     check_name(name, path)
-    inner = _element(kind)
+    inner = _element_type(kind)
     if inner is None:
         raise InputError(
             f"{path}: the column {name!r} holds {str(kind)[:40]}; a feature is a list of numbers, or of lists of them, "
             "so leave the column out"
         )
-    innermost = _element(inner)
+    innermost = _element_type(inner)
     try:
         dtype: Any = np.dtype((innermost or inner).to_pandas_dtype())
     except NotImplementedError:
@@ -112,8 +114,8 @@ def _axes(kind: "pa.DataType", name: str, path: str) -> int:
     return 1 if innermost is None else 2
 
 
-def _element(kind: "pa.DataType") -> "pa.DataType | None":
-    """The type of a list's elements, or None for what is no list."""
+def _element_type(kind: "pa.DataType") -> "pa.DataType | None":
+    """The type of a list's elements, or None if `kind` is not a list."""
     import pyarrow as pa
 
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
@@ -126,17 +128,17 @@ def _is_text(kind: "pa.DataType") -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _video(batch: "pa.RecordBatch", position: int, features: dict[str, int], where: str) -> RawVideo:
-    video_id = _text(batch.column(ID)[position], ID, where)
+def _read_video(batch: "pa.RecordBatch", position: int, features: dict[str, int], where: str) -> RawVideo:
+    video_id = _read_text(batch.column(ID)[position], ID, where)
     where = f"{where} (id {video_id!r})"
     labels = None
     if LABELS in batch.schema.names:
-        labels = _labels(batch.column(LABELS)[position], where)
-    arrays = {name: _array(batch.column(name)[position], axes, name, where) for name, axes in features.items()}
+        labels = _read_labels(batch.column(LABELS)[position], where)
+    arrays = {name: _read_feature(batch.column(name)[position], axes, name, where) for name, axes in features.items()}
     return raw_video(video_id, where, arrays, labels)
 
 
-def _text(value: "pa.Scalar", name: str, where: str) -> str:
+def _read_text(value: "pa.Scalar", name: str, where: str) -> str:
     if not value.is_valid:
         raise InputError(f"{where} has no {name} (null); give each video one")
     try:
@@ -145,37 +147,37 @@ def _text(value: "pa.Scalar", name: str, where: str) -> str:
         raise InputError(f"{where}: its {name} is not UTF-8; write the file anew") from None
 
 
-def _labels(value: Any, where: str) -> tuple[str, ...]:
+def _read_labels(value: Any, where: str) -> tuple[str, ...]:
     if not value.is_valid:
         raise InputError(f"{where} has no labels (null); give it an empty list if it shows none of the classes")
     if _is_text(value.type):
-        return split_labels(_text(value, LABELS, where))
-    names = [_text(value.values[number], "label", where).strip() for number in range(len(value.values))]
+        return split_labels(_read_text(value, LABELS, where))
+    names = [_read_text(value.values[number], "label", where).strip() for number in range(len(value.values))]
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def _array(value: Any, axes: int, name: str, where: str) -> np.ndarray:
+def _read_feature(value: Any, axes: int, name: str, where: str) -> np.ndarray:
     if not value.is_valid:
-        raise _holes(name, where)
+        raise _null_error(name, where)
     rows = value.values
     if axes == 1:
-        return as_stored(_numbers(rows, name, where))
+        return as_stored(_read_numbers(rows, name, where))
     if rows.null_count:
-        raise _holes(name, where)
+        raise _null_error(name, where)
     widths = set(rows.value_lengths().to_pylist())
     if len(widths) > 1:
         raise InputError(
             f"{where}: feature {name!r} has frames of {min(widths)} to {max(widths)} values; it needs one width"
         )
-    return as_stored(_numbers(rows.flatten(), name, where)).reshape(len(rows), widths.pop() if widths else 0)
+    return as_stored(_read_numbers(rows.flatten(), name, where)).reshape(len(rows), widths.pop() if widths else 0)
 
 
-def _numbers(values: "pa.Array", name: str, where: str) -> np.ndarray:
+def _read_numbers(values: "pa.Array", name: str, where: str) -> np.ndarray:
     check_size(len(values), name, where)
     if values.null_count:
-        raise _holes(name, where)
+        raise _null_error(name, where)
     return values.to_numpy(zero_copy_only=False)
 
 
-def _holes(name: str, where: str) -> InputError:
+def _null_error(name: str, where: str) -> InputError:
     return InputError(f"{where}: feature {name!r} has empty (null) values; leave the video out, or fill them")

@@ -1,4 +1,4 @@
-"""Where a user's own features are: NumPy files or Parquet tables, told by their names."""
+"""Find a user's own features: NumPy files or Parquet tables, recognised by their names."""
 
 import glob
 import os
@@ -20,7 +20,7 @@ class Source:
     paths   NumPy files in the order of their ids, or Parquet files in the order of their paths
     tables  whether they are Parquet
     name    what the feature of a `.npy` file is called
-    videos  how many there are in all
+    videos  number of videos in all files
     """
 
     paths: tuple[str, ...]
@@ -29,7 +29,7 @@ class Source:
     videos: int
 
     def __iter__(self) -> Iterator[RawVideo]:
-        """Every video, read as it comes. Raises as `read_arrays` and `read_rows`."""
+        """Read the videos one by one. Raises as `read_arrays` and `read_rows`."""
         for path in self.paths:
             if self.tables:
                 yield from pack_parquet.read_rows(path)
@@ -38,10 +38,10 @@ class Source:
 
 
 def find_source(source: str, name: str = "embedding") -> Source:
-    """The features that `source` names: a file, a folder (the files in it, not those below) or a glob.
+    """Find the features that `source` names: a file, a folder (without its subfolders) or a glob.
 
-    Other files that are there are left alone, and those whose names begin with a dot. Raises `InputError` where there
-    are none, where NumPy files and tables are mixed, and where `name` cannot be a feature's.
+    Files of other kinds and files whose names begin with a dot are ignored. Raises `InputError` if no file is left, if
+    NumPy files and tables are mixed, or if no feature can have the name `name`.
     """
     check_name(name, option("name"))
     expanded = os.path.expanduser(source)

@@ -1,4 +1,4 @@
-"""One video of a user's own as it was found, before it becomes a record."""
+"""A video of a user's own features as it was found, before it becomes a record."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from topgb.errors import InputError
 from topgb.features import MOST_RANGE, MOST_VALUES, Level
 from topgb.records.codec import IDENTITY_KEYS
 
-# What records call other things.
-_TAKEN = {key.decode() for key in IDENTITY_KEYS}
+# Names that mean something else in a record.
+_RESERVED = {key.decode() for key in IDENTITY_KEYS}
 
 
 @dataclass(frozen=True)
 class RawVideo:
     """A video's features as they were found.
 
-    id        what the record will be called
-    where     the file, and the row of a table: what sentences name
-    features  uint8 or float32 arrays by name, all [T, D] with one T, or all [D]
-    labels    names of its classes, or None where the source has no labels
+    id        the id of its record
+    where     the file, and the row of a table; error messages name it
+    features  uint8 or float32 arrays by name: either all [T, D] with the same T, or all [D]
+    labels    names of its classes, or None if the source has no labels
     """
 
     id: str
@@ -29,14 +29,14 @@ class RawVideo:
 
     @property
     def level(self) -> Level:
-        """`frame` where the arrays are [T, D], `video` where they are [D]."""
+        """`frame` for arrays [T, D], `video` for arrays [D]."""
         return "frame" if next(iter(self.features.values())).ndim == 2 else "video"
 
 
 def raw_video(
     video_id: str, where: str, features: dict[str, np.ndarray], labels: tuple[str, ...] | None = None
 ) -> RawVideo:
-    """The video, once it is one. Raises `InputError` naming `where` and the feature that is wrong."""
+    """Make a video, and check it. Raises `InputError` naming `where` and the feature at fault."""
     if not features:
         raise InputError(f"{where} holds no feature; give each video at least one array [T, D] or [D]")
     if not video_id:
@@ -50,16 +50,16 @@ def raw_video(
     shapes = {name: values.shape for name, values in features.items()}
     if len({len(shape) for shape in shapes.values()}) > 1:
         raise InputError(
-            f"{where} mixes features of frames and of the whole video ({_told(shapes)}); make all [T, D], or all [D]"
+            f"{where} mixes features of frames and of the whole video ({_listing(shapes)}); make all [T, D], or all [D]"
         )
     if len({shape[:-1] for shape in shapes.values()}) > 1:
-        raise InputError(f"{where} has features with unequal numbers of frames ({_told(shapes)}); cut them alike")
+        raise InputError(f"{where} has features with unequal numbers of frames ({_listing(shapes)}); cut them alike")
     return RawVideo(video_id, where, features, labels)
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise `InputError` where a feature cannot be called `name`."""
-    if name in _TAKEN:
+    """Raise `InputError` if a feature cannot be called `name`."""
+    if name in _RESERVED:
         raise InputError(
             f"{where}: no feature can be called {name!r}, as records call something else so; rename it or leave it out"
         )
@@ -68,7 +68,7 @@ def check_name(name: str, where: str) -> None:
 
 
 def check_dtype(dtype: np.dtype | str, name: str, where: str) -> None:
-    """Raise `InputError` where values of `dtype` are not taken, as floats and uint8 are."""
+    """Raise `InputError` if `dtype` is neither uint8 nor a float of 16, 32 or 64 bits."""
     if dtype not in (np.uint8, np.float16, np.float32, np.float64):
         raise InputError(
             f"{where}: feature {name!r} holds {str(dtype)[:40]}; save it as float32, or as uint8 if it is quantised"
@@ -76,7 +76,7 @@ def check_dtype(dtype: np.dtype | str, name: str, where: str) -> None:
 
 
 def check_size(values: int, name: str, where: str) -> None:
-    """Raise `InputError` where a feature's number of values is more than a record could hold."""
+    """Raise `InputError` if a feature has more values than a record can hold."""
     if 4 * values > MOST_VALUES:
         raise InputError(
             f"{where}: feature {name!r} says it has {values:,} values, too many for one video's record; cut the video"
@@ -84,7 +84,7 @@ def check_size(values: int, name: str, where: str) -> None:
 
 
 def as_stored(values: np.ndarray) -> np.ndarray:
-    """uint8 as it is, any float as float32."""
+    """`values` in the dtype that records store: uint8 as it is, floats as float32."""
     if values.dtype == np.uint8:
         return values
     with np.errstate(over="ignore"):
@@ -104,5 +104,5 @@ def _check_values(name: str, values: np.ndarray, where: str) -> None:
         )
 
 
-def _told(shapes: dict[str, tuple[int, ...]]) -> str:
+def _listing(shapes: dict[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

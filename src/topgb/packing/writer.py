@@ -1,4 +1,4 @@
-"""Writing a packed set's shards, whatever an earlier set in the folder had."""
+"""Write the shards of a packed set, and clear those of an earlier set from the folder."""
 
 import hashlib
 import re
@@ -22,7 +22,7 @@ def earlier_shards(folder: Path) -> list[Path]:
 
 
 def clear_earlier(paths: list[Path]) -> None:
-    """Remove files of an earlier set, which globs of the new one would take in. Raises `TopgbError` where it fails."""
+    """Remove files of an earlier set, which globs of the new set would match. Raises `TopgbError` if that fails."""
     for path in paths:
         refuse_existing(path, force=True)
         try:
@@ -33,9 +33,9 @@ def clear_earlier(paths: list[Path]) -> None:
 
 @contextmanager
 def shard_writer(folder: Path, prefix: str, videos_per_shard: int) -> Iterator[Callable[[bytes], None]]:
-    """A function that appends a record to PREFIX0000.tfrecord, PREFIX0001.tfrecord and so on, each when it is full.
+    """A function that appends records to PREFIX0000.tfrecord, PREFIX0001.tfrecord, …, `videos_per_shard` to each.
 
-    Raises `TopgbError` where a file cannot be written.
+    Raises `TopgbError` if a file cannot be written.
     """
     written = 0
     shard: BinaryIO
@@ -54,7 +54,7 @@ def shard_writer(folder: Path, prefix: str, videos_per_shard: int) -> Iterator[C
 
 
 def in_validation(video_id: str, share: float | None) -> bool:
-    """Whether a video is among the `share` to validate on: by a hash of its id, so whatever other videos there are."""
+    """Whether a video is in the `share` to validate on; its id's hash decides, whatever other videos there are."""
     if share is None:
         return False
     digest = hashlib.sha256(video_id.encode()).digest()
