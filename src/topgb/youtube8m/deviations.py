@@ -1,4 +1,4 @@
-"""How much a video's vector varies: the standard deviation of its values, by which fake test videos are told."""
+"""The standard deviation of a video's feature vector, by which fake test videos are detected."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,19 +15,21 @@ from topgb.records.ids import read_record_id
 from topgb.records.layout import Layout
 from topgb.records.protobuf_decoding import feature_names, parse_record
 
-# YouTube-8M's, of its frame-level and its video-level records.
+# The names in YouTube-8M's frame-level and video-level records.
 USUAL_FEATURES = ("rgb", "mean_rgb")
 
-# A record's data and place -> the video's id, and its deviation or None where that is not known.
+# (a record's data, its place) -> (the video's id, its deviation or None if that is not known).
 Measure = Callable[[memoryview, Place], tuple[str, float | None]]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Where the deviations of some videos lie: how many `videos`, the `least`, the `mode` and the `greatest`.
+    """The distribution of some videos' deviations; without videos, all fields but `videos` are None.
 
-    The mode is the middle of the shortest interval that holds more than half of them, and `width` that interval's.
-    Without videos all are None.
+    videos           number of videos
+    least, greatest  the extreme deviations
+    mode             middle of the shortest interval that holds more than half of the deviations
+    width            width of this interval
     """
 
     videos: int
@@ -38,14 +40,14 @@ class Spread:
 
     @property
     def density(self) -> float:
-        """Videos per unit of deviation around the mode; 0 without videos, infinite where all deviations are equal."""
+        """Videos per unit of deviation around the mode; 0 without videos, infinite if all deviations are equal."""
         if self.width is None:
             return 0.0
         return self.videos / 2 / self.width if self.width else float("inf")
 
 
 def spread_of(deviations: np.ndarray) -> Spread:
-    """The `Spread` of float64 [N]."""
+    """The `Spread` of `deviations`, float64 [N]."""
     count = len(deviations)
     if not count:
         return Spread(0)
@@ -57,12 +59,12 @@ def spread_of(deviations: np.ndarray) -> Spread:
 
 
 def deviations_from_records(feature: str | None = None) -> Measure:
-    """Measures the records themselves: the population standard deviation of a video's vector of `feature`.
+    """A measure that reads records: the population standard deviation of the D values of a video's `feature`.
 
-    The vector is the mean over the frames; frames in bytes are dequantised to -2 … 2 first, nothing is L2-normalised,
-    so YouTube-8M's frame-level `rgb` and video-level `mean_rgb` give the same. `feature` None takes whichever of these
-    two a record has. The measure raises `InputError` for a record without the feature, `DamagedRecordError` for one
-    that makes no sense.
+    The vector [D] is the mean over the frames. Frames stored in bytes are dequantised to -2 … 2 first, and nothing is
+    L2-normalised, so YouTube-8M's frame-level `rgb` and video-level `mean_rgb` give the same deviation. `feature` None
+    takes whichever of these two a record has. The measure raises `InputError` for a record without the feature,
+    `DamagedRecordError` for one that makes no sense.
     """
     names = USUAL_FEATURES if feature is None else (feature,)
     layout: Layout | None = None
@@ -76,7 +78,7 @@ def deviations_from_records(feature: str | None = None) -> Measure:
         except DamagedRecordError:
             raise
         except InputError:
-            # Not like the record before it, which is no fault here: each is measured by itself.
+            # The record is not like the one before it. That is no fault here: each record is measured by itself.
             layout = _layout_of(payload, names, place)
             video = decode_record(payload, layout, place)
         [stored] = layout.spec.features
@@ -86,9 +88,10 @@ def deviations_from_records(feature: str | None = None) -> Measure:
 
 
 def deviations_from_csv(path: Path) -> Measure:
-    """Looks videos up in a CSV with the columns `vids` and `std` (2018: `vids_by_std.csv`), among others or alone.
+    """A measure that looks videos up in a CSV with the columns `vids` and `std` (2018: `vids_by_std.csv`).
 
-    Raises `InputError` where the file is not such a CSV, names a video twice or holds a `std` that is no number.
+    The CSV may have other columns too. Raises `InputError` if the file is not such a CSV, names a video twice or holds
+    a `std` that is no number.
     """
     deviations = _read_deviations(path)
 
@@ -127,14 +130,14 @@ def _deviation(path: Path, line: int, text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    # Written so that NaN is refused too.
+    # This form of the comparison refuses NaN too.
     if not 0 <= value < float("inf"):
         raise InputError(f"{path}: line {line} has the std {text[:30]!r}; it must be a number from 0")
     return value
 
 
 def _layout_of(payload: memoryview, names: tuple[str, ...], place: Place) -> Layout:
-    """How to read the first of the features `names` that a record has."""
+    """A layout that reads the first of the features `names` that the record has."""
     message = parse_record(payload, place)
     lists, context = message.feature_lists.feature_list, message.context
     for name in names:

@@ -1,4 +1,4 @@
-"""One file: taken up again where its connection broke, and given its name only with the right bytes."""
+"""Fetch one file: resume it where its connection broke, and name it only when its bytes are right."""
 
 import fcntl
 import hashlib
@@ -12,14 +12,14 @@ from typing import BinaryIO
 from topgb.files import is_at, sync, write_failure
 from topgb.youtube8m.http import FetchError, NoRangeError, Patience, chunks_of, first_byte, open_url
 
-# How often a file whose bytes are all there, but wrong, is fetched.
+# How often a file is fetched that arrives complete, but with wrong bytes.
 MOST_WRONG = 3
 
 _READ_BYTES = 1 << 20
 
 
 class StoppedError(Exception):
-    """The work was called off; what has been fetched stays for the next time."""
+    """The work was called off; the bytes fetched so far stay for the next time."""
 
 
 def fetch_file(
@@ -31,21 +31,21 @@ def fetch_file(
     stop: threading.Event,
     on_bytes: Callable[[int], None],
 ) -> None:
-    """Fetch `url` into `target`, by way of `.NAME.partial` beside it, which a later call goes on with.
+    """Fetch `url` into `.NAME.partial`, which a later call resumes, and rename it to `target` when its MD5 is right.
 
-    `on_bytes` is called with how many bytes have come. With `replace`, a `target` with other bytes is replaced. Raises
-    `FetchError`, `StoppedError` soon after `stop` is set, and `TopgbError` where nothing can be written.
+    `on_bytes` is called with the number of bytes that have just come. With `replace`, a `target` with other bytes is
+    replaced. Raises `FetchError`, `StoppedError` soon after `stop` is set, and `TopgbError` if nothing can be written.
     """
     try:
-        with _locked(partial_of(target)) as file:
+        with _lock_partial(partial_of(target)) as file:
             if target.exists():
-                # Another process may have been faster.
+                # Another process may have fetched it in the meantime.
                 if file_md5(target, stop) == md5:
                     partial_of(target).unlink()
                     return
                 if not replace:
                     raise FetchError("a file of this name with other bytes has come into the folder", again=False)
-            _fill(file, url, md5, patience, stop, on_bytes)
+            _fetch_until_right(file, url, md5, patience, stop, on_bytes)
             file.flush()
             os.fsync(file.fileno())
             os.replace(partial_of(target), target)
@@ -55,7 +55,7 @@ def fetch_file(
 
 
 def partial_of(target: Path) -> Path:
-    """Where the bytes of `target` gather until they are all there."""
+    """The file in which the bytes of `target` gather until all have come."""
     return target.with_name(f".{target.name}.partial")
 
 
@@ -66,8 +66,8 @@ def file_md5(path: Path, stop: threading.Event) -> str:
 
 
 @contextmanager
-def _locked(partial: Path) -> Iterator[BinaryIO]:
-    """The partial file, open and locked against other processes; removed afterwards where it is empty."""
+def _lock_partial(partial: Path) -> Iterator[BinaryIO]:
+    """Open and lock the partial file against other processes; remove it afterwards if it is empty."""
     while True:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         with os.fdopen(descriptor, "r+b") as file:
@@ -76,10 +76,10 @@ def _locked(partial: Path) -> Iterator[BinaryIO]:
             except BlockingIOError:
                 raise FetchError("another process is fetching it", again=False) from None
             except OSError:
-                # Some network file systems have no locks; then it is on the user to run one download at a time.
+                # Some network file systems have no locks; there the user must run one download at a time.
                 pass
             if not is_at(partial, descriptor):
-                # It was finished or removed between opening and locking.
+                # Another process finished or removed the file after we opened it and before we locked it.
                 continue
             try:
                 yield file
@@ -89,7 +89,7 @@ def _locked(partial: Path) -> Iterator[BinaryIO]:
             return
 
 
-def _fill(
+def _fetch_until_right(
     file: BinaryIO,
     url: str,
     md5: str,
@@ -101,7 +101,7 @@ def _fill(
     most = failures = wrong = 0
     while _md5(file, stop) != md5:
         try:
-            _append(file, url, patience.timeout, stop, on_bytes)
+            _fetch_rest(file, url, patience.timeout, stop, on_bytes)
         except FetchError as error:
             size = file.seek(0, os.SEEK_END)
             # A server that breaks off often is fine, as long as every try gets further than any before.
@@ -120,8 +120,10 @@ def _fill(
                 raise FetchError(f"its bytes do not have the plan's MD5 sum, {MOST_WRONG} times in a row", again=False)
 
 
-def _append(file: BinaryIO, url: str, timeout: float, stop: threading.Event, on_bytes: Callable[[int], None]) -> None:
-    """Fetch what `file` lacks, or all of it where the server knows no ranges."""
+def _fetch_rest(
+    file: BinaryIO, url: str, timeout: float, stop: threading.Event, on_bytes: Callable[[int], None]
+) -> None:
+    """Fetch the bytes that `file` is missing, or all bytes if the server knows no ranges."""
     size = file.seek(0, os.SEEK_END)
     try:
         response = open_url(url, size, timeout)

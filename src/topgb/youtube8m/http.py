@@ -1,4 +1,4 @@
-"""HTTP: asking for a file or what is behind its first bytes, and what can go wrong meanwhile."""
+"""HTTP: request a file, or the rest of one, and turn network errors into sentences."""
 
 import http.client
 import re
@@ -19,25 +19,25 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-")
 
 
 class FetchError(Exception):
-    """Why a file could not be fetched; `again`: whether a later try may succeed."""
+    """The reason why a file could not be fetched; `again` says whether a later try may succeed."""
 
     def __init__(self, reason: str, again: bool):
-        # Some reasons are the server's words: a terminal must not obey them.
+        # A reason may hold text from the server; the terminal must not obey control characters in it.
         super().__init__("".join(sign if sign.isprintable() else "?" for sign in reason)[:200])
         self.again = again
 
 
 class NoRangeError(FetchError):
-    """There is nothing behind the bytes that are there."""
+    """The server's file has no bytes beyond those that are already there."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a server is waited for.
+    """How long to wait for a server.
 
-    tries     in a row that bring no byte more of a file, before it is given up
-    wait      seconds before the second of them; each further wait is twice as long
-    timeout   seconds in which nothing arrives, before a connection counts as broken
+    tries     tries in a row that bring no new byte of a file, before the file is given up
+    wait      seconds before the second of these tries; each further wait is twice as long
+    timeout   seconds without any data, before a connection counts as broken
     """
 
     tries: int = 5
@@ -49,7 +49,7 @@ PATIENT = Patience()
 
 
 def fetch_bytes(url: str, most: int, patience: Patience) -> bytes:
-    """The content of `url`, of `most` bytes at most. Raises `FetchError`."""
+    """The content of `url`. Raises `FetchError`, also for content of more than `most` bytes."""
     for tried in range(patience.tries):
         try:
             with open_url(url, 0, patience.timeout) as response:
@@ -63,7 +63,7 @@ def fetch_bytes(url: str, most: int, patience: Patience) -> bytes:
 
 @cache
 def _opener() -> url_request.OpenerDirector:
-    # Proxies and redirects as usual, but no other schemes: a server must not send us to a local file.
+    # Proxies and redirects work as usual, but only with HTTP(S): a server must not redirect us to a local file.
     opener = url_request.OpenerDirector()
     for handler in (
         url_request.ProxyHandler,
@@ -79,7 +79,7 @@ def _opener() -> url_request.OpenerDirector:
 
 
 def open_url(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
-    """The server's answer, asked for what is behind the first `start` bytes. Raises `FetchError`, `NoRangeError`."""
+    """The server's response to a request for `url` from byte `start` on. Raises `FetchError`, `NoRangeError`."""
     headers = {"User-Agent": f"topgb/{__version__}"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -92,7 +92,7 @@ def open_url(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
 
 
 def first_byte(response: http.client.HTTPResponse) -> int:
-    """The place in the file of the first byte that comes; −1 where the server does not say."""
+    """The place in the file of the response's first byte; −1 if the server does not say."""
     if response.status == 200:
         return 0
     match = _CONTENT_RANGE.match(response.getheader("Content-Range") or "")
@@ -100,7 +100,7 @@ def first_byte(response: http.client.HTTPResponse) -> int:
 
 
 def chunks_of(response: http.client.HTTPResponse, most: int | None = None) -> Iterator[bytes]:
-    """What arrives, as it arrives. Raises `FetchError` where less comes than was announced, or more than `most`."""
+    """The response's bytes as they arrive. Raises `FetchError` for fewer bytes than announced or more than `most`."""
     announced, received = response.length, 0
     # Asking for more than was announced would wait for a server that keeps the connection open.
     while announced is None or received < announced:
@@ -125,17 +125,17 @@ def _network_errors() -> Iterator[None]:
         kind = NoRangeError if error.code == _RANGE_NOT_SATISFIABLE else FetchError
         raise kind(f"the server answers {_status(error.code)}", error.code in _BUSY or error.code >= 500) from error
     except url_error.URLError as error:
-        raise FetchError(_words(error.reason), again=isinstance(error.reason, OSError)) from error
+        raise FetchError(_reason_of(error.reason), again=isinstance(error.reason, OSError)) from error
     except (http.client.InvalidURL, ValueError) as error:
         raise FetchError(f"the address cannot be used ({error})", again=False) from error
     except (OSError, http.client.HTTPException) as error:
-        raise FetchError(_words(error), again=True) from error
+        raise FetchError(_reason_of(error), again=True) from error
 
 
 def _status(code: int) -> str:
     return f"{code} {http.client.responses.get(code, '')}".strip()
 
 
-def _words(reason: object) -> str:
-    told = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
-    return told or type(reason).__name__
+def _reason_of(reason: object) -> str:
+    message = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    return message or type(reason).__name__

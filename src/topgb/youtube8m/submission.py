@@ -1,4 +1,4 @@
-"""The challenge's CSV put together and checked: a row a video, its best classes with their probabilities."""
+"""Put together and check the challenge's CSV: one row per video, its best classes with their probabilities."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from topgb.progress import SILENT, Progress, counting
 
 HEADER = "VideoId,LabelConfidencePairs"
 MOST_PAIRS = 20
-# Class 0 with probability 0: below every true pair of the ranking that GAP is of, so that it cannot lower a score.
+# Class 0 with probability 0 ranks below every true pair in GAP's ranking, so it cannot lower a score.
 DUMMY_PAIRS = "0 0"
 MOST_LISTED = 20
 
@@ -26,11 +26,11 @@ _LONGEST_SHOWN = 60
 
 @contextmanager
 def fake_rows(path: Path, force: bool = False) -> Iterator[Callable[[str], None]]:
-    """Write a CSV of the challenge with a row that says nothing for each id that the yielded function is given.
+    """Write a CSV of the challenge; the yielded function adds a row without meaning for the id that it is given.
 
-    A row is `id,0 0` (2018: `badreplace.csv`, which held "dummy values"). Gzipped where `path` ends in .gz. The file
-    appears when the block ends well. Raises `InputError` where `path` exists and `force` is off, `TopgbError` where it
-    cannot be written.
+    A row is `id,0 0` (2018: `badreplace.csv`, which held "dummy values"). The file is gzipped if `path` ends in .gz,
+    and appears when the block ends without an error. Raises `InputError` if `path` exists and `force` is off,
+    `TopgbError` if it cannot be written.
     """
     refuse_existing(path, force)
     with atomic_write_named(path) as file:
@@ -41,23 +41,23 @@ def fake_rows(path: Path, force: bool = False) -> Iterator[Callable[[str], None]
 def concat(good: Path, fake: Path, out: Path, force: bool = False, progress: Progress = SILENT) -> tuple[int, int]:
     """Write the rows of `good`, then those of `fake`, under one header; return how many each has.
 
-    2018: `submission_concat.py`. A file is gzipped if its name ends in .gz. Raises `InputError` where `good` or `fake`
-    is no CSV of the challenge, a video comes twice, or `out` exists and `force` is off; `TopgbError` where `out` cannot
-    be written. Whether pairs are valid is left to `check`.
+    2018: `submission_concat.py`. A file is gzipped if its name ends in .gz. Raises `InputError` if `good` or `fake` is
+    no CSV of the challenge, if a video occurs twice, or if `out` exists and `force` is off; raises `TopgbError` if
+    `out` cannot be written. Pairs are not checked here; `check` does that.
     """
     refuse_existing(out, force)
-    # Two plain dicts, as there are a million videos.
+    # The line of each id, in two plain dicts, because there are a million videos.
     lines: list[tuple[Path, dict[str, int]]] = [(good, {}), (fake, {})]
     with atomic_write_named(out) as file:
         file.write(f"{HEADER}\n".encode())
         for part, own in lines:
             for line, row in _rows(part, counting(progress, f"reading {part.name}", "bytes")):
                 if len(row) != 2:
-                    raise InputError(f"{part}: line {line} has {_columns(row)} instead of 2; mend it first")
+                    raise InputError(f"{part}: line {line} has {_column_count(row)} instead of 2; mend it first")
                 for path, known in lines:
                     if row[0] in known:
                         raise InputError(
-                            f"{part}: line {line} has video {_shown(row[0])} again, after line {known[row[0]]} of "
+                            f"{part}: line {line} has video {_quoted(row[0])} again, after line {known[row[0]]} of "
                             f"{path}; a video may have one row"
                         )
                 own[row[0]] = line
@@ -67,7 +67,7 @@ def concat(good: Path, fake: Path, out: Path, force: bool = False, progress: Pro
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a submission: the `line` and `id` of the row, if there is one, and `what` it is."""
+    """A fault of a submission: `line` and `id` of its row, if it has one, and `what` is wrong."""
 
     line: int | None
     id: str | None
@@ -75,19 +75,20 @@ class Problem:
 
     def __str__(self) -> str:
         line = "" if self.line is None else f"line {self.line}: "
-        video = "" if self.id is None else f"video {_shown(self.id)}: "
+        video = "" if self.id is None else f"video {_quoted(self.id)}: "
         return f"{line}{video}{self.what}"
 
 
 @dataclass
 class SubmissionCheck:
-    """What `check` found.
+    """The result of `check`.
 
     rows       rows below the header
-    problems   what is wrong, the first `MOST_LISTED` of `count`
-    videos     videos of the data, or None if it was not compared
-    missing    those of them without a row
-    unknown    rows of other videos
+    problems   the first `MOST_LISTED` faults
+    count      number of all faults
+    videos     videos of the data, or None if the data was not compared
+    missing    videos of the data without a row
+    unknown    rows of videos that are not in the data
     """
 
     rows: int = 0
@@ -105,12 +106,12 @@ class SubmissionCheck:
 
 
 def check(path: Path, videos: Iterable[str] | None = None, progress: Progress = SILENT) -> SubmissionCheck:
-    """Check a CSV of the challenge, gzipped if its name ends in .gz; with the ids of `videos`, that it has all of them.
+    """Check a CSV of the challenge, gzipped if its name ends in .gz, and that it has a row for each id of `videos`.
 
-    There must be the header; in each row an id that no other has, and 1 to 20 pairs of different classes and
-    probabilities from 0 to 1, the greatest first. What is wrong is returned, not raised, at most one problem a row.
-    `videos` may hold an id twice. Where a row cannot be read, what follows is not checked, and `videos` not compared.
-    Raises `InputError` where the file cannot be read at all.
+    The file needs the header, and in each row an id that no other row has, and 1 to 20 pairs of different classes and
+    probabilities from 0 to 1, the greatest first. Faults are returned, not raised, at most one per row. `videos` may
+    hold an id twice. If a row cannot be read, the rows after it are not checked and `videos` is not compared. Raises
+    `InputError` if the file cannot be read at all.
     """
     found = SubmissionCheck()
     lines: dict[str, int] = {}
@@ -131,12 +132,12 @@ def check(path: Path, videos: Iterable[str] | None = None, progress: Progress = 
     if not found.rows:
         found.add(None, None, "there is no row below the header")
     if videos is not None:
-        _compare(videos, lines, bytearray(last + 1), found)
+        _compare_videos(videos, lines, bytearray(last + 1), found)
     return found
 
 
-def _compare(videos: Iterable[str], lines: dict[str, int], seen: bytearray, found: SubmissionCheck) -> None:
-    """Add what rows are missing or of other videos. `seen` is a byte for each line, 0."""
+def _compare_videos(videos: Iterable[str], lines: dict[str, int], seen: bytearray, found: SubmissionCheck) -> None:
+    """Add the missing rows, and the rows of other videos, to `found`. `seen` is one byte per line, all 0."""
     missing: set[str] = set()
     found.videos = 0
     for video_id in videos:
@@ -157,20 +158,20 @@ def _compare(videos: Iterable[str], lines: dict[str, int], seen: bytearray, foun
 
 
 def _check_header(row: list[str], found: SubmissionCheck) -> int:
-    """How many columns the rows have, by the first line."""
+    """Check the first line; return the number of columns that the rows should have."""
     if row == _NAMED_COLUMNS:
         advice = f"predict without {option('class_names')}, so that it is {HEADER}"
         found.add(1, None, f"there is a column of class names; {advice}")
         return 3
     if row != _COLUMNS:
-        found.add(1, None, f"the header is {_shown(','.join(row))}, not {HEADER}")
+        found.add(1, None, f"the header is {_quoted(','.join(row))}, not {HEADER}")
     return 2
 
 
 def _check_row(line: int, row: list[str], columns: int, lines: dict[str, int], found: SubmissionCheck) -> None:
     found.rows += 1
     if len(row) != columns:
-        found.add(line, row[0] if row else None, f"the row has {_columns(row)} instead of {columns}")
+        found.add(line, row[0] if row else None, f"the row has {_column_count(row)} instead of {columns}")
         if not row:
             return
     first = lines.setdefault(row[0], line)
@@ -185,7 +186,7 @@ def _check_row(line: int, row: list[str], columns: int, lines: dict[str, int], f
 
 
 def _wrong_pairs(text: str) -> str | None:
-    """What is wrong with a row's pairs, or None."""
+    """The fault of a row's pairs in words, or None."""
     values = text.split(" ")
     if not text:
         return "it has no pairs"
@@ -197,21 +198,21 @@ def _wrong_pairs(text: str) -> str | None:
     before, before_text = float("inf"), ""
     for number, probability in zip(values[::2], values[1::2], strict=True):
         if not (number.isascii() and number.isdecimal() and len(number) <= 10):
-            return f"{_shown(number)} is no class, which is a whole number from 0"
+            return f"{_quoted(number)} is no class, which is a whole number from 0"
         if int(number) in classes:
             return f"class {number} comes twice"
         classes.add(int(number))
-        value = _number(probability)
+        value = _parse_probability(probability)
         if not 0 <= value <= 1:
-            return f"{_shown(probability)}, of class {number}, is no probability from 0 to 1"
+            return f"{_quoted(probability)}, of class {number}, is no probability from 0 to 1"
         if value > before:
             return f"its pairs are not sorted: {probability} of class {number} comes after {before_text}"
         before, before_text = value, probability
     return None
 
 
-def _number(text: str) -> float:
-    # Python's own syntax has underscores and words, too.
+def _parse_probability(text: str) -> float:
+    # Python's own syntax also allows underscores and words.
     if not _NUMBER.fullmatch(text):
         return -1.0
     try:
@@ -221,12 +222,12 @@ def _number(text: str) -> float:
 
 
 def _rows(path: Path, on_progress: Callable[[int, int], None]) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV of the challenge. Raises `InputError` where its header is another."""
+    """The rows of a CSV of the challenge. Raises `InputError` if it has another header."""
     rows = csv_rows(path, on_progress)
     _, header = next(rows, (1, []))
     if header != _COLUMNS:
-        told = f"; predict without {option('class_names')}" if header == _NAMED_COLUMNS else ""
-        raise InputError(f"{path} does not begin with the line {HEADER}, so it is no submission{told}")
+        hint = f"; predict without {option('class_names')}" if header == _NAMED_COLUMNS else ""
+        raise InputError(f"{path} does not begin with the line {HEADER}, so it is no submission{hint}")
     return rows
 
 
@@ -234,9 +235,9 @@ def _write_row(file: BinaryIO, video_id: str, pairs: str) -> None:
     file.write(f"{csv_field(video_id)},{csv_field(pairs)}\n".encode())
 
 
-def _columns(row: list[str]) -> str:
+def _column_count(row: list[str]) -> str:
     return f"{len(row)} column{'' if len(row) == 1 else 's'}"
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")
