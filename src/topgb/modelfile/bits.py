@@ -1,21 +1,21 @@
 """Codes of a few bits, packed without gaps.
 
-Eight codes of b bits lie in b bytes: the little-endian integer Σ code[i] · 2^(b · i).
+Eight codes of b bits take b bytes: the little-endian integer Σ code[i] · 2^(b · i).
 """
 
 import torch
 
-# Runs of eight codes unpacked at once: what they take stays in the cache.
+# Runs of eight codes packed or unpacked at once, few enough to stay in the cache.
 BLOCK = 1 << 15
 
 
 def packed_bytes(codes: int, bits: int) -> int:
-    """Bytes of `codes` codes, a multiple of eight."""
+    """Bytes that `codes` codes of `bits` bits take; `codes` is a multiple of eight."""
     return codes // 8 * bits
 
 
 def pack_bits(codes: torch.Tensor, bits: int) -> torch.Tensor:
-    """uint8 [..., n] of values below 2^bits, n a multiple of eight, to uint8 [..., n · bits / 8]."""
+    """Pack codes uint8 [..., n] below 2^bits into uint8 [..., n · bits / 8]; n is a multiple of eight."""
     runs = codes.reshape(-1, 8)
     packed = torch.empty(len(runs), bits, dtype=torch.uint8)
     shifts = torch.arange(8) * bits
@@ -27,7 +27,7 @@ def pack_bits(codes: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def unpack_bits(packed: torch.Tensor, bits: int) -> torch.Tensor:
-    """The inverse of `pack_bits`."""
+    """The inverse of `pack_bits`: uint8 [..., n · bits / 8] to uint8 [..., n]."""
     runs = packed.reshape(-1, bits)
     codes = torch.empty(len(runs), 8, dtype=torch.uint8)
     integer = torch.zeros(min(BLOCK, len(runs)), 8, dtype=torch.uint8)

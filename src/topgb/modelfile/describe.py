@@ -1,4 +1,4 @@
-"""What a model file holds, for a person or as JSON."""
+"""Describe a model file, for a person or as JSON."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +31,7 @@ def to_json(header: Header, tensors: Mapping[str, torch.Tensor], file_bytes: int
 
 
 def describe(header: Header, tensors: Mapping[str, torch.Tensor], file_bytes: int) -> str:
-    """A page on a model file: members, sizes a tensor, bytes, origin, class names."""
+    """A page about a model file: members, the shape and bytes of each tensor, origin, class names."""
     lines = [f"{file_bytes:,} bytes, {header.classes:,} classes, {header.features.level}-level features:"]
     for feature in header.features.features:
         stored = f"bytes over {feature.range[0]:g} … {feature.range[1]:g}" if feature.dtype == "uint8" else "float32"
@@ -53,7 +53,7 @@ def describe(header: Header, tensors: Mapping[str, torch.Tensor], file_bytes: in
 
 
 def encoding_in_words(entry: TensorEncoding) -> str:
-    """`float16`, or with its numbers `groups of 128, 4 bits`."""
+    """The encoding in words, such as `float16` or `groups of 128, 4 bits`."""
     return entry.encoding if entry.bits is None else f"groups of {entry.group}, {entry.bits} bits"
 
 

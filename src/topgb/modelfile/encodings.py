@@ -1,12 +1,12 @@
-"""How one tensor is stored in a model file, and how to get its values back.
+"""The encodings of a tensor in a model file, and how to decode them.
 
-A tensor is stored as one or several *parts*, `NAME` + suffix, by its encoding (docs/model-file.md):
+Its encoding stores a tensor as one or several *parts*, named `NAME` + suffix (docs/model-file.md):
 
     float32, float16   ""                                    the values
-    int32              ""                                    whole numbers, which no other encoding may touch
-    codebook           ".codes" u8, ".codebook" f32          codebook[code]: one codebook a tensor, as 2018's
-    int8               ".codes" i8, ".scales" bf16           code · scale, a scale for each row
-    int8_zlib          ".codes" u8, ".scales" bf16           the same, the codes entropy-coded
+    int32              ""                                    whole numbers, which no other encoding can store
+    codebook           ".codes" u8, ".codebook" f32          codebook[code], one codebook per tensor, as in 2018
+    int8               ".codes" i8, ".scales" bf16           code · scale, one scale per row
+    int8_zlib          ".codes" u8, ".scales" bf16           the same, the codes entropy-coded by zlib
     groups             ".codes" u8, ".scales", ".minima" f16 minimum + code · scale, in groups of the flattened tensor
 """
 
@@ -31,20 +31,20 @@ PARTS = {
     "int8_zlib": {".codes": torch.uint8, ".scales": torch.bfloat16},
     "groups": {".codes": torch.uint8, ".scales": torch.float16, ".minima": torch.float16},
 }
-# What has `bits` and `group`: codes of so many bits, packed, in groups of so many values.
+# Bits per code that the encoding `groups` allows.
 GROUP_BITS = range(2, 9)
-# The kernel that reads int8 rows where they lie gives garbage for lengths that are no multiple of this.
+# Rows of int8 are padded to a multiple of this; the kernel that reads them in place gives garbage for other lengths.
 ROW_MULTIPLE = 16
 MOST_CODES = 256
-# Codes that one byte of a zlib stream may become. Huffman codes, which is what topgb writes, make at most 8; zlib could
-# make 1,032, of which a small file would fill the memory.
+# The most codes that one byte of a zlib stream may unpack to. The Huffman codes that topgb writes give at most 8 codes
+# per byte; zlib can give 1,032, and then a small file would fill the memory.
 MOST_DEFLATED = 64
 
 Parts = dict[str, torch.Tensor]
 
 
 def encode_plain(tensor: torch.Tensor, encoding: str) -> tuple[TensorEncoding, Parts]:
-    """`tensor` as the plain encoding `float32` or `float16`, by suffix; one of whole numbers as `int32`."""
+    """Entry and parts by suffix of `tensor` in the `encoding` `float32` or `float16`; whole numbers get `int32`."""
     if not tensor.is_floating_point():
         encoding = "int32"
     dtype = PARTS[encoding][""]
@@ -52,14 +52,14 @@ def encode_plain(tensor: torch.Tensor, encoding: str) -> tuple[TensorEncoding, P
 
 
 def rows_and_columns(shape: tuple[int, ...]) -> tuple[int, int]:
-    """A tensor's shape as a matrix [rows, columns]: the first axis by all others; a vector is one row."""
+    """The shape of a tensor as a matrix: the first axis gives the rows, all others the columns; a vector is one row."""
     if len(shape) < 2:
         return 1, math.prod(shape)
     return shape[0], math.prod(shape[1:])
 
 
 def padded(columns: int) -> int:
-    """The stored length of an int8 row."""
+    """The stored length of an int8 row: `columns` rounded up to a multiple of 16."""
     return -(-columns // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
@@ -78,10 +78,10 @@ def stored_bytes(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, name
 
 
 def checked_parts(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, name: str) -> Parts:
-    """The tensor's parts by suffix.
+    """The tensor's parts by suffix, checked.
 
-    Raises `InputError` where the encoding is unknown, a part's dtype or shape is not what the header makes it, or a
-    value is not finite.
+    Raises `InputError` where the encoding is unknown, a part's dtype or shape does not match the header, or a value is
+    not finite.
     """
     parts = {part[len(name) :]: stored[part] for part in part_names(name, entry)}
     shapes = _shapes(entry, name)
@@ -103,15 +103,16 @@ def checked_parts(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, nam
 
 
 def decode(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, name: str) -> torch.Tensor:
-    """The values of a stored tensor, float32 (int32 of that encoding); one of plain values as it lies in the file.
+    """The values of a stored tensor in its shape: float32, or int32 for the encoding `int32`.
 
-    Raises `InputError` as `checked_parts` does.
+    A tensor stored as float32 or int32 is not copied. Raises `InputError` as `checked_parts` does, and where
+    entropy-coded codes cannot be read.
     """
     return values(checked_parts(stored, entry, name), entry, name)
 
 
 def values(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Tensor:
-    """The values of checked parts, float32 (int32 of that encoding).
+    """The values of checked parts in the tensor's shape: float32, or int32 for the encoding `int32`.
 
     Raises `InputError` where entropy-coded codes cannot be read.
     """
@@ -120,7 +121,7 @@ def values(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Tensor:
     if entry.encoding in ("float32", "float16"):
         return parts[""].float()
     if entry.encoding == "codebook":
-        # Faster than indexing by far (4 s against 20 s per 10⁹ values).
+        # An embedding is much faster than indexing (4 s against 20 s per 10⁹ values).
         book = parts[".codebook"][:, None]
         return torch.nn.functional.embedding(parts[".codes"].int(), book).view(entry.shape)
     if entry.encoding == "groups":
@@ -134,7 +135,7 @@ def values(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Tensor:
 
 
 def int8_codes(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Tensor:
-    """The codes int8 [rows, padded columns] of `int8` (as they lie in the file) or `int8_zlib`.
+    """The codes int8 [rows, padded columns] of a tensor stored as `int8` (not copied) or `int8_zlib`.
 
     Raises `InputError` where an entropy-coded stream is damaged or of another length.
     """
@@ -156,26 +157,26 @@ def int8_codes(parts: Parts, entry: TensorEncoding, name: str = "") -> torch.Ten
 
 
 def check_deflated(stream: torch.Tensor, size: int, name: str) -> None:
-    """Raise `InputError` where `size` codes cannot be in the stream, whatever the header claims: none are made then."""
+    """Raise `InputError` where the stream is too short for `size` codes, before any memory is taken for the codes."""
     if size > MOST_DEFLATED * len(stream):
         raise not_unpacked(name)
 
 
 def not_unpacked(name: str) -> InputError:
-    """The error that says that the entropy-coded codes of the tensor `name` cannot be read."""
+    """The error for entropy-coded codes of the tensor `name` that cannot be unpacked."""
     return InputError(f"tensor {name + '.codes'!r} is damaged: its codes cannot be unpacked; get the file again")
 
 
 def compress_codes(codes: torch.Tensor) -> torch.Tensor:
-    """Codes int8 [rows, columns] as the u8 stream of `int8_zlib`: zlib, Huffman codes only."""
-    # There are no repeats to find among a network's weights; looking for them costs time and bytes.
+    """Entropy-code codes int8 [rows, columns] as the stream uint8 [n] of `int8_zlib`: zlib with Huffman codes only."""
+    # A network's weights hold no repeats; searching for them costs time and bytes.
     packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_HUFFMAN_ONLY)
     raw = packer.compress(codes.contiguous().numpy().data) + packer.flush()
     return torch.frombuffer(bytearray(raw), dtype=torch.uint8)
 
 
 def _shapes(entry: TensorEncoding, name: str) -> dict[str, tuple[int, ...] | None]:
-    """The shape of each part by suffix, None for a vector of any length."""
+    """The shape of each part by suffix; None means a vector of any length."""
     rows, columns = rows_and_columns(entry.shape)
     if entry.encoding == "groups":
         bits, group = _group_sizes(entry, name)

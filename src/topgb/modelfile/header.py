@@ -1,4 +1,4 @@
-"""What a model file says of itself: the JSON under the metadata key `topgb` (docs/model-file.md)."""
+"""The header of a model file: the JSON under the metadata key `topgb` (docs/model-file.md)."""
 
 import json
 import math
@@ -17,14 +17,14 @@ from topgb.models.reranker import RerankerOptions
 
 METADATA_KEY = "topgb"
 FORMAT_VERSION = 2
-# Its tensors are named `reranker.NAME`.
+# Tensors of the second stage are named `reranker.NAME`.
 RERANKER = "reranker."
 MOST_MEMBERS = 1000
-# By how much the members' weights may miss a sum of 1.
+# The sum of the members' weights may differ from 1 by this much.
 WEIGHT_TOLERANCE = 1e-4
-# Levels of lists and mappings in a header.
+# Most nested levels of lists and mappings in a header.
 DEEPEST = 50
-# Of a tensor's dimensions multiplied, zeros left out: torch overflows not far above even where there are no values.
+# Largest product of a tensor's dimensions, zeros left out: torch overflows soon above, even where there are no values.
 MOST_PRODUCT = 1 << 60
 
 _MEMBER_TENSOR = re.compile(r"members\.(0|[1-9]\d{0,3})\..+")
@@ -69,7 +69,7 @@ class _HeaderEntry(Options):
 
 @dataclass(frozen=True)
 class Member:
-    """One model of the file: its share of the mixture and its architecture. An unmixed file has one, of weight 1."""
+    """One model of the file: its share of the mixture and its architecture. A single model has weight 1."""
 
     weight: float
     model: ModelConfig
@@ -77,9 +77,9 @@ class Member:
 
 @dataclass(frozen=True)
 class TensorEncoding:
-    """How a member's tensor is stored: the encoding's name and the shape it decodes to.
+    """How a tensor is stored: the encoding's name and the shape that the tensor decodes to.
 
-    `bits` and `group` are those of the encoding `groups`, None for the others.
+    `bits` (per code) and `group` (values per group) belong to the encoding `groups`; they are None for the others.
     """
 
     encoding: str
@@ -94,11 +94,11 @@ class TensorEncoding:
 
 @dataclass(frozen=True)
 class Header:
-    """The spec of a model file.
+    """The header of a model file.
 
     `tensors` maps the full name of every stored weight, `members.I.NAME` or `reranker.NAME`, to its encoding. `origin`
     holds JSON values that say where the file came from (recipe, parents, scores, software); nothing in it changes a
-    prediction. `reranker` are the sizes of a second stage over the members' mixture, None where there is none.
+    prediction. `reranker` holds the sizes of the second stage over the members' mixture, None where there is none.
     """
 
     features: FeatureSpec
@@ -121,7 +121,7 @@ class Header:
     def dumps(self) -> str:
         """The header as JSON text with sorted keys, so that equal headers give equal bytes."""
         value = {
-            # Whoever reads the first version need not know of second stages.
+            # Readers of version 1 do not know the second stage, so only files with one need version 2.
             "version": 1 if self.reranker is None else FORMAT_VERSION,
             "features": self.features.to_json(),
             "classes": self.classes,
@@ -177,7 +177,7 @@ class Header:
 
 
 def weights_fault(weights: Sequence[float]) -> str | None:
-    """Why `weights` are not the shares of a mixture, in words, or None: each is 0 or more, and their sum is 1."""
+    """The fault of `weights` as shares of a mixture, in words; None if each is at least 0 and their sum is 1."""
     for weight in weights:
         if not 0 <= weight < math.inf:
             return f"the weight {weight:g} is not a number from 0 to 1"
@@ -208,7 +208,7 @@ def _member(index: int, entry: _MemberEntry) -> Member:
 
 
 def _finite(text: str) -> float:
-    # Python's JSON has NaN and Infinity, and reads 1e400 as one.
+    # Python's JSON parser accepts NaN and Infinity, and reads 1e400 as Infinity.
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text} is not finite")
@@ -216,7 +216,7 @@ def _finite(text: str) -> float:
 
 
 def _is_deep(value: Any, levels: int = DEEPEST) -> bool:
-    # What prints or copies a header goes one call deeper for each level.
+    # Code that prints or copies a header recurses once per level.
     if not isinstance(value, dict | list) or levels == 0:
         return levels == 0
     return any(_is_deep(part, levels - 1) for part in (value.values() if isinstance(value, dict) else value))

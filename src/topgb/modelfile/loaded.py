@@ -37,7 +37,7 @@ class LoadedModel(nn.Module):
 
     @property
     def weights(self) -> int:
-        """How many numbers were trained, statistics of batch norms left out; `parameters()` has no packed ones."""
+        """How many weights the model has, batch-norm statistics left out; `parameters()` leaves out packed weights."""
         tensors = self.header.tensors.items()
         return sum(math.prod(e.shape) for name, e in tensors if not name.endswith(("running_mean", "running_var")))
 
@@ -45,7 +45,7 @@ class LoadedModel(nn.Module):
     def predict_batch(self, batch: Batch) -> torch.Tensor:
         """Probabilities float32 [B, V] of a batch on the model's device.
 
-        The weighted mean of the members', whose best classes a second stage judges anew.
+        They are the weighted mean of the members' probabilities; a second stage rescores each video's best classes.
         """
         mixture = torch.zeros(len(batch), self.header.classes, device=batch.features.device)
         for member, tagger in zip(self.header.members, self.members, strict=True):
@@ -86,9 +86,9 @@ class LoadedModel(nn.Module):
 def load(path: str | os.PathLike, device: torch.device | str = "cpu", resident: Resident | None = None) -> LoadedModel:
     """Open a model file for prediction on `device`.
 
-    `resident` is what the large matrices of its linear layers take in memory: `packed` as many bytes as a weight has in
-    an 8-bit file (those stored as floats stay floats), `half` two bytes, `full` four, float32. None is `packed` on a
-    CPU, where it is fastest, and `full` elsewhere.
+    `resident` says what the large matrices of linear layers take in memory: `packed` one byte per weight (matrices
+    stored as floats stay floats), `half` two bytes, bfloat16, `full` four bytes, float32. None means `packed` on a CPU,
+    where it is fastest, and `full` elsewhere.
 
     Raises `InputError` in one sentence where the file is missing, truncated, malformed, of a newer version, or holds
     values that are not finite.
@@ -100,14 +100,14 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu", resident: 
 
 
 def default_resident(device: torch.device) -> Resident:
-    """What `load` takes on `device` where nothing is asked for."""
+    """The `resident` that `load` chooses for `device` when the caller gives none."""
     return "packed" if device.type == "cpu" else "full"
 
 
 def assemble(
     header: Header, stored: Mapping[str, torch.Tensor], source: str, resident: Resident = "full"
 ) -> LoadedModel:
-    """The model of a header and its stored tensors; `source` names them in an `InputError` where they don't fit."""
+    """The model of a header and its stored tensors. Raises `InputError` naming `source` where these do not fit."""
     entries: list[dict[str, TensorEncoding]] = [{} for _ in header.members]
     second: dict[str, TensorEncoding] = {}
     for full, entry in header.tensors.items():

@@ -1,4 +1,4 @@
-"""The parts of a model file's model: its members and the second stage, from and to what the file stores of each."""
+"""Encode and decode the modules of a model file: its members and the second stage."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from topgb.models.frontend import Frontend
 from topgb.models.initial_values import unfilled
 from topgb.models.reranker import Reranker, RerankerOptions
 
-# Frames of a model that looks at padding, which is made for every video: YouTube-8M has 300.
+# The most frames that a model which depends on padding may have: it pads every video to them. YouTube-8M has 300.
 MOST_PADDING = 1 << 12
 IMPOSSIBLE_SIZES = "the sizes in the header make no model; get the file again"
 
@@ -22,7 +22,7 @@ IMPOSSIBLE_SIZES = "the sizes in the header make no model; get the file again"
 def encode_member(
     index: int, state: dict[str, torch.Tensor]
 ) -> tuple[dict[str, TensorEncoding], dict[str, torch.Tensor]]:
-    """Entries and tensors, by full name, of member `index` from a `Tagger.state_dict()`, unquantised."""
+    """Entries and unquantised tensors of member `index`, by full name, from `state`, a `Tagger.state_dict()`."""
     entries, tensors = {}, {}
     for name, tensor in state.items():
         full = f"members.{index}.{name}"
@@ -40,8 +40,8 @@ def decode_member(
 ) -> Tagger:
     """Member `index`, without gradients, from the `stored` tensors of the file.
 
-    `entries` are the member's encodings by its own names of tensors. Raises `InputError` where the file's tensors are
-    not those of the member's architecture, or a value makes no sense.
+    `entries` are the member's encodings, by tensor names without the prefix `members.I.`. Raises `InputError` where the
+    file's tensors do not match the member's architecture, or a value is impossible.
     """
     member, prefix = header.members[index], f"members.{index}."
     _check_modules(member.model.mixture * getattr(member.model.aggregator_options, "layers", 1), entries)
@@ -69,7 +69,7 @@ def decode_member(
         parent, _, child = path.rpartition(".")
         set_child(modules[parent], child, module)
     tagger.load_state_dict(state, assign=True)
-    # Its buffers are as wide as the header says, which is known to be true only now.
+    # Build the frontend last: its buffers are as wide as the header says, and only now is the header checked.
     tagger.frontend = Frontend(header.features, member.model, tagger.frontend.pads_to_max_frames)
     return tagger.requires_grad_(False)
 
@@ -93,7 +93,7 @@ def _check_fit(
     expected: Mapping[str, torch.Size],
     prefix: str,
 ) -> None:
-    """Raise `InputError` where the file has other tensors than the architecture, or of other shapes."""
+    """Raise `InputError` where names or shapes of the file's tensors differ from the architecture's."""
     if entries.keys() != expected.keys():
         odd = sorted(entries.keys() ^ expected.keys())
         raise InputError(
@@ -108,7 +108,7 @@ def _check_fit(
 
 
 def _check_modules(modules: int, entries: Mapping[str, TensorEncoding]) -> None:
-    """Raise `InputError` where an architecture has more `modules`, with tensors of their own, than the file tensors."""
-    # To build them takes time and memory, on the meta device too.
+    """Raise `InputError` where `modules`, the modules that own tensors, outnumber the tensors of the file."""
+    # Building modules takes time and memory, on the meta device too.
     if modules > len(entries):
         raise InputError("the sizes in the header make no model of its tensors; get the file again")

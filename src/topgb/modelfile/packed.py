@@ -1,4 +1,4 @@
-"""Linear layers of a loaded model that stay as small in memory as they are in the file."""
+"""Linear layers of a loaded model whose weights stay packed in memory as they are in the file."""
 
 import math
 from typing import Literal, TypeGuard, get_args
@@ -17,24 +17,24 @@ from topgb.models.precision import full_precision
 Resident = Literal["packed", "half", "full"]
 RESIDENT: tuple[str, ...] = get_args(Resident)
 QUANTISED = ("codebook", "int8", "int8_zlib", "groups")
-# The kernel that reads int8 rows crashes where they lie at other addresses, as in another writer's files they may.
+# The kernel that reads int8 rows crashes at other addresses, which files of another writer may have.
 ALIGNMENT = 16
-# A smaller layer's float32 weights fit in a cache: packed they would be no faster, only rounded.
+# The float32 weights of a smaller layer fit in a cache: packing would not make it faster, only round it.
 LEAST_WEIGHTS = 1 << 20
-# Up to so many rows reading the weights takes longer than multiplying (docs/benchmarks.md).
+# Up to this many rows, reading the weights takes longer than multiplying (docs/benchmarks.md).
 STREAMED_ROWS = 24
-# Weights widened to float32 at once: 16 MB, few enough for the cache and enough for both cores.
+# The tile of weights widened to float32 at once: 16 MB, small enough for the cache and large enough for two cores.
 TILE_ROWS, TILE_COLUMNS = 256, 16384
 
 
 class PackedLinear(nn.Module):
-    """Called as the `nn.Linear` it stands for: float32 [..., in] to float32 [..., out].
+    """Replaces an `nn.Linear`: float32 [..., in] to float32 [..., out].
 
     weight = `codes` (int8 or bfloat16 [out, in and perhaps padding]) · `scales` (float32 [out]) + `offset`; `sums` are
-    the weight's rows summed (float32 [out], needed with an offset). For up to 24 rows the codes are read as they lie,
-    with inputs and products rounded to bfloat16; for more they are widened tile by tile and everything is float32.
-    Codes may be mapped from a file. `bias` (float32 [out]) is a parameter, on the meta device at first; nothing else is
-    in the state.
+    the sums of the weight's rows (float32 [out], needed with an offset). Up to 24 input rows the codes are read in
+    place, with inputs and products rounded to bfloat16; beyond, the codes are widened tile by tile and everything is
+    float32. Codes may be mapped from a file. The state holds only `bias` (float32 [out]), a parameter that is on the
+    meta device at first.
     """
 
     codes: torch.Tensor
@@ -78,7 +78,7 @@ class PackedLinear(nn.Module):
     def _streamed(self, rows: torch.Tensor) -> torch.Tensor:
         if self.sums is None:
             return self._scaled(self._rounded_products(rows.bfloat16()))
-        # A large offset would drown what it is added to in the rounding, but not where inputs sum to nothing.
+        # Centre the inputs: a large offset times a large sum of inputs would drown the products in rounding errors.
         means = rows.mean(1, keepdim=True)
         centred = (rows - means).bfloat16()
         products = self._scaled(self._rounded_products(centred))
@@ -89,7 +89,7 @@ class PackedLinear(nn.Module):
         rows = F.pad(rows, (0, self.codes.shape[1] - self.in_features))
         if self.codes.dtype != torch.int8:
             return F.linear(rows, self.codes).float()
-        # Scales of its own would have to be bfloat16.
+        # The kernel takes only bfloat16 scales: give it ones, and scale the products in float32.
         return torch._weight_int8pack_mm(rows, self.codes, rows.new_ones(self.out_features)).float()
 
     def _tiled(self, rows: torch.Tensor) -> torch.Tensor:
@@ -125,8 +125,8 @@ def checked_resident(name: str) -> Resident:
 
 
 def is_packed(module: nn.Module, entry: TensorEncoding, resident: Resident) -> TypeGuard[nn.Linear]:
-    """Whether `module`, whose `weight` is stored as `entry` says, gives way to a `PackedLinear`."""
-    # Of a subclass (`ReadLinear`) the weight is read.
+    """Whether a `PackedLinear` replaces `module`, whose `weight` is stored as `entry` says."""
+    # Leave subclasses alone: the model reads the weight of a `ReadLinear`.
     if type(module) is not nn.Linear or len(entry.shape) != 2 or math.prod(entry.shape) < LEAST_WEIGHTS:
         return False
     return resident == "half" or (resident == "packed" and entry.encoding in QUANTISED)
@@ -135,7 +135,7 @@ def is_packed(module: nn.Module, entry: TensorEncoding, resident: Resident) -> T
 def packed_linear(
     linear: nn.Linear, parts: Parts, entry: TensorEncoding, name: str, resident: Resident
 ) -> PackedLinear:
-    """What stands for `linear` whose weight has these checked parts. Raises `InputError` as `int8_rows` does."""
+    """The `PackedLinear` for `linear`, whose weight has the checked `parts`. Raises `InputError` as `int8_rows`."""
     has_bias = linear.bias is not None
     if resident == "half":
         return PackedLinear(linear.in_features, has_bias, bfloat16_rows(parts, entry, name))

@@ -1,7 +1,7 @@
-"""A stored matrix as rows of int8 or bfloat16, made block by block: no float32 copy of it ever exists.
+"""Convert a stored matrix to rows of int8 or bfloat16, block by block, without a float32 copy of the whole matrix.
 
-Where these rows are not what the file holds (`int8` is), they are rounded: `groups` and codebooks of unequal steps to
-int8 once more, which moves a weight by 0.4 % of its row's largest at most (docs/model-file.md has the encodings).
+Rows of `int8` and `int8_zlib` are exactly those of the file. `groups` and codebooks of unequal steps are rounded to
+int8 once more, which moves a weight by at most 0.4 % of the largest in its row (docs/model-file.md has the encodings).
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ from topgb.modelfile.encodings import Parts, check_deflated, int8_codes, not_unp
 from topgb.modelfile.header import TensorEncoding
 
 MOST_CODE = 127
-# Weights handled at once: a few megabytes as float32, so that blocks that are freed again leave no memory behind.
+# Weights converted at once: a few megabytes as float32, small enough that freed blocks leave no memory behind.
 BLOCK = 1 << 18
-# Compressed bytes read at once; zlib makes at most a thousand times as many of them.
+# Compressed bytes read at once; zlib unpacks them to at most about a thousand times as many.
 CHUNK = 1 << 14
-# A codebook's steps are equal where it leaves the straight line by no more than this share of them.
+# A codebook counts as uniform if no level leaves the straight line by more than this share of a step.
 STRAIGHT = 1e-3
 
 
@@ -28,10 +28,10 @@ STRAIGHT = 1e-3
 class Int8Rows:
     """A matrix [R, C] as code · scale + offset.
 
-    codes    int8 [R, C rounded up to a multiple of 16], contiguous; what lies past C means nothing
+    codes    int8 [R, C rounded up to a multiple of 16], contiguous; codes past column C have no meaning
     scales   float32 [R]
-    offset   what is added to every value
-    sums     float32 [R]: the rows' sums, offset and all; None without an offset
+    offset   added to every value
+    sums     float32 [R]: the sum of each row's values, offset included; None without an offset
     """
 
     codes: torch.Tensor
@@ -41,7 +41,7 @@ class Int8Rows:
 
 
 def int8_rows(parts: Parts, entry: TensorEncoding, name: str) -> Int8Rows:
-    """Checked parts of a quantised matrix as int8 rows; the codes of `int8` are the very tensor in `parts`.
+    """Checked parts of a quantised matrix as int8 rows; the codes of `int8` are the tensor in `parts`, not a copy.
 
     Exact for `int8`, `int8_zlib` and codebooks of equal steps (`uniform`). Raises `InputError` where entropy-coded
     codes cannot be read.
@@ -71,7 +71,7 @@ def bfloat16_rows(parts: Parts, entry: TensorEncoding, name: str) -> torch.Tenso
 
 
 def float_blocks(parts: Parts, entry: TensorEncoding) -> Iterator[tuple[int, torch.Tensor]]:
-    """(first row, float32 [n, C]) of a matrix in any encoding but `int8_zlib`, block by block."""
+    """Yield blocks (first row, values float32 [n, C]) of a matrix in any encoding but `int8_zlib`."""
     rows, columns = entry.shape
     for start, stop in _blocks(rows, columns):
         if entry.encoding != "groups":
@@ -92,7 +92,11 @@ def _blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
 
 
 def _of_codebook(codes: torch.Tensor, book: torch.Tensor) -> Int8Rows:
-    """Codes uint8 [R, C] of a codebook as int8 rows."""
+    """A matrix of codes uint8 [R, C] and a codebook float32 [K] as int8 rows.
+
+    A codebook of equal steps gives its codes minus 128, one scale (the step) for all rows, and an offset: exact. Any
+    other codebook is rounded to int8 with one scale per row, which the row's largest absolute value determines.
+    """
     rows, columns = codes.shape
     out = torch.zeros(rows, padded(columns), dtype=torch.int8)
     step = float(book[-1] - book[0]) / max(len(book) - 1, 1) if len(book) else 0.0
@@ -105,7 +109,7 @@ def _of_codebook(codes: torch.Tensor, book: torch.Tensor) -> Int8Rows:
             out[start:stop, :columns] = block
             sums[start:stop] = (block.sum(1).double() * step + offset * columns).float()
         return Int8Rows(out, torch.full((rows,), step), offset, sums)
-    # In the order of their values, the codes of a row's least and greatest value are its least and greatest.
+    # Renumber the codes by value: then the least and greatest code of a row stand for its least and greatest value.
     book, order = book.sort()
     ranks = torch.zeros(256, dtype=torch.uint8)
     ranks[order] = torch.arange(len(book), dtype=torch.uint8)
@@ -115,7 +119,7 @@ def _of_codebook(codes: torch.Tensor, book: torch.Tensor) -> Int8Rows:
         ends = book[torch.stack(ranked.aminmax(dim=1)).int()]
         own = scales[start:stop].copy_(_scales(ends.abs().amax(0)))
         tables = torch.zeros(stop - start, 256, dtype=torch.int8)
-        # Of codes that the row has not the table may hold anything.
+        # Codes that do not occur in the row may be clamped to a wrong value: nothing reads them.
         tables[:, : len(book)] = (book / own[:, None]).round_().clamp_(-MOST_CODE, MOST_CODE)
         for row, table, into in zip(ranked, tables, out[start:stop], strict=True):
             into[:columns] = _translated(row, table).view(torch.int8)
@@ -123,18 +127,19 @@ def _of_codebook(codes: torch.Tensor, book: torch.Tensor) -> Int8Rows:
 
 
 def _translated(codes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """uint8 [C]: table[codes] for uint8 codes [C] and a table of 256 bytes, ten times as fast as by indexing."""
+    """table[codes], uint8 [C], for codes uint8 [C] and a table of 256 bytes; ten times as fast as indexing."""
     translated = codes.numpy().tobytes().translate(table.numpy().tobytes())
     return torch.frombuffer(bytearray(translated), dtype=torch.uint8)
 
 
 def _scales(most: torch.Tensor) -> torch.Tensor:
-    # A row of zeros has any scale.
+    """The scale of each row, float32 [R], at which its largest absolute value `most` (float32 [R]) has code 127."""
+    # A row of zeros may have any scale.
     return torch.where(most > 0, most / MOST_CODE, 1.0).clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _inflated(parts: Parts, entry: TensorEncoding, name: str) -> torch.Tensor:
-    """As `int8_codes` of `int8_zlib`, without a second copy of the codes on the way."""
+    """The codes int8 [R, padded columns] of `int8_zlib`, as by `int8_codes` but without a second copy of the codes."""
     rows, columns = entry.shape
     check_deflated(parts[".codes"], rows * columns, name)
     codes = torch.zeros(rows, padded(columns), dtype=torch.int8)

@@ -1,4 +1,4 @@
-"""Model files on disk: header and tensors in, one safetensors file out, and back."""
+"""Read and write model files: a header and tensors in one safetensors file."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -17,15 +17,15 @@ from topgb.modelfile.encodings import part_names
 from topgb.modelfile.header import METADATA_KEY, Header
 from topgb.tensors import file_parts, load_tensors, save_tensors
 
-# Smaller tensors are not worth opening the file once more.
+# The file is not opened again for tensors of fewer bytes.
 LEAST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model as it is stored: its header, and its tensors by name, encoded as the header says.
+    """A model as stored: its header, and its tensors by name, encoded as the header says.
 
-    `path` is where it was read from: a model file, or the folder of a run that has only checkpoints so far.
+    `path` is the source: a model file, or the folder of a run that has only checkpoints so far.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class StoredModel:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the model file, in hexadecimal; for a run's checkpoint, of the file that topgb build writes."""
+        """SHA-256, hexadecimal, of the model file; for a run's checkpoint, of the file that topgb build would write."""
         if self.path.is_file():
             return file_sha256(self.path)
         digest = sha256()
@@ -44,7 +44,7 @@ class StoredModel:
 
     @cached_property
     def file_bytes(self) -> int:
-        """Bytes of the model file, or of the one that topgb build writes."""
+        """Bytes of the model file; for a run's checkpoint, of the file that topgb build would write."""
         return self.path.stat().st_size if self.path.is_file() else sum(len(part) for part in self._file_parts())
 
     def _file_parts(self) -> Iterator[bytes | memoryview]:
@@ -52,7 +52,7 @@ class StoredModel:
 
 
 def stored_model(model: str | os.PathLike | StoredModel) -> StoredModel:
-    """The model of a model file; one that is open already is given back. Raises as `read_model_file` does."""
+    """The stored model at the path `model`; a `StoredModel` is returned as it is. Raises as `read_model_file` does."""
     return model if isinstance(model, StoredModel) else StoredModel(Path(model), *read_model_file(model))
 
 
@@ -88,10 +88,11 @@ def read_model_file(path: str | os.PathLike) -> tuple[Header, dict[str, torch.Te
 
 
 class MappedApart(Mapping[str, torch.Tensor]):
-    """The tensors `stored`, as `read_model_file(path)` gave them; of a large one each look-up maps the file anew.
+    """The tensors `stored` that `read_model_file(path)` returned; each look-up of a large tensor maps the file anew.
 
-    Pages of a mapped file count as this process's memory from the first look at them until the mapping's last tensor is
-    gone, so what is only decoded leaves nothing behind. Raises `InputError` where the file is not the same any more.
+    Pages of a mapped file count as this process's memory from the first access until the mapping's last tensor is
+    freed. A mapping per look-up thus frees the pages of a tensor once it is decoded. Raises `InputError` where the file
+    can no longer be read.
     """
 
     def __init__(self, path: str | os.PathLike, stored: dict[str, torch.Tensor]):

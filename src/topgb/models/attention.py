@@ -15,7 +15,7 @@ from topgb.models.registry import aggregator
 
 
 class AttentionPool(nn.Module):
-    """One batch-normalised feature [B, T, D] to [B, hidden]: the mean of ReLU6 units under a softmax over time."""
+    """Pools one feature's frames [B, T, D] to [B, hidden]: ReLU6 units, averaged by a softmax over time."""
 
     def __init__(self, features: int, hidden: int):
         super().__init__()
@@ -37,13 +37,13 @@ class AttentionPool(nn.Module):
 
 @aggregator("attention")
 class Attention(nn.Module):
-    """An attention pool of each batch-normalised feature, joined: float [B, sum of `hidden`]."""
+    """Attention pools, one per batch-normalised feature, concatenated: float [B, sum of `hidden`]."""
 
     class Options(BaseOptions):
-        """`hidden` units of each feature by name, or one number for every feature (2018: twice the feature's size).
+        """`hidden` is the number of units, by feature name or one for every feature (2018: twice the feature's size).
 
-        `attend_to_padding` does as the 2018 graph did with a video shorter than `max_frames`: padding takes part in the
-        attention and in the batch norm's statistics. It is there for 2018's checkpoints.
+        `attend_to_padding` includes the padding of a video shorter than `max_frames` in the attention and in the batch
+        norm's statistics, as the 2018 graph did. Only checkpoints of 2018 need this option.
         """
 
         hidden: dict[str, int] | int = 1024

@@ -12,7 +12,7 @@ from topgb.models.registry import aggregator
 
 @aggregator("average")
 class Average(nn.Module):
-    """Mean over the valid frames; with `std` their standard deviation is appended: float [B, D or 2 D]."""
+    """Mean over the valid frames, float [B, D]; `std` appends their standard deviation, float [B, 2 D]."""
 
     class Options(BaseOptions):
         std: bool = False
@@ -25,11 +25,11 @@ class Average(nn.Module):
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         count = num_frames[:, None].float()
         valid = valid_frames(num_frames, frames.shape[1])
-        # A product passes over the frames once; masking and summing make them anew.
+        # A matrix product reads the frames once; masking and summing would write a copy of them.
         with full_precision(frames.device):
             mean = torch.bmm((valid / count)[:, None], frames.float())[:, 0]
         if not self.std:
             return mean
         deviation = without_padding(frames - mean[:, None], valid)
-        # The gradient of a square root is infinite at 0, where a video has one frame or a constant feature.
+        # One frame or a constant feature has variance 0, where the gradient of the square root is infinite.
         return torch.cat([mean, (deviation.square().sum(1) / count + 1e-12).sqrt()], dim=1)

@@ -10,18 +10,19 @@ from topgb.models.synchronised import several_ranks, sum_over_ranks
 # 2018: slim.batch_norm's defaults. PyTorch's momentum is the share of the *new* statistic.
 EPSILON = 1e-3
 MOMENTUM_2018 = 0.999
-# Rows whose statistics are taken at once: a thousand floats each are a few hundred KB.
+# Rows whose moments are computed at once on a CPU: at a thousand floats per row they stay in the cache.
 BLOCK = 256
 
 
 class BatchNorm(nn.Module):
-    """Normalises the last axis of [N, C] or [B, T, C] over all the others.
+    """Normalises each of the C channels of [N, C] or [B, T, C] over all other axes.
 
-    The moving variance takes Bessel's correction, as the 2018 graph's does for rank-2 inputs; with `population` it does
-    not, as there for rank-3 inputs. With `valid` (bool [B, T]) only these frames count as data in training. Where
-    several ranks train one model, the statistics are of all ranks' rows; a rank may have none. A step in which no rank
-    has a row leaves the moving statistics as they are. Unlike PyTorch's, it counts no batches: a counter that nothing
-    reads would be one more thing to save, average and keep in step.
+    Training normalises by the batch's statistics and updates the moving ones, evaluation normalises by the moving ones.
+    With `valid` (bool [B, T]) only the valid frames count in the statistics. The moving variance has Bessel's
+    correction, as in the 2018 graph for rank-2 inputs; with `population` it has none, as there for rank-3 inputs. When
+    several ranks train one model, the statistics cover the rows of all ranks. A rank may have no rows; a step in which
+    no rank has any leaves the moving statistics unchanged. Unlike PyTorch's layer this one does not count batches,
+    because nothing reads that counter.
     """
 
     running_mean: torch.Tensor
@@ -38,7 +39,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, values: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
         rows = values.reshape(-1, self.features)
-        # PyTorch refuses a single row; its variance is 0, as in TensorFlow.
+        # PyTorch refuses to train on a single row; here its variance is 0, as in TensorFlow.
         if self.training and (valid is not None or self.population or len(rows) == 1 or several_ranks()):
             return self._normalize_valid(rows, valid).view(values.shape)
         statistics = self.running_mean, self.running_var
@@ -46,11 +47,11 @@ class BatchNorm(nn.Module):
         return normalized.view(values.shape)
 
     def fold(self, values: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(scale, shift), float32 [C] each, so that values · scale + shift is what `forward` returns.
+        """The normalisation of `values` as (scale, shift), float32 [C] each: `forward` gives values · scale + shift.
 
-        For values without a gradient (the frames): what is linear in them can take the scale and the shift into its
-        weights, so that neither the normalised frames nor their gradient are ever made. In training the moving
-        statistics are updated as by `forward`.
+        A linear layer can take scale and shift into its weights (`folded_linear`), so that neither the normalised
+        frames nor their gradient are ever computed. No gradient reaches `values`, so they must be inputs such as the
+        frames. In training the moving statistics are updated as by `forward`.
         """
         if self.training:
             with torch.no_grad():
@@ -81,12 +82,12 @@ class BatchNorm(nn.Module):
         correction = 1.0 if self.population else count / (count - 1).clamp_min(1)
         with torch.no_grad():
             for moving, found in ((self.running_mean, mean), (self.running_var, variance * correction)):
-                # No rows have no statistics. Not an `if`, which would wait for the device.
+                # Without rows, keep the moving statistics. An `if` would wait for the device.
                 moving.lerp_(torch.where(count > 0, found, moving), self.momentum)
 
 
 def _shares(rows: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each of rows [N, C] counts, float32 [N], summing to 1; and how many count, float32 []."""
+    """Each row's weight in the statistics, float32 [N] (summing to 1), and the number of valid rows, float32 []."""
     if valid is None:
         count = torch.full((), float(len(rows)), device=rows.device)
         return torch.full((len(rows),), 1 / max(len(rows), 1), device=rows.device), count
@@ -96,9 +97,8 @@ def _shares(rows: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tenso
 
 
 def _moments(rows: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and population variance, float32 [C] each, of rows [N, C] that count `share` (float32 [N]) each."""
-    # About the first row (0 without rows), which is near enough to the mean that squares lose nothing; in blocks that
-    # stay in the cache.
+    """Mean and population variance, float32 [C] each, of rows [N, C] with the weights `share` (float32 [N])."""
+    # Subtract the first row (0 without rows): it is near enough to the mean that the squares lose no digits.
     shift = rows[:1].float().sum(0)
     first, second = (torch.zeros_like(shift) for _ in range(2))
     block = BLOCK if rows.device.type == "cpu" else len(rows)
@@ -113,7 +113,10 @@ def _moments(rows: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, tor
 def _pooled(
     mean: torch.Tensor, variance: torch.Tensor, count: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The moments, float32 [C], of all ranks' rows, and how many those are, from those of each rank's own."""
+    """Pool each rank's `mean` and `variance` (float32 [C]) of `count` rows into those of all ranks' rows.
+
+    Returns mean and variance, float32 [C] each, and the number of all ranks' rows, float32 [].
+    """
     total = sum_over_ranks(count)
     share = count / total.clamp_min(1)
     joint = sum_over_ranks(share * mean)
@@ -124,7 +127,11 @@ Affine = tuple[torch.Tensor, torch.Tensor] | None
 
 
 def folded_linear(values: torch.Tensor, linear: nn.Linear, affine: Affine) -> torch.Tensor:
-    """`linear` of values · scale + shift, without making that product; `affine` None: `linear` alone."""
+    """`linear(values · scale + shift)` for values [..., C] and `affine` (scale, shift), float32 [C] each, or None.
+
+    Scale and shift go into the layer's weights: W (s ∘ x + t) + b = (W diag(s)) x + (W t + b). The product
+    values · scale is never computed. With `affine` None the result is `linear(values)`.
+    """
     if affine is None:
         return linear(values)
     scale, shift = affine

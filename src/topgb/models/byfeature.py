@@ -1,4 +1,4 @@
-"""What an aggregator holds for each feature apart."""
+"""Modules and numbers that an aggregator keeps per feature."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from topgb.features import FeatureSpec
 
 
 class ByFeature(nn.ModuleDict):
-    """Modules by feature name, which may be that of an attribute too (`keys`, `type`, `training`)."""
+    """Modules by feature name; the name may equal that of an attribute (`keys`, `type`, `training`)."""
 
     def __setitem__(self, key: str, module: nn.Module) -> None:
-        # The public ways refuse such names. PyTorch's name for its children is written here and nowhere else.
+        # PyTorch's public methods refuse such names. No other place uses the private name `_modules`.
         self._modules[key] = module
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # A module's own __setattr__ takes `self.training = …` for the feature of that name.
+        # nn.Module.__setattr__ would take `self.training = …` for the feature named `training`.
         object.__setattr__(self, name, value)
 
 
 def set_child(parent: nn.Module, name: str, child: nn.Module) -> None:
-    """Put `child` in the place of the submodule `name` of `parent`, whatever kind of module that is."""
+    """Replace the submodule `name` of `parent`, a module of any kind, with `child`."""
     if isinstance(parent, nn.ModuleDict):
         parent[name] = child
     else:
@@ -31,16 +31,16 @@ def set_child(parent: nn.Module, name: str, child: nn.Module) -> None:
 def number_by_feature(
     option: str, value: dict[str, int] | int, spec: FeatureSpec, multiple_of: int = 1
 ) -> dict[str, int]:
-    """The number of each feature of `spec`, in its order, that `model.OPTION` states: by name, or one for all.
+    """The number that the option `model.OPTION` gives each feature of `spec`, by name and in the order of `spec`.
 
-    Raises `InputError` where a feature has no number, a number has no feature, or one is not a positive multiple of
-    `multiple_of`.
+    `value` holds numbers by feature name, or one number for all features. Raises `InputError` where a feature has no
+    number, a number has no feature, or a number is not a positive multiple of `multiple_of`.
     """
     names = [feature.name for feature in spec.features]
     if isinstance(value, int):
         value = dict.fromkeys(names, value)
     if set(value) != set(names):
-        # Those of a file's header may be names that a terminal would obey.
+        # Names from a file's header may hold escape sequences that a terminal would obey.
         stated = ", ".join(name if name.isprintable() else ascii(name) for name in value)
         raise InputError(
             f"'model.{option}' names {stated}; the model's features are {', '.join(names)}; "

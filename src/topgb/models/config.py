@@ -26,9 +26,9 @@ class _Frame(Options):
 class ModelConfig:
     """An architecture with all its options resolved.
 
-    `features` are the names of the features the model uses (None: all of the data's). `normalization` is what
-    the frontend does to each frame's joined vector, `max_frames` the most frames a video is looked at. `mixture` is the
-    number of such models mixed into one (`topgb.models.mixture`).
+    `features` names the features that the model uses (None: all features of the data). `normalization` says how the
+    frontend scales each frame's joined vector. The model sees the first `max_frames` frames of a video. `mixture` is
+    the number of such models mixed into one (`topgb.models.mixture`).
     """
 
     aggregator: str
@@ -56,8 +56,8 @@ class ModelConfig:
 def parse_model(section: dict[str, Any]) -> ModelConfig:
     """Validate a `model` section.
 
-    `head` may be a name alone, or a mapping with `name` and the head's options; the aggregator's options stand in
-    the section itself. Raises `InputError` naming the key that is unknown, missing or of the wrong type.
+    `head` is a name, or a mapping with `name` and the head's options. The aggregator's options stand in the section
+    itself. Raises `InputError` naming the key that is unknown, missing or of the wrong type.
     """
     section = dict(section)
     if isinstance(section.get("head"), str):
@@ -84,7 +84,7 @@ def parse_model(section: dict[str, Any]) -> ModelConfig:
 
 
 def _sized(options: Options, path: str) -> Options:
-    """`options` where every number is one that a tensor's size can be; torch overflows above."""
+    """Return `options`. Raises `InputError` where a number exceeds `MOST_VALUES`; larger tensor sizes overflow."""
     for key, value in options.model_dump().items():
         numbers = value.values() if isinstance(value, dict) else [value]
         if any(isinstance(number, int) and number > MOST_VALUES for number in numbers):

@@ -18,7 +18,7 @@ from topgb.models.registry import aggregator
 
 @aggregator("dbof")
 class DeepBagOfFrames(nn.Module):
-    """Frames projected to many ReLU6 units, pooled over time, through a hidden layer: float [B, hidden].
+    """Projects frames to many ReLU6 units, pools them over time and applies a hidden layer: float [B, hidden].
 
     2018: `DbofModel`.
     """
@@ -55,7 +55,7 @@ class DeepBagOfFrames(nn.Module):
         activation = folded_linear(frames, self.project, affine)
         if self.project_norm is not None:
             activation = self.project_norm(activation, valid)
-        # No ReLU6 is below 0, so padding at 0 is never the greatest.
+        # ReLU6 is never negative, so padding at 0 never exceeds a video's own maximum.
         activation = without_padding(F.relu6(activation), valid)
         if self.pooling == "max":
             pooled = activation.amax(1)

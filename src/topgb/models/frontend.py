@@ -1,4 +1,4 @@
-"""From stored features to the frames a model sees: dequantise, blank the padding, normalise."""
+"""Turn stored features into the frames a model sees: dequantise, set padding to 0, normalise."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from topgb.models.padding import padding_mask
 
 # 2018: tf.nn.l2_normalize's default, under the square root.
 L2_EPSILON = 1e-12
-# Frames that go through all steps at once on a CPU: some hundred KB, which stay in its cache.
+# Frames dequantised and normalised at once on a CPU: a few hundred KB, which stay in the cache.
 BLOCK = 128
 
 
@@ -20,10 +20,10 @@ def l2_normalize(values: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def normalize_clusters(descriptor: torch.Tensor) -> torch.Tensor:
-    """Descriptors [B, D, K] with each cluster's D values scaled to length 1, then all of a video's: [B, D · K].
+    """Descriptors [B, D, K] to [B, D · K]: scale each cluster's D values to length 1, then each video's D · K values.
 
-    As two `l2_normalize`, with one pass over the descriptors in place of two: what the second divides by is known from
-    the lengths that the first finds.
+    The result equals two calls of `l2_normalize`, with one pass over the descriptors instead of two: the lengths that
+    the first call finds also give the divisor of the second.
     """
     squares = descriptor.square().sum(1, keepdim=True)
     bounded = squares.clamp_min(L2_EPSILON)
@@ -32,11 +32,11 @@ def normalize_clusters(descriptor: torch.Tensor) -> torch.Tensor:
 
 
 class Frontend(nn.Module):
-    """Stored features uint8 or float32 [B, T, D] to (frames float32 [B, T, D'], num_frames [B]).
+    """Stored features uint8 or float32 [B, T, D] to (frames float32 [B, T', D'], num_frames int [B]).
 
     D' is the width of the features the model uses (`spec`). A byte q becomes q·scale + offset (q·4/255 + 4/512 - 2
     in YouTube-8M), padding becomes 0, and with normalisation `l2` each frame's joined vector gets length 1. Frames
-    past `max_frames` are cut off. With `pads_to_max_frames` T' is `max_frames` always, else T or less.
+    past `max_frames` are cut off. T' is min(T, `max_frames`), or always `max_frames` with `pads_to_max_frames`.
     """
 
     scale: torch.Tensor
@@ -54,7 +54,7 @@ class Frontend(nn.Module):
         self._columns = [data_spec.columns(feature.name) for feature in self.spec.features]
 
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # An exported graph cannot compare lengths; there the frames too many are blanked with the padding.
+        # An exported graph cannot compare lengths; there the padding mask blanks frames past `max_frames`.
         exporting = torch.compiler.is_exporting()
         if not exporting:
             features = features[:, : self.max_frames]
@@ -71,7 +71,7 @@ class Frontend(nn.Module):
         return frames, num_frames
 
     def _dequantized(self, features: torch.Tensor) -> torch.Tensor:
-        """What the stored values stand for, float32 [B, T, D'], and each frame of length 1 if that is asked for."""
+        """Dequantised frames float32 [B, T, D'], each scaled to length 1 if the model normalises."""
         # In place: nothing here is trained, and a batch of full-length frames as floats is large.
         if torch.compiler.is_compiling() or features.device.type != "cpu":
             frames = features.to(torch.float32, copy=True).mul_(self.scale).add_(self.offset)
@@ -88,7 +88,7 @@ class Frontend(nn.Module):
 
 
 def _by_column(spec: FeatureSpec, values: list[float]) -> torch.Tensor:
-    """float32 [D]: each feature's value, in all of its columns."""
+    """Each feature's value repeated over the feature's columns, float32 [D]."""
     columns = torch.empty(spec.width, dtype=torch.float32)
     for own, value in zip(columns.split([feature.size for feature in spec.features]), values, strict=True):
         own.fill_(value)

@@ -11,8 +11,8 @@ from topgb.models.readlinear import ReadLinear
 class ContextGating(nn.Module):
     """values · sigmoid(norm(W · inputs)), float [B, features].
 
-    `inputs` are the values themselves unless `in_features` says otherwise. `norm` is a batch norm, or a bias where
-    `batch_norm` is off. With `remove_diagonal` a value does not gate itself (2018: `gating_remove_diag`).
+    `inputs` are the values themselves unless `in_features` gives them another width. `norm` is a batch norm; without
+    `batch_norm` a bias takes its place. With `remove_diagonal` no value gates itself (2018: `gating_remove_diag`).
     """
 
     def __init__(

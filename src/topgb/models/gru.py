@@ -21,10 +21,10 @@ Reset = Literal["before", "after"]
 
 
 class TwoLayerGRU(nn.Module):
-    """A bidirectional GRU of half the cells each way under another GRU: frames [B, T, D] to its last state [B, cells].
+    """Two stacked GRUs: frames [B, T, D] to the last state [B, cells] of the upper GRU.
 
-    `reset` says where the reset gate acts: `before` the candidate's matrix product is the 2018 cell, `after` the one
-    that cuDNN computes.
+    The lower GRU is bidirectional, with half the cells in each direction. `reset` says whether the reset gate acts
+    before the candidate's matrix product (the 2018 cell) or after the product (the cell that cuDNN computes).
     """
 
     def __init__(self, features: int, cells: int, reset: Reset):
@@ -39,10 +39,10 @@ class TwoLayerGRU(nn.Module):
 
 @aggregator("bigru")
 class BidirectionalGRU(nn.Module):
-    """Two layers of GRUs, with `gating` context gating of the last state: float [B, cells] (2018: `GRUbidirect`)."""
+    """Two stacked GRUs and, with `gating`, context gating of the last state: float [B, cells] (2018: `GRUbidirect`)."""
 
     class Options(BaseOptions):
-        """2018 flags: `lstm_cells`, `gating`. `reset` `before` is the 2018 cell, `after` the one that cuDNN computes.
+        """2018 flags: `lstm_cells`, `gating`. `reset` is as in `TwoLayerGRU`.
 
         `dropout` acts on the result in training.
         """
@@ -65,7 +65,7 @@ class BidirectionalGRU(nn.Module):
 
 
 class Branch(nn.Module):
-    """One batch-normalised feature, projected to `cells` ReLU6 units, through two layers of GRUs: float [B, cells]."""
+    """One batch-normalised feature, a projection to `cells` ReLU6 units, then two stacked GRUs: float [B, cells]."""
 
     def __init__(self, features: int, cells: int, reset: Reset):
         super().__init__()
@@ -83,13 +83,13 @@ class Branch(nn.Module):
 
 @aggregator("branched_gru")
 class BranchedGRU(nn.Module):
-    """A branch of GRUs for each feature, joined: float [B, sum of `cells`] (2018: `GRUbidirect_branchedBN`)."""
+    """One branch of GRUs per feature, concatenated: float [B, sum of `cells`] (2018: `GRUbidirect_branchedBN`)."""
 
     class Options(BaseOptions):
-        """`cells` of each feature by name, or one number for every feature (2018: the feature's size).
+        """`cells` is the number of cells, by feature name or one for every feature (2018: the feature's size).
 
-        `reset` as in `bigru`. `count_padding` lets padding count in the batch norms' statistics in training, as the
-        2018 graph did; predictions never look at padding. `dropout` acts on the result in training.
+        `reset` is as in `bigru`. `count_padding` includes padding in the batch norms' statistics in training, as the
+        2018 graph did; predictions never depend on padding. `dropout` acts on the result in training.
         """
 
         cells: dict[str, int] | int = 1024

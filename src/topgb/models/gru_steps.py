@@ -1,7 +1,7 @@
-"""The steps of a GRU and their gradients, written out.
+"""The steps of a GRU and their gradients, as one autograd function.
 
-The automatic backward pass of hundreds of small steps costs several times its arithmetic; here only the products with
-the state are left in the loop, and the weights' gradients are one matrix product over all steps at once.
+Autograd over hundreds of small steps costs several times their arithmetic. Here the loop over steps holds only the
+products with the state, and the gradient of each weight is one matrix product over all steps.
 """
 
 from typing import Any
@@ -10,7 +10,17 @@ import torch
 
 
 class ResetBefore(torch.autograd.Function):
-    """The recurrent part of the 2018 GRU: float32 [T, B, 3 · cells] (the inputs' share) to outputs [T, B, cells]."""
+    """The recurrent part of the 2018 GRU: `projected` float32 [T, B, 3 · cells] to outputs float32 [T, B, cells].
+
+    `projected` is the inputs' share of the reset gate, the update gate and the candidate, biases included; `gates`
+    [2 · cells, cells] and `candidate` [cells, cells] are the weights of the state. From a state of zeros each step is
+
+        reset, update = σ(projected_gates + gates · state)
+        new           = tanh(projected_candidate + candidate · (reset ∘ state))
+        state         = update ∘ state + (1 - update) ∘ new
+
+    With `reverse` the steps run from the last frame to the first.
+    """
 
     @staticmethod
     def forward(
@@ -38,7 +48,7 @@ class ResetBefore(torch.autograd.Function):
         gates_f, candidate_f = gates.float(), candidate.float()
         previous = _previous(outputs, ctx.reverse)
         reset, update = both.split(cells, dim=2)
-        # What does not depend on the state's gradient, for all steps at once.
+        # Factors that do not depend on the state's gradient, for all steps at once.
         by_update = (previous - candidates) * update * (1 - update)
         by_candidate = (1 - update) * (1 - candidates.square())
         by_reset = previous * reset * (1 - reset)
@@ -60,7 +70,7 @@ class ResetBefore(torch.autograd.Function):
 
 
 def _previous(outputs: torch.Tensor, reverse: bool) -> torch.Tensor:
-    """The state before each step, of outputs [T, B, cells] in the order of the frames."""
+    """The state before each step, [T, B, cells], from the outputs [T, B, cells] in the order of the frames."""
     previous = torch.zeros_like(outputs)
     if reverse:
         previous[:-1] = outputs[1:]

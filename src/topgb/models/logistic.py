@@ -1,4 +1,4 @@
-"""Logistic regression a class (2018: `LogisticModel`)."""
+"""One logistic regression per class (2018: `LogisticModel`)."""
 
 import torch
 from pydantic import Field

@@ -13,7 +13,7 @@ from topgb.models.registry import aggregator
 
 @aggregator("lstm")
 class StackedLSTM(nn.Module):
-    """A stack of LSTMs; the last one's output at a video's last frame: float [B, cells] (2018: `LstmModel`)."""
+    """Stacked LSTMs: the output of the last LSTM at each video's last frame, float [B, cells] (2018: `LstmModel`)."""
 
     class Options(BaseOptions):
         """2018 flags: `lstm_cells`, `lstm_layers`. `dropout` acts on the result in training."""
@@ -31,7 +31,7 @@ class StackedLSTM(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-        # What is right at a video's last frame needs no care for the padding behind it.
+        # No mask: the output at a video's last frame does not depend on the padding after it.
         for layer in self.layers:
             frames, _ = layer(frames, None)
         return self.dropout(last_outputs(frames, num_frames))
@@ -39,9 +39,9 @@ class StackedLSTM(nn.Module):
 
 @aggregator("bilstm")
 class BidirectionalLSTM(nn.Module):
-    """A bidirectional LSTM under another LSTM, whose last *cell state* is the result: float [B, cells].
+    """A bidirectional LSTM below another LSTM: the last *cell state* of the upper LSTM, float [B, cells].
 
-    2018: `Lstmbidirect`. Each direction has half the cells.
+    Each direction of the lower LSTM has half the cells. 2018: `Lstmbidirect`.
     """
 
     class Options(BaseOptions):

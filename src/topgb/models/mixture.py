@@ -1,7 +1,8 @@
 """A mixture of several models of one kind, trained together (Lin, Xiao and Fan 2018, section 3.4: MixNeXtVLAD).
 
-The members' logits are averaged with weights that a gate reads off each video's mean frame; in training every member
-learns from the labels and from the mixture (on-the-fly distillation, Lan, Zhu and Gong 2018).
+A gate computes the members' weights from each video's mean frame, and the mixture averages the members' logits with
+these weights. In training every member learns from the labels and from the mixture (on-the-fly distillation, Lan, Zhu
+and Gong 2018).
 """
 
 from collections.abc import Callable
@@ -16,12 +17,12 @@ from topgb.models.padding import padding_mask, without_padding
 
 # The paper's temperature.
 TEMPERATURE = 3.0
-# Probabilities become logits again, which are finite inside these bounds.
+# Probabilities are kept this far from 0 and 1, so that their logits are finite.
 LEAST_PROBABILITY = 1e-7
 
 
 class MixtureAggregator(nn.Module):
-    """The members' vectors, then the mean frame that the gate sees, joined: float [B, sum of widths + D]."""
+    """Concatenates the members' vectors and the mean frame that the gate sees: float [B, sum of widths + D]."""
 
     def __init__(self, members: list[nn.Module], width: int):
         super().__init__()
@@ -37,9 +38,9 @@ class MixtureAggregator(nn.Module):
 
 
 class MixtureHead(nn.Module):
-    """The members' heads on their vectors, their logits mixed: float32 [B, V].
+    """Applies each member's head to its vector and mixes the logits: probabilities float32 [B, V].
 
-    `distillation` belongs to the batch that `forward` saw last in training.
+    `distillation` is the loss of the batch that `forward` saw last in training.
     """
 
     def __init__(self, members: list[nn.Module], splits: list[int]):
@@ -48,7 +49,7 @@ class MixtureHead(nn.Module):
         self.splits = splits
         self.gate_norm = BatchNorm(splits[-1])
         self.gate = nn.Linear(splits[-1], len(members))
-        # Members begin as equals; weights of exactly 0 would keep the norm from learning.
+        # Small weights let members begin almost equal; weights of exactly 0 would keep the norm from learning.
         normal_(self.gate.weight, std=0.1 * splits[-1] ** -0.5)
         nn.init.zeros_(self.gate.bias)
         self._last: tuple[list[torch.Tensor], torch.Tensor] | None = None
@@ -69,7 +70,7 @@ class MixtureHead(nn.Module):
         members, mixed = self._last
         self._last = None
         target = (mixed.detach() / TEMPERATURE).softmax(dim=1)
-        # Not `batchmean`, which is not a number for a batch without videos.
+        # `batchmean` would give NaN for a batch without videos.
         divergences = [
             F.kl_div((_logits(p) / TEMPERATURE).log_softmax(dim=1), target, reduction="sum") / max(len(p), 1)
             for p in members

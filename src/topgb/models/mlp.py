@@ -14,9 +14,9 @@ from topgb.models.registry import head
 
 @head("mlp")
 class MLP(nn.Module):
-    """dropout, hidden layer, batch norm, activation, dropout, logistic regression: float32 [B, V].
+    """Dropout, hidden layer, batch norm, activation, dropout, logistic regression: float32 [B, V].
 
-    It stands on no 2018 model. Dropout (Srivastava et al. 2014) is what makes it generalise from ten thousand videos.
+    2018 had no such head. Dropout (Srivastava et al. 2014) lets it generalise from ten thousand videos.
     """
 
     class Options(BaseOptions):
@@ -40,7 +40,7 @@ class MLP(nn.Module):
         self.logistic = Logistic(options.width, classes, Logistic.Options(l2=options.l2))
 
     def hidden_vectors(self, vectors: torch.Tensor) -> torch.Tensor:
-        """float [B, width]: what the hidden layer gives."""
+        """Activations of the hidden layer, float [B, width]."""
         return self.activation(self.norm(self.hidden(self.input_dropout(vectors))))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:

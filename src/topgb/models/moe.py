@@ -1,4 +1,4 @@
-"""A mixture of logistic experts a class (Jordan and Jacobs 1994; 2018: `MoeModel`)."""
+"""One mixture of logistic experts per class (Jordan and Jacobs 1994; 2018: `MoeModel`)."""
 
 from collections import OrderedDict
 from typing import Literal

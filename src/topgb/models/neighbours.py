@@ -1,4 +1,4 @@
-"""A classifier that remembers: a video's classes are those of the stored videos that are most alike."""
+"""A nearest-neighbour classifier: a video gets the classes of the most similar stored videos."""
 
 from typing import Literal
 
@@ -14,20 +14,20 @@ from topgb.models.registry import head
 
 @head("neighbours")
 class Neighbours(nn.Module):
-    """p(class) = Σ share of those of the nearest stored videos that have it: float32 [B, V].
+    """p(class) = Σ of the shares of the nearest stored videos that have the class: float32 [B, V].
 
-    Hidden vectors, less their mean, are compared by their cosine; shares are the softmax of cosine / temperature (Cover
-    and Hart 1967; as in Vinyals et al. 2016, "Matching Networks", but not trained). It stands on no 2018 model, and is
-    made of a trained model and records by `topgb.combining.remember.remember`.
+    Centred hidden vectors are compared by their cosine, and shares are the softmax of cosine / temperature over the
+    nearest videos (Cover and Hart 1967; as in Vinyals et al. 2016, "Matching Networks", but not trained).
+    `topgb.combining.remember.remember` makes this head from a trained model and records; 2018 had no such model.
     """
 
     trained = False
 
     class Options(BaseOptions):
-        """How many `videos` are stored, with how many `labels` together and at most `most_labels` each.
+        """The head stores `videos` videos with `labels` labels in all, at most `most_labels` per video.
 
-        `neighbours` and `temperature` say how many count and how much the nearest more than the others. With `width`
-        vectors first go through the hidden layer of an `mlp` head, with its `activation`.
+        The `neighbours` nearest videos count; a lower `temperature` gives the nearest of them a larger share. With
+        `width`, vectors first go through the hidden layer of an `mlp` head, with its `activation`.
         """
 
         videos: int = Field(ge=1)
@@ -58,7 +58,7 @@ class Neighbours(nn.Module):
         self.register_buffer("label_classes", torch.zeros(options.labels, dtype=torch.int32))
 
     def hidden_vectors(self, vectors: torch.Tensor) -> torch.Tensor:
-        """float [B, width]: what of a video is compared, before the mean is taken off."""
+        """The vectors to compare, float [B, width], before the mean is subtracted."""
         return self.activation(self.norm(self.hidden(vectors))) if hasattr(self, "hidden") else vectors
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -67,10 +67,10 @@ class Neighbours(nn.Module):
         shares = (cosine / self.temperature).softmax(dim=1)
         first, last = self.label_bounds[videos].long(), self.label_bounds[videos + 1].long()
         places = first[:, :, None] + torch.arange(self.most_labels, device=vectors.device)
-        # A file from a stranger may hold any number: none leads out of the tensors.
+        # An untrusted file may hold any number: clamp, so that no index leaves the tensors.
         classes = self.label_classes[places.clamp(0, len(self.label_classes) - 1)].long().clamp(0, self.classes - 1)
         counted = shares[:, :, None] * (places < last[:, :, None])
-        # Not len(), which an exported graph would take for a constant.
+        # An exported graph would take len() for a constant.
         nothing = alike.new_zeros(alike.shape[0], self.classes)
         return nothing.scatter_add(1, classes.flatten(1), counted.flatten(1)).clamp_max(1.0)
 
@@ -78,4 +78,4 @@ class Neighbours(nn.Module):
         return torch.zeros((), device=self.keys.weight.device)
 
     def start_at(self, frequencies: torch.Tensor) -> None:
-        """Nothing starts: what it knows are the stored videos."""
+        """Do nothing: the stored videos are all that this head knows."""

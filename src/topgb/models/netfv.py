@@ -19,8 +19,9 @@ class FisherVector(SoftAssignment):
     """One feature's frames [B, T, D] to its Fisher vector [B, 2 · D · clusters], feature-major.
 
     With σ = deviations² + 1e-6 (the 2018 form) and Σ over a video's frames weighted by the assignment, the first order
-    is Σ (x - centre) / σ, normalised over D, then together; the second is Σ ((x - centre)² / σ² - 1), normalised
-    together. `coupling` makes the centres that multiple of the assignment's weights; None learns them apart.
+    is Σ (x - centre) / σ, normalised over D, then over all values; the second is Σ ((x - centre)² / σ² - 1), normalised
+    over all values. With `coupling` the centres are that multiple of the assignment's weights; with None they are
+    parameters of their own.
     """
 
     def __init__(self, features: int, clusters: int, batch_norm: bool, coupling: float | None):
@@ -50,7 +51,7 @@ class FisherVector(SoftAssignment):
 
 @aggregator("netfv")
 class NetFV(PooledFeatures):
-    """The Fisher vector of each feature, joined, through a hidden layer: float [B, hidden] (2018: `NetFVModelLF`)."""
+    """Fisher vectors of all features, concatenated, and a hidden layer: float [B, hidden] (2018: `NetFVModelLF`)."""
 
     class Options(HiddenOptions):
         """`clusters` is a number for each feature by name, or one number for every feature.

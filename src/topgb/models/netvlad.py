@@ -14,8 +14,8 @@ from topgb.models.registry import aggregator
 class VLAD(SoftAssignment):
     """One feature's frames [B, T, D] to its descriptor [B, D · clusters], feature-major.
 
-    Frames are softly assigned to clusters; per cluster the residuals to its centre are summed (`light`: the frames
-    themselves, without centres), normalised over D, then all together.
+    Frames are softly assigned to clusters. Each cluster sums the residuals to its centre (with `light` the frames
+    themselves, without a centre). The sums are normalised over D, then over all values.
     """
 
     def __init__(self, features: int, clusters: int, light: bool, batch_norm: bool):
@@ -38,7 +38,7 @@ class VLAD(SoftAssignment):
 
 @aggregator("netvlad")
 class NetVLAD(PooledFeatures):
-    """VLAD of each feature, joined, through a hidden layer: float [B, hidden] (2018: `NetVLADModelLF`)."""
+    """VLADs of all features, concatenated, and a hidden layer: float [B, hidden] (2018: `NetVLADModelLF`)."""
 
     class Options(HiddenOptions):
         """`clusters` is a number for each feature by name, or one number for every feature.

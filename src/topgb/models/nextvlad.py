@@ -22,9 +22,9 @@ from topgb.models.registry import aggregator
 class GroupedVLAD(nn.Module):
     """One feature's frames [B, T, D] to its descriptor [B, clusters · expansion · D / groups] (equations 3 to 6).
 
-    Each frame is expanded to expansion · D values and cut into groups, each assigned to clusters shared by all of them
-    with an attention of its own; the residuals to the centres are summed over groups and frames, normalised for each
-    cluster, flattened and batch-normalised.
+    Each frame is expanded to expansion · D values and cut into groups. Every group has an attention of its own and is
+    softly assigned to clusters that all groups share. The residuals to the centres are summed over groups and frames,
+    normalised for each cluster, flattened and batch-normalised.
     """
 
     def __init__(self, features: int, clusters: int, groups: int, expansion: int):
@@ -46,7 +46,7 @@ class GroupedVLAD(nn.Module):
     def forward(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
         batch, time, _ = frames.shape
         expanded = self.expand(frames)
-        # Both projections are linear in the frames: taking the expansion into their weights halves their work.
+        # Both projections are linear in the frames: folding the expansion into their weights halves their work.
         weight, bias = self.expand.weight, self.expand.bias
         attention = torch.sigmoid(
             F.linear(frames, self.attend.weight @ weight, self.attend.weight @ bias + self.attend.bias).float()
@@ -55,7 +55,7 @@ class GroupedVLAD(nn.Module):
         activation = self.assign_norm(activation, valid).view(batch, time, self.groups, self.clusters)
         assignment = (activation.softmax(dim=3) * attention[:, :, :, None]).to(expanded.dtype)
         assignment = without_padding(assignment, valid).view(batch, time * self.groups, self.clusters)
-        # The last size by name: -1 says nothing of a batch without videos.
+        # Give the last size explicitly: PyTorch cannot infer -1 for a batch without videos.
         groups = expanded.view(batch, time * self.groups, self.centres.shape[1])
         descriptor = assignment.transpose(1, 2) @ groups - assignment.sum(1)[:, :, None] * self.centres
         return self.norm(l2_normalize(descriptor, dim=2).flatten(1))
@@ -80,13 +80,13 @@ class SqueezeGating(nn.Module):
 
 @aggregator("nextvlad")
 class NeXtVLAD(nn.Module):
-    """The grouped VLAD of each feature, joined, dropout, a hidden layer with batch norm, gating: float [B, hidden]."""
+    """Grouped VLADs of all features, concatenated; dropout; hidden layer with batch norm; gating: float [B, hidden]."""
 
     class Options(BaseOptions):
         """`clusters` and `groups` are a number for each feature by name, or one number for every feature.
 
-        `expansion` is the paper's λ; `dropout` acts on the joined descriptors in training; `reduction` is that of the
-        gates, None for no gates.
+        `expansion` is the paper's λ. `dropout` acts on the concatenated descriptors in training. `reduction` is by how
+        much the gates' hidden layer is narrower, None for no gates.
         """
 
         clusters: dict[str, int] | int = 128

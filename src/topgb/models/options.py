@@ -18,9 +18,9 @@ class Options(BaseModel):
 
 
 def validate(schema: type[Schema], value: Any, path: str, if_missing: str | None = None) -> Schema:
-    """`value` as `schema`; the first thing wrong with it becomes an `InputError` that names the key.
+    """`value` as `schema`. Raises `InputError` naming the key of the first fault.
 
-    `if_missing` says what to do where a key is missing; None: state it in the recipe.
+    `if_missing` is the advice for a missing key; None advises to state the key in the recipe.
     """
     try:
         return schema.model_validate(value)
@@ -40,7 +40,7 @@ def _sentence(
     if first["type"] == "missing":
         in_recipe = f"state it in the recipe or with {option('overrides', [f'{key}=…'])}"
         return f"{key!r} is missing; {if_missing or in_recipe}"
-    # Where a value may be of several types, there is an error for each.
+    # A value that may have several types has one error for each type.
     messages = dict.fromkeys(_message(error) for error in errors if _keys(error, value) == location)
     message = " or ".join(messages).replace(" or input should be ", " or ")
     return f"{key!r} is {reprlib.repr(first['input'])}: {message}" if key else message
@@ -67,7 +67,7 @@ def _keys(error: ErrorDetails, value: Any) -> list[str]:
 
 def _known_keys(schema: type[BaseModel], location: tuple) -> list[str]:
     for part in location:
-        # Places in a list and keys of a mapping lead to no other schema than the list's or the mapping's own.
+        # Indices of a list and keys of a mapping do not change the schema.
         annotation = schema.model_fields[part].annotation if part in schema.model_fields else schema
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         schema = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), schema)

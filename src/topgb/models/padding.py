@@ -1,4 +1,4 @@
-"""Which frames of a padded batch are a video's own."""
+"""Masks of the frames that are no padding."""
 
 import torch
 
@@ -9,7 +9,7 @@ def valid_frames(num_frames: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def padding_mask(num_frames: torch.Tensor, length: int) -> torch.Tensor | None:
-    """`valid_frames`, or None where it is known without waiting for a device that no frame is padding."""
+    """`valid_frames`, or None where a batch on the CPU has no padding; to look on another device would wait for it."""
     # An exported graph has to hold for any batch.
     exporting = torch.compiler.is_exporting()
     if not exporting and num_frames.device.type == "cpu" and bool((num_frames >= length).all()):
@@ -18,7 +18,7 @@ def padding_mask(num_frames: torch.Tensor, length: int) -> torch.Tensor | None:
 
 
 def without_padding(values: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-    """`values` [B, T, …] with zeros where `valid` (bool [B, T], None for all) is false."""
+    """`values` [B, T, …] with zeros where `valid` (bool [B, T]) is false; all of them where `valid` is None."""
     if valid is None:
         return values
     return values.masked_fill(~valid.view(*valid.shape, *(1,) * (values.ndim - 2)), 0.0)

@@ -9,12 +9,12 @@ BLOCK = 1 << 20
 
 
 class _HalfSquares(torch.autograd.Function):
-    """Σ w² / 2 without the two temporaries as large as w that the automatic form makes."""
+    """Σ w² / 2, float32 []; autograd would make two temporaries as large as w."""
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(weight)
-        # In blocks, whose sums lose no digits.
+        # Sum by blocks, so that float32 loses no digits.
         blocks = [torch.dot(block, block) for block in weight.reshape(-1).split(BLOCK)]
         return torch.stack(blocks).sum() / 2
 

@@ -1,4 +1,4 @@
-"""What NetVLAD, NetFV and the soft bags of frames share: soft assignment to clusters, and the layers behind them."""
+"""Soft assignment to clusters and the layers after pooling, shared by NetVLAD, NetFV and the soft bags of frames."""
 
 from collections.abc import Mapping
 
@@ -19,10 +19,10 @@ from topgb.models.readlinear import ReadLinear
 
 
 class SoftAssignment(nn.Module):
-    """Assigns a feature's frames [B, T, D] to clusters; a subclass pools them: float [B, out_features].
+    """Assigns a feature's frames [B, T, D] to clusters; a subclass pools the frames: float [B, out_features].
 
-    The assignment is a softmax over the clusters of a batch-normalised projection (without `batch_norm`, of one with a
-    bias).
+    The assignment is a softmax over the clusters of a linear projection, which has a batch norm or, without
+    `batch_norm`, a bias.
     """
 
     out_features: int
@@ -35,7 +35,7 @@ class SoftAssignment(nn.Module):
             normal_(parameter, std=features**-0.5)
 
     def assignment(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
-        """float [B, T, clusters], 0 at padding, of frames · scale + shift (`affine`)."""
+        """The assignment of frames · scale + shift (`affine`), float [B, T, clusters], 0 at padding."""
         activation = folded_linear(frames, self.assign, affine)
         if self.norm is not None:
             activation = self.norm(activation, valid)
@@ -43,10 +43,11 @@ class SoftAssignment(nn.Module):
 
 
 class HiddenOptions(BaseOptions):
-    """`hidden` units over the joined features, with batch norm and ReLU6 or with a bias alone; then context gating.
+    """Options of a hidden layer over the concatenated features, with batch norm and ReLU6 or with a bias; then gating.
 
-    `hidden` None leaves the joined features as they are. `batch_norm` is that of the input, the clusters, the hidden
-    layer and the gates. `dropout` acts on the result in training; the 2018 system had none.
+    `hidden` is the number of units; None leaves the concatenated features as they are. `batch_norm` switches the batch
+    norms of the input, the clusters, the hidden layer and the gates. `dropout` acts on the result in training; the 2018
+    system had none.
     """
 
     hidden: int | None = Field(1024, ge=1)
@@ -58,11 +59,11 @@ class HiddenOptions(BaseOptions):
 
 
 class PooledFeatures(nn.Module):
-    """Each feature of the batch-normalised frames pooled by a module of its own, joined, through a hidden layer.
+    """Pools each feature of the batch-normalised frames by a module of its own, concatenates, applies a hidden layer.
 
-    `pools` have `out_features` and are called with (frames float [B, T, D of the feature], affine, valid), `valid`
-    None where nothing is padding. The hidden
-    layer's weights start as in 2018 at a stddev of 1/√(`clusters` of the first feature).
+    `pools` have `out_features` and are called with (frames float [B, T, D of the feature], affine, valid), where
+    `valid` is None if nothing is padding. The hidden layer's weights start at a standard deviation of
+    1/√(`clusters` of the first feature), as in 2018.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""In which arithmetic a part of a model computes under autocast."""
+"""The arithmetic of a model's parts under autocast."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -6,14 +6,14 @@ import torch
 
 
 def full_precision(device: torch.device) -> AbstractContextManager:
-    """A context in which autocast leaves what is computed on `device` as it is."""
+    """A context in which autocast is off on `device`."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def computing_dtype(device: torch.device) -> torch.dtype:
-    """What autocast makes of matrix products on `device` just now; float32 where it is off."""
+    """The dtype in which autocast computes matrix products on `device`; float32 where autocast is off."""
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
     return torch.float32

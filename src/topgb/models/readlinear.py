@@ -1,11 +1,11 @@
-"""The linear layers whose weights a model reads itself."""
+"""Linear layers whose weights a model reads directly."""
 
 from torch import nn
 
 
 class ReadLinear(nn.Linear):
-    """An `nn.Linear` whose `weight` some module reads, instead of (or besides) calling it.
+    """An `nn.Linear` whose `weight` some module reads, instead of calling the layer or besides.
 
-    A loaded model may hold the plain `nn.Linear`s of a quantised file as their codes, which can be called and not read
-    (`topgb.modelfile.packed`); it leaves these as they are. Calculates and is saved as `nn.Linear`.
+    A loaded model may hold a plain `nn.Linear` of a quantised file as codes, which can be called but have no `weight`
+    to read (`topgb.modelfile.packed`); a `ReadLinear` always keeps its weight. It computes and is saved as `nn.Linear`.
     """

@@ -1,8 +1,8 @@
 """Recurrent layers over padded batches: the 2018 cells, and a GRU in the form that cuDNN computes.
 
-Padding is not skipped but made to change nothing: where a frame is padding the gates are driven so far that the state
-stays what it was (in the fused kernels by one more input, which is 1 there). A layer running backward so keeps its zero
-state, exactly, until a video's last frame.
+Padding is computed but changes no state: at a padding frame the gates are saturated, so that the state stays as it was.
+The fused kernels do this by one more input, which is 1 at padding. A layer that runs backward therefore keeps its zero
+state, exactly, until it reaches a video's last frame.
 """
 
 import torch
@@ -18,10 +18,10 @@ HELD = 1e4
 
 
 class LSTM(nn.Module):
-    """LSTM of 2018's `BasicLSTMCell`, in one or (joined) two directions: frames [B, T, D] to outputs and last cells.
+    """LSTM of 2018's `BasicLSTMCell` in one direction, or two concatenated: frames [B, T, D] to outputs and last cells.
 
-    1 is added to the forget gate's input at run time. Rows of a cell's matrix [4 · cells, D + cells] are the gates
-    input, forget, candidate, output; this is the form that cuDNN and oneDNN compute.
+    The forget gate's input gets 1 added at run time. The rows of a cell's matrix [4 · cells, D + cells] are the gates
+    input, forget, candidate, output, the order that cuDNN and oneDNN use.
     """
 
     def __init__(self, features: int, cells: int, bidirectional: bool = False):
@@ -34,10 +34,10 @@ class LSTM(nn.Module):
             nn.init.zeros_(cell.bias)  # type: ignore[arg-type]
 
     def forward(self, frames: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs float [B, T, cells · directions] and, held past its end, each video's last cell state."""
+        """Outputs float [B, T, cells · directions] and each video's last cell state float [B, cells · directions]."""
         weights: list[torch.Tensor] = []
         dtype = computing_dtype(frames.device)
-        # By input, forget, candidate, output: what is added always, and at padding.
+        # Biases of the gates input, forget, candidate, output: `forget` is added always, `hold` at padding.
         forget = _by_gate(frames, self.size, 0.0, 1.0, 0.0, 0.0)
         hold = _by_gate(frames, self.size, -HELD, HELD, 0.0, 0.0)
         for cell in self.cells:
@@ -56,10 +56,10 @@ class LSTM(nn.Module):
 
 
 class GRU(nn.Module):
-    """GRU of 2018's `GRUCell`, in one or (joined) two directions: frames [B, T, D] to outputs [B, T, cells · dirs.].
+    """GRU of 2018's `GRUCell` in one direction, or two concatenated: frames [B, T, D] to outputs [B, T, cells · dirs.].
 
-    The reset gate acts *before* the candidate's matrix product (Cho et al. 2014, equation 8). The outputs are held past
-    a video's end. Rows of `gates` are reset and update.
+    The reset gate acts *before* the candidate's matrix product (Cho et al. 2014, equation 8). Past a video's end the
+    outputs stay constant. The rows of `gates` are reset and update.
     """
 
     def __init__(self, features: int, cells: int, bidirectional: bool = False):
@@ -89,9 +89,9 @@ class GRU(nn.Module):
 
 
 class ResetAfterGRU(nn.Module):
-    """GRU whose reset gate acts *after* the candidate's matrix product, the form cuDNN computes. As `GRU` otherwise.
+    """GRU whose reset gate acts *after* the candidate's matrix product, as cuDNN computes it; otherwise like `GRU`.
 
-    Rows of `inputs` and `recurrents` are reset, update, candidate.
+    The rows of `inputs` and `recurrents` are reset, update, candidate.
     """
 
     def __init__(self, features: int, cells: int, bidirectional: bool = False):
@@ -122,12 +122,12 @@ class ResetAfterGRU(nn.Module):
 
 
 def last_outputs(outputs: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-    """float [B, D]: the output at each video's last frame, of outputs float [B, T, D]."""
+    """The output at each video's last frame, float [B, D], from outputs float [B, T, D]."""
     return outputs[torch.arange(outputs.shape[0], device=outputs.device), num_frames.long() - 1]
 
 
 def _held(projected: torch.Tensor, valid: torch.Tensor | None, cells: int) -> torch.Tensor:
-    """Projections [T, B, 3 · cells] whose update gates keep the state at padding (`valid` bool [B, T] is false)."""
+    """`projected` [T, B, 3 · cells] with update gates that keep the state where `valid` (bool [B, T]) is false."""
     if valid is None:
         return projected
     update = torch.arange(3 * cells, device=projected.device) // cells == 1
@@ -135,5 +135,5 @@ def _held(projected: torch.Tensor, valid: torch.Tensor | None, cells: int) -> to
 
 
 def _by_gate(like: torch.Tensor, cells: int, *values: float) -> torch.Tensor:
-    """float32 [gates · cells] on the device of `like`: each gate's value, `cells` times."""
+    """Each gate's value repeated `cells` times, float32 [gates · cells], on the device of `like`."""
     return torch.cat([torch.full((cells,), value, device=like.device) for value in values])

@@ -1,6 +1,6 @@
 """The registry of architectures: one decorator registers an aggregator or a head.
 
-A file in this package is found and imported by itself, so adding an architecture is adding a file.
+Every file of this package is imported automatically: to add an architecture, add a file.
 """
 
 import importlib
@@ -18,11 +18,11 @@ from topgb.models.options import Options
 
 
 class Aggregator(Protocol):
-    """Frames to one vector a video; an `nn.Module`.
+    """Frames to one vector per video; an `nn.Module`.
 
-    `forward(frames float [B, T, D], num_frames int [B]) -> float [B, out_features]` must not depend on
-    what lies past `num_frames`. Where it has a true `pads_to_max_frames` it does look there, as some of 2018 did, and
-    is always given `max_frames` frames.
+    `forward(frames float [B, T, D], num_frames int [B]) -> float [B, out_features]` must not depend on frames past
+    `num_frames`. An aggregator with a true attribute `pads_to_max_frames` does depend on them, as some of 2018 did, and
+    always receives `max_frames` frames.
     """
 
     Options: type[Options]
@@ -33,11 +33,11 @@ class Aggregator(Protocol):
 
 
 class Head(Protocol):
-    """One vector a video to probabilities; an `nn.Module`.
+    """One vector per video to probabilities; an `nn.Module`.
 
     `forward(vectors float [B, in_features]) -> float32 [B, classes]` in [0, 1]; `regularization()` is the
     scalar that training adds to the loss; `start_at(frequencies float [classes])` sets the biases so that
-    an untrained head predicts about these class frequencies. A head that is not trained says `trained = False`.
+    an untrained head predicts about these class frequencies. A head that cannot be trained has `trained = False`.
     """
 
     Options: type[Options]

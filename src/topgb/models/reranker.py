@@ -1,7 +1,7 @@
-"""A second stage: a small transformer that looks at a video's best classes together and judges each of them anew.
+"""A second stage: a small transformer that rescores a video's best classes (the candidates) together.
 
-The first stage scores every class by itself; that a video is of `Minecraft` tells much about `Video game`. In chaining
-(Wang et al. 2017, "Monkeytyping") later scores depend on earlier ones; here every candidate's depends on all.
+The first stage scores every class by itself, although `Minecraft` makes `Video game` likely. In chaining (Wang et al.
+2017, "Monkeytyping") later scores depend on earlier scores; here each candidate's score depends on all candidates.
 """
 
 import torch
@@ -12,17 +12,17 @@ from torch import nn
 from topgb.models.initial_values import Embedding
 from topgb.models.options import Options
 
-# Probabilities become logits, which are finite inside these bounds.
+# Probabilities are kept this far from 0 and 1, so that their logits are finite.
 LEAST_PROBABILITY = 1e-6
-# What is known of a candidate but its class: its logit, rank, distance to the best, probability, and the sum of all.
+# Inputs per candidate besides its class: its logit, rank, distance to the best, probability, and the sum of all.
 FIGURES = 5
 
 
 class RerankerOptions(Options):
     """The sizes of a second stage.
 
-    candidates   how many of a video's best classes are judged anew; the others keep their probabilities
-    embedding    numbers that stand for a class
+    candidates   how many of a video's best classes are rescored; the others keep their probabilities
+    embedding    size of the vector that represents a class
     width        of the transformer
     layers, heads, dropout   of the transformer; dropout also on the embedding
     """
@@ -42,7 +42,7 @@ class RerankerOptions(Options):
 
 
 class Reranker(nn.Module):
-    """Probabilities float32 [B, V] to probabilities float32 [B, V], of which each video's best were judged anew."""
+    """Probabilities float32 [B, V] to probabilities float32 [B, V] in which each video's best classes are rescored."""
 
     def __init__(self, classes: int, options: RerankerOptions):
         super().__init__()
@@ -56,7 +56,7 @@ class Reranker(nn.Module):
         )
         self.leave = nn.Linear(options.width, 1)
         self.dropout = nn.Dropout(options.dropout)
-        # At first nothing is judged otherwise than before.
+        # Zeros let the untrained second stage keep every probability.
         for weight in (self.bias.weight, self.leave.weight, self.leave.bias):
             nn.init.zeros_(weight)
 
@@ -65,7 +65,7 @@ class Reranker(nn.Module):
         return probabilities.scatter(1, classes, torch.sigmoid(self.logits(best, classes)))
 
     def logits(self, best: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """New logits float32 [B, K] of candidates, from their probabilities float32 [B, K], best first, and classes."""
+        """New logits float32 [B, K] of candidates from their probabilities float32 [B, K], best first, and classes."""
         old = best.clamp(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).logit()
         rank = torch.arange(self.candidates, device=best.device).expand_as(best) / self.candidates
         total = best.sum(1, keepdim=True).expand_as(best)
@@ -77,7 +77,7 @@ class Reranker(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention of every candidate to all, and a hidden layer, each added to what comes in (pre-norm)."""
+    """A pre-norm transformer block over the candidates, [B, K, width] to the same: attention, then a hidden layer."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()

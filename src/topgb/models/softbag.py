@@ -14,7 +14,7 @@ from topgb.models.registry import aggregator
 
 
 class SoftBag(SoftAssignment):
-    """One feature's summed assignments [B, clusters], normalised; with `max_pool` then the greatest ones, too."""
+    """One feature's normalised sums of assignments, [B, clusters]; `max_pool` appends the normalised maxima."""
 
     def __init__(self, features: int, clusters: int, batch_norm: bool, max_pool: bool):
         super().__init__(features, clusters, batch_norm)
@@ -30,9 +30,9 @@ class SoftBag(SoftAssignment):
 
 
 class GatedBag(SoftAssignment):
-    """One feature's summed assignments [B, clusters], gated by the greatest ones and normalised.
+    """One feature's sums of assignments, [B, clusters], gated by the maxima of the assignments and normalised.
 
-    The gates are a sigmoid of the greatest assignments, normalised, through a bottleneck as wide as the feature.
+    The gates are a sigmoid of the normalised maxima after a bottleneck as wide as the feature.
     """
 
     def __init__(self, features: int, clusters: int, batch_norm: bool):
@@ -65,7 +65,7 @@ class BagOptions(HiddenOptions):
 
 @aggregator("soft_dbof")
 class SoftBagOfFrames(PooledFeatures):
-    """A soft bag of frames of each feature, joined: float [B, hidden], or all the bags (2018: `SoftDbofModelLF`)."""
+    """Soft bags of all features, concatenated: float [B, hidden], or the bags themselves (2018: `SoftDbofModelLF`)."""
 
     Options = BagOptions
 
@@ -77,7 +77,7 @@ class SoftBagOfFrames(PooledFeatures):
 
 @aggregator("gated_dbof")
 class GatedBagOfFrames(PooledFeatures):
-    """A gated bag of frames of the features in `gated`, a soft one of the others, joined (2018: `GatedDbofModelLF`)."""
+    """Gated bags of the features in `gated` and soft bags of the others, concatenated (2018: `GatedDbofModelLF`)."""
 
     class Options(BagOptions):
         """`gated` names the features with gates, None all of them (2018: the video's alone).

@@ -22,7 +22,7 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def several_ranks() -> bool:
-    """Whether this process trains a model together with others."""
+    """Whether several processes train one model together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 

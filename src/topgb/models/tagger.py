@@ -18,9 +18,9 @@ from topgb.models.registry import find_aggregator, find_head
 class Tagger(nn.Module):
     """Frames to class probabilities.
 
-    `forward(frames float [B, T, D], num_frames int [B]) -> float32 [B, classes]`; a video's output is the same, to
-    rounding, at any padded length and in any batch (but for 2018's models that attend to padding, which need frames
-    padded to `max_frames`). `predict` starts from a batch's stored features instead.
+    `forward(frames float [B, T, D], num_frames int [B]) -> float32 [B, classes]`. A video's output is the same, up to
+    rounding, at any padded length and in any batch; only 2018's models that attend to padding need frames padded to
+    `max_frames`. `predict` starts from stored features instead of frames.
     """
 
     def __init__(self, spec: FeatureSpec, classes: int, config: ModelConfig):
@@ -40,7 +40,7 @@ class Tagger(nn.Module):
         self.frontend = Frontend(spec, config, getattr(self.aggregator, "pads_to_max_frames", False))
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-        # Under autocast every product with the frames would make its own copy of them.
+        # Convert the frames once: under autocast every product with them would make its own copy.
         return self.head(self.aggregator(frames.to(computing_dtype(frames.device)), num_frames))
 
     def predict(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
@@ -58,7 +58,7 @@ class Tagger(nn.Module):
     def distillation_loss(
         self, labels: torch.Tensor, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     ) -> torch.Tensor | None:
-        """What a mixture's members learn beside it from the batch seen last, a scalar; None for a single model."""
+        """The loss of a mixture's members on the batch seen last, a scalar; None for a single model."""
         return self.head.distillation(labels, loss) if isinstance(self.head, MixtureHead) else None
 
     def set_batch_norm_momentum(self, momentum: float) -> None:

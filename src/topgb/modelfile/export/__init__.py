@@ -1,4 +1,4 @@
-"""Model files as files that run without topgb: ONNX, or a program of plain PyTorch."""
+"""Export model files to files that run without topgb: ONNX, or a program of plain PyTorch."""
 
 from topgb.modelfile.export.exporting import FORMATS, export_model
 

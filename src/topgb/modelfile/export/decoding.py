@@ -1,4 +1,4 @@
-"""Stored tensors as an exported file keeps them, and their values in operations that every format can express."""
+"""The stored tensors of an exported file, and their decoding in operations that every format can express."""
 
 import math
 
@@ -10,10 +10,10 @@ from topgb.modelfile.header import TensorEncoding
 
 
 def kept_parts(parts: Parts, entry: TensorEncoding, name: str) -> Parts:
-    """What an exported file stores of checked parts: the same, but for the codes of int8.
+    """The parts that an exported file stores for these checked parts.
 
-    Those are int8 [rows, columns]: entropy coding cannot be expressed in a graph, and the padding of a row serves a
-    kernel that is not in the file. Raises `InputError` where entropy-coded codes cannot be read.
+    Codes of `int8` and `int8_zlib` become int8 [rows, columns], because a graph cannot express entropy coding and does
+    not need the padding of rows; all other parts stay. Raises `InputError` where entropy-coded codes cannot be read.
     """
     if entry.encoding not in ("int8", "int8_zlib"):
         return parts
@@ -22,7 +22,7 @@ def kept_parts(parts: Parts, entry: TensorEncoding, name: str) -> Parts:
 
 
 def traced_values(parts: Parts, entry: TensorEncoding) -> torch.Tensor:
-    """The float32 values, in the tensor's shape, of what `kept_parts` returned; the same bits as `encodings.values`."""
+    """The values of `kept_parts`' result, float32 in the tensor's shape, bit for bit those of `encodings.values`."""
     if entry.encoding in ("float32", "int32"):
         return parts[""]
     if entry.encoding == "float16":
@@ -37,35 +37,35 @@ def traced_values(parts: Parts, entry: TensorEncoding) -> torch.Tensor:
         codes = traced_unpack(parts[".codes"], entry.bits).reshape(-1, entry.group)
         decoded = codes.float() * scales + parts[".minima"].float()[:, None]
         return decoded.reshape(-1)[: math.prod(entry.shape)].reshape(entry.shape)
-    # Not DequantizeLinear: ONNX Runtime has returned wrong values for constant ones under full optimisation.
+    # Avoid DequantizeLinear: under full optimisation ONNX Runtime has returned wrong values for constant inputs.
     return (parts[".codes"].float() * scales).reshape(entry.shape)
 
 
 def traced_unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
-    """`bits.unpack_bits` in shifts of bytes: uint8 [..., n · bits / 8] to uint8 [n / k, k]."""
+    """`bits.unpack_bits` by shifts of bytes: uint8 [..., n · bits / 8] to uint8 [n / k, k], k = 8 / gcd(bits, 8)."""
     if bits == 8:
         return packed
     width, low, high, right, left = PLACES[bits]
     runs = packed.reshape(-1, width)
-    # A shift by 8, for a code that starts its byte, is defined nowhere; two shifts are.
+    # Shift twice: a code that starts its byte needs a shift by 8, which is undefined for bytes.
     above = torch.bitwise_left_shift(torch.bitwise_left_shift(runs.index_select(1, high), left), 1)
     codes = torch.bitwise_right_shift(runs.index_select(1, low), right) | above
     return codes & ((1 << bits) - 1)
 
 
 def _places(bits: int) -> tuple[int, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Where codes lie in the bytes after which their places recur.
+    """Positions of the k = 8 / gcd(bits, 8) codes in the shortest run of whole bytes that holds whole codes.
 
-    The number of these bytes; of each code the byte it starts in and the next one (int64), the bits of the first that
-    are below it, and 7 less these (uint8).
+    Returns the number of bytes in a run and, for each code, [k]: the byte that the code starts in and the next byte
+    (int64), the number of bits below the code in the first byte, and 7 minus that number (uint8).
     """
     shared = math.gcd(bits, 8)
     width = bits // shared
     starts = torch.arange(8 // shared) * bits
     low, right = starts // 8, (starts % 8).to(torch.uint8)
-    # Where there is no next byte nothing is taken from it either: what it would give is masked.
+    # The last code of a run has no next byte; the last byte stands in, and a mask drops its bits.
     return width, low, (low + 1).clamp_max(width - 1), right, 7 - right
 
 
-# Made before any tracing, so that a graph holds them once, as constants.
+# Computed before any tracing, so that a graph holds the tensors once, as constants.
 PLACES = {bits: _places(bits) for bits in GROUP_BITS if bits < 8}

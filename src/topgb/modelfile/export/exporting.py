@@ -1,4 +1,4 @@
-"""From a model file to a file that runs without topgb."""
+"""Export a model file to a file that runs without topgb."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ def export_model(model: Path | StoredModel, out: Path, to: Format, force: bool =
     if to == "onnx":
         require_onnx()
     refuse_existing(out, force)
-    # Decoding every weight finds what is wrong with the file; tracing does not look at values.
+    # Decode every weight to find faults of the file; tracing does not look at values.
     stored = stored_model(model)
     header = stored.header
     assemble_stored(stored, "packed")
@@ -43,9 +43,9 @@ def export_model(model: Path | StoredModel, out: Path, to: Format, force: bool =
 
 
 def exported_program(graph: ExportGraph, header: Header) -> torch.export.ExportedProgram:
-    """`graph` traced for any number of videos and frames, without a word on the machine it was traced on."""
+    """`graph` traced for any number of videos and frames, with no information about the machine that traced it."""
     dtype = torch.uint8 if header.features.all_bytes else torch.float32
-    # Sizes of 0 and 1 would be taken for constants, equal ones for each other.
+    # The tracer takes sizes of 0 and 1 for constants, and equal sizes for the same size: avoid all three.
     features = torch.zeros(2, 3, header.features.width, dtype=dtype)
     videos, frames = torch.export.Dim("videos", min=1), torch.export.Dim("frames", min=1)
     shapes = {"features": {0: videos, 1: frames}, "num_frames": {0: videos}}
@@ -54,7 +54,7 @@ def exported_program(graph: ExportGraph, header: Header) -> torch.export.Exporte
         if isinstance(module, torch.fx.GraphModule):
             for node in list(module.graph.nodes):
                 if node.target is torch.ops.aten._assert_tensor_metadata.default:
-                    # It checks what tracing has settled, before every conversion.
+                    # This node before every conversion checks a dtype that tracing has settled.
                     module.graph.erase_node(node)
                 for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
                     node.meta.pop(key, None)
@@ -62,7 +62,7 @@ def exported_program(graph: ExportGraph, header: Header) -> torch.export.Exporte
 
 
 def description(header: Header) -> str:
-    """JSON for users of the exported file: what its inputs hold and what its outputs are called."""
+    """JSON for users of the exported file: the features of its inputs and the class names of its output."""
     names = None if header.class_names is None else list(header.class_names)
     value = {"features": header.features.to_json(), "classes": header.classes, "class_names": names}
     return json.dumps(value, sort_keys=True)
@@ -70,7 +70,7 @@ def description(header: Header) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what the exporters tell their own developers off the terminal."""
+    """Silence the exporters' messages to their own developers."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

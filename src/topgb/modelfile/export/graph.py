@@ -1,4 +1,4 @@
-"""A model file as one module from stored features to probabilities, its weights as they are stored."""
+"""A model file as one module from stored features to probabilities, which keeps the weights encoded as in the file."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ OUTPUT = "probabilities"
 
 
 class _Weight(nn.Module):
-    """One stored tensor; called, its float32 values."""
+    """One stored tensor; a call decodes it to float32."""
 
     def __init__(self, parts: Parts, entry: TensorEncoding):
         super().__init__()
@@ -35,11 +35,11 @@ class _Weight(nn.Module):
 
 
 class ExportGraph(nn.Module):
-    """Every member, their mixture, and the second stage over it.
+    """Every member, their mixture, and the second stage over the mixture.
 
     `forward(features uint8 or float32 [B, T, D], num_frames int64 [B]) -> probabilities float32 [B, V]`, for any B and
-    T of at least 1. Its state is the stored tensors, as buffers; `torch.export` sees how they are decoded. Raises
-    `InputError` where a tensor is not what the header says.
+    T of at least 1. The state holds the stored tensors as buffers, and `forward` decodes them, so that `torch.export`
+    traces the decoding too. Raises `InputError` where a tensor does not match the header.
     """
 
     def __init__(self, header: Header, stored: Mapping[str, torch.Tensor]):
@@ -59,7 +59,7 @@ class ExportGraph(nn.Module):
 
 
 class _Slots:
-    """An architecture's weights, taken out of it and decoded anew in every call."""
+    """The places of an architecture's weights, emptied at first and filled with newly decoded weights in each call."""
 
     def __init__(
         self, module: nn.Module, prefix: str, header: Header, stored: Mapping[str, torch.Tensor], weights: nn.ModuleDict
@@ -101,7 +101,7 @@ class _Member:
 
 
 class _SecondStage:
-    """The architecture of what judges the mixture's best classes anew."""
+    """The architecture of the second stage, which rescores the mixture's best classes."""
 
     def __init__(
         self, header: Header, options: RerankerOptions, stored: Mapping[str, torch.Tensor], weights: nn.ModuleDict
@@ -115,7 +115,7 @@ class _SecondStage:
 
 
 def _weight(header: Header, stored: Mapping[str, torch.Tensor], name: str) -> _Weight | None:
-    """The stored tensor `name`; None for what the file does not store (the frontend's scale and offset)."""
+    """The stored tensor `name`; None if the file does not store it (the frontend's scale and offset)."""
     entry = header.tensors.get(name)
     return None if entry is None else _Weight(kept_parts(checked_parts(stored, entry, name), entry, name), entry)
 
@@ -129,7 +129,7 @@ def _part_name(suffix: str) -> str:
 
 
 def _identifier(name: str, taken: nn.ModuleDict) -> str:
-    """`name` in letters, digits and underscores: names of features hold anything."""
+    """`name` reduced to letters, digits and underscores, because feature names may hold any character."""
     identifier = re.sub(r"\W", "_", name, flags=re.ASCII)
     while identifier in taken:
         identifier += "_"

@@ -13,11 +13,11 @@ from topgb.files import atomic_path, refuse_existing
 from topgb.modelfile.export.graph import INPUTS, OUTPUT
 from topgb.modelfile.header import METADATA_KEY, Header
 
-# Masks of bytes are of opset 18, and 20 is what the exporter writes by itself.
+# Bitwise masks of bytes need opset 18 or later; 20 is the exporter's default.
 OPSET = 20
 # Protobuf's limit of 2 GiB, less room for the graph.
 MOST_BYTES = 2**31 - 2**24
-# Elements of a constant that may be computed in advance: shapes and steps, never a weight.
+# Constants of at most this many elements are computed in advance: shapes and steps, never a weight.
 FOLDED = 64
 
 
@@ -31,7 +31,7 @@ def require_onnx() -> None:
 def save_onnx(
     program: torch.export.ExportedProgram, header: Header, description: str, out: Path, force: bool
 ) -> list[Path]:
-    """Write `program` as ONNX, `description` in its metadata under the key `topgb`; the files written.
+    """Write `program` as ONNX with `description` in its metadata, key `topgb`; return the files written.
 
     Beyond protobuf's 2 GiB the weights go into a second file, `out` + `.data`.
     """
@@ -47,7 +47,7 @@ def save_onnx(
     refuse_existing(data, force)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        # The graph names the file of its weights, so both must be written under their own names.
+        # The graph holds the name of the weights' file, so both are written under their final names.
         onnx_ir.save(model, Path(folder) / out.name, format="protobuf", external_data=data.name)
         for path in (data, out):
             with atomic_path(path) as partial:
@@ -56,7 +56,7 @@ def save_onnx(
 
 
 def _to_onnx(program: torch.export.ExportedProgram, header: Header) -> Any:
-    """The program as an `onnx_ir.Model` with the documented names, without traces of how it came about."""
+    """The program as an `onnx_ir.Model` with the documented names and without the exporter's metadata."""
     import onnx_ir
     from onnxscript import optimizer
 
@@ -84,7 +84,7 @@ def _to_onnx(program: torch.export.ExportedProgram, header: Header) -> Any:
 
 
 def _shifts_of_bytes() -> dict[Any, Any]:
-    """The shifts of `decoding.traced_unpack` in ONNX; the exporter's own make signed bytes of unsigned ones."""
+    """ONNX translations of the shifts in `decoding.traced_unpack`; the exporter's own make unsigned bytes signed."""
     from onnxscript import opset20
 
     def shift(direction: str) -> Any:

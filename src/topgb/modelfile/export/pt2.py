@@ -11,8 +11,8 @@ from topgb.modelfile.header import METADATA_KEY, Header
 def save_pt2(
     program: torch.export.ExportedProgram, header: Header, description: str, out: Path, force: bool
 ) -> list[Path]:
-    """Write `program` for `torch.export.load`, `description` beside it under the name `topgb`; the files written."""
+    """Write `program` for `torch.export.load`, `description` as its extra file `topgb`; return the files written."""
     with atomic_write(out) as file:
-        # Not by name: the archive would repeat the partial file's.
+        # Pass the open file: given a path, the archive would contain the partial file's name.
         torch.export.save(program, file, extra_files={METADATA_KEY: description})
     return [out]

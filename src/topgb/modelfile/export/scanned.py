@@ -1,4 +1,4 @@
-"""The recurrent layers as one loop that a graph can hold, whatever the number of frames."""
+"""The recurrent layers as one `scan` loop, which a graph can hold for any number of frames."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# The one loop that both `torch.export` and its way to ONNX know; it has no public name yet.
+# `scan` is the only loop that both `torch.export` and the ONNX exporter support; it has no public name yet.
 from torch._higher_order_ops.scan import scan
 
 from topgb.models.byfeature import set_child
@@ -18,7 +18,7 @@ Step = Callable[[State, torch.Tensor], State]
 
 
 def replace_recurrent(module: nn.Module) -> None:
-    """Put, inside `module`, a scanned layer in the place of every recurrent one, with the same submodules."""
+    """Replace every recurrent layer inside `module` with a scanned layer that has the same submodules."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             scanned = _SCANNED.get(type(child))
@@ -27,7 +27,7 @@ def replace_recurrent(module: nn.Module) -> None:
 
 
 class ScannedLSTM(nn.Module):
-    """As `LSTM` in evaluation mode."""
+    """`LSTM` in evaluation mode, by `scan`."""
 
     def __init__(self, layer: LSTM):
         super().__init__()
@@ -52,7 +52,7 @@ class ScannedLSTM(nn.Module):
 
 
 class ScannedGRU(nn.Module):
-    """As `GRU` in evaluation mode."""
+    """`GRU` in evaluation mode, by `scan`."""
 
     def __init__(self, layer: GRU):
         super().__init__()
@@ -82,7 +82,7 @@ class ScannedGRU(nn.Module):
 
 
 class ScannedResetAfterGRU(nn.Module):
-    """As `ResetAfterGRU` in evaluation mode."""
+    """`ResetAfterGRU` in evaluation mode, by `scan`."""
 
     def __init__(self, layer: ResetAfterGRU):
         super().__init__()
@@ -110,14 +110,17 @@ _SCANNED: dict[type, Any] = {LSTM: ScannedLSTM, GRU: ScannedGRU, ResetAfterGRU: 
 def _scanned(
     step: Step, states: int, size: int, projected: torch.Tensor, valid: torch.Tensor | None, reverse: bool
 ) -> tuple[torch.Tensor, State]:
-    """Outputs [B, T, size] and the last states, [B, size] each, of `step` over projected [B, T, …], held at padding."""
+    """Run `step` over the frames of `projected` [B, T, …]: outputs [B, T, size] and the last states, [B, size] each.
+
+    States keep their values at padding, where `valid` (bool [B, T]) is false.
+    """
     by_time = projected.transpose(0, 1)
     counts = torch.ones_like(by_time[:, :, :1], dtype=torch.bool) if valid is None else valid.T[:, :, None]
 
     def held_step(state: State, frame: State) -> tuple[State, torch.Tensor]:
         own, count = frame
         moved = tuple(torch.where(count, new, old) for new, old in zip(step(state, own), state, strict=True))
-        # What the loop stacks may not be what it carries on.
+        # `scan` requires that the stacked output is not the tensor it carries on.
         return moved, moved[0].clone()
 
     zeros = tuple(projected.new_zeros(projected.shape[0], size) for _ in range(states))
