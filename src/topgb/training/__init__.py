@@ -1,1 +1,1 @@
-"""Recipe and records to a model file."""
+"""Train a recipe on records, to a model file."""

@@ -1,4 +1,4 @@
-"""A run's checkpoint to a model, without a look at the records."""
+"""Build a model from a run's checkpoint, without reading records."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,10 +25,11 @@ def build_model_file(
     force: bool = False,
     class_names: Sequence[str] | None = None,
 ) -> Header:
-    """Write the model file of a run's best (else latest) checkpoint (2018: `eval.py --build_only`).
+    """Write the model file of a run's best checkpoint, or its latest if no best exists (2018: `eval.py --build_only`).
 
-    `use_ema` None takes the EMA weights where the run keeps them, `class_names` None the run's own. Raises `InputError`
-    where `run` is not a run, has no checkpoint, EMA weights are asked for and absent, or the number of names is wrong.
+    With `use_ema` None the model has the EMA weights if the run keeps them, with `class_names` None the run's own
+    names. Raises `InputError` where `run` is not a run, has no checkpoint, has no EMA weights although `use_ema` asks
+    for them, or the number of names is wrong.
     """
     model = stored_run(run, use_ema)
     header = model.header
@@ -45,7 +46,7 @@ def load_run(run: Path, use_ema: bool | None = None, resident: Resident = "full"
 
 
 def stored_run(run: Path, use_ema: bool | None = None) -> StoredModel:
-    """The model that `build_model_file` would write, as it would be stored. Raises as that does."""
+    """The model that `build_model_file` would write, as it would be stored. Raises as `build_model_file` does."""
     recipe, checkpoint = run_recipe(run), final_checkpoint(run)
     if use_ema and checkpoint.ema is None:
         raise InputError(f"{run} keeps no EMA weights; leave out {option('use_ema')}")
@@ -59,7 +60,7 @@ def stored_run(run: Path, use_ema: bool | None = None) -> StoredModel:
         class_names=run_names(run, recipe.data.classes),
         origin=_origin(run, recipe, checkpoint, use_ema=chosen is not None),
     )
-    # As it will be read: keys of the origin sorted, numbers as JSON has them.
+    # Write and read the header, so that the origin's keys and numbers are those of a file that was read.
     return StoredModel(run, Header.loads(header.dumps(), str(run)), tensors)
 
 

@@ -1,4 +1,4 @@
-"""A run's checkpoints: safetensors for tensors, JSON for the rest, each complete or absent."""
+"""A run's checkpoints: safetensors for tensors, JSON for the rest; a checkpoint is complete or absent."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, kind: str = "step") -> No
 
 
 def clear_partial_checkpoints(run: Path) -> None:
-    """Remove what a kill in the middle of writing or removing left behind."""
+    """Remove what a killed write or removal left behind."""
     for partial in (run / "checkpoints").glob(".*.partial"):
         shutil.rmtree(partial)
     for kind in KEPT:
@@ -73,7 +73,7 @@ def latest_checkpoint(run: Path) -> Checkpoint | None:
 
 
 def final_checkpoint(run: Path) -> Checkpoint:
-    """The checkpoint to build a model from: the best on the validation records, else the latest.
+    """The checkpoint to build a model from: the best on the validation records, or the latest if there is no best.
 
     Raises `InputError` where `run` is not a run or has no checkpoint yet.
     """
@@ -93,7 +93,7 @@ def _remove_old(run: Path, kind: str) -> None:
 
 
 def _remove(folder: Path) -> None:
-    # Killed in the middle of it, no checkpoint is left that lacks files.
+    # Rename before deleting: a kill in between must not leave a half-deleted checkpoint under its name.
     doomed = folder.with_name(f".{folder.name}.removed.partial")
     os.rename(folder, doomed)
     shutil.rmtree(doomed)

@@ -1,4 +1,4 @@
-"""What a run's classes are called. Names change no weight: a run may get others whenever it is resumed."""
+"""The names of a run's classes. No weight depends on them, so a resumed run may get other names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from topgb.training.run_folder import NAMES, SETTINGS_FILE, read_settings, write
 
 
 def job_names(job: TrainingJob, parent: StoredModel | None, progress: Progress) -> tuple[str, ...] | None:
-    """The class names that a job was given, or inherits from the model that it starts from.
+    """The class names of a job: its own, or those of the model that it starts from, or None.
 
-    Says so where a head is kept for classes of other names.
+    Warns through `progress` where the job keeps a head whose classes had other names.
     """
     inherited = None if parent is None else inherited_names(parent.header, job)
     if parent is None or job.class_names is None or inherited is None:
@@ -29,7 +29,7 @@ def job_names(job: TrainingJob, parent: StoredModel | None, progress: Progress) 
 
 
 def inherited_names(parent: Header, job: TrainingJob) -> tuple[str, ...] | None:
-    """Class names of the model that a run starts from; None where the head, and so its classes, are new."""
+    """Class names of the model that a run starts from; None if the head, and so its classes, are new."""
     return parent.class_names if not job.new_head and parent.classes == job.recipe.data.classes else None
 
 
@@ -39,7 +39,7 @@ def rename_classes(run: Path, names: Sequence[str]) -> None:
 
 
 def run_names(run: Path, classes: int) -> tuple[str, ...] | None:
-    """The names of a run's classes, or None where it has none. Raises `InputError` where they are not readable."""
+    """The names of a run's classes, or None if the run has none. Raises `InputError` where they are not readable."""
     names = read_settings(run).get(NAMES)
     if names is None:
         return None

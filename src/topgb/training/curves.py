@@ -1,4 +1,4 @@
-"""A run's curves, as lines of JSON and for TensorBoard."""
+"""Write a run's curves as lines of JSON and for TensorBoard."""
 
 import json
 import math
@@ -17,13 +17,13 @@ from topgb.evaluation.metrics import Metrics, Scores
 from topgb.files import atomic_write, write_failure
 
 METRICS_FILE = "metrics.jsonl"
-# Figures are looked at this often: looking holds up the device.
+# Seconds between logged steps: reading figures from the device makes it wait.
 LOG_SECONDS = 1.0
 RUNNING_BATCHES = 5
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The run's log, one object a logged step or validation, oldest first; a line that was cut off is left out."""
+    """The run's log, one object per logged step or validation, oldest first; a truncated line is left out."""
     path = folder / METRICS_FILE
     entries = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
@@ -35,9 +35,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 class Curves:
-    """Writes the curves of the run in `folder`, going on after `step`.
+    """Writes the curves of the run in `folder`, continuing after `step`.
 
-    Raises `TopgbError` where they cannot be written.
+    Every method that writes raises `TopgbError` where it cannot.
     """
 
     def __init__(self, folder: Path, step: int):
@@ -52,17 +52,17 @@ class Curves:
         self._recent: deque[list[Metrics]] = deque(maxlen=RUNNING_BATCHES)
 
     def due(self, last: bool) -> bool:
-        """Whether it is time for another line; always for the run's `last` step."""
+        """Whether to log this step: at most once per `LOG_SECONDS`, and always for the run's `last` step."""
         if not last and time.monotonic() - self._last < LOG_SECONDS:
             return False
         self._last = time.monotonic()
         return True
 
     def write_step(self, step: int, examples: int, rate: float, parts: list[tuple[float, Metrics | None]]) -> str:
-        """Log a training step, and return its loss and the running GAP of the batches logged last, in words.
+        """Log a training step, and return its loss and the running GAP of the last logged batches, in words.
 
-        `parts` are each rank's share of the loss and the metrics of its batch; without labels there are none, and no
-        GAP. Raises `TopgbError` where the loss is not a number.
+        `parts` holds each rank's share of the loss and the metrics of its batch. A batch without labels has metrics
+        None, and then there is no GAP. Raises `TopgbError` where the loss is not finite.
         """
         value = sum(loss for loss, _ in parts)
         if not math.isfinite(value):
@@ -112,7 +112,7 @@ class Curves:
 
 
 def diverged(step: int) -> TopgbError:
-    """The error of a run whose loss or weights are not finite any more."""
+    """The error for a run whose loss or weights are no longer finite."""
     return TopgbError(
         f"training diverged: loss or weights are not finite after step {step}; lower the learning rate "
         f"({option('overrides', ['optimizer.learning_rate=…'])}); the last checkpoint is kept"

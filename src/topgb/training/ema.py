@@ -17,9 +17,9 @@ CONTINUED_EPOCHS = 2
 def continued_recipe(recipe: Recipe, halflife: float | None, overridden: set[str], devices: int = 1) -> Recipe:
     """The recipe for continuing a trained model while averaging it, as in 2018 (`--ema_source`, `--ema_halflife`).
 
-    Where None is given the half-life is 1500 · devices · batch / 512 steps; the learning rate is a fifth of the
-    recipe's, and the epochs two. Values whose keys (`ema.halflife`, `optimizer.learning_rate`, `training.epochs`) are
-    among the `overridden` ones stay as they are.
+    With `halflife` None the half-life is 1500 · devices · batch / 512 steps. The learning rate is a fifth of the
+    recipe's, and there are two epochs. The values of `ema.halflife`, `optimizer.learning_rate` and `training.epochs`
+    stay as they are if their keys are in `overridden`. Raises `InputError` where the half-life is not above 1.
     """
     training, optimizer = recipe.training, recipe.optimizer
     if halflife is None and recipe.ema is not None and "ema.halflife" in overridden:
@@ -40,7 +40,8 @@ def continued_recipe(recipe: Recipe, halflife: float | None, overridden: set[str
 class Shadows:
     """shadow ← d · shadow + (1 - d) · value after each step, d = 1 - 1/halflife, from the values at the start.
 
-    Over every tensor of the model's state: weights, biases, batch-norm scales *and moving statistics*, as in 2018.
+    The average covers every tensor of the model's state: weights, biases, batch-norm scales *and moving statistics*, as
+    in 2018.
     """
 
     def __init__(self, model: nn.Module, settings: Ema):
@@ -49,7 +50,7 @@ class Shadows:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Follow the model after training step number `step` (the first is 1)."""
+        """Move the shadows towards the model's state after training step `step` (the first is 1)."""
         decay = 1.0 - 1.0 / self.settings.halflife
         if self.settings.warmup:
             decay = min(decay, (1 + step) / (10 + step))

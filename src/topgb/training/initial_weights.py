@@ -15,7 +15,7 @@ from topgb.records.label_statistics import label_counts, teacher_mean
 from topgb.records.teacher import DESCRIPTION_FILE, Teacher
 from topgb.training.recipe import Recipe
 
-# Class frequencies are an average: more records than these would not move the start.
+# Records that class frequencies are averaged over: more records would not change the start noticeably.
 FREQUENCY_RECORDS = 20_000
 
 
@@ -52,7 +52,7 @@ def fresh_tagger(
 
 
 def teacher_identity(teacher: TeacherSource | None) -> dict[str, Any] | str | None:
-    """What names a teacher's scores: the teacher's own name and a hash of what they are of."""
+    """The identity of a teacher's scores: the teacher's model and a hash of the scores' description."""
     if teacher is None or isinstance(teacher, str):
         return teacher
     assert isinstance(teacher, Teacher)
@@ -60,7 +60,10 @@ def teacher_identity(teacher: TeacherSource | None) -> dict[str, Any] | str | No
 
 
 def _take(tagger: Tagger, model: StoredModel, new_head: bool) -> set[str]:
-    """Copy the model's tensors into `tagger`, with `new_head` all but the head's; returns the names of the copied."""
+    """Copy the model's tensors into `tagger`, without the head's if `new_head`; return the names of copied tensors.
+
+    Raises `InputError` where `model` is an ensemble or differs from `tagger` in features or architecture.
+    """
     path, members = model.path, assemble_stored(model).members
     if len(members) != 1:
         raise InputError(f"{path} is an ensemble of {len(members)} members; training starts from a single model")
@@ -93,11 +96,11 @@ def _shapes(tagger: Tagger, without_head: bool) -> dict[str, torch.Size]:
 
 
 def _frequencies(data: Dataset, distill_weight: float) -> torch.Tensor:
-    """float32 [V]: the mean of what is to be learned, by labels where they have a share."""
+    """Class frequencies, float32 [V]: the mean of the labels, or of the teacher's scores if only these are learned."""
     if data.teacher is not None and distill_weight == 1.0:
         count = min(FREQUENCY_RECORDS, data.num_records)
         total = teacher_mean(data, FREQUENCY_RECORDS) * count
     else:
         total, count = label_counts(data, FREQUENCY_RECORDS)
-    # Half a video more in each class: one that did not occur is rare, not impossible.
+    # Add half a video to each class: a class that did not occur is rare, not impossible.
     return torch.from_numpy((total + 0.5) / (count + 1)).float()

@@ -1,4 +1,4 @@
-"""What to train, on what, and what came of it."""
+"""A training job and its result."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,26 +12,26 @@ from topgb.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What to train, on what, and where to put it.
+    """A model to train, the records to train it on, and the folder to put it in.
 
-    recipe          everything that determines the model but the records
+    recipe          everything that determines the model except the records
     data            training records: path, glob or URL
     out             directory of the run
     validate        records to score after each epoch; the best checkpoint by GAP becomes the model
     init_from       model file to start from; a head for another number of classes starts anew
-    new_head        start the head anew in any case: other classes, although as many
-    ema_source      model file to continue with its weights averaged; must be of the recipe's architecture
-    teacher         folder of `topgb distill` whose scores the model learns from beside the labels, by the recipe's
-                    `training.distill_weight`; or "records", which then hold them themselves
+    new_head        start the head anew even if the number of classes is the same
+    ema_source      model file to continue while averaging its weights; must have the recipe's architecture
+    teacher         folder of `topgb distill` with scores that the model learns beside the labels, in the share that the
+                    recipe's `training.distill_weight` gives; or "records" if the records hold the scores themselves
     class_names     V names for the model file; None takes those of the model file that training starts from, if the
-                    classes are the same. A run that is resumed gets them in place of its earlier ones
+                    classes are the same. In a resumed run they replace the earlier names
     resume          go on from the last checkpoint in `out`, if there is one
     force           overwrite a run in `out`
     on_damaged      `stop` at a damaged record, or `skip` it
-    workers         processes that read ahead (0: read in this one)
+    workers         processes that read ahead (0: read in the training process)
     device          where to compute: `auto`, `cpu`, `cuda`, `cuda:1` …
-    devices         processes of each machine, each with a device of its own; None is one, or as `torchrun` has it
-    num_nodes       machines; None likewise. Every rank gets batches of the recipe's size
+    devices         processes on each machine, each with a device of its own; None means one, or `torchrun`'s number
+    num_nodes       machines; None means one, or `torchrun`'s number. Every rank gets batches of the recipe's size
     checkpoint_minutes   most minutes between checkpoints; every epoch ends with one too
     """
 
@@ -56,9 +56,9 @@ class TrainingJob:
 
 @dataclass
 class TrainingResult:
-    """The model file, its scores on the validation records if there were any, and the records left out.
+    """The model file, its scores on the validation records (None without any), and the damaged records left out.
 
-    With several ranks each gets the same; `first` is whether this process is the one that speaks for them.
+    With several ranks every rank gets the same result; `first` is true for the one rank that reports it.
     """
 
     model: Path

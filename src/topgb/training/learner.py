@@ -1,4 +1,4 @@
-"""What learns: the model, its optimiser and its average on a rank's device, one update at a time."""
+"""The model, its optimiser and its average on a rank's device, changed one update at a time."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from topgb.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Update:
-    """Of one update: this rank's share of the loss (a scalar), and its videos' probabilities and labels [B, V]."""
+    """One update's share of the loss on this rank (scalar), and this rank's probabilities and labels [B, V]."""
 
     loss: torch.Tensor
     probabilities: torch.Tensor
@@ -30,7 +30,7 @@ class Learner:
 
     tagger    the model
     shadows   the average of its weights, if the recipe keeps one
-    updates   how many there were
+    updates   number of updates made
     """
 
     def __init__(self, recipe: Recipe, tagger: Tagger, fabric: Fabric):
@@ -46,7 +46,7 @@ class Learner:
         return self._adam.steps
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from where `checkpoint` was taken. Raises `InputError` where it lacks the average."""
+        """Restore the state in `checkpoint`. Raises `InputError` where an average is needed and it has none."""
         self.tagger.load_state_dict(checkpoint.weights)
         parameters = dict(self.tagger.named_parameters())
         self._adam.load_moments(parameters, checkpoint.optimizer, checkpoint.progress["updates"])
@@ -57,7 +57,7 @@ class Learner:
                 value.copy_(checkpoint.ema[name])
 
     def checkpoint(self, progress: dict) -> Checkpoint:
-        """The state on the CPU, with what else `progress` says."""
+        """The state on the CPU, with the JSON values of `progress`."""
         return Checkpoint(
             weights=_on_cpu(self.tagger.state_dict()),
             optimizer=_on_cpu(self._adam.moments(dict(self.tagger.named_parameters()))),
@@ -66,7 +66,7 @@ class Learner:
         )
 
     def is_finite(self) -> bool:
-        """Whether every weight and statistic still is a number."""
+        """Whether every weight and statistic is finite."""
         return all(bool(tensor.isfinite().all()) for tensor in self.tagger.state_dict().values())
 
     def update(self, batch: Batch, step: int, rate: float, videos: torch.Tensor) -> Update:
@@ -76,7 +76,7 @@ class Learner:
         and missing.
         """
         training, ranks = self._recipe.training, self._fabric.world_size
-        # Dropout depends on the step and the rank alone, so resuming needs no generator's state.
+        # Seed by step and rank, so that resuming needs no generator state for dropout.
         torch.manual_seed((training.seed << 32) + step * ranks + self._fabric.global_rank)
         self._adam.set_learning_rate(rate)
         batch = batch.to(self._fabric.device, non_blocking=True)
@@ -91,7 +91,7 @@ class Learner:
                 features, num_frames = batch.features[part], batch.num_frames[part]
                 found = outcome(self.tagger, self._model, self._loss, features, num_frames, target[part])
                 share = len(found.probabilities) / total
-                # The ranks' gradients are averaged.
+                # Times ranks, because DDP averages the ranks' gradients.
                 self._fabric.backward((found.loss + found.extra) * (share * ranks))
             losses.append(found.loss.detach() * share)
             outputs.append(found.probabilities.detach())
@@ -105,7 +105,7 @@ class Learner:
 
 
 def _target(batch: Batch, weight: float) -> torch.Tensor:
-    """What the batch's probabilities are compared with, [B, V]: labels, or floats with the teacher's share."""
+    """The target of the batch's probabilities, [B, V]: labels (bool), or labels mixed with the teacher (float32)."""
     if batch.labels is None and (batch.teacher is None or weight < 1.0):
         raise InputError(f"video {batch.ids[0]} has no labels; train on labelled records")
     if batch.teacher is not None:

@@ -1,4 +1,4 @@
-"""The losses a model can be trained with, as the 2018 system defines them on probabilities."""
+"""The training losses, defined on probabilities as in the 2018 system."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from topgb.models import Tagger
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-# 2018: SoftmaxLoss's epsilon (written 10e-8 there), the least that a video's labels are taken to sum to.
+# 2018: SoftmaxLoss's epsilon (written 10e-8 there). A video's labels count as summing to at least this.
 LEAST_LABEL_SUM = 1e-7
 
 
 def mixed_labels(labels: torch.Tensor | None, teacher: torch.Tensor, weight: float) -> torch.Tensor:
-    """float32 [B, V]: `weight` · teacher's probabilities + (1 - `weight`) · labels; at weight 1 no labels are needed.
+    """`weight` · teacher's probabilities + (1 - `weight`) · labels, float32 [B, V]; weight 1 needs no labels.
 
-    As cross entropy is linear in what it compares with, its value for these is 2018's `MixedCrossEntropyLoss`:
-    `weight` (`lambda_factor`) of the one with the teacher, the rest of the one with the labels.
+    Cross entropy is linear in its target. With these targets it therefore equals 2018's `MixedCrossEntropyLoss`:
+    `weight` (`lambda_factor`) · cross entropy with the teacher + (1 - `weight`) · cross entropy with the labels.
     """
     soft = teacher.float()
     if weight == 1.0:
@@ -31,18 +31,18 @@ def mixed_labels(labels: torch.Tensor | None, teacher: torch.Tensor, weight: flo
 def hinge(probabilities: torch.Tensor, labels: torch.Tensor, margin: float = 1.0) -> torch.Tensor:
     """Σ max(0, margin - y · p) over classes, y = 1 for a label and -1 for the rest, mean over videos.
 
-    Of probabilities float32 [B, V] and labels bool [B, V] (2018: `HingeLoss`).
+    Takes probabilities float32 [B, V] and labels bool [B, V] (2018: `HingeLoss`).
     """
     signs = labels.float() * 2.0 - 1.0
-    # Not clamp_min, whose gradient at exactly 0 is 1; tf.maximum's there is 0, and so is relu's.
+    # At exactly 0 relu has gradient 0, as tf.maximum has; clamp_min has gradient 1 there.
     return F.relu(margin - signs * probabilities).sum(1).mean()
 
 
 def softmax(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """-Σ y · log softmax(p) over classes, y a video's labels scaled to sum to 1, mean over videos.
 
-    Of probabilities float32 [B, V] and labels bool [B, V]; the softmax is over the probabilities themselves, as in 2018
-    (`SoftmaxLoss`). A video without labels counts 0.
+    Takes probabilities float32 [B, V] and labels bool [B, V]. The softmax is over the probabilities themselves, as in
+    2018 (`SoftmaxLoss`). A video without labels counts 0.
     """
     share = labels.float() / labels.float().sum(1, keepdim=True).clamp_min(LEAST_LABEL_SUM)
     return -(share * F.log_softmax(probabilities, dim=1)).sum(1).mean()
@@ -50,7 +50,7 @@ def softmax(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of some videos: the loss against their target, what is added to it (scalars), and probabilities [B, V]."""
+    """A batch's loss against its target and the extra loss to add (scalars), and its probabilities float [B, V]."""
 
     loss: torch.Tensor
     extra: torch.Tensor
@@ -65,10 +65,10 @@ def outcome(
     num_frames: torch.Tensor,
     target: torch.Tensor,
 ) -> Outcome:
-    """What training follows the gradient of, for stored features [B, T, D] and their target [B, V].
+    """The losses that training minimises, for stored features [B, T, D] and their target [B, V].
 
-    `forward` is the tagger, or what wraps it on a device. The extra is the L2 penalty, and what a mixture's members
-    learn.
+    `forward` is the tagger, or its wrapper on a device. The extra loss is the L2 penalty plus the loss of a mixture's
+    members.
     """
     probabilities = forward(*tagger.frontend(features, num_frames))
     found = loss(probabilities.float(), target)
@@ -78,10 +78,10 @@ def outcome(
 
 
 def _zero_without_videos(loss: Loss) -> Loss:
-    """`loss` (a mean over videos), and 0 for a batch without videos, whose mean is not a number."""
+    """`loss` (a mean over videos), but 0 instead of NaN for a batch without videos."""
 
     def defined(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        # The empty sum keeps every parameter in the graph: all of them get a gradient, of zeros.
+        # The empty sum keeps every parameter in the graph, so that each gets a gradient of zeros.
         return loss(probabilities, labels) if len(probabilities) else probabilities.sum()
 
     return defined

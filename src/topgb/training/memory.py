@@ -1,4 +1,4 @@
-"""How much memory a training run takes, known before any of it is taken."""
+"""Estimate the memory of a training run before it starts."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class MemoryEstimate:
 
     weights    the model's tensors
     optimizer  gradients, Adam's moments, EMA shadows
-    batch      a batch as stored, and the most that one step on it takes at any time beyond the above
-    complete   whether that step could be followed to its end; else `batch` is only the least
+    batch      a batch as stored, and the peak of one training step on it beyond the above
+    complete   whether the step could be computed to its end; if not, `batch` is a lower bound
     """
 
     weights: int
@@ -42,12 +42,11 @@ class MemoryEstimate:
 def estimate_memory(recipe: Recipe, videos: int, frames: int, taught: bool = False) -> MemoryEstimate:
     """The memory of `recipe` with batches of `videos` videos padded to `frames` frames, `taught` by a teacher or not.
 
-    A step, forward and backward, is computed on the meta device, where tensors have sizes and no memory, and its
-    tensors are counted as they come and go. What is approximated: memory that one operation takes inside is not seen
-    (packed matrices, a sort's scratch; with oneDNN's LSTM it is a third of the whole), nor what PyTorch and its
-    allocator take for themselves, nor what loader workers read ahead, a parent's weights and validation. Everything
-    counts as float32, too much for bfloat16. An architecture that looks at values cannot be computed without them:
-    then `complete` is false.
+    One step, forward and backward, runs on the meta device, where tensors have sizes but no memory, and its tensors are
+    counted while they live. The estimate leaves out memory inside one operation (packed matrices, a sort's scratch; a
+    third of the whole with oneDNN's LSTM), PyTorch's and its allocator's own, batches that loader workers read ahead, a
+    parent's weights, and validation. It counts everything as float32, which is too much for bfloat16. An architecture
+    that looks at values cannot run without them; then `complete` is false.
 
     Raises `InputError` where the sizes make no model.
     """
@@ -63,7 +62,7 @@ def estimate_memory(recipe: Recipe, videos: int, frames: int, taught: bool = Fal
         most, complete = _most_of_a_step(tagger.train(), training, features, labels)
     weights, gradients = _bytes(tagger.state_dict().values()), _bytes(tagger.parameters())
     shadows = 0 if recipe.ema is None else weights
-    # Gradients are among what the step takes.
+    # The peak of the step includes the gradients, which are counted with the optimiser.
     batch = _bytes([features, labels]) + max(0, most - gradients)
     return MemoryEstimate(weights, (1 + ADAM_MOMENTS) * gradients + shadows, batch, complete)
 
@@ -73,8 +72,8 @@ def check_memory(
 ) -> None:
     """Say what `estimate_memory` finds, and raise `InputError` where `device` has less than that free.
 
-    Where it cannot be known what is free, nothing is refused. `frames` may be more than batches will have (the records
-    tell only a bound), and then so is the estimate.
+    If the free memory is unknown, nothing is refused. `frames` may exceed the frames of actual batches (the records
+    give only an upper bound); the estimate is then too high.
     """
     needed, free = estimate_memory(recipe, videos, frames, taught), free_memory(device)
     parts = (
@@ -97,15 +96,15 @@ def check_memory(
 
 
 class _Living(TorchDispatchMode):
-    """Counts the bytes of tensors that operations make until they are freed; `most` is the most at any time.
+    """Counts the bytes of living tensors that operations have made: `now` at present, `most` at the peak.
 
-    Those in `known` exist before and are not counted.
+    The tensors in `known` exist before and are not counted.
     """
 
     def __init__(self, known: Iterable[torch.Tensor]):
         super().__init__()
         self.now = self.most = 0
-        # By storage: a view, or a tensor changed in place, is no new memory.
+        # Count storages: a view, or a tensor changed in place, takes no new memory.
         self._known = WeakSet(tensor.untyped_storage() for tensor in known)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -128,11 +127,11 @@ class _Living(TorchDispatchMode):
 def _most_of_a_step(
     tagger: Tagger, training: Training, features: torch.Tensor, labels: torch.Tensor
 ) -> tuple[int, bool]:
-    """The most bytes that a step's tensors take at once, its gradients among them; and whether it could be ended."""
+    """Peak bytes of a step's tensors, gradients included, and whether the step could be computed to its end."""
     rows = -(-len(features) // training.accumulate)
     with _Living([*tagger.parameters(), *tagger.buffers(), features, labels]) as living:
         try:
-            # The second piece finds the gradients of the first; more are no different.
+            # The second piece runs beside the gradients of the first; further pieces take the same memory.
             for start in range(0, min(2 * rows, len(features)), rows):
                 piece = slice(start, start + rows)
                 num_frames = torch.empty(len(features[piece]), dtype=torch.int32)

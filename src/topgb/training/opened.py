@@ -1,6 +1,6 @@
-"""The one way to open a model that is named by a model file or by the folder of a run.
+"""The one way to open a model, given as a model file or as the folder of a run.
 
-Files that only a run needs are imported where one is opened: most models are files.
+Modules that only runs need are imported when a run is opened, because most models are files.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from topgb.modelfile.packed import Resident
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A model, and where its work is done.
+    """An open model, and the engine that works with it.
 
-    here     the model in this process, which looks at its header
+    here     the model in this process, which reads its header
     model    the model for the engine's workers: the same, or a stand-in that each worker opens itself
-    device   where it computes there
-    engine   what works on the shards
+    device   the device on which the workers compute
+    engine   runs the work on the shards of the records
     """
 
     here: LoadedModel
@@ -33,11 +33,11 @@ class OpenedModel:
 
 
 def open_stored(path: Path, use_ema: bool | None = None) -> StoredModel:
-    """The model as it is stored, for work on files: a model file's, or a run's.
+    """The model of a model file or a run, as stored, for work on files.
 
-    A run gives the file it ended with. One without it, or of which `use_ema` asks for one kind of weights, gives its
-    best checkpoint (the latest, if the run did not validate), as `topgb build` does. Raises `InputError` where `path`
-    is neither, or `use_ema` is asked of a model file.
+    A finished run gives its model file. A run without a model file, or any run if `use_ema` chooses the weights, gives
+    its best checkpoint (the latest, if the run did not validate), as `topgb build` does. Raises `InputError` where
+    `path` is neither a model file nor a run, or `use_ema` is given for a model file.
     """
     file = _model_file(path, use_ema)
     if file is not None:
@@ -69,8 +69,8 @@ def open_for_engine(
 ) -> OpenedModel:
     """The model of `open_model`, to work on `device` in this process, or in the workers of a Ray cluster at `address`.
 
-    Raises `InputError` as `open_model`, `choose_device` and `open_engine` do, and where `device` is one of this machine
-    alone while others do the work.
+    Raises `InputError` as `open_model`, `choose_device` and `open_engine` do, and where `device` names a device of this
+    machine although other machines do the work.
     """
     keep_freed_memory()
     if kind == "local":
@@ -82,7 +82,7 @@ def open_for_engine(
             f"{option('device', device)} names a device of this machine; with {option('kind', 'ray')} choose cpu "
             "or cuda"
         )
-    # First, as a wrong path should not wait for a cluster. A CPU will do, as only the header is looked at.
+    # Open the model first: a wrong path should not wait for a cluster. Only its header is read, so a CPU is enough.
     here = open_model(path, torch.device("cpu"), use_ema, resident)
     engine = open_engine(kind, address, device)
     chosen = torch.device("cuda" if engine.gpus else "cpu")
@@ -92,7 +92,7 @@ def open_for_engine(
 
 
 def _model_file(path: Path, use_ema: bool | None) -> Path | None:
-    """The model file to open; None where it is to be made of the checkpoint of the run at `path`."""
+    """The model file to open, or None if the model must be built from a checkpoint of the run at `path`."""
     if path.is_dir():
         from topgb.training.run_folder import MODEL_FILE
 

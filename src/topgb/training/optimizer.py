@@ -5,15 +5,15 @@ from collections.abc import Iterable
 import torch
 
 EPSILON = 1e-8
-# Values whose squares are summed in float32; more of them would lose digits, and blocks are summed in float64.
+# Squares are summed in float32 within blocks of this many values, and over blocks in float64, to lose no digits.
 BLOCK = 1 << 20
 
 
 class TF1Adam(torch.optim.AdamW):
     """Adam whose ε stands outside the bias correction (2018: `tf.train.AdamOptimizer`).
 
-    TensorFlow 1 divides by √v + ε, PyTorch by √v / √(1 - β₂ᵗ) + ε (Kingma and Ba 2015, algorithm 1, against the form
-    before section 2.1); so PyTorch's step with ε / √(1 - β₂ᵗ) is TensorFlow's.
+    TensorFlow 1 divides by √v + ε (Kingma and Ba 2015, the form before section 2.1), PyTorch by √v / √(1 - β₂ᵗ) + ε
+    (algorithm 1). PyTorch's step with ε / √(1 - β₂ᵗ) is therefore TensorFlow's. Weight decay acts on matrices only.
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float = 0.0):
@@ -47,7 +47,7 @@ class TF1Adam(torch.optim.AdamW):
     def load_moments(
         self, parameters: dict[str, torch.nn.Parameter], moments: dict[str, torch.Tensor], steps: int
     ) -> None:
-        """Go on from `moments` after `steps` steps."""
+        """Restore the `moments` (as `moments` returns them) and the number of `steps` made."""
         self.steps = steps
         for name, parameter in parameters.items():
             self.state[parameter] = {
@@ -58,13 +58,13 @@ class TF1Adam(torch.optim.AdamW):
 
 
 def clip_each(parameters: Iterable[torch.nn.Parameter], clip_norm: float) -> None:
-    """Scale each parameter's gradient to a norm of at most `clip_norm` (2018: `clip_gradient_norm`)."""
+    """Scale each parameter's gradient in place to a norm of at most `clip_norm` (2018: `clip_gradient_norm`)."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if any(gradient.device.type != "cpu" for gradient in gradients):
         clip_without_waiting(gradients, clip_norm)
         return
     for gradient in gradients:
-        # A product reads memory three times as fast as a norm; and a gradient that is short enough is not written.
+        # A dot product reads memory three times as fast as a norm, and a short gradient is not written at all.
         norm = sum(float(torch.dot(block, block)) for block in gradient.reshape(-1).split(BLOCK)) ** 0.5
         if norm > clip_norm:
             gradient.mul_(clip_norm / norm)
