@@ -1,0 +1,118 @@
+"""Functions and files are short enough for a reader, and a private name of another library has one place."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
+MOST_LINES, MOST_PARAMETERS, MOST_FILE_LINES = 60, 7, 300
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Private names of other libraries: each is used in one file, and what comes of it has a test.
+PRIVATE = {
+    "_is_mkldnn_bf16_supported": "devices.py",
+    "ray._private": "jobs/cluster.py",
+    "_assert_tensor_metadata": "modelfile/export/exporting.py",
+    "torch._higher_order_ops": "modelfile/export/scanned.py",
+    "_weight_int8pack_mm": "modelfile/packed.py",
+    "_modules": "models/byfeature.py",
+    "_new_shared": "records/collate.py",
+    "_foreach_lerp_": "training/ema.py",
+    "torch.utils._python_dispatch": "training/memory.py",
+    "torch.utils._pytree": "training/memory.py",
+    "_foreach_norm": "training/optimizer.py",
+    "_foreach_mul_": "training/optimizer.py",
+}
+# Public, though they begin so.
+NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
+
+
+@cache
+def _trees() -> dict[str, ast.Module]:
+    return {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text()) for path in sorted(SOURCE.rglob("*.py"))}
+
+
+def _functions() -> Iterator[tuple[str, ast.FunctionDef, bool]]:
+    """Every function outside the command line: where it stands, the function, and whether it is a method."""
+    for name, tree in _trees().items():
+        if name.startswith("cli/"):
+            continue
+        methods = {id(item) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for item in node.body}
+        for node in ast.walk(tree):
+            if isinstance(node, FUNCTIONS):
+                yield f"{name}:{node.lineno} {node.name}", node, id(node) in methods
+
+
+def _parameters(function: ast.FunctionDef, is_method: bool) -> int:
+    given = function.args
+    count = len(given.posonlyargs) + len(given.args) + len(given.kwonlyargs)
+    static = any(isinstance(node, ast.Name) and node.id == "staticmethod" for node in function.decorator_list)
+    return count - (is_method and not static)
+
+
+def test_functions_are_short():
+    long = {where: node.end_lineno - node.lineno + 1 for where, node, _ in _functions()}
+    assert {where: lines for where, lines in long.items() if lines > MOST_LINES} == {}
+
+
+def test_functions_take_few_parameters():
+    counts = {where: _parameters(node, is_method) for where, node, is_method in _functions()}
+    assert {where: count for where, count in counts.items() if count > MOST_PARAMETERS} == {}
+
+
+def test_files_are_short():
+    lengths = {name: len((SOURCE / name).read_text().splitlines()) for name in _trees()}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_FILE_LINES} == {}
+
+
+def test_no_call_unpacks_what_it_could_write():
+    found = [
+        f"{name}:{node.lineno}"
+        for name, tree in _trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and any(isinstance(part, ast.Starred) and isinstance(part.value, (ast.Tuple, ast.List)) for part in node.args)
+    ]
+    assert found == []
+
+
+def test_annotations_say_what_they_mean():
+    vague = [name for name in _trees() if re.search(r"progress: [\"']?object", (SOURCE / name).read_text())]
+    assert vague == []
+
+
+def _private_names(name: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """(private name, file) of each attribute that nothing in topgb defines, and of each private module imported."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and _is_private(node.attr) and node.attr not in _own_names():
+            yield node.attr, name
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith("topgb"):
+            parts = node.module.split(".")
+            first = next((place for place, part in enumerate(parts) if _is_private(part)), None)
+            if first is not None:
+                yield ".".join(parts[: first + 1]), name
+            yield from ((alias.name, name) for alias in node.names if _is_private(alias.name))
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLES
+
+
+@cache
+def _own_names() -> frozenset[str]:
+    """Private names that topgb itself gives: to functions, classes, variables and attributes."""
+    own = set()
+    for tree in _trees().values():
+        for node in ast.walk(tree):
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+                own.add(node.name)
+            elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+                own.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return frozenset(own)
+
+
+def test_private_names_of_other_libraries_have_one_place_each():
+    found = {pair for name, tree in _trees().items() for pair in _private_names(name, tree)}
+    assert found == set(PRIVATE.items())
