@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from topgb.errors import InputError, option
 from topgb.files import refuse_existing
 from topgb.from2018.checkpoint import TF1Checkpoint, open_checkpoint
@@ -20,7 +22,6 @@ from topgb.from2018.member import (
 from topgb.from2018.merged import member_scopes, mixture_weights, settings_of_members
 from topgb.from2018.settings import FLAGS_FILE, flags_beside
 from topgb.from2018.shapes import VIDEO_MODELS, models_of_shapes
-from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import Header, Member, TensorEncoding
 from topgb.modelfile.loaded import assemble
 from topgb.modelfile.store import write_model_file
@@ -65,7 +66,7 @@ def import_checkpoint(
     _check_alike(members, source)
     unknown = _unknown(checkpoint, members)
     origin = {"software": f"topgb {__version__}", "imported": _origin(members, unknown)}
-    entries, tensors = _packed(members)
+    entries, tensors = _named_in_full(members)
     header = Header(
         members[0].spec,
         members[0].classes,
@@ -157,9 +158,10 @@ def _check_alike(members: list[ImportedMember], source: str) -> None:
             )
 
 
-def _packed(members: list[ImportedMember]) -> tuple[dict[str, TensorEncoding], Parts]:
+def _named_in_full(members: list[ImportedMember]) -> tuple[dict[str, TensorEncoding], dict[str, torch.Tensor]]:
+    """Encodings and stored tensors of all members by the names that they have in the file."""
     entries: dict[str, TensorEncoding] = {}
-    tensors: Parts = {}
+    tensors: dict[str, torch.Tensor] = {}
     for place, member in enumerate(members):
         for name, (entry, parts) in member.tensors.items():
             full = f"members.{place}.{name}"
