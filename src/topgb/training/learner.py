@@ -70,10 +70,10 @@ class Learner:
         return all(bool(tensor.isfinite().all()) for tensor in self.tagger.state_dict().values())
 
     def update(self, batch: Batch, step: int, rate: float, videos: torch.Tensor) -> Update:
-        """Follow the gradient of one batch at training step `step` (the first is 0), of which all ranks hold `videos`.
+        """Train on one batch at step `step` (the first is 0) with the learning rate `rate`.
 
-        A rank's batch may be without videos as long as another's has some. Raises `InputError` where a label is needed
-        and missing.
+        `videos` is the number of videos in all ranks' batches, at least 1; this rank's batch may have none. Raises
+        `InputError` where a needed label is missing.
         """
         training, ranks = self._recipe.training, self._fabric.world_size
         # Seed by step and rank, so that resuming needs no generator state for dropout.

@@ -1,4 +1,4 @@
-"""Several processes, on one machine or many, that train one model together: each is a rank."""
+"""Several processes, called ranks, that train one model together on one machine or many."""
 
 import atexit
 import gc
@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.distributed as dist
 
-# DDP imports it later, when the group is there; its functions' defaults would then keep the group and its threads.
+# Import before the process group exists: otherwise DDP imports this module later, and the defaults of its functions
+# keep the group and its threads alive.
 import torch.distributed.nn.functional
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
@@ -20,12 +21,12 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from topgb.errors import InputError, TopgbError, option
 
-# Fabric's names for computing in float32, and in bfloat16 with weights in float32.
+# Fabric's names for float32 arithmetic, and for bfloat16 arithmetic with float32 weights.
 Precision = Literal["32-true", "bf16-mixed"]
 
 
 def planned_ranks(devices: int | None, num_nodes: int | None) -> tuple[int, int]:
-    """(devices of each node, nodes), as asked for or as `torchrun` has laid out. Raises `InputError` if they differ."""
+    """(devices of each node, nodes), as requested or as set by `torchrun`. Raises `InputError` if the two differ."""
     asked = devices or 1, num_nodes or 1
     if not dist.is_torchelastic_launched():
         return asked
@@ -40,15 +41,15 @@ def planned_ranks(devices: int | None, num_nodes: int | None) -> tuple[int, int]
 
 
 def speaks_for_all() -> bool:
-    """Whether this process is the first of those that were started together, as far as its environment tells."""
+    """Whether this process is the first of those that were started together, according to its environment."""
     return not getattr(rank_zero_only, "rank", 0)
 
 
 def launch(device: torch.device, devices: int | None, num_nodes: int | None, precision: Precision) -> Fabric:
-    """A Fabric whose ranks all run: those that `torchrun` or SLURM started, or processes that are started here.
+    """A Fabric whose ranks all run: processes that `torchrun` or SLURM started, or processes that this call starts.
 
-    Those started here run the present command line, or script, again from its beginning. With one rank in all nothing
-    is started. Raises `InputError` where there are fewer devices than that.
+    A process that this call starts runs the present command line, or script, again from its beginning. A single rank
+    starts no process. Raises `InputError` where this machine has too few devices.
     """
     per_node, nodes = planned_ranks(devices, num_nodes)
     if per_node * nodes == 1:
@@ -68,8 +69,8 @@ def launch(device: torch.device, devices: int | None, num_nodes: int | None, pre
 
 
 def _end_threads() -> None:
-    """Without this, a thread of gloo that lets go of a tensor while the interpreter ends aborts the whole process."""
-    # An error that was handled may hold the trainer in a cycle, and the trainer the group.
+    """End gloo's threads: one that frees a tensor while the interpreter ends would abort the whole process."""
+    # A handled error may keep the trainer in a reference cycle, and the trainer keeps the group.
     gc.collect()
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -77,9 +78,9 @@ def _end_threads() -> None:
 
 @contextmanager
 def together(fabric: Fabric) -> Iterator[None]:
-    """A block without collectives that all ranks leave, or none: the error of one ends them all.
+    """A block without collectives that all ranks leave, or none: an error of one rank ends all ranks.
 
-    The first rank with a `TopgbError` raises it; the others exit without a word, as one sentence is enough.
+    The first rank with a `TopgbError` raises it; the other ranks exit silently, as one sentence is enough.
     """
     error = None
     try:
@@ -119,7 +120,7 @@ def check_alike(fabric: Fabric, settings: dict[str, Any], step: int) -> None:
 
 
 class RanksStep(NamedTuple):
-    """A step of all ranks: int64 scalars on the device, which need not be there yet.
+    """A step of all ranks, as int64 scalars on the device, which may still be computing them.
 
     videos    in all ranks' batches
     due       ranks that are to log the step
@@ -132,7 +133,7 @@ class RanksStep(NamedTuple):
 
 
 def agree(fabric: Fabric, videos: int, due: bool, stopping: bool) -> RanksStep:
-    """The `RanksStep` from what each rank says of its own, without waiting for it. A single rank's stays on the CPU."""
+    """Sum each rank's values into a `RanksStep`, without waiting for the device. A single rank's stays on the CPU."""
     summed = torch.tensor([videos, int(due), int(stopping)])
     if fabric.world_size > 1:
         summed = summed.to(fabric.device, non_blocking=True)
@@ -146,7 +147,7 @@ def losing_a_peer(fabric: Fabric) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # Gloo has no type for it.
+        # Gloo raises a plain RuntimeError.
         if fabric.world_size > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise TopgbError(
                 f"process {fabric.global_rank} lost the others: one of them has ended; its own message says why"

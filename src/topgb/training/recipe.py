@@ -1,4 +1,4 @@
-"""Recipes: everything that determines a trained model but the records, in one validated YAML file."""
+"""Recipes: everything that determines a trained model except the records, in one validated YAML file."""
 
 import re
 from importlib import resources
@@ -35,17 +35,17 @@ class Data(Options):
 
 
 class Training(Options):
-    """How long, on what, and in which arithmetic.
+    """Options of the training loop: length, batches, loss and arithmetic.
 
     batch_size      videos of a step on one device (2018: `batch_size`)
     epochs          passes over the records (2018: `num_epochs`)
     frames          `all`, `random:N`, `sequence:N`, `sample_all` or `shuffle`: which frames of a video are looked at,
                     drawn anew each epoch (2018: `iterations`, `sample_random_frames`, `sample_all`, `frame_shuffle`)
     loss            `cross_entropy`, `hinge` or `softmax` (2018: `label_loss`)
-    distill_weight  share of a teacher's scores in what is learned, where there is a teacher; the rest is the labels'
+    distill_weight  share of a teacher's scores in the target, if there is a teacher; the labels have the rest
                     (2018: `loss_lambda`)
-    seed            of the weights, the order of the records, frame sampling and dropout
-    precision       `float32`, or `bfloat16` autocast where the device computes in it (float32 elsewhere)
+    seed            seed of the weights, the order of the records, frame sampling and dropout
+    precision       `float32`, or `bfloat16` autocast where the device supports it (float32 elsewhere)
     accumulate      pieces in which a step's batch is computed, one after the other, to save memory
     batch_norm_momentum         share of a moving statistic that a step keeps (2018: 0.999, too slow for short runs)
     start_at_class_frequencies  start the output biases at the log-odds of the classes' frequencies
@@ -196,7 +196,7 @@ def _leaves(value: Any, key: str) -> set[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that reads 2e-4 as a number, as everyone who writes a recipe means it."""
+    """YAML that reads 2e-4 as a number, as authors of recipes mean it."""
 
 
 _Loader.add_implicit_resolver(
@@ -216,7 +216,7 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value of a YAML text. Raises `InputError` naming `where` it stands."""
+    """The value of a YAML text. Raises `InputError` naming `where` the text is from."""
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:

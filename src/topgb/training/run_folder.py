@@ -15,7 +15,7 @@ from topgb.training.recipe import Recipe, parse_recipe, parse_yaml
 SETTINGS_FILE = "settings.json"
 RECIPE_FILE = "recipe.yaml"
 MODEL_FILE = "model.safetensors"
-# The settings' key for class names, the one thing in them that no weight depends on.
+# The settings' key for class names, the only setting that no weight depends on.
 NAMES = "class_names"
 
 
@@ -25,7 +25,7 @@ def start_run(
     """Make `folder` a fresh run with this recipe. Raises `InputError` where it holds anything and `force` is off.
 
     `settings` is everything else that the weights depend on (records, parents). With `force` an old run in `folder` is
-    cleared, unless one of the files in `keep` lies in it. What a kill in here left behind counts as nothing.
+    cleared, unless one of the files in `keep` lies in it. A folder in which this call was killed counts as empty.
     """
     text = yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True)
     if folder.exists() and not folder.is_dir():
@@ -40,7 +40,7 @@ def start_run(
             )
         _clear(folder, [path for path in keep if path is not None])
     _write_text(folder / RECIPE_FILE, text)
-    # Last, as it makes the folder a run.
+    # Write the settings last: they make the folder a run.
     write_settings(folder, settings)
 
 
@@ -63,7 +63,7 @@ def is_run(folder: Path) -> bool:
 
 
 def run_recipe(folder: Path) -> Recipe:
-    """The resolved recipe of a run. Raises `InputError` where `folder` is not one."""
+    """The resolved recipe of a run. Raises `InputError` where `folder` is not a run."""
     path = folder / RECIPE_FILE
     if not path.is_file():
         raise InputError(
@@ -73,7 +73,7 @@ def run_recipe(folder: Path) -> Recipe:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What else the run's weights depend on. Raises `InputError` where that cannot be read."""
+    """The run's settings. Raises `InputError` where they cannot be read."""
     path = folder / SETTINGS_FILE
     try:
         settings = json.loads(_read_text(path))
@@ -85,14 +85,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Write what `read_settings` reads. Raises `TopgbError` where that fails."""
+    """Write the settings that `read_settings` reads. Raises `TopgbError` where they cannot be written."""
     _write_text(folder / SETTINGS_FILE, json.dumps(settings, indent=1))
 
 
 def _is_unbegun(folder: Path, recipe: str) -> bool:
     """Whether `folder` is empty, or holds what a `start_run` with this very recipe left when it was killed."""
     path = folder / RECIPE_FILE
-    # A recipe of the user's own is another text, and stays.
+    # A recipe file of the user's own has another text, and stays.
     ours = {path} if path.is_file() and path.read_bytes() == recipe.encode() else set()
     return set(folder.iterdir()) <= {*ours, *partials_of(path), *partials_of(folder / SETTINGS_FILE)}
 
@@ -109,7 +109,7 @@ def _clear(folder: Path, keep: Sequence[Path]) -> None:
             raise InputError(
                 f"{path} lies in {folder}, which {option('force', True)} would clear; choose another {option('out')}"
             )
-    # The settings last: without them a folder that is half cleared would be no run any more.
+    # Remove the settings last: without them a half-cleared folder would no longer count as a run.
     try:
         for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == SETTINGS_FILE):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

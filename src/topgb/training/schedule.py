@@ -1,4 +1,4 @@
-"""The learning rate as a function of how many videos were seen."""
+"""The learning rate as a function of the number of videos seen."""
 
 import math
 
@@ -6,7 +6,7 @@ from topgb.training.recipe import Optimizer
 
 
 def learning_rate(optimizer: Optimizer, examples: int, total_examples: int) -> float:
-    """The rate of the step before which `examples` of the run's `total_examples` videos were seen."""
+    """The rate of the next step when `examples` of the run's `total_examples` videos have been seen."""
     warmup = optimizer.warmup * total_examples
     rate = optimizer.learning_rate
     if examples < warmup:

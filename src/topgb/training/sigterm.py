@@ -1,4 +1,4 @@
-"""Stopping in time: what a cluster's manager asks for by SIGTERM, minutes or seconds before it kills."""
+"""Stop on SIGTERM, which a cluster's manager sends minutes or seconds before it kills a process."""
 
 import signal
 import threading
@@ -16,9 +16,9 @@ class StoppedError(TopgbError):
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """While the block runs, SIGTERM is noted instead of ending the process; the function given says whether it came.
+    """While the block runs, SIGTERM does not end the process; the function given says whether SIGTERM has arrived.
 
-    Python delivers signals to the main thread alone; in another one, nothing is ever noted.
+    Python delivers signals only to the main thread; in any other thread the function always returns false.
     """
     came = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Scoring the model in mid-training, by all ranks together."""
+"""Score the model during training, by all ranks together."""
 
 from lightning_fabric import Fabric
 
@@ -13,7 +13,7 @@ from topgb.training.ranks import gather, together
 
 
 def validate(tagger: Tagger, shadows: Shadows | None, dataset: Dataset, fabric: Fabric, progress: Progress) -> Metrics:
-    """The figures of the averaged weights, if there are any, on `dataset`; the same on every rank, to the bit.
+    """The metrics of the averaged weights (the raw weights without an average) on `dataset`, bit-equal on every rank.
 
     Raises as `topgb.evaluation.score.evaluate`.
     """
