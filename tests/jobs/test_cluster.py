@@ -49,14 +49,14 @@ class Nodes:
         """Kill a node whose worker has a piece, or is given one next."""
         # On a slow machine the last worker can start after most of the work is done, and one can wait for a dead node.
         until = time.monotonic() + 60
-        while len(working._hands) < 3 and time.monotonic() < until:
+        while len(working._workers) < 3 and time.monotonic() < until:
             working.hire()
             time.sleep(0.1)
-        missing = 3 - sum(hand.node is not None for hand in working._hands)
-        starting = [call for call, hand in working._calls.items() if hand.node is None]
+        missing = 3 - sum(worker.node is not None for worker in working._workers)
+        starting = [call for call, worker in working._calls.items() if worker.node is None]
         if missing:
             assert len(ray.wait(starting, num_returns=missing, timeout=60)[0]) == missing
-        actors = [state.actors(hand.actor._actor_id.hex()) for hand in working._hands]
+        actors = [state.actors(worker.actor._actor_id.hex()) for worker in working._workers]
         (worker,) = [actor["Pid"] for actor in actors if actor["Address"]["NodeID"] == self.others[-1].node_id]
         self.kill_one()
         # It would go on until it finds its node gone.

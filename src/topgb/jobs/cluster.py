@@ -11,10 +11,10 @@ _ANSWER_SECONDS = 10.0
 
 
 def connected(address: str | None) -> Any:
-    """The module `ray`, connected to the cluster at `address` (see `Engine`), or to the one that it was connected to.
+    """Connect to the cluster at `address` (see `Engine`), unless Ray is connected already; returns the module `ray`.
 
-    The connection lasts as long as the process, or until `ray.shutdown()`. Raises `InputError` where Ray is not
-    installed and `TopgbError` where no cluster answers.
+    The connection lasts as long as the process, or until `ray.shutdown()`. Raises `InputError` if Ray is not installed,
+    `TopgbError` if no cluster answers.
     """
     try:
         import ray
@@ -27,7 +27,7 @@ def connected(address: str | None) -> Any:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         except Exception as error:
-            # Versions that differ, full disks and ports that are taken raise errors of no common kind.
+            # Different versions, full disks and ports in use raise errors of no common kind.
             where = "start Ray on this machine" if address is None else f"join the Ray cluster at {address}"
             raise TopgbError(f"cannot {where}: {in_one_line(error)}; ray status says how it is") from error
         _keep_standard_output_clean()
@@ -35,7 +35,7 @@ def connected(address: str | None) -> Any:
 
 
 def _check_answers(address: str | None) -> None:
-    """Raise where `address` is none, or no one listens there: Ray itself would try for many minutes."""
+    """Raise if `address` is malformed or nothing listens there: Ray itself would try for many minutes."""
     if address in (None, "", "auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -57,7 +57,7 @@ def cluster_gpus(address: str | None) -> int:
 
 
 def in_one_line(error: BaseException) -> str:
-    """An error's first line, or its kind where it says nothing."""
+    """An error's first line, or its class's name if it has no text."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".")[:300] if lines else type(error).__name__
 

@@ -1,4 +1,4 @@
-"""One function over many pieces of work."""
+"""Apply one function to many pieces of work."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -15,16 +15,17 @@ def dispatch(
     progress: Progress = SILENT,
     shared: Sequence[str] = (),
 ) -> None:
-    """Call `work(number, progress)` for each of `pieces`, and here `take(number, result)` as each is finished.
+    """Call `work(number, progress)` for each of `pieces`, and in this process `take(number, result)` after each.
 
-    In this process `work` reports to `progress` itself. On a cluster it must be picklable (what is expensive to open
-    should travel as `opened_there`), each worker unpickles it once, its `progress` is silent, and the real one advances
-    by a piece's size when that is finished. `shared` are local files that every node must see by these paths.
+    With the local engine `work` reports to `progress` itself. On a cluster `work` must be picklable, and objects that
+    are expensive to open should travel as `opened_there`. Each worker unpickles `work` once and gives it a silent
+    `progress`; the real one advances by a piece's size when the piece is finished. `shared` are local files that every
+    node must see under the same paths.
 
-    A piece whose worker dies or fails in an unforeseen way goes to another one; where three failed, a `TopgbError`
-    names the piece. A `TopgbError` of `work` itself is raised here as it is, and however the call ends, it ends every
-    worker. Raises `InputError` where Ray is absent or a node does not see `shared`, and `TopgbError` where
-    there is no such cluster.
+    If a worker dies or fails in an unforeseen way, another worker takes its piece; after three failures a `TopgbError`
+    names the piece. A `TopgbError` of `work` itself is raised here as it is. However the call ends, it ends every
+    worker. Raises `InputError` if Ray is absent or a node does not see `shared`, `TopgbError` if there is no such
+    cluster.
     """
     if engine.kind == "ray":
         # Ray is an extra, and takes half a second to import.
@@ -37,7 +38,7 @@ def dispatch(
 
 
 def in_order(pieces: Sequence[Piece], take: Take[Result]) -> Take[Result]:
-    """A `take` for `dispatch` that hands results on in the order of `pieces`, in whichever they come."""
+    """A `take` for `dispatch` that passes results on in the order of `pieces`, in whatever order they arrive."""
     early: dict[int, Result] = {}
     left = deque(piece.number for piece in pieces)
 

@@ -1,4 +1,4 @@
-"""Where the pieces of a job are worked on, and what such a piece is."""
+"""The pieces of a job, and the engine that runs them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ from topgb.progress import Progress
 
 EngineKind = Literal["local", "ray"]
 Result = TypeVar("Result")
-# What is done with a piece, from its number and what to report progress to.
+# The work on a piece: takes the piece's number and where to report progress.
 Work = Callable[[int, Progress], Result]
-# What is done with a piece's number and result.
+# Receives a piece's number and result.
 Take = Callable[[int, Result], None]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Where the pieces of a job are worked on.
+    """Where the pieces of a job run.
 
-    kind     `local`: in this process, one after the other; `ray`: by the workers of a Ray cluster
-    address  the cluster's, as `ray.init` takes it; None: that of RAY_ADDRESS, else the one that this machine is part
-             of, else a cluster of this machine alone, for as long as this process lives
-    gpus     each worker has a GPU; otherwise each has a CPU
+    kind     `local`: in this process, one after the other; `ray`: in the workers of a Ray cluster
+    address  the cluster's address, as `ray.init` takes it. None: the address in RAY_ADDRESS, or the cluster that this
+             machine is part of, or a new cluster of this machine alone, which ends with this process
+    gpus     whether each worker has a GPU; otherwise each has a CPU
     """
 
     kind: EngineKind = "local"
@@ -34,7 +34,7 @@ LOCAL = Engine()
 
 
 class Piece(NamedTuple):
-    """A piece of a job: its number, what messages call it, and how many units of progress it is."""
+    """A piece of a job: its number, its name in messages, and its size in units of progress."""
 
     number: int
     name: str
@@ -42,10 +42,10 @@ class Piece(NamedTuple):
 
 
 def open_engine(kind: EngineKind, address: str | None, device: str = "cpu") -> Engine:
-    """The engine of this kind; a Ray cluster is connected to, and `device` "auto" takes its GPUs where it has any.
+    """The engine of this kind; for `ray` it connects to the cluster, and `device` "auto" means GPUs if there are any.
 
-    Raises `InputError` for an address without Ray and for a cluster without the GPUs asked for, and as `connected`
-    does.
+    Raises `InputError` if the local engine is given an address, or if `device` is "cuda" and the cluster has no GPU;
+    and as `connected` does.
     """
     if kind == "local":
         if address is not None:

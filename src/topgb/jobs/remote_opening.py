@@ -1,4 +1,4 @@
-"""Things that each worker opens itself, rather than getting a copy of what is open here."""
+"""Objects that each worker opens itself instead of receiving a copy."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
@@ -15,8 +15,8 @@ class _OpenedThere(Generic[Opened]):
 
 
 def opened_there(opening: Callable[[], Opened]) -> Opened:
-    """A stand-in that can only be pickled, and is what `opening()` gives once unpickled.
+    """A stand-in for `opening()` that can only be pickled; unpickling it calls `opening()` and gives the result.
 
-    Workers of one machine that map the same file share its pages; copies of a model would be apart.
+    Workers on one machine that map the same file share its pages in memory; copies of a model would share nothing.
     """
     return cast(Opened, _OpenedThere(opening))

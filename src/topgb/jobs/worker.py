@@ -1,4 +1,4 @@
-"""What runs in a worker's process on a cluster."""
+"""The code that runs in a worker's process on a cluster."""
 
 import os
 import pickle
@@ -13,12 +13,12 @@ from topgb.version import __version__
 
 
 class Terms(NamedTuple):
-    """What a worker is started with.
+    """The conditions that a worker must share with the process that started the job.
 
-    version  topgb's, where the job was started
-    folder   the working directory there
-    shared   as for `dispatch`
-    wording  how messages name options there
+    version  topgb's version
+    folder   the working directory
+    shared   local files that must be there, as for `dispatch`
+    wording  how messages name options
     """
 
     version: str
@@ -28,17 +28,17 @@ class Terms(NamedTuple):
 
 
 class Worker:
-    """A process that does one piece after another. Errors of topgb are returned: Ray would wrap what is raised."""
+    """A process that works on one piece after another. It returns errors of topgb: Ray would wrap a raised one."""
 
     _work: Callable[[int, Progress], Any]
 
     def open(self, work: bytes, terms: Terms, threads: int) -> str | TopgbError:
-        """Unpickle the work, once for all pieces, to be done with that many threads; the name of this node."""
+        """Unpickle the work, once for all pieces, and set `threads`; returns this node's address or an error."""
         import ray
 
         node = ray.util.get_node_ip_address()
         set_wording(terms.wording)
-        # Relative paths shall mean here what they mean there.
+        # Relative paths must mean the same as where the job was started.
         with suppress(OSError):
             os.chdir(terms.folder)
         try:
@@ -46,14 +46,14 @@ class Worker:
             self._work = pickle.loads(work)
         except TopgbError as error:
             return type(error)(f"node {node}: {error}") if type(error) in (InputError, TopgbError) else error
-        # Sums are rounded in the order in which threads divide them.
+        # The number of threads decides how sums are divided, and so how they are rounded.
         torch = sys.modules.get("torch")
         if torch is not None:
             torch.set_num_threads(threads)
         return node
 
     def run(self, number: int) -> Any:
-        """What the work makes of piece `number`, or the `TopgbError` that it raises."""
+        """The result of the work on piece `number`, or the `TopgbError` that it raised."""
         try:
             return self._work(number, SILENT)
         except TopgbError as error:
