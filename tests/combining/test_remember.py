@@ -113,7 +113,7 @@ def test_what_cannot_be_is_refused(memory, small_records, small_recipe, tmp_path
     with pytest.raises(InputError, match="remembers already"):
         remember(remembering, small_records["train"], tmp_path / "x")
     ensemble([path, path], None, tmp_path / "two")
-    with pytest.raises(InputError, match="has 2 members"):
+    with pytest.raises(InputError, match="has 2 members; videos are compared by one alone"):
         remember(tmp_path / "two", small_records["train"], tmp_path / "x")
     with pytest.raises(InputError, match="hold no labels .*nothing to remember"):
         remember(path, small_records["unlabelled"], tmp_path / "x")

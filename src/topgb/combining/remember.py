@@ -109,7 +109,7 @@ def _single_member(parent: StoredModel) -> ModelConfig:
     """The model's only member. Raises `InputError` if there are several, or it cannot compare videos."""
     if len(parent.header.members) > 1:
         raise InputError(
-            f"{parent.path} has {len(parent.header.members)} members; videos are compared by one"
+            f"{parent.path} has {len(parent.header.members)} members; videos are compared by one "
             "alone, so name a single model"
         )
     member = parent.header.members[0].model
