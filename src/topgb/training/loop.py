@@ -69,7 +69,7 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
 
 
 def _begin(job: TrainingJob, settings: dict[str, Any], going_on: bool) -> None:
-    """Make the run's directory what it must be before the first step."""
+    """Prepare the run's directory for the first step."""
     if not going_on:
         runs.start_run(job.out, job.recipe, settings, job.force, keep=[job.init_from, job.ema_source])
         return
@@ -80,10 +80,10 @@ def _begin(job: TrainingJob, settings: dict[str, Any], going_on: bool) -> None:
 
 
 class _Trainer:
-    """One training run: where it is, and what comes next."""
+    """One training run: its state, and the steps still to do."""
 
     def __init__(self, prepared: Preparation, fabric: Fabric, checkpoint: Checkpoint | None, progress: Progress):
-        """Bring the model to its device, and on to where `checkpoint` was taken (None: the beginning)."""
+        """Move the model to its device, and restore the state in `checkpoint` (None: start at step 0)."""
         self.job, self.recipe, self.fabric, self.progress = prepared.job, prepared.job.recipe, fabric, progress
         self.batches, self.validation, self.tagger = prepared.batches, prepared.validation, prepared.tagger
         self.total_steps, self.total_examples = prepared.total_steps, prepared.total_examples
@@ -141,11 +141,11 @@ class _Trainer:
                     )
 
     def _take_step(self, batch: Batch, curves: Curves | None, asked_to_stop: bool) -> bool:
-        """One step of all ranks; whether any of them was asked to stop."""
+        """Take one step with all ranks; return whether any rank was asked to stop."""
         before = self.batches.examples_before(self.step)
         rate = learning_rate(self.recipe.optimizer, before, self.total_examples)
         due = curves is not None and curves.due(last=self.step + 1 == self.total_steps)
-        # All ranks must do the same things, and only one keeps the time; each may be the one that is asked to stop.
+        # All ranks must act alike, but only the first knows whether logging is due, and any may be asked to stop.
         ranks = agree(self.fabric, len(batch), due, asked_to_stop)
         # Only where damaged records are left out can a step have no video: to look is to wait for the device.
         missing = self.batches.dataset.on_damaged == "skip" and not ranks.videos
@@ -157,7 +157,7 @@ class _Trainer:
         return bool(ranks.stopping)
 
     def _log(self, curves: Curves | None, seen: int, rate: float, update: Update) -> str:
-        """Log all ranks' step; the figures in words."""
+        """Log all ranks' step; return the figures in words."""
         metrics = None
         if update.labels is not None:
             metrics = Metrics(update.labels.shape[1])

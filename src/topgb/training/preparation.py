@@ -1,4 +1,4 @@
-"""What a training run needs before anything of it is written: sound records, the weights of step 0, its settings."""
+"""Prepare a training run before anything is written: check the records, make the weights of step 0 and the settings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,19 +25,19 @@ from topgb.training.opened import open_stored
 from topgb.training.ranks import Precision
 from topgb.vocabulary import check_names
 
-# A few records show whether there are labels; one without, in the middle, is found when its batch is read.
+# This many records show whether there are labels; a later record without labels is found when its batch is read.
 LABEL_RECORDS = 50
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """A run that can begin or go on.
+    """A run that is ready to start or resume.
 
     job         what to train, and where
     batches     this rank's part of the training records
     validation  records to score after each epoch, or None
     tagger      the model at step 0, on the CPU
-    settings    JSON values on which the weights depend beside the recipe; the same on every rank
+    settings    JSON values besides the recipe on which the weights depend; the same on every rank
     """
 
     job: TrainingJob
@@ -58,16 +58,16 @@ class Preparation:
 
 
 def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Progress) -> Preparation:
-    """Open and check everything that `job` names; `precision` is the one in which `fabric` computes.
+    """Open and check everything that `job` names; `fabric` computes in `precision`.
 
-    Writes nothing and clears no earlier run. Raises `InputError` where anything does not fit the recipe, and where the
-    device has not the memory.
+    Writes nothing and clears no earlier run. Raises `InputError` where anything does not fit the recipe, or the device
+    has too little memory.
     """
     options = job.recipe.training
     if job.class_names is not None:
         check_names(job.class_names, job.recipe.data.classes)
     teacher = Teacher(job.teacher) if isinstance(job.teacher, Path) else job.teacher
-    # Records without labels can be learned from too, where nothing is asked of labels.
+    # Records need no labels if the model learns only from the teacher.
     data = _open(job, job.data, teacher, with_labels=teacher is None or options.distill_weight < 1.0)
     validation = None if job.validate is None else _open(job, job.validate, class_names=job.class_names)
     init_from, ema_source = (None if path is None else open_stored(path) for path in (job.init_from, job.ema_source))
@@ -105,7 +105,7 @@ def _open(
 
 
 def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, ranks: int) -> None:
-    """Raise `InputError` where the records have not what the recipe asks of them."""
+    """Raise `InputError` where the records do not have what the recipe needs."""
     options = job.recipe.training
     if options.early_stop is not None and validation is None:
         raise InputError(f"'training.early_stop' needs records to validate on; give {option('validate')}")
