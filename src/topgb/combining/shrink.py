@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,16 @@ from topgb.modelfile.encodings import decode
 from topgb.modelfile.loaded import assemble, assemble_stored
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.calibration import Calibration, calibrate
-from topgb.quantizing.quantize import MIN_ELEMENTS, Encoded, Settings, large_tensors, quantize, with_encoded
+from topgb.quantizing.quantize import (
+    MIN_ELEMENTS,
+    SLACK,
+    Encoded,
+    Settings,
+    fewest_bits,
+    large_tensors,
+    quantize,
+    with_encoded,
+)
 from topgb.quantizing.schemes import Scheme, encode
 from topgb.records.dataset import Dataset
 from topgb.tensors import load_tensors, save_tensors
@@ -126,29 +135,24 @@ def shrink(
     folder = out.with_name(out.name + ".work") if options.work is None else options.work
     folder.mkdir(parents=True, exist_ok=True)
     shortlist, listed = _shortlist(parents, dataset, folder, progress)
-    candidates = {}
+    candidates: dict[tuple[int, float], Candidate] = {}
     for number, parent in enumerate(parents):
         progress.say(f"member {number + 1} of {len(parents)}: {parent.name}")
-        calibration: Calibration | None = None
-        for bits in BITS:
-            file = folder / f"{_digest(parent.key, str(bits), _data_key(dataset))}.safetensors"
-            if not file.exists():
-                calibration = calibration or calibrate(
-                    parent.model(), dataset, large_tensors(parent.header, MIN_ELEMENTS), progress
-                )
-                _write_candidate(parent, bits, calibration, file, progress)
+        for bits, file in _quantised(parent, dataset, folder, progress):
             scores = _scores(file, shortlist, dataset, folder / f"{file.stem}-{listed}.safetensors", progress)
             candidates[number, bits] = Candidate(number, bits, file.stat().st_size, scores)
+    if not candidates:
+        raise InputError(
+            f"no member can be stored in {BITS[-1]:g} bits a weight, as their layers have few inputs; quantize one by "
+            "another method instead"
+        )
     progress.say("searching")
     walked = search(candidates, budget, shortlist.gap)
     if not walked:
         least = min(candidate.size for candidate in candidates.values())
         raise InputError(f"nothing fits {budget:,} bytes; the smallest member takes {least:,}")
     choice = best(walked)
-    files = [
-        folder / f"{_digest(parents[number].key, str(bits), _data_key(dataset))}.safetensors"
-        for number, bits in choice.bits
-    ]
+    files = [_candidate_file(parents[number], bits, dataset, folder) for number, bits in choice.bits]
     scores = torch.stack([candidates[item].scores for item in choice.bits])
     weights = fit_listed(scores, shortlist, options.seed, progress)[0] if len(scores) > 1 else np.ones(1)
     header, tensors = _mixture([parents[number] for number, _ in choice.bits], files, choice, weights)
@@ -185,6 +189,28 @@ def _shortlist(
         made = make_shortlist([parent.model() for parent in parents], dataset, CPU, progress)
         save_tensors(file, {name: tensor.contiguous() for name, tensor in vars(made).items()})
     return Shortlist(**load_tensors(file)[0]), known
+
+
+def _quantised(
+    parent: _SingleMember, dataset: Dataset, folder: Path, progress: Progress
+) -> Iterator[tuple[float, Path]]:
+    """Quantise the member to each of `BITS` that its layers can reach, unless that is done; yields bits and file."""
+    names = large_tensors(parent.header, MIN_ELEMENTS)
+    fewest = fewest_bits(parent.header.tensors[name].shape for name in names)
+    reachable = [bits for bits in BITS if bits + SLACK >= fewest]
+    if len(reachable) < len(BITS):
+        progress.say(f"{parent.name}: its layers have few inputs, and take {fewest:.2f} bits a weight at least")
+    calibration: Calibration | None = None
+    for bits in reachable:
+        file = _candidate_file(parent, bits, dataset, folder)
+        if not file.exists():
+            calibration = calibration or calibrate(parent.model(), dataset, names, progress)
+            _write_candidate(parent, bits, calibration, file, progress)
+        yield bits, file
+
+
+def _candidate_file(parent: _SingleMember, bits: float, dataset: Dataset, folder: Path) -> Path:
+    return folder / f"{_digest(parent.key, str(bits), _data_key(dataset))}.safetensors"
 
 
 def _write_candidate(

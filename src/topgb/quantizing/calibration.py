@@ -14,7 +14,7 @@ from topgb.modelfile.encodings import values
 from topgb.models import Tagger
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.rounding import inverse_factor
-from topgb.quantizing.schemes import Factors, Scheme, encode
+from topgb.quantizing.schemes import Factors, Scheme, encode, root_mean_square
 from topgb.records.dataset import Dataset
 
 # Videos used, the first of the records.
@@ -122,7 +122,7 @@ def _exact(tagger: Tagger, batches: list[Batch], names: set[str]) -> tuple[torch
 def _sensitivity(tagger: Tagger, parameter: nn.Parameter, batches: list[Batch], exact: torch.Tensor) -> float:
     """Divergence from `exact` when `parameter` alone is rounded with a trial step, divided by that step squared."""
     weights = parameter.data
-    step = TRIAL_STEP * float(weights.square().mean().sqrt())
+    step = TRIAL_STEP * float(root_mean_square(weights, None))
     if step == 0.0:
         return 0.0
     entry, parts = encode(weights, Scheme("entropy", step=step))

@@ -1,7 +1,7 @@
-"""Model files with fewer bits a weight."""
+"""Store model files in fewer bits per weight."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +17,7 @@ from topgb.modelfile.header import RERANKER, TensorEncoding
 from topgb.modelfile.loaded import assemble_stored
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.calibration import Calibration, calibrate
-from topgb.quantizing.schemes import Kind, Scheme, encode, plain_codes
+from topgb.quantizing.schemes import Kind, Scheme, encode, plain_codes, root_mean_square
 from topgb.records.dataset import Dataset
 from topgb.version import __version__
 
@@ -29,15 +29,20 @@ GROUPED = {f"int{bits}": bits for bits in (6, 5, 4, 3)}
 NAMES_2018 = {f"quant_{name}": name for name in ("uniform", "quantile", "kmeans")}
 # Huffman codes give each weight one bit at least.
 LEAST_BITS = 1.5
-# Weights of a tensor that tell what all of them will take, entropy-coded.
+# Size of a tensor's sample of weights, from which the bits of all its weights are estimated.
 SAMPLE = 1 << 20
-# By how much a file may exceed the bits asked for, a weight.
+# A file may exceed the requested bits per weight by this much.
 SLACK = 0.01
+# Both searches for steps end: halvings of the range of steps, and attempts at encoding.
+MOST_HALVINGS, MOST_ATTEMPTS = 200, 40
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`bits` a weight on average is of the method `entropy`, `group` of `int6` to `int3`; smaller tensors are kept."""
+    """How to quantise: `entropy` alone uses `bits` (mean bits per weight), `int6` to `int3` alone use `group`.
+
+    Tensors of at most `min_elements` values keep their form.
+    """
 
     method: str
     bits: float = 3.0
@@ -64,7 +69,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class TensorSummary:
-    """What quantising did to a tensor. `relative_error` is ‖w − ŵ‖ / ‖w‖ against the parent's values."""
+    """The effect of quantising on one tensor. `relative_error` is ‖w − ŵ‖ / ‖w‖ against the parent's values."""
 
     name: str
     elements: int
@@ -87,7 +92,7 @@ def quantize_file(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> list[TensorSummary]:
-    """Write the model with its large tensors stored as `settings` say (2018: `quantize.py`), and tell what was done.
+    """Write the model with its large tensors stored as `settings` say (2018: `quantize.py`); return the summaries.
 
     With `calibration` (records; labels are not needed) `entropy` rounds so that errors make up for each other in what
     the layers give, and spends bits where they move the predictions most. Tensors that are in the wanted form already
@@ -134,7 +139,7 @@ def quantize(
     calibration: Calibration | None = None,
     progress: Progress = SILENT,
 ) -> Encoded:
-    """The large tensors as `settings` say, by name; those that are so already are left out."""
+    """The large tensors encoded as `settings` say, by name, without tensors that have this form already."""
     names = large_tensors(header, settings.min_elements)
     if settings.method == "entropy":
         return _entropy_coded({n: decode(stored, header.tensors[n], n) for n in names}, settings, calibration, progress)
@@ -152,13 +157,27 @@ def quantize(
 def with_encoded(
     header: Header, stored: Mapping[str, torch.Tensor], encoded: Encoded, origin: dict[str, Any]
 ) -> tuple[Header, dict[str, torch.Tensor]]:
-    """Header and stored tensors with those of `encoded` in their new form."""
+    """Header and stored tensors, in which the tensors of `encoded` have their new form."""
     kept = {name: entry for name, entry in header.tensors.items() if name not in encoded}
     tensors = {part: stored[part] for name, entry in kept.items() for part in part_names(name, entry)}
     for name, (_, parts) in encoded.items():
         tensors |= {name + suffix: part.contiguous() for suffix, part in parts.items()}
     entries = {name: encoded[name][0] if name in encoded else header.tensors[name] for name in header.tensors}
     return replace(header, tensors=entries, origin=origin), tensors
+
+
+def fewest_bits(shapes: Iterable[tuple[int, ...]]) -> float:
+    """The fewest bits a weight that `entropy` can reach for tensors of these shapes together: every code 0.
+
+    A row's scale takes 16 bits and a weight at least one, so rows of C weights take at least 1 + 16 / C bits a weight.
+    """
+    taken, total = 0.0, 0
+    for shape in shapes:
+        rows, columns = rows_and_columns(shape)
+        codes = torch.zeros(max(1, min(rows, SAMPLE // max(columns, 1))), columns, dtype=torch.int8)
+        taken += 8 * len(compress_codes(codes)) / max(codes.numel(), 1) * rows * columns + 16 * rows
+        total += rows * columns
+    return taken / max(total, 1)
 
 
 def entropy_steps(
@@ -172,7 +191,7 @@ def entropy_steps(
     samples, shares = {}, {}
     for name, tensor in tensors.items():
         matrix = tensor.reshape(rows_and_columns(tuple(tensor.shape)))
-        rms = float(matrix.square().mean().sqrt())
+        rms = float(root_mean_square(matrix, None))
         cost = 1 / max(rms, 1e-30) ** 2 if sensitivity is None else max(sensitivity[name], 1e-30)
         shares[name] = math.sqrt(tensor.numel() / cost)
         samples[name] = matrix[:: max(1, tensor.numel() // SAMPLE)]
@@ -186,10 +205,12 @@ def entropy_steps(
             taken += 8 * len(compress_codes(codes)) / codes.numel() * tensor.numel() + 16 * rows
         return taken / total
 
-    # Between steps that leave nothing and steps that keep everything.
+    # Search between steps so large that every code is 0 and steps so small that nothing is lost.
     largest = max(float(tensor.abs().max()) for tensor in tensors.values()) or 1.0
     low, high = 1e-9 * largest / max(shares.values()), 4 * largest / min(shares.values())
-    while high / low > 1.005:
+    for _ in range(MOST_HALVINGS):
+        if high / low <= 1.005:
+            break
         middle = math.sqrt(low * high)
         low, high = (middle, high) if bits_at(middle) > bits else (low, middle)
     return {name: high * share for name, share in shares.items()}
@@ -203,7 +224,10 @@ def _entropy_coded(
     sensitivity = None if calibration is None else calibration.sensitivity
     steps = entropy_steps(tensors, settings.bits, sensitivity)
     elements = sum(tensor.numel() for tensor in tensors.values())
-    while True:
+    fewest = fewest_bits(tuple(tensor.shape) for tensor in tensors.values())
+    if fewest > settings.bits + SLACK:
+        raise _out_of_reach(settings.bits, fewest)
+    for attempt in range(MOST_ATTEMPTS):
         encoded: Encoded = {}
         progress.begin("quantising", len(tensors), "tensors")
         for name, tensor in tensors.items():
@@ -214,8 +238,18 @@ def _entropy_coded(
         taken = 8 * sum(part.nbytes for _, parts in encoded.values() for part in parts.values()) / elements
         if taken <= settings.bits + SLACK:
             return encoded
-        # Weights that make up for others' errors grow, and take more than the search could see.
-        steps = {name: step * 2 ** (taken - settings.bits) for name, step in steps.items()}
+        # Compensated weights grow, and take more bits than the search could see. Late attempts take ever larger steps,
+        # until nothing but zeros is left.
+        growth = 2 ** max(taken - settings.bits, attempt / 2 - 5)
+        steps = {name: step * growth for name, step in steps.items()}
+    raise _out_of_reach(settings.bits, taken)
+
+
+def _out_of_reach(bits: float, fewest: float) -> InputError:
+    return InputError(
+        f"{option('bits')} is {bits:g}, but these tensors take at least {fewest:.2f} bits a weight (16 for each row's "
+        "scale, and 1 for each weight); give more bits, or choose another method"
+    )
 
 
 def _scheme(settings: Settings) -> Scheme:

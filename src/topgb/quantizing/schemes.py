@@ -80,6 +80,13 @@ def plain_codes(matrix: torch.Tensor, step: float) -> torch.Tensor:
     return _rows(matrix, _entropy_scales(matrix, Scheme("entropy", step=step)).float(), None).char()
 
 
+def root_mean_square(matrix: torch.Tensor, dim: int | None) -> torch.Tensor:
+    """Root mean square of float32 values along `dim`, or of all; float64 where their squares exceed float32."""
+    # float32 ends at 3.4e38.
+    values = matrix.double() if float(matrix.abs().amax()) > 1e18 else matrix
+    return values.square().mean(dim).sqrt()
+
+
 def _int8_scales(matrix: torch.Tensor, scheme: Scheme) -> torch.Tensor:
     """The least scale of each row, bfloat16 [R], at which no code exceeds 127."""
     most = matrix.abs().amax(1) / MOST_CODE
@@ -87,7 +94,7 @@ def _int8_scales(matrix: torch.Tensor, scheme: Scheme) -> torch.Tensor:
 
 
 def _entropy_scales(matrix: torch.Tensor, scheme: Scheme) -> torch.Tensor:
-    rms = matrix.square().mean(1).sqrt()
+    rms = root_mean_square(matrix, 1)
     relative = (rms / rms.square().mean().sqrt().clamp_min(LEAST_SCALE)).pow(ROW_POWER)
     return torch.maximum((scheme.step * relative).bfloat16(), _int8_scales(matrix, scheme))
 
