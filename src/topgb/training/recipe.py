@@ -24,7 +24,7 @@ class FeatureEntry(Options):
 
 
 class Data(Options):
-    """What the records hold. `classes` is the number of classes V; labels are 0 … V - 1."""
+    """The contents of the records. `classes` is the number of classes V; labels are 0 … V - 1."""
 
     level: Literal["video", "frame"]
     features: list[FeatureEntry]
