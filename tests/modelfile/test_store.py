@@ -125,7 +125,7 @@ def test_show_tells_members_bytes_and_names(tmp_path):
 def test_nothing_existing_is_overwritten_without_force(tmp_path):
     path = _write(tmp_path / "m.safetensors", {1.0: _tagger(1)})
     before = path.read_bytes()
-    with pytest.raises(InputError, match="--force"):
+    with pytest.raises(InputError, match="force=True"):
         write_model_file(path, *_pack({1.0: _tagger(2)}))
     assert path.read_bytes() == before
 

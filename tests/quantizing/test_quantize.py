@@ -151,10 +151,10 @@ def test_2018s_names_are_accepted():
     ("settings", "words"),
     [
         ({"method": "int7"}, "no method 'int7'; there are float16, uniform"),
-        ({"method": "int4", "group": 100}, "--group is 100; it must be a multiple of 8"),
-        ({"method": "entropy", "bits": 1.0}, "--bits is 1; it must be from 1.5 to 8"),
-        ({"method": "entropy", "bits": math.nan}, "--bits is nan"),
-        ({"method": "int8", "min_elements": -1}, "--min-elements is -1"),
+        ({"method": "int4", "group": 100}, "group is 100; it must be a multiple of 8"),
+        ({"method": "entropy", "bits": 1.0}, "bits is 1; it must be from 1.5 to 8"),
+        ({"method": "entropy", "bits": math.nan}, "bits is nan"),
+        ({"method": "int8", "min_elements": -1}, "min_elements is -1"),
     ],
 )
 def test_odd_settings_are_refused(settings, words):
