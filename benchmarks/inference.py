@@ -89,7 +89,7 @@ def written(name: str, encoding: str, folder: Path) -> dict[str, Path]:
     from topgb.modelfile.export import export_model
     from topgb.modelfile.member import encode_member
     from topgb.models import build_tagger, parse_model
-    from topgb.quantizing.quantize import Settings, quantize_file
+    from topgb.quantizing.quantize import QuantizeOptions, quantize_file
     from topgb.training.recipe import load_recipe
 
     if name in SECTIONS:
@@ -102,7 +102,7 @@ def written(name: str, encoding: str, folder: Path) -> dict[str, Path]:
     entries, tensors = encode_member(0, build_tagger(spec, classes, config).state_dict())
     write_model_file(path, Header(spec, classes, (Member(1.0, config),), entries), tensors)
     if encoding != "float32":
-        quantize_file(path, path, Settings(encoding), force=True)
+        quantize_file(path, path, QuantizeOptions(encoding), force=True)
     export_model(path, path.with_suffix(".onnx"), "onnx")
     return {"topgb": path, "onnx": path.with_suffix(".onnx")}
 

@@ -103,7 +103,7 @@ def write_files(folder: Path, clusters: int, hidden: int, files: set[str]) -> in
     from topgb.modelfile import Header, Member, write_model_file
     from topgb.modelfile.member import encode_member
     from topgb.models import build_tagger, parse_model
-    from topgb.quantizing.quantize import Settings, quantize_file
+    from topgb.quantizing.quantize import QuantizeOptions, quantize_file
 
     by_feature = {"rgb": clusters, "audio": clusters // 2}
     section = {"aggregator": "netvlad", "clusters": by_feature, "hidden": hidden, "relu": False}
@@ -119,7 +119,7 @@ def write_files(folder: Path, clusters: int, hidden: int, files: set[str]) -> in
         out = folder / f"{method}.safetensors"
         if not out.exists():
             print(f"quantising: {method}", file=sys.stderr)
-            quantize_file(plain, out, Settings(method))
+            quantize_file(plain, out, QuantizeOptions(method))
     return sum(parameter.numel() for parameter in tagger.parameters())
 
 

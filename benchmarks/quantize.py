@@ -20,7 +20,7 @@ from topgb.evaluation.compare import RankedPairs, compare_pairs, rank_pairs
 from topgb.evaluation.opening import open_for
 from topgb.modelfile import load
 from topgb.progress import TerminalProgress
-from topgb.quantizing.quantize import Settings, quantize_file
+from topgb.quantizing.quantize import QuantizeOptions, quantize_file
 
 CPU = torch.device("cpu")
 MODELS = {
@@ -28,18 +28,21 @@ MODELS = {
     "audioset": ["netvlad-0", "soft-dbof-0", "bigru-0"],
 }
 # A row's name, how to store the weights, and whether calibrated.
-ROWS: list[tuple[str, Settings, bool]] = [
-    ("float16", Settings("float16"), False),
-    ("2018: uniform, 8 bits", Settings("quant_uniform"), False),
-    ("2018: quantile, 8 bits", Settings("quant_quantile"), False),
-    ("2018: k-means, 8 bits", Settings("quant_kmeans"), False),
-    ("int8", Settings("int8"), False),
-    ("int6", Settings("int6"), False),
-    ("int5", Settings("int5"), False),
-    ("int4", Settings("int4"), False),
-    ("int3", Settings("int3"), False),
-    *((f"entropy, {bits:g} bits", Settings("entropy", bits), False) for bits in (4.5, 3.5, 3.0)),
-    *((f"entropy, {bits:g} bits, calibrated", Settings("entropy", bits), True) for bits in (4.5, 3.5, 3.0, 2.5, 2.0)),
+ROWS: list[tuple[str, QuantizeOptions, bool]] = [
+    ("float16", QuantizeOptions("float16"), False),
+    ("2018: uniform, 8 bits", QuantizeOptions("quant_uniform"), False),
+    ("2018: quantile, 8 bits", QuantizeOptions("quant_quantile"), False),
+    ("2018: k-means, 8 bits", QuantizeOptions("quant_kmeans"), False),
+    ("int8", QuantizeOptions("int8"), False),
+    ("int6", QuantizeOptions("int6"), False),
+    ("int5", QuantizeOptions("int5"), False),
+    ("int4", QuantizeOptions("int4"), False),
+    ("int3", QuantizeOptions("int3"), False),
+    *((f"entropy, {bits:g} bits", QuantizeOptions("entropy", bits), False) for bits in (4.5, 3.5, 3.0)),
+    *(
+        (f"entropy, {bits:g} bits, calibrated", QuantizeOptions("entropy", bits), True)
+        for bits in (4.5, 3.5, 3.0, 2.5, 2.0)
+    ),
 ]
 
 

@@ -20,7 +20,7 @@ from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, TensorEncoding
 from topgb.modelfile.encodings import values
 from topgb.models import parse_model
-from topgb.quantizing.quantize import METHODS, Settings, quantize
+from topgb.quantizing.quantize import METHODS, QuantizeOptions, quantize
 
 COLUMNS = 1000
 NAME = "members.0.w"
@@ -57,7 +57,7 @@ def ours(method: str, weights: torch.Tensor) -> torch.Tensor:
     config = parse_model({"aggregator": "average", "head": "logistic"})
     entries = {NAME: TensorEncoding("float32", tuple(weights.shape))}
     header = Header(FeatureSpec("video", (Feature("rgb", 1),)), 1, (Member(1.0, config),), entries)
-    entry, parts = quantize(header, {NAME: weights}, Settings(method))[NAME]
+    entry, parts = quantize(header, {NAME: weights}, QuantizeOptions(method))[NAME]
     return values(parts, entry)
 
 

@@ -28,7 +28,7 @@ from topgb.evaluation.compare import compare_pairs, rank_pairs
 from topgb.evaluation.opening import open_for
 from topgb.modelfile import load
 from topgb.progress import TerminalProgress
-from topgb.quantizing.quantize import Settings, quantize_file
+from topgb.quantizing.quantize import QuantizeOptions, quantize_file
 from topgb.records.dataset import Dataset
 
 BUDGETS = (5_000_000, 10_000_000, 20_000_000)
@@ -108,7 +108,7 @@ def best_of_2018(models: list[Path], budget: int, held_out: Dataset, out: Path, 
     for model in models:
         files.append(out / "2018" / f"{model.parent.name}.safetensors")
         if not files[-1].exists():
-            quantize_file(model, files[-1], Settings("quant_kmeans"))
+            quantize_file(model, files[-1], QuantizeOptions("quant_kmeans"))
     loaded = [load(file) for file in files]
     shortlist = make_shortlist(loaded, held_out, CPU)
     candidates = {

@@ -19,7 +19,7 @@ from topgb.files import refuse_existing
 from topgb.from2018.merged import mixture_weights
 from topgb.from2018.settings import flags_beside
 from topgb.models import parse_model
-from topgb.quantizing.quantize import Settings
+from topgb.quantizing.quantize import QuantizeOptions
 from topgb.training.curves import diverged
 from topgb.training.recipe import load_recipe
 from topgb.youtube8m.plan import take_shard
@@ -134,7 +134,7 @@ def _refusals(folder: Path) -> dict[str, tuple[str, str]]:
     return {
         words(refuse_existing, folder, False): ("with force=True", "with --force"),
         words(choose_device, "abacus"): ("use device='cpu'", "use --device cpu"),
-        words(Settings, "int4", 3.0, 7): (
+        words(QuantizeOptions, "int4", 3.0, 7): (
             "group is 7; it must be a multiple of 8",
             "--group is 7; it must be a multiple of 8",
         ),

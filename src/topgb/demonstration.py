@@ -17,7 +17,7 @@ from topgb.evaluation.report import Report, ReportedModel, write_report
 from topgb.evaluation.score import evaluate
 from topgb.modelfile import LoadedModel, load
 from topgb.progress import SILENT, Progress, counting
-from topgb.quantizing.quantize import METHODS, Settings, quantize_file
+from topgb.quantizing.quantize import METHODS, QuantizeOptions, quantize_file
 from topgb.records.dataset import Dataset
 from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.training.build import build_model_file
@@ -51,10 +51,10 @@ def run_demo(
 ) -> DemoResult:
     """Fill `out` with records, two runs, model files, predictions and `report.html`.
 
-    The files are of raw and of EMA weights, of a second family, of the ensemble of both, of a student that it taught,
-    of the ensemble quantised by every method, and of the best within a budget.
+    There is a model file for each of: a NetVLAD's raw and EMA weights, a gated bag of frames, the ensemble of both, a
+    student of the ensemble, the ensemble quantised by every method, and the best mixture within a budget.
 
-    Raises `InputError` where `out` holds something and `force` is off.
+    Raises `InputError` if `out` holds something and `force` is off.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; the demo needs a directory, choose another {option('out')}")
@@ -104,7 +104,7 @@ def run_demo(
 
 
 def make_records(folder: Path, recipe: Recipe, prefix: str, videos: int, seed: int, progress: Progress = SILENT) -> str:
-    """Write synthetic records for `recipe`; the glob that finds them."""
+    """Write synthetic records for `recipe`; returns the glob that finds them."""
     write_synthetic(
         folder,
         recipe.data.spec(),
@@ -118,7 +118,7 @@ def make_records(folder: Path, recipe: Recipe, prefix: str, videos: int, seed: i
 
 
 def _train_members(files: dict[str, Path], job: TrainingJob, progress: Progress) -> None:
-    """Train the recipe and the second family; their model files, and the ensemble of both."""
+    """Train the recipe and the second family; returns the model files of these and of their ensemble."""
     progress.say("training a small NetVLAD with a mixture of experts, keeping an average of its weights")
     train(job, progress)
     progress.say("training a gated bag of frames")
@@ -131,7 +131,7 @@ def _train_members(files: dict[str, Path], job: TrainingJob, progress: Progress)
 
 
 def _teach(files: dict[str, Path], records: str, force: bool, progress: Progress) -> None:
-    """Train a second gated bag of frames, which learns from the ensemble too; its model file."""
+    """Train another gated bag of frames, which learns from the ensemble too; returns its model file."""
     progress.say("distilling the ensemble into another gated bag of frames")
     out = files["student"].parent
     scores, run = out / "teacher-scores", out / "student-run"
@@ -147,7 +147,7 @@ def _quantize_by_every_method(model: Path, folder: Path, records: Dataset, progr
         path = folder / f"{method}.safetensors"
         # The other methods learn nothing from records.
         calibration = records if method == "entropy" else None
-        quantize_file(model, path, Settings(method), calibration, force=True, progress=progress)
+        quantize_file(model, path, QuantizeOptions(method), calibration, force=True, progress=progress)
         made[f"ensemble, {method}"] = path
     return made
 
@@ -163,7 +163,7 @@ def _scored(files: dict[str, Path], records: str, progress: Progress) -> list[Re
 
 
 def _facts(recipe: Recipe, model: LoadedModel) -> list[tuple[str, str]]:
-    """What the report says of the models."""
+    """The facts at the top of the report."""
     return [
         ("features", ", ".join(f"{f.name} {f.size} bytes a frame" for f in recipe.data.features)),
         ("frames", f"{FRAMES[0]} to {FRAMES[1]} a video, {recipe.data.classes} classes"),

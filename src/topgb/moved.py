@@ -1,4 +1,4 @@
-"""Module names of before the rooms were divided, for imports that docs/api.md showed then: they go on working."""
+"""Earlier names of modules: the imports that docs/api.md once showed go on working."""
 
 import importlib
 import sys
@@ -8,13 +8,13 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# Each old name, and where its contents are now. A name in an old module that is called otherwise now: `old=new`.
+# Each old module, and the modules that hold its contents now. `module:old=new` is one attribute that was renamed.
 MOVED: dict[str, tuple[str, ...]] = {
     "topgb.compress": (),
     "topgb.compress.average": ("topgb.combining.average",),
     "topgb.compress.ensemble": ("topgb.combining.ensemble",),
     "topgb.compress.parents": ("topgb.combining.parents", "topgb.evaluation.opening:open_for_parents=open_for"),
-    "topgb.compress.quantize": ("topgb.quantizing.quantize",),
+    "topgb.compress.quantize": ("topgb.quantizing.quantize", "topgb.quantizing.quantize:Settings=QuantizeOptions"),
     "topgb.compress.remember": ("topgb.combining.remember",),
     "topgb.compress.rerank": ("topgb.combining.rerank",),
     "topgb.compress.shrink": ("topgb.combining.shrink",),
@@ -32,7 +32,7 @@ MOVED: dict[str, tuple[str, ...]] = {
 
 
 class _Moved(ModuleType):
-    """A module whose attributes are looked up in others."""
+    """An old module, whose attributes are looked up in the new ones."""
 
     def __getattr__(self, name: str) -> Any:
         for place in MOVED[self.__name__]:
@@ -47,7 +47,7 @@ class _Moved(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds the modules of `MOVED`; installed behind all others, it is asked only for names that are no files."""
+    """Finds the modules of `MOVED`. It comes after all other finders, so it is asked only for names without a file."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -62,5 +62,5 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Let Python find the old names."""
+    """Let Python import the old names."""
     sys.meta_path.append(_Finder())

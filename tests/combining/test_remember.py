@@ -15,7 +15,7 @@ from topgb.evaluation.opening import open_for
 from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file
 from topgb.modelfile.export import export_model
-from topgb.quantizing.quantize import Settings, quantize_file
+from topgb.quantizing.quantize import QuantizeOptions, quantize_file
 from topgb.records.dataset import evaluation_batches
 from topgb.training.loop import TrainingJob, train
 from topgb.training.recipe import load_recipe
@@ -80,7 +80,7 @@ def test_whole_numbers_stay_whole_however_the_rest_is_stored(memory, small_recor
     path, remembering = memory
     before = read_model_file(remembering)[1]
     for method in ("int4", "kmeans", "entropy", "float16"):
-        quantize_file(remembering, tmp_path / method, Settings(method, min_elements=10))
+        quantize_file(remembering, tmp_path / method, QuantizeOptions(method, min_elements=10))
         header, after = read_model_file(tmp_path / method)
         assert header.tensors["members.0.head.keys.weight"].encoding not in ("float32", "int32")
         for name in ("label_bounds", "label_classes"):

@@ -12,7 +12,7 @@ from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.combining.average import average
 from topgb.combining.cooccurrence import class_vectors
 from topgb.combining.ensemble import ensemble
-from topgb.combining.rerank import RerankSettings, fit_reranker, rerank
+from topgb.combining.rerank import RerankTraining, fit_reranker, rerank
 from topgb.combining.top_classes import TopClasses
 from topgb.errors import InputError
 from topgb.evaluation.distill import DistillOptions, distill, open_records, open_teacher
@@ -22,13 +22,13 @@ from topgb.modelfile import read_model_file
 from topgb.modelfile.describe import describe
 from topgb.modelfile.export import export_model
 from topgb.models.reranker import Reranker, RerankerOptions
-from topgb.quantizing.quantize import Settings, quantize_file
+from topgb.quantizing.quantize import QuantizeOptions, quantize_file
 from topgb.records.synth import SynthOptions, write_synthetic
 
 CPU = torch.device("cpu")
 CLASSES = 24
 OPTIONS = RerankerOptions(candidates=20, embedding=8, width=16)
-QUICK = RerankSettings(OPTIONS, epochs=6)
+QUICK = RerankTraining(OPTIONS, epochs=6)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def dependent(count, seed):
 
 def test_what_depends_on_other_candidates_is_learned():
     options = RerankerOptions(candidates=3, embedding=8, width=16, dropout=0.0)
-    model = fit_reranker(dependent(2000, 0), RerankSettings(options, epochs=30, learning_rate=5e-3))
+    model = fit_reranker(dependent(2000, 0), RerankTraining(options, epochs=30, learning_rate=5e-3))
     unseen = dependent(400, 1)
     with torch.no_grad():
         new = torch.sigmoid(model.logits(unseen.best, unseen.classes))
@@ -131,7 +131,7 @@ def test_the_same_command_gives_the_same_bytes_and_the_random_state_stays(made, 
 def test_other_commands_keep_or_refuse_it(made, tmp_path):
     path = tmp_path / "r.safetensors"
     second_stage(made, path)
-    quantize_file(path, tmp_path / "q.safetensors", Settings("float16", min_elements=10))
+    quantize_file(path, tmp_path / "q.safetensors", QuantizeOptions("float16", min_elements=10))
     header, tensors = read_model_file(tmp_path / "q.safetensors")
     assert header.reranker == OPTIONS
     assert {e.encoding for name, e in header.tensors.items() if name.startswith("members.") and len(e.shape) > 1} == {

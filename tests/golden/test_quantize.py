@@ -9,7 +9,7 @@ from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, TensorEncoding
 from topgb.modelfile.encodings import values
 from topgb.models import parse_model
-from topgb.quantizing.quantize import MIN_ELEMENTS, Settings, quantize
+from topgb.quantizing.quantize import MIN_ELEMENTS, QuantizeOptions, quantize
 
 CASES = cases("quantize_*")
 pytestmark = [
@@ -34,7 +34,7 @@ def _quantized(case: Case):
     header = Header(
         spec, 1, (Member(1.0, parse_model({"aggregator": "average", "head": {"name": "logistic"}})),), entries
     )
-    settings = Settings(_method(case), min_elements=case.settings["min_elements"])
+    settings = QuantizeOptions(_method(case), min_elements=case.settings["min_elements"])
     encoded = quantize(header, stored, settings)
     return {name.removeprefix("members.0."): value for name, value in encoded.items()}, arrays, before
 

@@ -16,7 +16,7 @@ from topgb.modelfile.encodings import values
 from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.quantizing.calibration import Calibration
-from topgb.quantizing.quantize import METHODS, Settings, fewest_bits, quantize, quantize_file
+from topgb.quantizing.quantize import METHODS, QuantizeOptions, fewest_bits, quantize, quantize_file
 from topgb.quantizing.rounding import inverse_factor
 from topgb.records.synth import SynthOptions, write_synthetic
 
@@ -58,10 +58,10 @@ def test_bits_out_of_reach_are_named(shape, bits, calibrated):
     calibration = Calibration({name: [inverse_factor(inputs.T @ inputs)]}, {name: 1.0}) if calibrated else None
     fewest = fewest_bits([shape])
     with pytest.raises(InputError, match=f"bits is {bits:g}, but these tensors take at least {fewest:.2f} bits"):
-        quantize(header, tensors, Settings("entropy", bits, min_elements=100), calibration)
+        quantize(header, tensors, QuantizeOptions("entropy", bits, min_elements=100), calibration)
     within = math.ceil(fewest * 10 + 1) / 10
     if within <= 8:
-        encoded = quantize(header, tensors, Settings("entropy", within, min_elements=100), calibration)
+        encoded = quantize(header, tensors, QuantizeOptions("entropy", within, min_elements=100), calibration)
         taken = 8 * sum(part.nbytes for part in encoded[name][1].values()) / math.prod(shape)
         assert taken <= within + 0.01
 
@@ -85,7 +85,7 @@ def test_every_method_ends_with_finite_values(kind, method):
         "zero rows": tensor * (torch.arange(64) % 2)[:, None],
     }[kind]
     header, tensors = header_of(tensor)
-    settings = Settings(method, 4.0, group=8, min_elements=100)
+    settings = QuantizeOptions(method, 4.0, group=8, min_elements=100)
     halves = method in ("float16", "int6", "int5", "int4", "int3")
     if (halves and "huge" in kind) or (method == "entropy" and kind == "one column"):
         with pytest.raises(InputError, match="float16's 65,504|take at least 17"):
@@ -117,7 +117,7 @@ def test_shrinking_leaves_out_what_cannot_be_reached(tmp_path, monkeypatch):
 def test_the_command_says_the_fewest_bits(tmp_path):
     path = narrow_model(tmp_path / "narrow.safetensors", 6000)
     with pytest.raises(InputError, match=r"bits is 3, but these tensors take at least 5\.0"):
-        quantize_file(path, tmp_path / "q.safetensors", Settings("entropy", 3.0))
+        quantize_file(path, tmp_path / "q.safetensors", QuantizeOptions("entropy", 3.0))
     assert not (tmp_path / "q.safetensors").exists()
-    quantize_file(path, tmp_path / "q.safetensors", Settings("entropy", 6.0))
+    quantize_file(path, tmp_path / "q.safetensors", QuantizeOptions("entropy", 6.0))
     assert np.isfinite((tmp_path / "q.safetensors").stat().st_size)

@@ -13,7 +13,7 @@ from topgb.modelfile import Header, Member, read_model_file, write_model_file
 from topgb.modelfile.encodings import decode
 from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
-from topgb.quantizing.quantize import METHODS, Settings, large_tensors, quantize_file
+from topgb.quantizing.quantize import METHODS, QuantizeOptions, large_tensors, quantize_file
 from topgb.records.dataset import open_dataset
 from topgb.records.synth import SynthOptions, write_synthetic
 
@@ -63,7 +63,7 @@ def records(tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_bytes_and_errors_are_what_the_method_promises(tmp_path, model, method):
     out = tmp_path / "q.safetensors"
-    summaries = {s.name: s for s in quantize_file(model, out, Settings(method, min_elements=SMALL))}
+    summaries = {s.name: s for s in quantize_file(model, out, QuantizeOptions(method, min_elements=SMALL))}
     (header, stored), (before, weights) = read_model_file(out), read_model_file(model)
     large = large_tensors(before, SMALL)
     assert 0 < len(large) < len(before.tensors)
@@ -87,19 +87,20 @@ def test_bytes_and_errors_are_what_the_method_promises(tmp_path, model, method):
     assert topgb.load(out).predict(np.zeros((2, 40), np.uint8)).shape == (CLASSES,)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_work_gives_the_same_bytes(tmp_path, model, method):
     outs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     for out in outs:
-        quantize_file(model, out, Settings(method, min_elements=SMALL))
+        quantize_file(model, out, QuantizeOptions(method, min_elements=SMALL))
     assert outs[0].read_bytes() == outs[1].read_bytes()
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "entropy"])
 def test_quantising_again_changes_nothing(tmp_path, model, method):
     once, twice = tmp_path / "once.safetensors", tmp_path / "twice.safetensors"
-    quantize_file(model, once, Settings(method, min_elements=SMALL))
-    quantize_file(once, twice, Settings(method, min_elements=SMALL))
+    quantize_file(model, once, QuantizeOptions(method, min_elements=SMALL))
+    quantize_file(once, twice, QuantizeOptions(method, min_elements=SMALL))
     (header, first), (_, second) = read_model_file(once), read_model_file(twice)
     for name, entry in header.tensors.items():
         torch.testing.assert_close(decode(first, entry, name), decode(second, entry, name), rtol=1e-6, atol=1e-7)
@@ -107,15 +108,15 @@ def test_quantising_again_changes_nothing(tmp_path, model, method):
 
 def test_a_quantised_file_is_quantised_further_from_its_own_values(tmp_path, model):
     coarse, fine = tmp_path / "coarse.safetensors", tmp_path / "fine.safetensors"
-    quantize_file(model, fine, Settings("int8", min_elements=SMALL))
-    summaries = quantize_file(fine, coarse, Settings("int4", min_elements=SMALL))
+    quantize_file(model, fine, QuantizeOptions("int8", min_elements=SMALL))
+    summaries = quantize_file(fine, coarse, QuantizeOptions("int4", min_elements=SMALL))
     assert {s.encoding for s in summaries} == {"float32", "groups of 128, 4 bits"}
     assert coarse.stat().st_size < fine.stat().st_size
 
 
 def test_every_member_of_an_ensemble_is_quantised(tmp_path):
     model, out = _write(tmp_path / "both.safetensors", members=2), tmp_path / "q.safetensors"
-    quantize_file(model, out, Settings("int8", min_elements=SMALL))
+    quantize_file(model, out, QuantizeOptions("int8", min_elements=SMALL))
     header, _ = read_model_file(out)
     quantised = [name for name, entry in header.tensors.items() if entry.encoding == "int8"]
     assert {name.split(".")[1] for name in quantised} == {"0", "1"}
@@ -126,7 +127,7 @@ def test_every_member_of_an_ensemble_is_quantised(tmp_path):
 def test_entropy_coding_takes_the_bits_asked_for(tmp_path, model, records, bits):
     for calibration in (None, records):
         out = tmp_path / "q.safetensors"
-        settings = Settings("entropy", bits=bits, min_elements=SMALL)
+        settings = QuantizeOptions("entropy", bits=bits, min_elements=SMALL)
         summaries = [s for s in quantize_file(model, out, settings, calibration, force=True) if s.elements > SMALL]
         taken = 8 * sum(s.bytes_after for s in summaries) / sum(s.elements for s in summaries)
         assert bits - 0.15 <= taken <= bits + 0.01
@@ -138,13 +139,13 @@ def test_calibration_keeps_predictions_nearer(tmp_path, model, records):
     errors = []
     for calibration in (None, records):
         out = tmp_path / "q.safetensors"
-        quantize_file(model, out, Settings("entropy", bits=2.5, min_elements=SMALL), calibration, force=True)
+        quantize_file(model, out, QuantizeOptions("entropy", bits=2.5, min_elements=SMALL), calibration, force=True)
         errors.append(np.square(topgb.load(out).predict(features) - exact.predict(features)).mean())
     assert errors[1] < errors[0]
 
 
 def test_2018s_names_are_accepted():
-    assert Settings("quant_kmeans") == Settings("kmeans")
+    assert QuantizeOptions("quant_kmeans") == QuantizeOptions("kmeans")
 
 
 @pytest.mark.parametrize(
@@ -159,24 +160,24 @@ def test_2018s_names_are_accepted():
 )
 def test_odd_settings_are_refused(settings, words):
     with pytest.raises(InputError, match=words):
-        Settings(**settings)
+        QuantizeOptions(**settings)
 
 
 def test_what_cannot_be_done_is_refused(tmp_path, model, records):
     out = tmp_path / "q.safetensors"
     with pytest.raises(InputError, match="calibration is of the method entropy"):
-        quantize_file(model, out, Settings("int8"), records)
+        quantize_file(model, out, QuantizeOptions("int8"), records)
     header, stored = read_model_file(model)
     name = large_tensors(header, SMALL)[0]
     stored[name] = torch.full_like(stored[name], 1e6)
     write_model_file(model, header, stored, force=True)
     for method in ("float16", "int4"):
         with pytest.raises(InputError, match=f"{name} has values beyond float16's 65,504"):
-            quantize_file(model, out, Settings(method, min_elements=SMALL))
+            quantize_file(model, out, QuantizeOptions(method, min_elements=SMALL))
     assert not out.exists()
     out.write_text("mine")
     with pytest.raises(InputError, match="exists already"):
-        quantize_file(model, out, Settings("int8"))
+        quantize_file(model, out, QuantizeOptions("int8"))
     assert out.read_text() == "mine"
 
 
@@ -188,7 +189,7 @@ def test_a_tensor_of_one_value_is_kept(tmp_path, model, method, value):
         stored[name] = torch.full_like(stored[name], value)
     write_model_file(model, header, stored, force=True)
     out = tmp_path / "q.safetensors"
-    quantize_file(model, out, Settings(method, min_elements=SMALL))
+    quantize_file(model, out, QuantizeOptions(method, min_elements=SMALL))
     header, stored = read_model_file(out)
     for name in large_tensors(header, SMALL):
         # A whole code of a scale in bfloat16 hits it to 8 bits; entropy-coded, as near as three bits come.

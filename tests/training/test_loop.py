@@ -23,7 +23,7 @@ from topgb.modelfile import packed, read_model_file
 from topgb.modelfile.describe import describe
 from topgb.models.batchnorm import BatchNorm
 from topgb.progress import Progress
-from topgb.quantizing.quantize import Settings, quantize_file
+from topgb.quantizing.quantize import QuantizeOptions, quantize_file
 from topgb.records.dataset import open_dataset
 from topgb.records.label_statistics import label_counts
 from topgb.training.build import build_model_file, load_run
@@ -253,7 +253,7 @@ def test_continuing_with_ema_follows_the_rule_of_2018(job, small_records):
 
 def test_a_quantised_model_can_be_trained_further(job, tmp_path, monkeypatch):
     quantised = tmp_path / "int8.safetensors"
-    quantize_file(train(job).model, quantised, Settings("int8", min_elements=100))
+    quantize_file(train(job).model, quantised, QuantizeOptions("int8", min_elements=100))
     # Loaded to predict, it would keep its matrices as codes.
     monkeypatch.setattr(packed, "LEAST_WEIGHTS", 1)
     for parent in ({"init_from": quantised}, {"ema_source": quantised}):

@@ -31,7 +31,7 @@ MOST_WARMUP_STEPS = 50
 
 
 @dataclass(frozen=True)
-class RerankSettings:
+class RerankTraining:
     """The sizes of a second stage, and how it is trained: AdamW with a learning rate that falls as a cosine."""
 
     options: RerankerOptions = field(default_factory=RerankerOptions)
@@ -41,7 +41,7 @@ class RerankSettings:
     seed: int = 0
 
 
-DEFAULT_SETTINGS = RerankSettings()
+DEFAULT_TRAINING = RerankTraining()
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def rerank(
     pattern: str,
     scores: Sequence[Path],
     out: Path,
-    settings: RerankSettings = DEFAULT_SETTINGS,
+    settings: RerankTraining = DEFAULT_TRAINING,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Gain:
@@ -98,7 +98,7 @@ def rerank(
     return gain
 
 
-def _gain(top: TopClasses, settings: RerankSettings, progress: Progress) -> Gain:
+def _gain(top: TopClasses, settings: RerankTraining, progress: Progress) -> Gain:
     """The gain of a second stage that is trained on nine tenths of the videos, on the other tenth."""
     order = torch.randperm(len(top.best), generator=torch.Generator().manual_seed(settings.seed))
     held_out, rest = (top.of(part) for part in (order[::HELD_OUT], order[torch.arange(len(order)) % HELD_OUT > 0]))
@@ -110,7 +110,7 @@ def _gain(top: TopClasses, settings: RerankSettings, progress: Progress) -> Gain
 
 def fit_reranker(
     top: TopClasses,
-    settings: RerankSettings,
+    settings: RerankTraining,
     progress: Progress = SILENT,
     what: str = "fitting",
 ) -> Reranker:

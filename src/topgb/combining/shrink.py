@@ -29,7 +29,7 @@ from topgb.quantizing.quantize import (
     MIN_ELEMENTS,
     SLACK,
     Encoded,
-    Settings,
+    QuantizeOptions,
     fewest_bits,
     large_tensors,
     quantize,
@@ -217,7 +217,7 @@ def _write_candidate(
     parent: _SingleMember, bits: float, calibration: Calibration, file: Path, progress: Progress
 ) -> None:
     encoded = quantize(
-        parent.header, parent.stored, Settings("entropy", bits, min_elements=MIN_ELEMENTS), calibration, progress
+        parent.header, parent.stored, QuantizeOptions("entropy", bits, min_elements=MIN_ELEMENTS), calibration, progress
     )
     encoded |= _halved(parent, encoded)
     write_model_file(file, *with_encoded(parent.header, parent.stored, encoded, {}), force=True)

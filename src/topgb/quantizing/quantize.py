@@ -38,7 +38,7 @@ MOST_HALVINGS, MOST_ATTEMPTS = 200, 40
 
 
 @dataclass(frozen=True)
-class Settings:
+class QuantizeOptions:
     """How to quantise: `entropy` alone uses `bits` (mean bits per weight), `int6` to `int3` alone use `group`.
 
     Tensors of at most `min_elements` values keep their form.
@@ -87,7 +87,7 @@ class TensorSummary:
 def quantize_file(
     model: Path | StoredModel,
     out: Path,
-    settings: Settings,
+    settings: QuantizeOptions,
     calibration: Dataset | None = None,
     force: bool = False,
     progress: Progress = SILENT,
@@ -135,7 +135,7 @@ def large_tensors(header: Header, min_elements: int = MIN_ELEMENTS) -> list[str]
 def quantize(
     header: Header,
     stored: Mapping[str, torch.Tensor],
-    settings: Settings,
+    settings: QuantizeOptions,
     calibration: Calibration | None = None,
     progress: Progress = SILENT,
 ) -> Encoded:
@@ -217,7 +217,7 @@ def entropy_steps(
 
 
 def _entropy_coded(
-    tensors: Mapping[str, torch.Tensor], settings: Settings, calibration: Calibration | None, progress: Progress
+    tensors: Mapping[str, torch.Tensor], settings: QuantizeOptions, calibration: Calibration | None, progress: Progress
 ) -> Encoded:
     if not tensors:
         return {}
@@ -252,7 +252,7 @@ def _out_of_reach(bits: float, fewest: float) -> InputError:
     )
 
 
-def _scheme(settings: Settings) -> Scheme:
+def _scheme(settings: QuantizeOptions) -> Scheme:
     if settings.method in GROUPED:
         return Scheme("groups", GROUPED[settings.method], settings.group)
     kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}

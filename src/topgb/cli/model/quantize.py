@@ -47,10 +47,10 @@ def quantize(
     from topgb.devices import choose_device
     from topgb.evaluation.opening import open_for
     from topgb.progress import TerminalProgress
-    from topgb.quantizing.quantize import Settings, quantize_file
+    from topgb.quantizing.quantize import QuantizeOptions, quantize_file
     from topgb.training.opened import open_model, open_stored
 
-    settings = Settings(method, bits, group, min_elements)
+    settings = QuantizeOptions(method, bits, group, min_elements)
     stored, chosen, progress = open_stored(model), choose_device(device), TerminalProgress()
     calibration = None if calibrate is None else open_for(stored, calibrate, with_labels=False)
     checked = None if check is None else open_for(stored, check)

@@ -31,7 +31,7 @@ def rerank(
 
     Prints the scores without and with it on a tenth of the videos, which it was not shown for that.
     """
-    from topgb.combining.rerank import RerankSettings
+    from topgb.combining.rerank import RerankTraining
     from topgb.combining.rerank import rerank as add_second_stage
     from topgb.devices import keep_freed_memory
     from topgb.models.reranker import RerankerOptions
@@ -40,7 +40,7 @@ def rerank(
 
     keep_freed_memory()
     folders = [Path(part.strip()) for part in scores.split(",") if part.strip()]
-    settings = RerankSettings(RerankerOptions(candidates=candidates), epochs, seed=seed)
+    settings = RerankTraining(RerankerOptions(candidates=candidates), epochs, seed=seed)
     gain = add_second_stage(open_stored(model), data, folders, out, settings, force, TerminalProgress())
     for name, before, after in (
         ("GAP@20", gain.before.gap, gain.after.gap),
