@@ -1,4 +1,4 @@
-"""A batch of videos: what every reader makes and every model, trainer and evaluator eats."""
+"""A batch of videos: readers make it; models, training and evaluation take it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace

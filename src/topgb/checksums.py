@@ -15,6 +15,6 @@ def masked_crc(data: bytes | memoryview) -> int:
 
 
 def file_sha256(path: str | os.PathLike) -> str:
-    """SHA-256 of a file in hexadecimal: how a model file names its parents."""
+    """SHA-256 of a file in hexadecimal, by which a model file names its parents."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

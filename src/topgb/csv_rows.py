@@ -1,4 +1,4 @@
-"""CSVs in UTF-8: read row by row, plain or gzipped, and fields to write into them."""
+"""CSVs in UTF-8: read them row by row, plain or gzipped, and quote fields to write."""
 
 import csv
 import gzip
@@ -16,7 +16,7 @@ _ROWS_BETWEEN_REPORTS = 10_000
 
 
 class UnreadableRowError(InputError):
-    """A row at which the reading of a CSV ends. Attributes: the `line` (from 1) and the `reason` in words."""
+    """A row of a CSV cannot be read. Attributes: `path`, `line` (from 1), and the `reason` in words."""
 
     def __init__(self, path: Path, line: int, reason: str):
         super().__init__(f"{path}: line {line} {reason}; save the file as a CSV in UTF-8")
@@ -29,11 +29,11 @@ class UnreadableRowError(InputError):
 def csv_rows(
     path: Path, on_progress: Callable[[int, int], None] | None = None, skip_mark: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV in UTF-8, unpacked where `path` ends in .gz, each with the number of its first line, from 1.
+    """Yield the rows of a CSV in UTF-8 (gzipped if `path` ends in .gz), each with the number of its first line, from 1.
 
-    An empty line is a row without cells. With `skip_mark` a byte order mark in front is no part of the first one.
-    `on_progress` is called with (bytes of the file read, bytes of it). Raises `UnreadableRowError` where a row cannot
-    be read, and `InputError` where the file cannot be opened.
+    An empty line is a row without cells. `skip_mark` skips a byte order mark at the start. `on_progress` is called with
+    (bytes read so far, bytes of the file). Raises `UnreadableRowError` if a row cannot be read, `InputError` if the
+    file cannot be opened.
     """
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a file; name a CSV")
@@ -45,7 +45,7 @@ def csv_rows(
             reader = csv.reader(lines, strict=True)
             for count, (line, row) in enumerate(_rows(path, reader, lines), start=1):
                 yield line, row
-                # A last report of all bytes follows, and is the only one to say so.
+                # Only the last report, below, says that all bytes are read.
                 if on_progress and count % _ROWS_BETWEEN_REPORTS == 0 and file.tell() < size:
                     on_progress(file.tell(), size)
     except OSError as error:
@@ -56,7 +56,7 @@ def csv_rows(
 
 
 def filled_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """As `csv_rows`, without what spreadsheets leave behind: a byte order mark, rows that hold nothing."""
+    """`csv_rows` without the byte order mark and the empty rows that spreadsheets leave behind."""
     return ((line, row) for line, row in csv_rows(path, skip_mark=True) if any(cell.strip() for cell in row))
 
 
@@ -73,7 +73,7 @@ def _rows(path: Path, reader: Iterator[list[str]], lines: "_Lines") -> Iterator[
 
 
 class _Lines:
-    """The lines of a file as text, with their ends, and how many were `read`."""
+    """The lines of a file as text, with their line ends; `read` counts the lines so far."""
 
     def __init__(self, path: Path, file: BinaryIO, skip_mark: bool):
         self.path, self.read, self._encoding = path, 0, "utf-8-sig" if skip_mark else "utf-8"
@@ -86,7 +86,7 @@ class _Lines:
     def __next__(self) -> str:
         number = self.read + 1
         try:
-            # Any other file may be given by mistake: one without line ends must not fill the memory.
+            # A file given by mistake may have no line ends; it must not fill the memory.
             line = self._file.readline(LONGEST_LINE + 1)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             reason = f"cannot be unpacked: the gzip stream is broken ({error})"
@@ -104,9 +104,9 @@ class _Lines:
 
 def csv_field(text: str) -> str:
     """`text` as a field of a CSV in UTF-8, in quotes if it needs them."""
-    # A model file's JSON can hold halves of surrogate pairs, which UTF-8 cannot.
+    # A model file's JSON can hold halves of surrogate pairs; UTF-8 cannot.
     text = text.encode("utf-8", "backslashreplace").decode()
-    # Not by the csv module, which in Python 3.11 leaves a lone carriage return bare.
+    # The csv module of Python 3.11 does not quote a lone carriage return.
     if any(sign in text for sign in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'
     return text

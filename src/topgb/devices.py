@@ -1,4 +1,4 @@
-"""Where and how to compute, and what memory is free there."""
+"""Where and how to compute, and how much memory is free there."""
 
 import ctypes
 import sys
@@ -14,7 +14,7 @@ USABLE = ("cpu", "cuda", "mps")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one, else the CPU. Raises `InputError`."""
+    """The device of that name; `auto` is CUDA if there is a GPU, else the CPU. Raises `InputError` if it is absent."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -27,17 +27,17 @@ def choose_device(name: str) -> torch.device:
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is the device's own and not emulated."""
+    """Whether the device computes in bfloat16 natively, without emulation."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, for its next tensors (Linux with glibc; elsewhere nothing).
+    """Let this process keep freed memory for its next tensors (Linux with glibc; elsewhere this does nothing).
 
-    By default large tensors are given back to the system at once, and clearing fresh pages for the next ones takes a
-    quarter or more of a training step on a CPU (docs/benchmarks.md).
+    By default the memory of large tensors goes back to the system at once, and clearing fresh pages for the next ones
+    takes a quarter or more of a training step on a CPU (docs/benchmarks.md).
     """
     if sys.platform != "linux":
         return
@@ -48,36 +48,35 @@ def keep_freed_memory() -> None:
 
 
 def flush_subnormals() -> None:
-    """Let this process's CPU take floats below 1e-38 for zero, as TensorFlow does.
+    """Let this process's CPU treat floats below 1e-38 as zero, as TensorFlow does.
 
     Gradients that vanish over hundreds of frames pass through that range, where arithmetic is tens of times slower
-    (docs/benchmarks.md).
-    Threads inherit it: call this before the first tensor is computed.
+    (docs/benchmarks.md). Threads inherit the setting, so call this before the first tensor is computed.
     """
     torch.set_flush_denormal(True)
 
 
 def free_memory(device: torch.device, system: Path = Path("/")) -> int | None:
-    """Bytes that can still be taken on `device`; None where that cannot be known (MPS, CPUs outside Linux).
+    """Bytes that can still be allocated on `device`; None if that cannot be known (MPS, CPUs outside Linux).
 
-    On a CPU it is the least of what the machine and the control groups of this process have left, page cache counted
-    as free: the kernel gives it up. `system` is where their files lie.
+    On a CPU this is the least that the machine or any control group of this process has left. Page cache counts as
+    free, because the kernel gives it up. `system` is the folder that holds `proc` and `sys`.
     """
     if device.type == "cuda":
-        # What PyTorch keeps of freed tensors looks taken from outside.
+        # CUDA counts freed memory that PyTorch keeps as taken.
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
     if device.type != "cpu":
         return None
     try:
-        available = 1024 * _figures(system / "proc/meminfo")["MemAvailable:"]
+        available = 1024 * _numbers_by_word(system / "proc/meminfo")["MemAvailable:"]
     except (OSError, KeyError):
         return None
     return max(0, min([available, *_left_in_groups(system)]))
 
 
 def _left_in_groups(system: Path) -> list[int]:
-    """What each control group with a limit, of this process or above it, has left (versions 2 and 1)."""
+    """Bytes left in each control group (version 1 or 2) with a limit, from this process's own up to the root."""
     left = []
     path = system / "proc/self/cgroup"
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -89,19 +88,19 @@ def _left_in_groups(system: Path) -> list[int]:
             cached = ("total_active_file", "total_inactive_file")
         else:
             continue
-        # In a container the group's own folder may lie out of sight, and the root is the container's.
+        # In a container the group's own folder may be invisible; the root folder is then the container's group.
         for name in (Path(group), *Path(group).parents):
             folder = system / "sys/fs/cgroup" / root / name.relative_to("/")
             try:
                 most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
-                figures = _figures(folder / "memory.stat")
+                figures = _numbers_by_word(folder / "memory.stat")
             except (OSError, ValueError):
                 continue
             left.append(most - used + sum(figures.get(key, 0) for key in cached))
     return left
 
 
-def _figures(path: Path) -> dict[str, int]:
-    """The first number of each line of a file, by the word before it."""
+def _numbers_by_word(path: Path) -> dict[str, int]:
+    """The number in each line of a file, by the word before it."""
     rows = [line.split() for line in path.read_text().splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}

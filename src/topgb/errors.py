@@ -19,7 +19,7 @@ class InputError(TopgbError):
 
 
 class InterruptError(TopgbError):
-    """Ctrl-C where there is more to say than that: how to go on. Exit code 130."""
+    """Ctrl-C interrupted the work; the message says how to go on. Exit code 130."""
 
     exit_code = 130
 
@@ -33,36 +33,36 @@ _wording: Wording = in_python
 
 
 def option(name: str, value: Any = None) -> str:
-    """The option `name` of the Python API, in the words of whoever reads the message.
+    """The option `name` of the Python API, as the reader of a message writes it.
 
-    The command line has it written as a flag (`topgb.cli.flags`), everybody else as in Python. Call it where the
-    message is made, never while a module is imported: the wording is not chosen by then.
+    On the command line it is written as a flag (`topgb.cli.flags`), elsewhere as in Python. Call this when the message
+    is made, never while a module is imported: the wording is chosen later.
     """
     return _wording(name, value)
 
 
 def wording() -> Wording:
-    """How `option` writes in this process: a picklable function, for processes that work for this one."""
+    """The function by which `option` writes in this process; picklable, so that worker processes can use it too."""
     return _wording
 
 
 def set_wording(chosen: Wording) -> Wording:
-    """Have `option` write by `chosen` in the whole process, as `gettext.install` does. Returns the earlier wording."""
+    """Let `option` write by `chosen` in the whole process, as `gettext.install` does; returns the earlier wording."""
     global _wording
     earlier, _wording = _wording, chosen
     return earlier
 
 
 def printable(text: str) -> str:
-    """`text` with all that a terminal might obey escaped: what a message quotes of a file."""
+    """`text` with every character escaped that a terminal might obey; for messages that quote files."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class DamagedRecordError(InputError):
     """A record that cannot be read.
 
-    Attributes: `path` of the shard, `record` number in it (from 0), byte `offset` of the record's
-    header, and the `reason` in words.
+    Attributes: `path` of the shard, `record` number in it (from 0), byte `offset` of the record's header, and the
+    `reason` in words.
     """
 
     def __init__(self, path: str, record: int, offset: int, reason: str):
@@ -73,5 +73,5 @@ class DamagedRecordError(InputError):
         self.path, self.record, self.offset, self.reason = path, record, offset, reason
 
     def __reduce__(self):
-        # Loader workers send exceptions between processes; the default rebuilds from the message alone.
+        # Loader workers send exceptions between processes; by default Python rebuilds one from its message alone.
         return DamagedRecordError, (self.path, self.record, self.offset, self.reason)

@@ -1,4 +1,4 @@
-"""What a data set's records hold: the feature spec, shared by records, models and model files."""
+"""The feature spec says what a data set's records hold; records, models and model files share it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -19,8 +19,8 @@ MOST_RANGE = 1e15
 class Feature:
     """One feature of a record.
 
-    `size` is its width. `dtype` is how it is stored: `uint8` is one byte a value, quantised linearly
-    over `range` (low, high); `float32` is stored as it is and `range` means nothing.
+    `size` is its width. `dtype` is how it is stored: `uint8` is one byte per value, quantised linearly over `range`
+    (low, high); `float32` values are stored as they are, and `range` means nothing.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Feature:
 
     @property
     def scale(self) -> float:
-        """Factor of a stored value: (high - low) / 255 for bytes (4/255 in YouTube-8M), 1 for floats."""
+        """The factor of a stored value: (high - low) / 255 for bytes (4/255 in YouTube-8M), 1 for floats."""
         return (self.range[1] - self.range[0]) / 255.0 if self.dtype == "uint8" else 1.0
 
     @property
     def offset(self) -> float:
-        """What is added after scaling: (high - low) / 512 + low for bytes (4/512 - 2 in YouTube-8M), 0 for floats."""
+        """Added to a scaled value: (high - low) / 512 + low for bytes (4/512 - 2 in YouTube-8M), 0 for floats."""
         return (self.range[1] - self.range[0]) / 512.0 + self.range[0] if self.dtype == "uint8" else 0.0
 
 
@@ -43,9 +43,9 @@ class Feature:
 class FeatureSpec:
     """The features of a data set, in the order in which their values are joined.
 
-    `level` is `video` (one `Example` a video, float vectors, T = 1) or `frame` (one `SequenceExample`
-    a video, one value a frame). A batch of the spec has uint8 features if every feature is stored in
-    bytes, and float32 (stored values, bytes as 0.0 to 255.0) otherwise.
+    `level` is `video` (one `Example` per video, float vectors, T = 1) or `frame` (one `SequenceExample` per video, one
+    vector per frame). A batch of the spec has uint8 features if every feature is stored in bytes; otherwise they are
+    float32 (stored values, bytes as 0.0 to 255.0).
     """
 
     level: Level
@@ -67,7 +67,7 @@ class FeatureSpec:
 
     @property
     def width(self) -> int:
-        """Values of a frame, all features joined."""
+        """The number of values of a frame, all features joined."""
         return sum(feature.size for feature in self.features)
 
     @property
@@ -76,7 +76,7 @@ class FeatureSpec:
         return all(feature.dtype == "uint8" for feature in self.features)
 
     def columns(self, name: str) -> slice:
-        """Where feature `name` lies in the joined vector. Raises `InputError` if there is none of that name."""
+        """The columns of feature `name` in the joined vector. Raises `InputError` if there is no such feature."""
         start = 0
         for feature in self.features:
             if feature.name == name:

@@ -14,7 +14,7 @@ from topgb.errors import InputError, TopgbError, option
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise `InputError` where `path` exists and `force` was not given, or is no place for a file even so."""
+    """Raise `InputError` if `path` exists and `force` is off, or if no file can be written there at all."""
     if path.exists() and not force:
         raise InputError(f"{path} exists already; choose another name, or overwrite it with {option('force', True)}")
     _check_target(path)
@@ -22,12 +22,12 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Give the path of an empty partial file beside `path`; on leaving, what was written there is synced and renamed.
+    """Yield the path of an empty partial file beside `path`; when the block ends, sync it and rename it to `path`.
 
-    A symbolic link is followed. If the block raises, `path` is as it was before and the partial file is gone; a killed
-    process leaves it, and the next one that writes `path` removes it. An `OSError` (full disk, read-only folder)
-    becomes a `TopgbError` that names `path`; a path that cannot be a file (a directory, a device, below a file) is an
-    `InputError`.
+    A symbolic link is followed. If the block raises, `path` stays as it was, and the partial file is removed. A killed
+    process leaves its partial file; the next process that writes `path` removes it. An `OSError` (full disk, read-only
+    folder) becomes a `TopgbError` that names `path`; a path that cannot be a file (a directory, a device, below a file)
+    is an `InputError`.
     """
     _check_target(Path(path))
     target = Path(path).resolve()
@@ -46,25 +46,25 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Like `atomic_path`, with the partial file opened for writing bytes."""
+    """`atomic_path`, with the partial file opened for writing bytes."""
     with atomic_path(path) as partial, open(partial, "wb") as file:
         yield file
 
 
 @contextmanager
 def atomic_write_named(path: Path) -> Iterator[BinaryIO]:
-    """Like `atomic_write`; what is written is gzipped where `path` ends in .gz. The same writes give the same bytes."""
+    """`atomic_write`, gzipped if `path` ends in .gz. The same writes give the same bytes."""
     with atomic_write(path) as file:
         if path.suffix != ".gz":
             yield file
             return
-        # No name and no time in the gzip header.
+        # A gzip header without name and time, so that the bytes are always the same.
         with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
             yield cast(BinaryIO, packed)
 
 
 def partials_of(target: Path) -> list[Path]:
-    """The partial files beside `target` that `atomic_path` made for it, of living writers and dead ones."""
+    """The partial files that `atomic_path` made for `target`, by living and by dead writers."""
     name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]+\.partial")
     if not target.parent.is_dir():
         return []
@@ -73,7 +73,7 @@ def partials_of(target: Path) -> list[Path]:
 
 
 def write_failure(path: Path, error: OSError) -> TopgbError:
-    """The sentence for an `OSError` met while writing `path`."""
+    """The error for an `OSError` in writing `path`."""
     kept = "; what was there before is unchanged" if path.exists() else ""
     return TopgbError(f"cannot write {path}: {error.strerror or error}{kept}")
 
@@ -95,7 +95,7 @@ def sync(path: Path) -> None:
 
 
 def is_at(path: Path, descriptor: int) -> bool:
-    """Whether the file open as `descriptor` is (still) the one of the name `path`."""
+    """Whether `path` is (still) the name of the file open as `descriptor`."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(descriptor))
     except FileNotFoundError:
@@ -104,13 +104,13 @@ def is_at(path: Path, descriptor: int) -> bool:
 
 @contextmanager
 def _locked_partial(target: Path) -> Iterator[Path]:
-    """A new file beside `target`, locked for as long as this process lives; gone where the block raises."""
+    """Yield a new file beside `target`, locked until the block or the process ends; removed if the block raises."""
     while True:
-        # Not the process's number: those of two containers that share a folder may be the same.
+        # Random, because process numbers can be the same in two containers that share a folder.
         partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            # Between creating and locking, another process may have taken it for a leftover.
+            # Between creating and locking, another process may have removed it as a leftover.
             if _lock(descriptor) is not False and is_at(partial, descriptor):
                 yield partial
                 return
@@ -123,7 +123,7 @@ def _locked_partial(target: Path) -> Iterator[Path]:
 
 
 def _remove_if_dead(partial: Path) -> None:
-    """Remove a partial file that no process holds; where the file system has no locks, no one can tell."""
+    """Remove a partial file that no process has locked; on a file system without locks, leave it."""
     with suppress(OSError):
         descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -134,7 +134,7 @@ def _remove_if_dead(partial: Path) -> None:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Whether the file is locked now, or False where another process has it; None: no locks here."""
+    """Lock the file: True if that worked, False if another process has locked it, None if there are no locks here."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -9,10 +9,10 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """What long work reports to. This one is silent."""
+    """Long work reports to this; the base class shows nothing."""
 
     def begin(self, what: str, total: int, unit: str, done: int = 0) -> None:
-        """A stage of `total` units begins, `done` of them finished already."""
+        """A stage of `total` units begins; `done` of them are finished already."""
 
     def advance(self, count: int, note: str = "") -> None:
         """`count` more units are finished; `note` is shown beside them."""
@@ -21,7 +21,7 @@ class Progress:
         """The stage is over."""
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Show a line that stays."""
 
 
 SILENT = Progress()
@@ -29,7 +29,7 @@ _shown: "TerminalProgress | None" = None
 
 
 class TerminalProgress(Progress):
-    """Progress on standard error: a bar where it is a terminal, else a line every ten seconds."""
+    """Progress on standard error: a bar if that is a terminal, else a line every ten seconds."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -82,7 +82,7 @@ class TerminalProgress(Progress):
         from rich.table import Column
 
         global _shown
-        # In a narrow terminal the bar gives way, not the figures.
+        # In a narrow terminal the bar shrinks, not the figures.
         self._bar = Bar(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
@@ -99,7 +99,7 @@ class TerminalProgress(Progress):
 
 
 def end_shown() -> None:
-    """Take the bar that is on the terminal down, if there is one, so that other words can follow."""
+    """Remove the bar from the terminal, if there is one, so that other output can follow."""
     if _shown is not None:
         _shown.end()
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from topgb.errors import InputError, printable
 from topgb.files import atomic_write
 
-# Where kernels want rows of int8 to begin.
+# Kernels want rows of int8 to begin at multiples of this many bytes.
 ALIGNMENT = 16
 _DTYPES = {
     torch.float64: "F64",
@@ -38,10 +38,10 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict
 def file_parts(
     tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> Iterator[bytes | memoryview]:
-    """The bytes of a safetensors file, part by part.
+    """Yield the bytes of a safetensors file, part by part.
 
-    int8 comes first and its rows begin at multiples of 16 bytes, where kernels can use them as they are mapped: the
-    library's own writer orders tensors by other rules.
+    int8 tensors come first, so that their rows begin at multiples of 16 bytes and kernels can use them as they are
+    mapped. The library's own writer orders tensors by other rules.
     """
     ordered = sorted(tensors.items(), key=lambda item: (item[1].dtype != torch.int8, -item[1].itemsize, item[0]))
     entries: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
@@ -57,7 +57,7 @@ def file_parts(
 
 
 def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors (mapped) and metadata of a safetensors file. Raises `InputError` where it cannot be read."""
+    """Tensors (mapped) and metadata of a safetensors file. Raises `InputError` if it cannot be read."""
     if Path(path).is_dir():
         raise InputError(f"{path} is a directory; name a model file in it")
     try:
@@ -69,7 +69,7 @@ def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict
         reason = printable(str(error))
         raise InputError(f"{path} is truncated or not a safetensors file ({reason}); get it again") from None
     except (TypeError, ValueError, RuntimeError):
-        # A tensor of no values may have dimensions beyond 64 bits in the file, but none in torch.
+        # An empty tensor may have dimensions beyond 64 bits in the file, but not in PyTorch.
         raise InputError(f"{path} has a tensor of an impossible shape; get it again") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None

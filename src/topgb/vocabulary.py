@@ -15,10 +15,10 @@ _IDS = ("knowledgegraphid", "mid")
 def read_vocabulary(path: Path) -> tuple[str, ...]:
     """The names of a data set's classes, by class number.
 
-    The CSV begins with a line of column names, in any case and order, and has a row a class, in any order. It needs
-    `Index` and `Name`, as in YouTube-8M's vocabulary.csv, or AudioSet's `index` and `display_name`; other columns may
-    be there. A class without a name gets its knowledge graph id (`KnowledgeGraphId`, `mid`), else its number. Raises
-    `InputError` where the file is not such a CSV or the numbers are not 0 … V − 1, each once.
+    The CSV begins with a line of column names, in any case and order, and has one row per class, in any order. It needs
+    the columns `Index` and `Name`, as in YouTube-8M's vocabulary.csv, or AudioSet's `index` and `display_name`; it may
+    have others. A class without a name gets its knowledge graph id (`KnowledgeGraphId`, `mid`), else its number. Raises
+    `InputError` if the file is not such a CSV, or the numbers are not 0 … V − 1, each once.
     """
     rows = filled_rows(path)
     _, header = next(rows, (1, []))
@@ -55,7 +55,7 @@ def write_vocabulary(
 ) -> None:
     """Write a CSV that `read_vocabulary` reads: Index, TrainVideoCount (left out without `counts`) and Name.
 
-    Raises `InputError` where `path` exists and `force` is off, `TopgbError` where it cannot be written.
+    Raises `InputError` if `path` exists and `force` is off, `TopgbError` if it cannot be written.
     """
     refuse_existing(path, force)
     text = io.StringIO()
@@ -67,7 +67,7 @@ def write_vocabulary(
 
 
 def check_names(names: Sequence[str], classes: int) -> None:
-    """Raise `InputError` where there are not as many names as classes."""
+    """Raise `InputError` unless there are as many names as classes."""
     if len(names) != classes:
         raise InputError(
             f"{len(names):,} class names were given for {classes:,} classes; give the vocabulary of this data set"
@@ -83,7 +83,7 @@ def _cell(row: list[str], column: int | None) -> str:
 
 
 def _number(path: Path, line: int, text: str) -> int:
-    # Longer numbers cannot be a class, and Python reads no number of thousands of digits.
+    # A longer number cannot be a class, and Python refuses to read numbers of thousands of digits.
     if not (text.isascii() and text.isdecimal() and len(text) <= 10):
         shown = text if len(text) <= 30 else text[:30] + "…"
         raise InputError(f"{path}: line {line} has the Index {shown!r}; it must be a class number, from 0")
