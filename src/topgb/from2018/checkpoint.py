@@ -1,6 +1,7 @@
-"""TensorFlow checkpoints (`PREFIX.index`, `PREFIX.data-00000-of-00001`), read without TensorFlow.
+"""Read TensorFlow checkpoints (`PREFIX.index`, `PREFIX.data-00000-of-00001`) without TensorFlow.
 
-The index is a table from variable names to messages that say where the values lie; its empty key holds a header.
+The index is a table. It maps a variable's name to a message that says where the values lie, and the empty key to a
+header.
 """
 
 import math
@@ -17,7 +18,7 @@ from topgb.checksums import masked_crc
 from topgb.errors import InputError
 from topgb.from2018.sstable import read_table
 
-# By TensorFlow's numbers (its enum DataType).
+# The keys are TensorFlow's numbers of data types (its enum DataType).
 _DTYPES: dict[int, np.dtype] = {
     1: np.dtype("<f4"),
     2: np.dtype("<f8"),
@@ -33,20 +34,20 @@ _DTYPES: dict[int, np.dtype] = {
 _OTHER_TYPES = {7: "string", 14: "bfloat16"}
 _LITTLE_ENDIAN = 0
 _VERSION = 1
-# The most that numpy can hold.
+# The most axes that NumPy can hold.
 _MAX_RANK = 64
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index says of one variable.
+    """The index's entry of one variable.
 
-    type_number  TensorFlow's number of its data type
-    shape        its whole shape
-    partitioned  whether it is stored in slices; the fields below then say nothing
-    shard        number of the data file that holds it
-    offset       byte in that file where its values begin
-    size         bytes of its values
+    type_number  TensorFlow's number of the data type
+    shape        the whole shape
+    partitioned  whether the variable is stored in slices; the fields below then mean nothing
+    shard        number of the data file with the values
+    offset       byte in that file where the values begin
+    size         bytes of the values
     crc          masked CRC32C of these bytes
     """
 
@@ -60,13 +61,13 @@ class Entry:
 
     @property
     def dtype(self) -> np.dtype | None:
-        """Its dtype, None where `TF1Checkpoint.read` does not know the type."""
+        """The variable's dtype, or None if `TF1Checkpoint.read` does not know the type."""
         return _DTYPES.get(self.type_number)
 
 
 @dataclass(frozen=True)
 class TF1Checkpoint:
-    """An opened checkpoint: the prefix of its files, how many data files it has, its variables by name."""
+    """An opened checkpoint: the prefix of its files, the number of its data files, its variables by name."""
 
     prefix: Path
     shards: int
@@ -77,14 +78,14 @@ class TF1Checkpoint:
         return list(self.entries)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a variable. Raises `InputError` where there is none of that name."""
+        """The shape of a variable. Raises `InputError` if there is none of that name."""
         return self._entry(name).shape
 
     def read(self, name: str) -> np.ndarray:
         """The values of a variable, in its own dtype and shape, checked against their CRC.
 
-        Raises `InputError` where there is no such variable, its type is not among those read here (strings, bfloat16),
-        it is partitioned, or its values are damaged.
+        Raises `InputError` if there is no such variable, if its type cannot be read here (strings, bfloat16), if it is
+        partitioned, or if its values are damaged.
         """
         entry = self._entry(name)
         if entry.partitioned:
@@ -105,7 +106,7 @@ class TF1Checkpoint:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
         if len(stored) != entry.size or masked_crc(stored.data) != entry.crc:
             raise InputError(f"{path}: the variable {name!r} does not match its CRC; get the file again")
-        # A bool of another byte than 0 and 1 is neither true nor false to numpy.
+        # NumPy takes a bool whose byte is neither 0 nor 1 for neither true nor false.
         values = stored != 0 if entry.dtype == np.bool_ else stored.view(entry.dtype)
         return values.reshape(entry.shape)
 
@@ -118,14 +119,14 @@ class TF1Checkpoint:
 def open_checkpoint(path: str | os.PathLike) -> TF1Checkpoint:
     """Open the checkpoint whose prefix, `.index` file or folder is `path`; no variable's values are read yet.
 
-    Raises `InputError` where there is no checkpoint or, in a folder, more than one; where the index is damaged; where a
-    data file is missing or shorter than the index says.
+    Raises `InputError` if there is no checkpoint or a folder holds several, if the index is damaged, or if a data file
+    is missing or shorter than the index says.
     """
     index = _find_index(Path(path))
     table = read_table(index)
     if b"" not in table:
         raise InputError(f"{index} has no header, so it is not the index of a checkpoint; get it again")
-    header = _parse(_Header, table.pop(b""), index, "its header")
+    header = _parse_message(_Header, table.pop(b""), index, "its header")
     if header.endianness != _LITTLE_ENDIAN:
         raise InputError(
             f"{index} was written on a big-endian machine, which topgb does not read; save it on another one"
@@ -139,9 +140,9 @@ def open_checkpoint(path: str | os.PathLike) -> TF1Checkpoint:
         raise InputError(f"{index} says that it has {header.num_shards} data files; get the checkpoint again")
     entries = {}
     for key, value in table.items():
-        # The slices of a partitioned variable; it has an entry under its name too.
+        # Skip the slices of a partitioned variable, which also has an entry under its name.
         if not key.startswith(b"\0"):
-            name = _name(key, index)
+            name = _decode_name(key, index)
             entries[name] = _checked_entry(value, header.num_shards, index, name)
     checkpoint = TF1Checkpoint(index.with_suffix(""), header.num_shards, entries)
     _check_shards(checkpoint)
@@ -166,7 +167,7 @@ def _find_index(path: Path) -> Path:
     return indexes[0]
 
 
-def _name(key: bytes, index: Path) -> str:
+def _decode_name(key: bytes, index: Path) -> str:
     try:
         return key.decode()
     except UnicodeDecodeError:
@@ -174,8 +175,8 @@ def _name(key: bytes, index: Path) -> str:
 
 
 def _checked_entry(value: bytes, shards: int, index: Path, name: str) -> Entry:
-    """The entry in `value`, whose numbers agree with each other."""
-    stored = _parse(_Entry, value, index, f"the entry of {name!r}")
+    """Parse an entry, and check that its numbers agree with each other."""
+    stored = _parse_message(_Entry, value, index, f"the entry of {name!r}")
     if len(stored.shape.dim) > _MAX_RANK or any(dim.size < 0 for dim in stored.shape.dim) or stored.shape.unknown_rank:
         raise InputError(f"{index}: the shape of the variable {name!r} is not possible; get the checkpoint again")
     shape = tuple(dim.size for dim in stored.shape.dim)
@@ -186,7 +187,7 @@ def _checked_entry(value: bytes, shards: int, index: Path, name: str) -> Entry:
         raise InputError(f"{index}: the place of the variable {name!r} is not possible; get the checkpoint again")
     if entry.dtype is not None:
         itemsize = entry.dtype.itemsize
-        # Numpy refuses an empty array whose other dimensions are too large.
+        # NumPy refuses an empty array whose other dimensions are too large.
         if math.prod(max(size, 1) for size in shape) * itemsize > sys.maxsize:
             raise InputError(f"{index}: the shape of the variable {name!r} is not possible; get the checkpoint again")
         if math.prod(shape) * itemsize != entry.size:
@@ -198,7 +199,7 @@ def _checked_entry(value: bytes, shards: int, index: Path, name: str) -> Entry:
 
 
 def _check_shards(checkpoint: TF1Checkpoint) -> None:
-    """Raise `InputError` where a data file is missing, or ends before a variable in it does."""
+    """Raise `InputError` if a data file is missing, or ends before a variable in it does."""
     sizes: dict[int, int] = {}
     for name, entry in checkpoint.entries.items():
         if entry.partitioned:
@@ -226,7 +227,7 @@ def _shard_path(prefix: Path, shard: int, shards: int) -> Path:
     return prefix.with_name(f"{prefix.name}.data-{shard:05}-of-{shards:05}")
 
 
-def _parse(kind: Any, value: bytes, index: Path, what: str) -> Any:
+def _parse_message(kind: Any, value: bytes, index: Path, what: str) -> Any:
     try:
         return kind.FromString(value)
     except message.DecodeError:
@@ -234,7 +235,7 @@ def _parse(kind: Any, value: bytes, index: Path, what: str) -> Any:
 
 
 def _declare() -> descriptor_pb2.FileDescriptorProto:
-    """The messages of TensorFlow's tensor_bundle.proto, less the fields that nothing here looks at."""
+    """The messages of TensorFlow's tensor_bundle.proto, without the fields that are not read here."""
     field = descriptor_pb2.FieldDescriptorProto
     one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
     messages: dict[str, list[tuple[str, int, Any, Any]]] = {

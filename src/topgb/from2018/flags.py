@@ -1,4 +1,4 @@
-"""How the 2018 system's models are called here: its flags as a model section."""
+"""Translate 2018's classes and flags of models to the `model` section of a recipe."""
 
 import reprlib
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ DEFAULT_FLAGS: dict[str, Any] = {
     "moe_prob_gating_input": "prob",
 }
 
-# Flags about which frames are looked at, which is no part of a model here, and three that no code of 2018 read.
+# The first four choose frames, which is no part of a model here; no code of 2018 read the other three.
 WITHOUT_EFFECT: dict[str, Any] = {
     "iterations": 30,
     "sample_random_frames": True,
@@ -54,8 +54,8 @@ _CHOICES = {
     "moe_prob_gating_input": ("prob", "input"),
 }
 _KINDS = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a word"}
-# No flag's number comes near it, and a whole number above the greatest float would be no float.
-_MOST = 1e300
+# Far above every sensible value of a flag, and below the greatest float, so that whole numbers can become floats.
+_MOST_NUMBER = 1e300
 
 
 def known_models() -> list[str]:
@@ -64,15 +64,15 @@ def known_models() -> list[str]:
 
 
 def config_from_flags(model: str, flags: Mapping[str, Any]) -> ModelConfig:
-    """The architecture that the 2018 class `model` builds under `flags` (those set; the others have their defaults).
+    """The architecture that the 2018 class `model` builds under `flags`; flags that are not in it have their defaults.
 
-    Raises `InputError` where the class or a flag is not known, or a flag's value is of the wrong type.
+    Raises `InputError` if the class or a flag is not known, or if a flag's value has the wrong type.
     """
     return parse_model(section_from_flags(model, flags))
 
 
 def section_from_flags(model: str, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """As `config_from_flags`, the `model` section of a recipe."""
+    """The `model` section of a recipe, for the arguments of `config_from_flags` and with its errors."""
     if model not in _MODELS:
         raise InputError(f"there is no 2018 model {model!r} here; there are: {', '.join(known_models())}")
     defaults = {**DEFAULT_FLAGS, **WITHOUT_EFFECT}
@@ -89,10 +89,10 @@ def _check_value(flag: str, value: Any, kind: type) -> None:
     if flag in _CHOICES:
         fits, wanted = value in _CHOICES[flag], " or ".join(_CHOICES[flag])
     else:
-        # To Python True is a number.
+        # Python counts True as a number.
         fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
         wanted = _KINDS[kind]
-    if not fits or (kind is float and not -_MOST < value < _MOST):
+    if not fits or (kind is float and not -_MOST_NUMBER < value < _MOST_NUMBER):
         raise InputError(f"the 2018 flag {flag!r} is {reprlib.repr(value)}; it must be {wanted}")
 
 
@@ -180,7 +180,7 @@ def _attention(flags: Mapping[str, Any]) -> dict[str, Any]:
         "aggregator": "attention",
         "hidden": {"rgb": 2048, "audio": 256},
         "attend_to_padding": True,
-        # The 2018 class looked at no flag for its classifier.
+        # The 2018 class read no flag for its classifier.
         "head": _logistic(flags),
     }
 

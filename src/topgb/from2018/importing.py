@@ -1,4 +1,4 @@
-"""Checkpoints of the 2018 system to model files, without TensorFlow."""
+"""Import checkpoints of the 2018 system into model files, without TensorFlow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,9 +30,11 @@ from topgb.version import __version__
 
 @dataclass(frozen=True)
 class Imported:
-    """The header written, and the checkpoint's variables that no part of the model uses.
+    """The result of `import_checkpoint`.
 
-    `without_averages` has the members whose weights were taken because only others of them have moving averages.
+    header            the header that was written
+    unknown           the checkpoint's variables that no part of the model uses
+    without_averages  numbers of the members without moving averages, whose weights were taken instead
     """
 
     header: Header
@@ -50,21 +52,25 @@ def import_checkpoint(
 ) -> Imported:
     """Write the model file of a TensorFlow 1 checkpoint of the 2018 system (`PREFIX.index`, `PREFIX.data-…`).
 
-    The features and, of one model, the class are read from `model_flags.json` beside it; the class of a merged one, and
-    sizes, from the variables. What `quantize.py` made of a variable stays: codes with their codebook, float16.
-    `settings` has what neither tells: 2018 flags (`dbof_pooling_method`, `model`), or options of the `model` section
-    (`model.pooling`); with `model_1.` before it a setting is of that merged model alone. `use_ema` takes the moving
-    averages instead of the weights. `weights` are the shares of the merged models, which no checkpoint holds. Raises
-    `InputError` where the checkpoint cannot be read, or does not fit its classes, `settings` or `weights`.
+    The features come from `model_flags.json` beside the checkpoint, and so does the class of a single model. The class
+    of a merged model and all sizes come from the variables. Variables stay as `quantize.py` stored them: codes with
+    their codebook, or float16.
+
+    use_ema   take the moving averages instead of the weights
+    settings  what file and variables do not say: 2018 flags (`dbof_pooling_method`, `model`), or options of the `model`
+              section (`model.pooling`); with `model_1.` before it, a setting is for that merged model alone
+    weights   shares of the merged models, which no checkpoint holds
+
+    Raises `InputError` if the checkpoint cannot be read, or does not fit its classes, `settings` or `weights`.
     """
     refuse_existing(path, force)
     checkpoint = open_checkpoint(prefix)
     source = str(checkpoint.prefix)
     scopes = member_scopes(checkpoint)
     shares = mixture_weights(weights, scopes, source)
-    members = _members(checkpoint, scopes, settings or {}, use_ema)
+    members = _read_members(checkpoint, scopes, settings or {}, use_ema)
     _check_alike(members, source)
-    unknown = _unknown(checkpoint, members)
+    unknown = _unused_variables(checkpoint, members)
     origin = {"software": f"topgb {__version__}", "imported": _origin(members, unknown)}
     entries, tensors = _named_in_full(members)
     header = Header(
@@ -80,7 +86,7 @@ def import_checkpoint(
     return Imported(header, unknown, without)
 
 
-def _members(
+def _read_members(
     checkpoint: TF1Checkpoint, scopes: list[str], settings: Mapping[str, Any], use_ema: bool
 ) -> list[ImportedMember]:
     beside = flags_beside(checkpoint.prefix)
@@ -89,48 +95,48 @@ def _members(
         raise InputError(f"{checkpoint.prefix} holds no moving averages; leave out {option('use_ema')}")
     hint = beside.get("model")
     if scopes != [""]:
-        # The file is a copy of one member's.
+        # The flags file beside a merged checkpoint is a copy of one member's.
         beside.pop("model", None)
     try:
         flags = [{**beside, **own} for own in settings_of_members(settings, scopes)]
     except InputError as error:
         raise InputError(f"{checkpoint.prefix}: {error}") from None
-    models = _models(checkpoint, scopes, flags, all_variables, hint)
+    models = _model_classes(checkpoint, scopes, flags, all_variables, hint)
     return [read_member(checkpoint, *member) for member in zip(scopes, models, flags, all_variables, strict=True)]
 
 
-def _models(
+def _model_classes(
     checkpoint: TF1Checkpoint,
     scopes: list[str],
     flags: list[dict[str, Any]],
     variables: list[MemberVariables],
     hint: Any,
 ) -> list[str]:
-    """The 2018 class of each member: as the settings say, or as its variables show.
+    """The 2018 class of each member, from its settings or from its variables.
 
-    Only a logistic regression of averages has the same variables for frames as for videos; what another member takes,
-    or the model in the flags file, tells then.
+    A logistic regression has the same variables for averaged frames as for videos. Then the level that another member
+    takes decides, or else the model in the flags file.
     """
     candidates = [
         (own["model"],) if "model" in own else models_of_shapes(part.shapes)
         for own, part in zip(flags, variables, strict=True)
     ]
-    known = [model for model in (*(models[0] for models in candidates if len(models) == 1), hint) if _is_word(model)]
+    known = [model for model in (*(models[0] for models in candidates if len(models) == 1), hint) if _is_text(model)]
     frames = flags[0].get("frame_features", known[0] not in VIDEO_MODELS if known else None)
     models = []
     for scope, found in zip(scopes, candidates, strict=True):
         fitting = found if len(found) == 1 else [model for model in found if (model not in VIDEO_MODELS) == frames]
-        if len(fitting) != 1 or not _is_word(fitting[0]):
-            raise InputError(_unnamed(checkpoint.prefix, scope, found))
+        if len(fitting) != 1 or not _is_text(fitting[0]):
+            raise InputError(_unknown_class_message(checkpoint.prefix, scope, found))
         models.append(fitting[0])
     return models
 
 
-def _is_word(model: Any) -> bool:
+def _is_text(model: Any) -> bool:
     return isinstance(model, str)
 
 
-def _unnamed(prefix: Path, scope: str, found: Sequence[str]) -> str:
+def _unknown_class_message(prefix: Path, scope: str, found: Sequence[str]) -> str:
     key = f"{scope.replace('/', '.')}model"
     if len(found) > 1:
         which = option("settings", {key: "…"})
@@ -176,7 +182,7 @@ def _origin(members: list[ImportedMember], unknown: list[str]) -> dict[str, Any]
     return {"members": [member.origin for member in members], "unknown": unknown}
 
 
-def _unknown(checkpoint: TF1Checkpoint, members: list[ImportedMember]) -> list[str]:
+def _unused_variables(checkpoint: TF1Checkpoint, members: list[ImportedMember]) -> list[str]:
     used = set[str]().union(*(member.used for member in members))
     counters = {member.scope + counter for member in members for counter in COUNTERS} | COUNTERS
     return sorted(name for name in checkpoint.names() if name not in counters and variable_of(name) not in used)

@@ -1,4 +1,4 @@
-"""One model of a 2018 checkpoint: which of its variables are whose, and what they make."""
+"""One model of a 2018 checkpoint: find its variables and turn them into a member of a model file."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from topgb.models.initial_values import unfilled
 
 TOWER = "tower/"
 SHADOW = "/ExponentialMovingAverage"
-# What Adam keeps beside a variable, and what a graph counts.
+# The suffixes of Adam's moments of a variable, and the names of a graph's counters.
 SLOTS = ("/Adam", "/Adam_1")
 COUNTERS = frozenset({"global_step", "beta1_power", "beta2_power"})
 _IMPOSSIBLE = "the sizes of its variables and features make no model"
@@ -27,10 +27,11 @@ _IMPOSSIBLE = "the sizes of its variables and features make no model"
 
 @dataclass(frozen=True)
 class MemberVariables:
-    """A model's variables by their names without the scope.
+    """A model's variables by name, without the scope.
 
-    stored    what is stored of each that can be a weight: raw, or its moving average where `averaged`
-    shapes    shapes of all that the model has, be they among `stored` or not
+    stored    the stored names of each possible weight, or of its moving average if `averaged`
+    shapes    the shapes of all the model's variables, whether they are in `stored` or not
+    averaged  whether `stored` names moving averages
     """
 
     stored: dict[str, tuple[str, ...]]
@@ -40,12 +41,12 @@ class MemberVariables:
 
 @dataclass(frozen=True)
 class ImportedMember:
-    """A model read.
+    """A model read from a checkpoint.
 
-    scope    `model_0/` in a merged checkpoint, empty in another
+    scope    `model_0/` in a merged checkpoint, otherwise empty
     tensors  encodings and parts by the names of our tensors
-    origin   JSON values that say what it was made of
-    used     full names of the variables that went into it, as they were trained
+    origin   JSON values that say where the model came from
+    used     full trained names of the variables that the model was made from
     """
 
     scope: str
@@ -58,10 +59,10 @@ class ImportedMember:
 
 
 def member_variables(checkpoint: TF1Checkpoint, scope: str, use_ema: bool) -> MemberVariables:
-    """The variables of the model under `scope`: its moving averages where they are wanted and there are any.
+    """The variables of the model under `scope`: its moving averages if they are wanted and there are any.
 
-    The moving averages may be of some variables only. The shapes are then of all of them, for a variable that seems not
-    to be there could make another architecture of it.
+    Only some variables may have moving averages. `shapes` then still has all of them, because a variable that seemed to
+    be missing could suggest another architecture.
     """
     tower = scope + TOWER
     stored = group_stored((name for name in checkpoint.names() if name.startswith(tower)), str(checkpoint.prefix))
@@ -77,12 +78,12 @@ def member_variables(checkpoint: TF1Checkpoint, scope: str, use_ema: bool) -> Me
 def read_member(
     checkpoint: TF1Checkpoint, scope: str, model: str, flags: dict[str, Any], variables: MemberVariables
 ) -> ImportedMember:
-    """The model of the 2018 class `model` under `scope`.
+    """Read the model of the 2018 class `model` under `scope`.
 
-    `flags` are the checkpoint's file and settings. Raises `InputError` where these, the class and the variables do not
-    go together, or a variable cannot be read.
+    `flags` are those of the checkpoint's file and of the settings. Raises `InputError` if flags, class and variables do
+    not fit each other, or if a variable cannot be read.
     """
-    read = _Reading(checkpoint, variables.stored)
+    read = _VariableReader(checkpoint, variables.stored)
     try:
         spec, config, classes = architecture(model, flags, variables.shapes)
         tagger = unfilled(lambda: build_tagger(spec, classes, config), _IMPOSSIBLE)
@@ -99,20 +100,20 @@ def read_member(
         "model": model,
         "flags": {key: value for key, value in sorted(flags.items()) if key != "model"},
         "weights": "ema" if variables.averaged else "raw",
-        "step": _step(checkpoint, scope),
+        "step": _training_step(checkpoint, scope),
     }
     used = {trained_name(variables.stored[name][0]).removesuffix(SHADOW) for name in read.used}
     return ImportedMember(scope, spec, config, classes, tensors, origin, used)
 
 
 def variable_of(stored_name: str) -> str:
-    """The variable that a stored one is, or is the moving average or Adam's moment of."""
+    """The trained variable that a stored variable holds, or whose moving average or Adam moment it holds."""
     name = trained_name(stored_name)
     return next((name.removesuffix(end) for end in (SHADOW, *SLOTS) if name.endswith(end)), name)
 
 
-class _Reading(Mapping[str, np.ndarray | Coded]):
-    """A model's variables by their names without the scope, read when asked for, with a note of which were."""
+class _VariableReader(Mapping[str, np.ndarray | Coded]):
+    """A model's variables by name, without the scope; each is read when asked for, and `used` collects the names."""
 
     def __init__(self, checkpoint: TF1Checkpoint, stored: Mapping[str, tuple[str, ...]]):
         self.checkpoint, self.stored, self.used = checkpoint, stored, set[str]()
@@ -131,7 +132,8 @@ class _Reading(Mapping[str, np.ndarray | Coded]):
         return len(self.stored)
 
 
-def _step(checkpoint: TF1Checkpoint, scope: str) -> int | None:
+def _training_step(checkpoint: TF1Checkpoint, scope: str) -> int | None:
+    """The model's global step, or None if the checkpoint has none that is a whole number."""
     entry = checkpoint.entries.get(f"{scope}global_step")
     if entry is None or entry.shape or entry.dtype is None or entry.dtype.kind != "i":
         return None

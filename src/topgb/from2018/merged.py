@@ -8,15 +8,14 @@ from topgb.errors import InputError, option
 from topgb.from2018.checkpoint import TF1Checkpoint
 from topgb.modelfile.header import MOST_MEMBERS, weights_fault
 
-# The tolerance of graph_ensemble.py, and of a model file.
 _MEMBER = re.compile(r"model_(0|[1-9]\d{0,8})(?=/)")
 _SETTING = re.compile(r"model_(\d{1,9})\.(.+)", re.DOTALL)
 
 
 def member_scopes(checkpoint: TF1Checkpoint) -> list[str]:
-    """The members' scopes in their order, `model_0/`, `model_1/`, …; of a checkpoint that is not merged one, empty.
+    """The members' scopes in their order, `model_0/`, `model_1/`, …; one empty scope for a single model.
 
-    Raises `InputError` where a member is missing, or is itself merged, or a model lies beside them.
+    Raises `InputError` if a member is missing or is itself merged, or if there is a model beside the members.
     """
     names, source = checkpoint.names(), str(checkpoint.prefix)
     numbers = sorted({int(match[1]) for name in names if (match := _MEMBER.match(name))})
@@ -35,9 +34,9 @@ def member_scopes(checkpoint: TF1Checkpoint) -> list[str]:
 
 
 def mixture_weights(weights: Sequence[float] | None, scopes: list[str], source: str) -> list[float]:
-    """A weight for each member, which are `weights` where there are any to give.
+    """One weight per member: `weights` for a merged checkpoint, 1 for a single model.
 
-    Raises `InputError` where they do not go with the members of `source` or make no mean of them.
+    Raises `InputError` if `weights` do not fit the number of members in `source`, or are not the weights of a mean.
     """
     if scopes == [""]:
         if weights is not None:
@@ -60,9 +59,9 @@ def mixture_weights(weights: Sequence[float] | None, scopes: list[str], source: 
 
 
 def settings_of_members(settings: Mapping[str, Any], scopes: list[str]) -> list[dict[str, Any]]:
-    """For each member the settings of all and over them its own, `model_1.KEY` being KEY of member 1.
+    """The settings of each member: those for all, overridden by its own, where `model_1.KEY` is KEY of member 1.
 
-    Raises `InputError` where there is no such member, or the key says what is the same of all.
+    Raises `InputError` if there is no such member, or if KEY must be the same for all members.
     """
     common: dict[str, Any] = {}
     own: list[dict[str, Any]] = [{} for _ in scopes]

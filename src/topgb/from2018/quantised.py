@@ -1,6 +1,6 @@
-"""Variables of a 2018 checkpoint by the names they were trained under, however `quantize.py` left them.
+"""Read variables of a 2018 checkpoint by their trained names, also if `quantize.py` has replaced them.
 
-It replaced a large `NAME` by `NAMEfloat16`, or by codes `NAME_quants` and their codebook `NAME_space`.
+`quantize.py` replaced a large `NAME` by `NAMEfloat16`, or by codes `NAME_quants` and their codebook `NAME_space`.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _SUFFIXES = (HALF, CODES, CODEBOOK)
 
 @dataclass(frozen=True)
 class Coded:
-    """A quantised variable: codes uint8 of its shape, each below the length of the codebook float32 [up to 256]."""
+    """A quantised variable: `codes`, uint8 of its shape, are positions in `codebook`, float32 [up to 256]."""
 
     codes: np.ndarray
     codebook: np.ndarray
@@ -35,9 +35,9 @@ def trained_name(stored_name: str) -> str:
 
 
 def group_stored(names: Iterable[str], source: str) -> dict[str, tuple[str, ...]]:
-    """What the stored variables `names` hold: for each trained name its stored one, or its codes and its codebook.
+    """Map each trained name to its stored names: either one name, or those of its codes and its codebook.
 
-    Raises `InputError` naming `source` where codes or codebook are missing or a variable is stored in several ways.
+    Raises `InputError` naming `source` if codes or a codebook are missing, or if a variable is stored in several ways.
     """
     suffixes: dict[str, set[str]] = {}
     for name in names:
@@ -46,15 +46,15 @@ def group_stored(names: Iterable[str], source: str) -> dict[str, tuple[str, ...]
 
 
 def stored_shape(checkpoint: TF1Checkpoint, stored: tuple[str, ...]) -> tuple[int, ...]:
-    """The shape of a variable from what `group_stored` says of it."""
+    """The shape of a variable with the stored names `stored`, which `group_stored` gives."""
     return checkpoint.shape(stored[0])
 
 
 def read_stored(checkpoint: TF1Checkpoint, stored: tuple[str, ...]) -> np.ndarray | Coded:
-    """A variable as it is stored: values, of float16 where that is how it lies, or codes.
+    """A variable as it is stored: values in their own dtype, or codes with their codebook.
 
-    Raises `InputError` where the checkpoint cannot be read, or dtypes, shapes or values are none that `quantize.py`
-    wrote.
+    Raises `InputError` if the checkpoint cannot be read, or if `quantize.py` does not write such dtypes, shapes or
+    values.
     """
     source = str(checkpoint.prefix)
     if len(stored) == 1:
@@ -68,7 +68,7 @@ def read_stored(checkpoint: TF1Checkpoint, stored: tuple[str, ...]) -> np.ndarra
     codes, codebook = (checkpoint.read(name) for name in stored)
     if codes.dtype != np.uint8:
         raise InputError(f"{source}: the codes {stored[0]!r} are {codes.dtype}, not uint8; quantise the model again")
-    return Coded(codes, _codebook(codebook, codes, stored[1], source))
+    return Coded(codes, _checked_codebook(codebook, codes, stored[1], source))
 
 
 def _suffix(stored_name: str) -> str:
@@ -92,7 +92,7 @@ def _stored_names(name: str, suffixes: set[str], source: str) -> tuple[str, ...]
     return (name + suffixes.pop(),)
 
 
-def _codebook(codebook: np.ndarray, codes: np.ndarray, name: str, source: str) -> np.ndarray:
+def _checked_codebook(codebook: np.ndarray, codes: np.ndarray, name: str, source: str) -> np.ndarray:
     if codebook.ndim != 1 or codebook.dtype.kind != "f" or len(codebook) > MOST_CODES:
         raise InputError(
             f"{source}: the codebook {name!r} is {codebook.dtype} {list(codebook.shape)}, not up to {MOST_CODES} "

@@ -1,4 +1,4 @@
-"""What is said of a 2018 checkpoint beside its variables: its flags file and `settings`; the architecture of it all."""
+"""Combine a 2018 checkpoint's flags file, the user's settings and the variables' shapes into an architecture."""
 
 import json
 import reprlib
@@ -15,12 +15,12 @@ from topgb.models import ModelConfig, parse_model
 
 FLAGS_FILE = "model_flags.json"
 _MOST_DIGITS = 10
-# Settings that say what the checkpoint is of, not how its model is built.
+# These settings describe the model's class and data, not how the model is built.
 _ABOUT_DATA = frozenset({"model", "feature_names", "feature_sizes", "frame_features", "label_loss"})
 
 
 def flags_beside(prefix: Path) -> dict[str, Any]:
-    """The flags in the file beside a checkpoint, none without it. Raises `InputError` where it is damaged."""
+    """The flags in the file beside a checkpoint; none if there is no file. Raises `InputError` for a damaged file."""
     path = prefix.parent / FLAGS_FILE
     try:
         flags = json.loads(path.read_text())
@@ -40,17 +40,17 @@ def _model_setting() -> str:
 def architecture(model: str, flags: Mapping[str, Any], shapes: Shapes) -> tuple[FeatureSpec, ModelConfig, int]:
     """The features, the architecture and the number of classes of a model of the 2018 class `model`.
 
-    `flags` are the checkpoint's file and settings, `shapes` those of its variables (name without the scope). Raises
-    `InputError` where these do not go together.
+    `flags` are those of the checkpoint's file and of the settings; `shapes` are the variables' shapes by name, without
+    the scope. Raises `InputError` if these do not fit each other.
     """
     if model not in known_models():
         raise InputError(f"there is no 2018 model of this name here; there are: {', '.join(known_models())}")
-    spec = _spec(model, flags)
-    section = _section(model, flags, shapes, spec)
+    spec = _feature_spec(model, flags)
+    section = _model_section(model, flags, shapes, spec)
     return spec, parse_model(section), classes_of_shapes(shapes)
 
 
-def _spec(model: str, flags: Mapping[str, Any]) -> FeatureSpec:
+def _feature_spec(model: str, flags: Mapping[str, Any]) -> FeatureSpec:
     of_videos = model in VIDEO_MODELS
     usual = YOUTUBE8M_VIDEOS if of_videos else YOUTUBE8M_FRAMES
     frames = flags.get("frame_features", not of_videos)
@@ -61,8 +61,8 @@ def _spec(model: str, flags: Mapping[str, Any]) -> FeatureSpec:
     if frames == of_videos:
         level = "one vector a video" if of_videos else "frames"
         raise InputError(f"this class takes {level}, but 'frame_features' is {str(frames).lower()}")
-    names = _parts(flags, "feature_names", [feature.name for feature in usual.features])
-    sizes = _parts(flags, "feature_sizes", [str(feature.size) for feature in usual.features])
+    names = _comma_separated(flags, "feature_names", [feature.name for feature in usual.features])
+    sizes = _comma_separated(flags, "feature_sizes", [str(feature.size) for feature in usual.features])
     if len(names) != len(sizes):
         raise InputError(f"there are {len(names)} feature_names and {len(sizes)} feature_sizes")
     for size in sizes:
@@ -73,15 +73,15 @@ def _spec(model: str, flags: Mapping[str, Any]) -> FeatureSpec:
     return FeatureSpec(usual.level, features)
 
 
-def _parts(flags: Mapping[str, Any], flag: str, usual: list[str]) -> list[str]:
-    """The parts of a flag's comma-separated list; a single size is a number to YAML."""
+def _comma_separated(flags: Mapping[str, Any], flag: str, usual: list[str]) -> list[str]:
+    """The items of a flag's comma-separated list, as text; YAML reads a list of one size as a number."""
     value = flags.get(flag, ",".join(usual))
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise InputError(f"{flag!r} is {reprlib.repr(value)}; it must be words or numbers with commas between them")
     return [part.strip() for part in str(value).split(",")]
 
 
-def _section(model: str, flags: Mapping[str, Any], shapes: Shapes, spec: FeatureSpec) -> dict[str, Any]:
+def _model_section(model: str, flags: Mapping[str, Any], shapes: Shapes, spec: FeatureSpec) -> dict[str, Any]:
     options = {key.removeprefix("model."): value for key, value in flags.items() if key.startswith("model.")}
     own = {key: value for key, value in flags.items() if key not in _ABOUT_DATA and not key.startswith("model.")}
     section = section_from_flags(model, {**flags_of_shapes(model, shapes), **own})
@@ -98,9 +98,9 @@ def _section(model: str, flags: Mapping[str, Any], shapes: Shapes, spec: Feature
 
 
 def _check_towers(section: Mapping[str, Any], spec: FeatureSpec) -> None:
-    """Raise `InputError` where the class cut the joined features in two, but they are not those two.
+    """Raise `InputError` if the class splits the joined features in two, but the features are not rgb and audio.
 
-    2018 cut at a fixed place, whatever the features were called; here a member finds them by name.
+    2018 split at a fixed place, whatever the features were called; here a member finds them by name.
     """
     names = [feature.name for feature in spec.features]
     apart = any(isinstance(value, dict) and set(value) == set(TOWERS) for value in section.values())

@@ -1,4 +1,4 @@
-"""What names and shapes of a 2018 checkpoint's variables say about the class and the flags it was trained with."""
+"""Infer the class and the flags of a 2018 checkpoint from the names and shapes of its variables."""
 
 import re
 from collections.abc import Mapping
@@ -7,19 +7,19 @@ from typing import Any
 from topgb.errors import InputError
 
 Shapes = Mapping[str, tuple[int, ...]]
-# The classes that took one vector a video; the others took frames.
+# These classes took one vector per video; all others took frames.
 VIDEO_MODELS = frozenset({"LogisticModel", "MoeModel"})
 _HEADS = frozenset({"experts", "gates", "gates1", "gates2", "gating_prob_weights", "gating_prob_bn"})
 
 
 def models_of_shapes(shapes: Shapes) -> tuple[str, ...]:
-    """The 2018 classes whose variables, by their names, these may be: mostly one, none where topgb knows none."""
+    """The 2018 classes with variables of these names: mostly one; none if topgb knows no such class."""
     scopes = {name.partition("/")[0] for name in shapes}
     if "bidirectional_rnn" in scopes:
         return ("GRUbidirect",) if any("/gru_cell/" in name for name in shapes) else ("Lstmbidirect",)
     if "video_DBOF" in scopes:
         return ("GatedDbofModelLF",) if "video_DBOF/dim_red" in shapes else ("SoftDbofModelLF",)
-    for scope, model in _SCOPES.items():
+    for scope, model in _MODEL_OF_SCOPE.items():
         if scope in scopes:
             return (model,)
     if "experts" in scopes and scopes <= _HEADS:
@@ -28,10 +28,10 @@ def models_of_shapes(shapes: Shapes) -> tuple[str, ...]:
 
 
 def classes_of_shapes(shapes: Shapes) -> int:
-    """The number of classes V. Raises `InputError` where there is no classifier that topgb knows."""
+    """V, the number of classes. Raises `InputError` if there is no classifier that topgb knows."""
     shapes = _Required(shapes)
     if "experts/biases" in shapes:
-        # Gates are V · (mixtures + 1), experts V · mixtures.
+        # There are V · (mixtures + 1) gates and V · mixtures experts.
         return _gates(shapes) - shapes["experts/biases"][0]
     biases = [name for name in shapes if re.fullmatch(r"fully_connected(_\d+)?/biases", name)]
     if len(biases) != 1:
@@ -40,16 +40,16 @@ def classes_of_shapes(shapes: Shapes) -> int:
 
 
 def flags_of_shapes(model: str, shapes: Shapes) -> dict[str, Any]:
-    """The flags of the 2018 class `model` that names and shapes of its variables tell, by the flags' names.
+    """The flags of the 2018 class `model` that follow from its variables' names and shapes, by flag.
 
-    Raises `InputError` where a variable that tells a size is missing, or the variables are those of another class.
+    Raises `InputError` if a variable that shows a size is missing, or if the variables belong to another class.
     """
     shapes = _Required(shapes)
-    return {**_classifier(shapes), **_FAMILIES.get(model, lambda _: {})(shapes)}
+    return {**_classifier(shapes), **_SIZE_FLAGS.get(model, lambda _: {})(shapes)}
 
 
 class _Required(dict):
-    """Shapes by name, and a sentence for a name that is missing or has no shape."""
+    """Shapes by name. Raises `InputError` for a name that is missing, or whose shape has no axes."""
 
     def __missing__(self, name: str) -> tuple[int, ...]:
         raise InputError(f"the variable {name!r} is missing")
@@ -77,14 +77,14 @@ def _classifier(shapes: Shapes) -> dict[str, Any]:
         flags["moe_low_rank_gating"] = shapes["gates1/weights"][-1]
     gating = shapes.get("gating_prob_weights")
     flags["moe_prob_gating"] = gating is not None
-    # A classifier's input may be as wide as its output; then nothing tells, and the flag has its default.
+    # If the classifier's input is as wide as its output, the shape fits both values, and the flag keeps its default.
     if gating is not None and gating[:1] != (classes,):
         flags["moe_prob_gating_input"] = "input"
     return flags
 
 
 def _hidden_relu(flag: str, shapes: Shapes, normalized: bool) -> dict[str, Any]:
-    """The flag of the hidden layer's ReLU, which shows only in that a batch norm goes with it."""
+    """The flag of the hidden layer's ReLU: with batch norm on, the layer has a batch norm only if it has a ReLU."""
     return {flag: "hidden1_bn/beta" in shapes} if normalized and "hidden1_weights" in shapes else {}
 
 
@@ -122,7 +122,7 @@ def _dbof(shapes: Shapes) -> dict[str, Any]:
 
 def _soft_bags(shapes: Shapes) -> dict[str, Any]:
     if "video_DBOF/dim_red" in shapes:
-        # Every variable of a soft bag is there too, so that nothing else would show it.
+        # Nothing else shows the difference, because all variables of a soft bag are there too.
         raise InputError("the variable 'video_DBOF/dim_red' shows a GatedDbofModelLF")
     return _bags(shapes, gated=False)
 
@@ -134,7 +134,7 @@ def _gated_bags(shapes: Shapes) -> dict[str, Any]:
 def _bags(shapes: Shapes, gated: bool) -> dict[str, Any]:
     video, audio = (shapes[f"{tower}_DBOF/cluster_weights"][-1] for tower in ("video", "audio"))
     normalized = "input_bn/beta" in shapes
-    joined = shapes["hidden1_weights" if "hidden1_weights" in shapes else _first_of_head(shapes)][0]
+    joined = shapes["hidden1_weights" if "hidden1_weights" in shapes else _first_head_weights(shapes)][0]
     flags: dict[str, Any] = {
         "dbof_cluster_size": video,
         "dbof_add_batch_norm": normalized,
@@ -147,7 +147,7 @@ def _bags(shapes: Shapes, gated: bool) -> dict[str, Any]:
     return flags
 
 
-def _first_of_head(shapes: Shapes) -> str:
+def _first_head_weights(shapes: Shapes) -> str:
     names = ("gates1/weights", "gates/weights", "fully_connected/weights")
     return next((name for name in names if name in shapes), names[0])
 
@@ -169,13 +169,13 @@ def _gru(shapes: Shapes) -> dict[str, Any]:
 
 def _branched_gru(shapes: Shapes) -> dict[str, Any]:
     if "gating_weights_2" in shapes:
-        # Left out it would be a model that was never trained.
+        # Without its gates, the model would be one that was never trained.
         raise InputError("the variable 'gating_weights_2' shows gates, which topgb's branched GRU does not have")
     return {}
 
 
-# What only one class has among its variables' scopes, given that no scope above it is there.
-_SCOPES = {
+# The class that has a scope among its variables, provided that it has no scope further up in this table.
+_MODEL_OF_SCOPE = {
     "video_VLAD": "NetVLADModelLF",
     "video_FV": "NetFVModelLF",
     "cluster_weights": "DbofModel",
@@ -183,7 +183,7 @@ _SCOPES = {
     "video": "GRUbidirect_branchedBN",
     "video_cluster_bn": "attention_frames_v0",
 }
-_FAMILIES = {
+_SIZE_FLAGS = {
     "NetVLADModelLF": _netvlad,
     "NetFVModelLF": _netfv,
     "DbofModel": _dbof,

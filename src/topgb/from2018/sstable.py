@@ -1,8 +1,13 @@
-"""LevelDB's sorted table, the format of a TensorFlow checkpoint's index: ascending keys, each with a value.
+"""Read LevelDB's sorted table, the format of a TensorFlow checkpoint's index: ascending keys, each with a value.
 
-A block is its entries, the u32 positions of those that repeat no prefix of their predecessor's key, and their number as
-u32; behind it stand a type byte and a masked CRC of both. The file ends in a footer that says where the index block
-lies: its values are handles, offset and size, of the blocks that hold the table.
+    table     blocks, then a footer of 48 bytes
+    footer    4 varints, of which the last two are offset and size of the index block; padding; 8 bytes of magic
+    block     its content; u8 type (0 raw, 1 snappy); u32 masked CRC of both
+    content   entries; u32 position of each restart point; u32 number of restart points
+    entry     3 varints: shared bytes, own bytes, value bytes; the key's own bytes; the value
+
+A key begins with as many bytes of the key before it as are shared, none at a restart point. The values of the index
+block are offset and size of the blocks that hold the table, as varints. All u32 are little-endian.
 """
 
 import struct
@@ -18,8 +23,8 @@ _TRAILER_BYTES = 5
 _U32 = struct.Struct("<I")
 _RAW, _SNAPPY = 0, 1
 
-# Keys repeat prefixes of each other, so that a small file may unfold to much more than its size: all are bounded. The
-# indexes of real checkpoints have some kilobytes, and hundreds of keys.
+# Shared prefixes let a small file unfold to far more than its size, so every size is bounded. The indexes of real
+# checkpoints have some kilobytes, and hundreds of keys.
 MAX_FILE_BYTES = 4 << 20
 MAX_KEY_BYTES = 512
 MAX_KEYS = 20_000
@@ -27,13 +32,13 @@ MAX_VALUE_BYTES = 1 << 20
 
 
 class _DamagedError(Exception):
-    """Why the bytes are no sound table."""
+    """The bytes are no sound table, for the reason in the message."""
 
 
 def read_table(path: Path) -> dict[bytes, bytes]:
-    """Keys and values of a table, in the keys' order, every block checked against its CRC.
+    """Keys and values of a table, in ascending order of keys; every block is checked against its CRC.
 
-    Raises `InputError` where the file cannot be read, is cut off, damaged or no table, or is compressed.
+    Raises `InputError` if the file cannot be read, is cut off or damaged, is no table, or is compressed.
     """
     try:
         with open(path, "rb") as file:
@@ -45,23 +50,23 @@ def read_table(path: Path) -> dict[bytes, bytes]:
     if len(data) > MAX_FILE_BYTES:
         raise InputError(f"{path} has more than {MAX_FILE_BYTES >> 20} MiB, too many for the index of a checkpoint")
     try:
-        return _unfold(data, path)
+        return _read_blocks(data, path)
     except _DamagedError as damage:
         raise InputError(f"{path} is damaged or not the index of a checkpoint: {damage}; get it again") from None
 
 
-def _unfold(data: bytes, path: Path) -> dict[bytes, bytes]:
+def _read_blocks(data: bytes, path: Path) -> dict[bytes, bytes]:
     if not data.endswith(_MAGIC):
         raise _DamagedError("it does not end in a table's footer")
     _, _, offset, size = _varints(data[-_FOOTER_BYTES : -len(_MAGIC)], 4)
     table: dict[bytes, bytes] = {}
     last_key, last_stop = None, 0
-    for _, handle in _entries(_block(data, offset, size, path)):
+    for _, handle in _entries(_block_content(data, offset, size, path)):
         offset, size = _varints(handle, 2)
         if offset < last_stop:
             raise _DamagedError("its blocks overlap")
         last_stop = offset + size
-        for key, value in _entries(_block(data, offset, size, path)):
+        for key, value in _entries(_block_content(data, offset, size, path)):
             if last_key is not None and key <= last_key:
                 raise _DamagedError("its keys are not in order")
             if len(table) == MAX_KEYS:
@@ -71,8 +76,8 @@ def _unfold(data: bytes, path: Path) -> dict[bytes, bytes]:
     return table
 
 
-def _block(data: bytes, offset: int, size: int, path: Path) -> bytes:
-    """The content of the block at byte `offset`."""
+def _block_content(data: bytes, offset: int, size: int, path: Path) -> bytes:
+    """The content of the block at byte `offset`, whose CRC and type are checked."""
     stop = offset + size
     if stop + _TRAILER_BYTES > len(data) - _FOOTER_BYTES:
         raise _DamagedError(f"the block at byte {offset} exceeds the file")
@@ -89,7 +94,7 @@ def _block(data: bytes, offset: int, size: int, path: Path) -> bytes:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of a block's content."""
+    """Keys and values of a block's content, with shared prefixes put back."""
     if len(block) < _U32.size:
         raise _DamagedError("a block is too short")
     (restarts,) = _U32.unpack_from(block, len(block) - _U32.size)
@@ -114,7 +119,7 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _varints(data: bytes, count: int) -> list[int]:
-    """The first `count` numbers in `data`."""
+    """The first `count` varints in `data`."""
     values, position = [], 0
     for _ in range(count):
         value, position = _varint(data, position)
@@ -123,7 +128,7 @@ def _varints(data: bytes, count: int) -> list[int]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """The number of variable length at `position`, seven bits a byte, and the position behind it."""
+    """The varint at `position` (seven bits per byte, lowest first), and the position behind it."""
     value = 0
     for shift in range(0, 64, 7):
         if position >= len(data):

@@ -1,4 +1,4 @@
-"""The 2018 system's variables as our tensors: names, and layouts."""
+"""Turn 2018's variables into our tensors: map their names, and change their layout."""
 
 import re
 from collections.abc import Mapping
@@ -16,9 +16,10 @@ TOWERS = {"rgb": "video", "audio": "audio"}
 
 
 def state_from_variables(tagger: Tagger, variables: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """The state of `tagger` from 2018 variables (name without the scope `tower/`, to values), in float32.
+    """The state of `tagger`, float32 tensors by name, from 2018 variables (values by name without the scope `tower/`).
 
-    Raises `InputError` naming a variable that is missing, of another shape or type, or has values that no weight has.
+    Raises `InputError` naming a variable that is missing, has another shape or type, or holds values that no weight
+    has.
     """
     return {name: values(parts, entry) for name, (entry, parts) in encoded_from_variables(tagger, variables).items()}
 
@@ -26,24 +27,24 @@ def state_from_variables(tagger: Tagger, variables: Mapping[str, np.ndarray]) ->
 def encoded_from_variables(
     tagger: Tagger, variables: Mapping[str, np.ndarray | Coded]
 ) -> dict[str, tuple[TensorEncoding, Parts]]:
-    """As `state_from_variables`, each tensor in the encoding that its variable has.
+    """As `state_from_variables`, with each tensor in the encoding of its variable.
 
-    Codes become `codebook`, values of float16 `float16`, others `float32`. Raises `InputError` as that does.
+    Codes become `codebook`, float16 values `float16`, others `float32`. Raises as `state_from_variables`.
     """
     return {
-        name: _encoded(name, variable_name(name, tagger.config.aggregator), tuple(ours.shape), variables)
+        name: _encode_variable(name, variable_name(name, tagger.config.aggregator), tuple(ours.shape), variables)
         for name, ours in tagger.state_dict().items()
     }
 
 
 def variable_name(tensor_name: str, aggregator: str) -> str:
-    """The 2018 name, without the scope `tower/`, of a tensor of a `Tagger` with this aggregator."""
-    for pattern, replacement in (*_RENAMES.get(aggregator, ()), *_COMMON):
+    """The 2018 name, without the scope `tower/`, of a tensor in a `Tagger` with this aggregator."""
+    for pattern, replacement in (*_RENAMES.get(aggregator, ()), *_COMMON_RENAMES):
         tensor_name = re.sub(pattern, replacement, tensor_name)
     return tensor_name
 
 
-def _encoded(
+def _encode_variable(
     name: str, theirs: str, shape: tuple[int, ...], variables: Mapping[str, np.ndarray | Coded]
 ) -> tuple[TensorEncoding, Parts]:
     if theirs not in variables:
@@ -56,14 +57,14 @@ def _encoded(
         raise InputError(f"the variable {theirs!r} is {list(variable.shape)}, but the model needs {list(wanted)}")
     _check_values(theirs, variable)
     if isinstance(variable, Coded):
-        codes = _laid_out(variable.codes, theirs, shape, is_matrix)
+        codes = _to_our_layout(variable.codes, theirs, shape, is_matrix)
         return TensorEncoding("codebook", shape), {".codes": codes, ".codebook": torch.from_numpy(variable.codebook)}
     encoding = "float16" if variable.dtype == np.float16 else "float32"
-    return encode_plain(_laid_out(_floats(variable), theirs, shape, is_matrix), encoding)
+    return encode_plain(_to_our_layout(_floats(variable), theirs, shape, is_matrix), encoding)
 
 
-def _laid_out(array: np.ndarray, theirs: str, shape: tuple[int, ...], is_matrix: bool) -> torch.Tensor:
-    """The variable's values, or its codes, in our layout."""
+def _to_our_layout(array: np.ndarray, theirs: str, shape: tuple[int, ...], is_matrix: bool) -> torch.Tensor:
+    """A variable's values or codes as a tensor of `shape` in our layout: transposed, or with gates reordered."""
     tensor = torch.from_numpy(array.T if is_matrix else array.reshape(shape))
     if "basic_lstm_cell" in theirs:
         # TensorFlow's order is input, candidate, forget, output; PyTorch's kernels want the candidate third.
@@ -93,7 +94,7 @@ def _floats(values: np.ndarray) -> np.ndarray:
 
 Renames = tuple[tuple[str, str], ...]
 
-_COMMON: Renames = (
+_COMMON_RENAMES: Renames = (
     (r"^aggregator\.input_norm\.", "input_bn/"),
     (r"^aggregator\.hidden\.weight$", "hidden1_weights"),
     (r"^aggregator\.hidden\.bias$", "hidden1_biases"),
@@ -117,7 +118,7 @@ _COMMON: Renames = (
 )
 
 
-def _pools(scope: str) -> Renames:
+def _pool_renames(scope: str) -> Renames:
     return (
         *((rf"^aggregator\.pools\.{feature}\.", f"{tower}_{scope}/") for feature, tower in TOWERS.items()),
         (rf"_{scope}/assign\.weight$", f"_{scope}/cluster_weights"),
@@ -132,8 +133,8 @@ def _pools(scope: str) -> Renames:
     )
 
 
-def _fully_connected(*modules: str) -> Renames:
-    """slim numbers the layers without a name as they come: fully_connected, fully_connected_1, …"""
+def _numbered_layers(*modules: str) -> Renames:
+    """Renames of layers that slim numbered in the order of `modules`: fully_connected, fully_connected_1, …"""
     numbered = [f"fully_connected_{number}" if number else "fully_connected" for number in range(len(modules))]
     return tuple(
         (rf"^{re.escape(module)}\.{ours}$", f"{layer}/{theirs}")
@@ -142,7 +143,7 @@ def _fully_connected(*modules: str) -> Renames:
     )
 
 
-_CELLS: Renames = (
+_CELL_RENAMES: Renames = (
     (r"both\.(\w+)\.0\.", r"bidirectional_rnn/fw/multi_rnn_cell/cell_0/\1."),
     (r"both\.(\w+)\.1\.", r"bidirectional_rnn/bw/multi_rnn_cell/cell_0/\1."),
     (r"top\.(\w+)\.0\.", r"rnn/multi_rnn_cell/cell_0/\1."),
@@ -155,10 +156,10 @@ _CELLS: Renames = (
 )
 
 _RENAMES: dict[str, Renames] = {
-    "netvlad": _pools("VLAD"),
-    "netfv": _pools("FV"),
-    "soft_dbof": _pools("DBOF"),
-    "gated_dbof": _pools("DBOF"),
+    "netvlad": _pool_renames("VLAD"),
+    "netfv": _pool_renames("FV"),
+    "soft_dbof": _pool_renames("DBOF"),
+    "gated_dbof": _pool_renames("DBOF"),
     "dbof": (
         (r"^aggregator\.project\.weight$", "cluster_weights"),
         (r"^aggregator\.project\.bias$", "cluster_biases"),
@@ -167,20 +168,20 @@ _RENAMES: dict[str, Renames] = {
     "attention": (
         *((rf"^aggregator\.pools\.{f}\.input_norm\.", f"{tower}_input_bn/") for f, tower in TOWERS.items()),
         *((rf"^aggregator\.pools\.{f}\.norm\.", f"{tower}_cluster_bn/") for f, tower in TOWERS.items()),
-        *_fully_connected(
+        *_numbered_layers(
             *(f"aggregator.pools.{feature}.project" for feature in TOWERS),
             *(f"aggregator.pools.{feature}.gate" for feature in TOWERS),
             "head.output",
         ),
     ),
-    "lstm": ((r"^aggregator\.layers\.(\d+)\.cells\.0\.", r"rnn/multi_rnn_cell/cell_\1/cells."), *_CELLS),
-    "bilstm": ((r"^aggregator\.", ""), *_CELLS),
-    "bigru": ((r"^aggregator\.layers\.", ""), *_CELLS),
+    "lstm": ((r"^aggregator\.layers\.(\d+)\.cells\.0\.", r"rnn/multi_rnn_cell/cell_\1/cells."), *_CELL_RENAMES),
+    "bilstm": ((r"^aggregator\.", ""), *_CELL_RENAMES),
+    "bigru": ((r"^aggregator\.layers\.", ""), *_CELL_RENAMES),
     "branched_gru": (
         *((rf"^aggregator\.branches\.{f}\.input_norm\.", f"{tower}_input_bn/") for f, tower in TOWERS.items()),
         *((rf"^aggregator\.branches\.{f}\.norm\.", f"{tower}_cluster_bn/") for f, tower in TOWERS.items()),
         *((rf"^aggregator\.branches\.{f}\.layers\.", f"{tower}/") for f, tower in TOWERS.items()),
-        *_CELLS,
-        *_fully_connected(*(f"aggregator.branches.{feature}.project" for feature in TOWERS), "head.output"),
+        *_CELL_RENAMES,
+        *_numbered_layers(*(f"aggregator.branches.{feature}.project" for feature in TOWERS), "head.output"),
     ),
 }
