@@ -43,7 +43,7 @@ Vocabulary = Annotated[
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1 …")]
 EngineOption = Annotated[
     Literal["local", "ray"],
-    typer.Option("--engine", help="Go through the shards in this process, or on a Ray cluster, a shard a worker."),
+    typer.Option("--engine", help="Go through the shards in this process, or on a Ray cluster, one shard per worker."),
 ]
 Address = Annotated[
     str | None,
@@ -74,7 +74,7 @@ def report_damage(damaged: "list[DamagedRecordError]") -> None:
 
 
 def parse_weights(text: str) -> list[float]:
-    """The numbers in `0.4,0.35,0.25`. Raises `InputError` where one is none."""
+    """The numbers in `0.4,0.35,0.25`. Raises `InputError` if an entry is not a number."""
     from topgb.errors import InputError
 
     try:

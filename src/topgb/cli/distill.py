@@ -22,7 +22,7 @@ def distill(
         Path, typer.Argument(help="A model file (an ensemble, say), or the directory of a run.", metavar="MODEL|RUN")
     ],
     data: Data,
-    out: Annotated[Path, typer.Option(help="The folder to fill, a file a shard.")],
+    out: Annotated[Path, typer.Option(help="The folder to fill, with one file per shard.")],
     top_k: Annotated[
         int | None,
         typer.Option(min=1, help="Keep each video's best classes only, as many as this.  [default: every class]"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from topgb.evaluation.score import Rounds
 
 
-# As for a recipe's seed.
+# The greatest seed that a recipe may have.
 MOST_SEED = 2**31 - 1
 
 

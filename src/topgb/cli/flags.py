@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-# The options whose flag is not their own name with dashes. Messages name `class_names` only where `--names` adds them.
+# The options whose flag is not their name with dashes. Messages name `class_names` only when `--names` adds them.
 _FLAGS = {
     "class_names": "--names",
     "halflife": "--ema-halflife",
@@ -20,7 +20,7 @@ def flag(name: str) -> str:
 
 
 def in_flags(name: str, value: Any = None) -> str:
-    """An option as it stands on the command line; a wording for `topgb.errors.set_wording`.
+    """An option as the command line writes it; a wording for `topgb.errors.set_wording`.
 
     A value of True is the flag alone. A list or a mapping repeats the flag for each entry; a tuple is joined by commas.
     """

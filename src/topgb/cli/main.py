@@ -63,7 +63,7 @@ _STYLE: dict[str, Any] = {
 
 
 class _LazyGroup(TyperGroup):
-    """A group whose commands are in `lazy`, beside those that Typer knows of."""
+    """A group with the commands in `lazy`, which are imported when they are needed, besides those that Typer knows."""
 
     lazy: ClassVar[dict[str, str]] = COMMANDS
 
@@ -94,7 +94,7 @@ app = typer.Typer(
 )
 for _name, _help in GROUPS.items():
     _group = typer.Typer(help=_help, no_args_is_help=True, cls=type(_name, (_LazyGroup,), {"lazy": COMMANDS_OF[_name]}))
-    # Typer needs a callback to take a group without commands of its own for one.
+    # Typer accepts a group without commands of its own only if it has a callback.
     _group.callback()(lambda: None)
     app.add_typer(_group, name=_name)
 
@@ -115,42 +115,42 @@ def _options(
 def run(interrupted: Callable[[], bool] = lambda: False) -> None:
     """Run the command line. Exit codes: 0, 1 failure, 2 bad input, 130 interrupted.
 
-    Once `interrupted()`, any error is an interrupt's.
+    Once `interrupted()` is true, any error counts as the interrupt's.
     """
     earlier = set_wording(in_flags)
     try:
         app(prog_name="topgb")
     except SystemExit as ended:
-        # Typer's word for a KeyboardInterrupt.
+        # Typer ends with this code at a KeyboardInterrupt.
         if ended.code == INTERRUPTED:
             end_interrupted()
         raise
     except KeyboardInterrupt:
         end_interrupted()
     except BrokenPipeError:
-        # The reader of our output has gone (`topgb … | head`); there is nothing to say and no one to say it to.
+        # The reader of our output has gone (`topgb … | head`), so there is nobody to print anything for.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        # What is written in C or Rust turns an interrupt into errors of its own, and those may have become ours.
+        # Code in C or Rust turns an interrupt into other errors, which topgb may have turned into its own.
         if interrupted() and not isinstance(error, InterruptError):
             end_interrupted()
-        told = _told(error)
-        if told is None:
+        ending = _message_and_code(error)
+        if ending is None:
             raise
-        end(*told)
+        end(*ending)
     finally:
         set_wording(earlier)
 
 
-def _told(error: Exception) -> tuple[str, int] | None:
-    """What to say of an error, and the exit code; None where it is a defect of topgb."""
+def _message_and_code(error: Exception) -> tuple[str, int] | None:
+    """The message for an error and the exit code; None if the error is a defect of topgb."""
     if isinstance(error, TopgbError):
         return str(error), error.exit_code
     if isinstance(error, OSError):
         place = "" if error.filename is None else f"{error.filename}: "
         return f"{place}{error.strerror or error}; check the path, its permissions and the room on the disk", 1
-    # PyTorch raises it wherever the program is at that moment.
+    # PyTorch raises this wherever the program happens to be.
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         reason = str(error).removeprefix("DataLoader ").split(". ")[0]
         hint = "go on with --resume, or with fewer --workers"

@@ -68,15 +68,15 @@ def drop_fakes(
         )
     report_damage(found.damaged)
     if json:
-        told = {"videos": found.videos, **asdict(replace(found, damaged=[])), "parted": found.parted}
-        typer.echo(json_module.dumps({**told, "damaged": len(found.damaged)}))
+        value = {"videos": found.videos, **asdict(replace(found, damaged=[])), "parted": found.parted}
+        typer.echo(json_module.dumps({**value, "damaged": len(found.damaged)}))
         return
-    typer.echo(_described(found, folder))
+    typer.echo(_report(found, folder))
     if fakes is not None:
         typer.echo(f"{fakes}: {found.dropped.videos + found.unlisted:,} rows")
 
 
-def _described(found: "DroppedFakes", folder: Path) -> str:
+def _report(found: "DroppedFakes", folder: Path) -> str:
     lines = [
         f"{folder}: {found.written:,} of {found.files:,} files, {found.kept.videos:,} of {found.videos:,} videos",
         f"kept     {_spread(found.kept)}",

@@ -21,10 +21,10 @@ def inspect(data: Data, json: Json = False) -> None:
     if json:
         typer.echo(json_module.dumps({**asdict(replace(found, damaged=[])), "damaged": damage_rows(found.damaged)}))
     else:
-        typer.echo(_described(found))
+        typer.echo(_report(found))
 
 
-def _described(found: "Inspection") -> str:
+def _report(found: "Inspection") -> str:
     lines = [f"{found.files:,} files, {found.records:,} records, {found.level} level"]
     if found.max_frames is not None:
         lines.append(f"frames    {found.min_frames} to {found.max_frames}, mean {found.mean_frames:.1f}")

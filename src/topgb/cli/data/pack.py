@@ -59,7 +59,7 @@ def pack(
 
     options = PackOptions(store, dict(map(_range, value_ranges or [])), validate, videos_per_shard, name)
     packed = run_pack(source, out, labels, vocabulary, options, force, TerminalProgress())
-    typer.echo(_told(out, packed))
+    typer.echo(_report(out, packed))
 
 
 def _range(text: str) -> tuple[str | None, tuple[float, float]]:
@@ -77,7 +77,7 @@ def _range(text: str) -> tuple[str | None, tuple[float, float]]:
     return (name if colon else None), (low, high)
 
 
-def _told(out: Path, packed: "Packed") -> str:
+def _report(out: Path, packed: "Packed") -> str:
     described = packed.description
     lines = [f"{out}: {packed.train + packed.validate:,} videos, {described.spec.level} level"]
     for part, count in (("train", packed.train), ("validate", packed.validate)):

@@ -63,7 +63,7 @@ def ensemble(
         gap = "" if fitted is None else f"  GAP@20 {fitted.gaps[place]:.5f}"
         typer.echo(f"{share:.4f}{gap}  {path}{'' if share else '  (left out)'}")
     if fitted is not None:
-        typer.echo(_figures(fitted))
+        typer.echo(_gains(fitted))
     count = len(header.members)
     typer.echo(f"{out}: {count} member{'' if count == 1 else 's'}, {out.stat().st_size:,} bytes")
 
@@ -88,7 +88,7 @@ def _fit(
     return fitted
 
 
-def _figures(fitted: "FittedWeights") -> str:
+def _gains(fitted: "FittedWeights") -> str:
     lines = [
         f"equal weights   GAP@20 {fitted.gap_equal:.5f} on {fitted.videos:,} videos",
         f"fitted weights  GAP@20 {fitted.gap_fitted:.5f}, {fitted.gain:+.5f} on the videos they were fitted to",

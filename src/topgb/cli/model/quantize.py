@@ -31,7 +31,7 @@ def quantize(
     ],
     bits: Annotated[float, typer.Option(help="Of entropy: bits a weight on average, everything included.")] = 3.0,
     group: Annotated[int, typer.Option(help="Of int6 to int3: how many weights share a scale and a minimum.")] = 128,
-    min_elements: Annotated[int, typer.Option(help="Tensors of more than so many weights are quantised.")] = 17000,
+    min_elements: Annotated[int, typer.Option(help="Tensors with more weights than this are quantised.")] = 17000,
     calibrate: Annotated[
         str | None,
         typer.Option(help="Of entropy: records (labels are not needed) that tell where bits matter.", metavar="DATA"),

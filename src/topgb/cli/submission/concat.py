@@ -17,7 +17,7 @@ def concat(
     out: Annotated[Path, typer.Option(help="The CSV to write; gzipped if its name ends in .gz.")],
     force: Force = False,
 ) -> None:
-    """Join the rows of two CSVs under one header; a video that comes twice is an error."""
+    """Join the rows of two CSVs under one header; a video that occurs twice is an error."""
     from topgb.progress import TerminalProgress
     from topgb.youtube8m.submission import concat as join
 
