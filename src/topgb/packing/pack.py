@@ -1,4 +1,4 @@
-"""A user's own features into records: sharded TFRecords, a vocabulary, and the description that training reads."""
+"""Pack a user's own features into records: TFRecord shards, a vocabulary, and the description that training reads."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ VOCABULARY = "vocabulary.csv"
 
 @dataclass(frozen=True)
 class Quantised:
-    """What it cost to store a feature's floats as bytes: the share of values clipped, and `Cost.error`."""
+    """The cost of storing a feature's floats as bytes: the share of clipped values, and `Cost.error`."""
 
     clipped: float
     error: float
@@ -34,14 +34,14 @@ class Quantised:
 
 @dataclass(frozen=True)
 class Packed:
-    """What `pack` wrote.
+    """The result of `pack`.
 
-    description   what stands in dataset.yaml
-    train         videos in the training shards
-    validate      videos in those to validate on
-    labels        labels of all videos together
-    absent        ids that the labels' CSV has and the features have not
-    quantised     by feature, for floats that were stored as bytes
+    description   the contents of dataset.yaml
+    train         number of videos in the training shards
+    validate      number of videos in the validation shards
+    labels        number of labels of all videos together
+    absent        number of ids that are in the labels' CSV but have no features
+    quantised     cost by feature, for features whose floats were stored as bytes
     """
 
     description: Description
@@ -58,10 +58,10 @@ class PackOptions:
 
     store             how floats are stored: `bytes` (None at frame level) or `float32` (None at video level). uint8
                       values stay as they are
-    ranges            quantisation range of the feature of a name; that of None is for all others. Floats have
-                      one of their own measured by default, bytes -2 to 2
+    ranges            quantisation range by feature name; the one for None holds for all other features. By default the
+                      range of floats is measured, and that of bytes is -2 to 2
     validate          share of the videos, chosen by a hash of their ids, that go to `validate0000.tfrecord` …
-    videos_per_shard  records of a file
+    videos_per_shard  number of records in a file
     name              the name of the feature that `.npy` files hold
 
     Raises `InputError` for numbers that make no sense.
@@ -95,15 +95,18 @@ def pack(
 ) -> Packed:
     """Write the videos of `source` (see `find_source`) as records to the folder `out`.
 
-    The features are read twice: first everything is checked and measured, then shards `train0000.tfrecord` … are
-    written, `vocabulary.csv` with the classes, and last `dataset.yaml`, which describes them. Arrays [T, D] make
-    frame-level records, arrays [D] video-level ones. `labels` is a CSV of class names by id (see `read_labels`); None
-    takes a table's column `labels`, and without either records are unlabelled. `vocabulary` is a CSV whose classes
-    these are; None makes them of the labels, most frequent first. `force` replaces an earlier set in `out`.
+    Arrays [T, D] make frame-level records, arrays [D] video-level ones. The features are read twice: once to check and
+    measure everything, once to write the shards `train0000.tfrecord` … Then come `vocabulary.csv` with the classes and
+    `dataset.yaml`, which describes the records.
 
-    The same input gives the same bytes. Raises `InputError` naming the file and video where anything does not fit: an
-    id that occurs twice or has no labels, another width, level, kind of values or set of features than the first
-    video's, values that are not finite, labels that are not in `vocabulary`. Raises `TopgbError` where writing fails.
+    labels      CSV of class names by id (see `read_labels`). None takes a table's column `labels`; without either,
+                records are unlabelled
+    vocabulary  CSV of the classes. None makes the classes from the labels, most frequent first
+    force       replace an earlier set in `out`
+
+    The same input gives the same bytes. Raises `InputError` naming the file and video if anything does not fit: an id
+    that occurs twice or has no labels; another width, level, kind of values or set of features than those of the first
+    video; values that are not finite; labels that are not in `vocabulary`. Raises `TopgbError` if writing fails.
     """
     earlier = earlier_shards(out)
     for path in (*earlier, out / FILE, out / VOCABULARY, out / f"{TRAIN}0000.tfrecord"):
@@ -115,21 +118,21 @@ def pack(
         known=None if vocabulary is None else class_numbers(read_vocabulary(vocabulary), str(vocabulary)),
         share=options.validate,
     )
-    _each(found, survey.add, "measuring", progress)
+    _for_each_video(found, survey.add, "measuring", progress)
     survey.check()
     spec, costs = survey.spec(options.store, options.ranges)
     names = survey.names()
     described = Description(out / FILE, spec, len(names) if names else None, VOCABULARY if names else None)
-    # First, so that it never describes other records than those beside it.
+    # Remove dataset.yaml first, so that it never describes records other than those beside it.
     clear_earlier([out / FILE, *earlier])
-    with _writing(out, options) as write:
+    with _record_writer(out, options) as write:
         encoder = _Encoder(spec, costs, {name: number for number, name in enumerate(names)})
 
         def take(video: RawVideo) -> None:
             survey.check_fits(video)
             write(video.id, encoder.encode(video, survey.labels_of(video)))
 
-        _each(found, take, "writing", progress)
+        _for_each_video(found, take, "writing", progress)
     if names:
         write_vocabulary(out / VOCABULARY, names, [survey.counts[name] for name in names], force=True)
     write_description(described)
@@ -138,8 +141,8 @@ def pack(
 
 
 @contextmanager
-def _writing(out: Path, options: PackOptions) -> Iterator[Callable[[str, bytes], None]]:
-    """A function that writes the record of a video of that id to the shards it belongs to."""
+def _record_writer(out: Path, options: PackOptions) -> Iterator[Callable[[str, bytes], None]]:
+    """A function that writes the record of the video with a given id to the shard it belongs to."""
     with (
         shard_writer(out, TRAIN, options.videos_per_shard) as to_train,
         shard_writer(out, VALIDATE, options.videos_per_shard) as to_validate,
@@ -151,7 +154,7 @@ def _writing(out: Path, options: PackOptions) -> Iterator[Callable[[str, bytes],
         yield write
 
 
-def _each(source: Source, action: Callable[[RawVideo], None], what: str, progress: Progress) -> None:
+def _for_each_video(source: Source, action: Callable[[RawVideo], None], what: str, progress: Progress) -> None:
     progress.begin(what, source.videos, "videos")
     for video in source:
         action(video)
@@ -161,14 +164,18 @@ def _each(source: Source, action: Callable[[RawVideo], None], what: str, progres
 
 @dataclass(frozen=True)
 class _Encoder:
-    """Makes records. `costs` belong to the features whose floats become bytes, `numbers` are the classes' by name."""
+    """Encodes videos as records.
+
+    costs    for features whose floats become bytes, by name
+    numbers  the classes' numbers by name
+    """
 
     spec: FeatureSpec
     costs: dict[str, Cost]
     numbers: dict[str, int]
 
     def encode(self, video: RawVideo, names: tuple[str, ...] | None) -> bytes:
-        """The record of a video with labels of these names; None: without labels."""
+        """The record of a video with labels of these `names`; None makes an unlabelled record."""
         stored = {}
         for feature in self.spec.features:
             values = np.atleast_2d(video.features[feature.name])

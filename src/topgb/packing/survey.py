@@ -1,4 +1,4 @@
-"""The first reading of a user's own features: it checks every video and measures the values."""
+"""The first reading of a user's own features: check every video, and measure the values."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,18 +21,18 @@ Range = tuple[float, float]
 
 @dataclass
 class Survey:
-    """What the first reading finds.
+    """The findings of the first reading.
 
-    labels, labels_file  those of the CSV and its path, None without one
-    known                numbers of the classes of a given vocabulary, None where classes are made of the labels
-    share                the share of the videos to validate on, or None
-    first                where the first video is, its level, and each feature's width and whether it is uint8
+    labels, labels_file  the labels' CSV and its path, None without one
+    known                numbers of the classes in a given vocabulary, None if classes are made from the labels
+    share                share of the videos to validate on, or None
+    first                place and level of the first video, and each feature's width and whether it is uint8
     labelled             whether the videos have labels
-    ids                  those of all videos
+    ids                  ids of all videos
     train                number of training videos
-    counts               training videos of each class; every class that occurs at all has its entry
-    total                labels of all videos
-    histograms           the values of each feature of floats, by its name
+    counts               number of training videos of each class; a class of validation videos alone counts 0
+    total                number of labels of all videos
+    histograms           values of each feature of floats, by name
     """
 
     labels: Labels | None
@@ -48,7 +48,7 @@ class Survey:
     histograms: dict[str, ValueHistogram] = field(default_factory=dict)
 
     def add(self, video: RawVideo) -> None:
-        """Check a video and count it."""
+        """Check a video and count it. Raises `InputError` if it does not fit."""
         self.check_fits(video)
         if video.id in self.ids:
             raise InputError(f"{video.where}: the id {video.id!r} occurs twice; give each video an id of its own")
@@ -68,7 +68,7 @@ class Survey:
                 self.histograms.setdefault(name, ValueHistogram()).add(np.atleast_2d(values))
 
     def check_fits(self, video: RawVideo) -> None:
-        """Raise `InputError` where a video is not like the first."""
+        """Raise `InputError` if a video is not like the first."""
         held = {name: (values.shape[-1], values.dtype == np.uint8) for name, values in video.features.items()}
         if self.first is None:
             self.first = video.where, video.level, held
@@ -76,7 +76,7 @@ class Survey:
         before, level, wanted = self.first
         if level != video.level:
             raise InputError(
-                f"{video.where} has features of the {_whole(video.level)}, {before} those of the {_whole(level)}; "
+                f"{video.where} has features of the {_owner(video.level)}, {before} those of the {_owner(level)}; "
                 "pack them into two folders"
             )
         if wanted.keys() != held.keys():
@@ -98,7 +98,7 @@ class Survey:
                 )
 
     def labels_of(self, video: RawVideo) -> tuple[str, ...] | None:
-        """The names of a video's classes, or None where nothing is labelled."""
+        """The class names of a video, or None if the videos are unlabelled. Raises `InputError` if it has no row."""
         if self.labels is None:
             if (video.labels is not None) != self.labelled:
                 raise InputError(f"{video.where} has {'no' if self.labelled else 'a'} column labels, unlike the first")
@@ -113,7 +113,7 @@ class Survey:
         return self.labels[video.id]
 
     def check(self) -> None:
-        """Raise `InputError` where there is nothing to train on, or to validate on."""
+        """Raise `InputError` if there is nothing to train on, or nothing to validate on."""
         if self.first is None:
             raise InputError("the tables hold no rows; pack some with at least one video")
         if self.share is not None and not 0 < self.train < len(self.ids):
@@ -128,7 +128,7 @@ class Survey:
             )
 
     def spec(self, store: Store | None, ranges: Mapping[str | None, Range]) -> tuple[FeatureSpec, dict[str, Cost]]:
-        """How the features are stored, and for floats stored as bytes what counts the cost of it."""
+        """The spec of the records, and a new `Cost` for each feature whose floats become bytes."""
         assert self.first is not None
         _, level, held = self.first
         wanted: Store = store or ("bytes" if level == "frame" else "float32")
@@ -152,13 +152,14 @@ class Survey:
         return FeatureSpec(level, tuple(features)), costs
 
     def names(self) -> tuple[str, ...]:
-        """The classes in their order; none where nothing is labelled and no vocabulary given."""
+        """The classes in their order; none if nothing is labelled and there is no vocabulary."""
         return tuple(self.known) if self.known is not None else class_names(self.counts)
 
     def absent(self) -> int:
-        """Ids of the labels' CSV that have no features."""
+        """The number of ids in the labels' CSV that have no features."""
         return 0 if self.labels is None else sum(video_id not in self.ids for video_id in self.labels)
 
 
-def _whole(level: Level) -> str:
+def _owner(level: Level) -> str:
+    """The owner of a vector [D] at this level, in words."""
     return "frames" if level == "frame" else "whole video"

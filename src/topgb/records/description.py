@@ -1,4 +1,4 @@
-"""`dataset.yaml`: what the records of a folder hold, as `topgb data pack` writes it beside them."""
+"""`dataset.yaml`, which `topgb data pack` writes beside records: their features, classes and vocabulary."""
 
 import os
 import reprlib
@@ -23,11 +23,11 @@ _HEADER = """\
 
 @dataclass(frozen=True)
 class Description:
-    """What a folder's records hold.
+    """The features and classes of a folder's records.
 
-    path        of the `dataset.yaml`
-    spec        their features
-    classes     how many classes their labels are of, or None where they have none
+    path        the `dataset.yaml`
+    spec        the features
+    classes     number of classes that labels may have, or None for records without labels
     vocabulary  name of the CSV of class names beside it, or None
     """
 
@@ -37,7 +37,7 @@ class Description:
     vocabulary: str | None = None
 
     def data_section(self) -> dict[str, Any]:
-        """The `data` section of a recipe that reads these records; without `classes` where they have no labels."""
+        """A recipe's `data` section that reads these records; without `classes` if they have no labels."""
         features = [
             {
                 "name": f.name,
@@ -51,10 +51,10 @@ class Description:
         return section if self.classes is None else {**section, "classes": self.classes}
 
     def class_names(self) -> tuple[str, ...] | None:
-        """The classes' names, or None without a vocabulary. Raises `InputError` where it does not name them."""
+        """The classes' names, or None without a vocabulary. Raises `InputError` if it does not name them all."""
         if self.vocabulary is None or self.classes is None:
             return None
-        # Most records have no description, and are read without this.
+        # Imported here, because most records have no description and are read without it.
         from topgb.vocabulary import check_names, read_vocabulary
 
         names = read_vocabulary(self.path.parent / self.vocabulary)
@@ -63,10 +63,10 @@ class Description:
 
 
 def write_description(description: Description, force: bool = False) -> None:
-    """Write the description to its path. Raises `InputError` where that exists and `force` is off."""
+    """Write the description to its path. Raises `InputError` if that exists and `force` is off."""
     refuse_existing(description.path, force)
     value = {**description.data_section(), "vocabulary": description.vocabulary}
-    # A line a feature, as recipes have it.
+    # One line per feature, as in recipes.
     lines = [f"  - {_yaml(entry, flow=True)}" for entry in value.pop("features")]
     rest = {key: entry for key, entry in value.items() if key != "level" and entry is not None}
     text = "".join((_HEADER, _yaml({"level": value["level"]}), "features:\n", *lines, _yaml(rest) if rest else ""))
@@ -75,19 +75,19 @@ def write_description(description: Description, force: bool = False) -> None:
 
 
 def find_description(pattern: str | Sequence[str]) -> Description | None:
-    """The description beside the shards of `pattern` (see `find_shards`), if all lie in one folder that has one.
+    """The description beside the shards of `pattern` (see `find_shards`), if all shards lie in one folder that has one.
 
-    Remote records have none. Raises `InputError` where nothing matches, and where the file does not describe records.
+    Remote records have none. Raises `InputError` if nothing matches, or if the file does not describe records.
     """
     paths = _description_files(pattern)
     return read_description(paths[0]) if len(paths) == 1 and paths[0].is_file() else None
 
 
 def check_description(pattern: str | Sequence[str], spec: FeatureSpec, names: Sequence[str] | None) -> None:
-    """Raise `InputError` where records of `pattern` are described as others than `spec`, or as of other classes.
+    """Raise `InputError` if records of `pattern` are described with other ranges than `spec`, or other classes.
 
-    Every folder that shards lie in is looked at. Sets that were packed apart have ranges and class numbers of their
-    own, which their records do not hold.
+    The description in every folder with shards is checked. Sets that were packed separately have ranges and class
+    numbers of their own, and their records do not hold these.
     """
     for path in _description_files(pattern):
         if path.is_file():
@@ -95,7 +95,7 @@ def check_description(pattern: str | Sequence[str], spec: FeatureSpec, names: Se
 
 
 def _description_files(pattern: str | Sequence[str]) -> list[Path]:
-    """Where the descriptions of the local shards of `pattern` are, if there are any: a path for each folder."""
+    """The possible descriptions of the local shards of `pattern`: one path per folder with shards."""
     pieces = [pattern] if isinstance(pattern, str) else pattern
     if any("://" in os.fspath(piece) for piece in pieces):
         return []
@@ -106,7 +106,7 @@ def _check_alike(found: Description, spec: FeatureSpec, names: Sequence[str] | N
     for feature in found.spec.features:
         wanted = next((f for f in spec.features if f.name == feature.name), feature)
         if wanted.dtype == feature.dtype == "uint8" and wanted.range != feature.range:
-            # As short as can be, and exact: these are numbers to copy.
+            # Ten digits, short but exact: users copy these numbers.
             theirs, ours = (tuple(f"{end:.10g}" for end in f.range) for f in (feature, wanted))
             raise InputError(
                 f"{found.path}: feature {feature.name!r} has the range {theirs[0]} to {theirs[1]}, "
@@ -121,7 +121,7 @@ def _check_alike(found: Description, spec: FeatureSpec, names: Sequence[str] | N
 
 
 def read_description(path: Path) -> Description:
-    """What a `dataset.yaml` says. Raises `InputError` naming what is wrong with it."""
+    """Read a `dataset.yaml`. Raises `InputError` naming what is wrong with it."""
     value = _mapping(_parse(path), {"level", "features", "classes", "vocabulary"}, path, "it")
     entries = value.get("features")
     if not isinstance(entries, list):
@@ -133,7 +133,7 @@ def read_description(path: Path) -> Description:
     classes, vocabulary = value.get("classes"), value.get("vocabulary")
     if classes is not None and not (_is_integer(classes) and 1 <= classes < 2**31):
         raise _wrong(path, f"'classes' is {reprlib.repr(classes)}; it must be a number of classes")
-    # A name alone, so that a folder from a stranger has no other file of the machine read.
+    # Bare file name only: an untrusted dataset.yaml must not make us read other files.
     if vocabulary is not None and not (
         isinstance(vocabulary, str) and vocabulary == os.path.basename(vocabulary) and "\0" not in vocabulary
     ):
@@ -169,7 +169,7 @@ def _parse(path: Path) -> Any:
         raise _wrong(path, "it is too long")
     try:
         return yaml.safe_load(data.decode())
-    # The last two are what dates and numbers that are none raise, and keys that are no keys.
+    # Malformed dates and numbers raise a ValueError; keys that cannot be keys raise a TypeError.
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         raise _wrong(path, f"it is not YAML: {' '.join(str(error).split())[:200]}") from None
 

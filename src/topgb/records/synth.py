@@ -1,8 +1,8 @@
-"""Synthetic data sets, learnable and of any size, in the real ones' formats.
+"""Make synthetic data sets in the formats of real ones: learnable, and of any size.
 
 Every class is a direction in a small space of hidden causes. A video shows each of its classes during one stretch of
-its frames, over a background that all videos share, a style of its own and noise; each feature value shows a few
-of the hidden causes. Classes overlap, as there are more of them than hidden dimensions: no model is perfect, and
+its frames, over a background that all videos share, a style of its own, and noise. Each feature value shows a few of
+the hidden causes. Classes overlap, because there are more classes than hidden dimensions. So no model is perfect, and
 looking at frames one by one beats looking at their mean.
 """
 
@@ -22,25 +22,25 @@ from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import write_record
 
 _HIDDEN = 32
-# Hidden causes in each feature value. Few, so that no matrix product is needed, whose threads fight over busy cores.
+# Hidden causes in each feature value: few enough to need no matrix product, whose threads fight over busy cores.
 _CAUSES = 4
 _MEAN_LABELS = 3.0
 _BACKGROUND = 1.0
 _STYLE = 0.5
-# Standard deviation of a feature's values, as a part of half its range; few of them are clipped.
+# Standard deviation of a feature's values, as a share of half its range: few values are clipped.
 _SPREAD = 0.4
 _FEATURE_NOISE = 0.5
 
 
 @dataclass(frozen=True)
 class World:
-    """What the sets of one `world_seed` share.
+    """The parts that all sets of one `world_seed` share.
 
     prototypes   float32 [V, hidden], each class's direction
-    causes       int64 [4, D], which hidden causes each value shows
-    weights      float32 [4, D], and how much of each
+    causes       int64 [4, D], the hidden causes that each value shows
+    weights      float32 [4, D], the weight of each of these causes
     background   float32 [hidden]
-    frequencies  float64 [V], chance of each class, falling as in natural data
+    frequencies  float64 [V], probability of each class, falling as in natural data
     """
 
     prototypes: np.ndarray
@@ -67,11 +67,11 @@ def make_world(width: int, classes: int, world_seed: int) -> World:
 class SynthOptions:
     """Options of `write_synthetic`.
 
-    videos_per_shard  records of a file
+    videos_per_shard  number of records in a file
     frames            the fewest and the most frames of a video; a video-level record is the mean of as many
-    seed              another one gives other videos
-    world_seed        another one gives other classes
-    noise             how hard it is: with 0 classes are clear, around 5 they drown
+    seed              another seed gives other videos
+    world_seed        another seed gives other classes
+    noise             how hard the set is: at 0 the classes are clear, around 5 they drown
     labelled          whether records have labels
     prefix            files are named PREFIX0000.tfrecord and so on
     id_key            the name under which a record has its id
@@ -101,12 +101,13 @@ def write_synthetic(
 ) -> list[Path]:
     """Write `videos` records to shards `folder/PREFIX0000.tfrecord`, … and return their paths.
 
-    Sets of the same `world_seed`, widths and number of classes share their classes, so one can train on a set and
-    evaluate on another of another `seed`. `on_progress` is called with (videos written, videos). The same arguments
-    give the same bytes, and every video is the same however many there are. With `force`, an earlier set of the prefix
-    (files named PREFIX and four digits) is replaced, and those of its shards that the new one lacks are removed first.
-    Raises `InputError` for senseless sizes and, without `force`, for shards of the prefix that exist; `TopgbError`
-    where writing fails.
+    Sets with the same `world_seed`, widths and number of classes share their classes, so a model trained on one set can
+    be evaluated on another `seed`. The same arguments give the same bytes, and a video does not depend on the number of
+    videos. `on_progress` is called with (videos written, videos).
+
+    With `force`, an earlier set of the prefix (files named PREFIX and four digits) is replaced, and its surplus shards
+    are removed first. Raises `InputError` for senseless sizes and, without `force`, if shards of the prefix exist;
+    raises `TopgbError` if writing fails.
     """
     (fewest, most), each = options.frames, options.videos_per_shard
     if videos < 1 or classes < 1 or each < 1 or not 1 <= fewest <= most:
@@ -128,8 +129,8 @@ def write_synthetic(
 
 
 def _clear_earlier(folder: str | Path, prefix: str, paths: list[Path], force: bool) -> None:
-    """Remove shards of an earlier set beyond those at `paths`: a glob of the new shards would take them in."""
-    # Four digits and no more, as other prefixes end in digits.
+    """Remove the surplus shards of an earlier set, which are not in `paths` but match a glob of the new set."""
+    # Exactly four digits, because other prefixes may end in digits.
     earlier = {Path(name) for name in glob.glob(glob.escape(os.path.join(folder, prefix)) + "[0-9]" * 4 + ".tfrecord")}
     for path in sorted({*paths, *earlier}):
         refuse_existing(path, force)
@@ -151,7 +152,7 @@ def _record(world: World, spec: FeatureSpec, number: int, options: SynthOptions)
 def _make_video(
     world: World, frames: tuple[int, int], noise: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, list[int]]:
-    """Values float32 [N, D], of deviation about 1, and sorted labels."""
+    """Values, float32 [N, D] with standard deviation about 1, and sorted labels."""
     classes, hidden = world.prototypes.shape
     count = int(generator.integers(frames[0], frames[1] + 1))
     wanted = min(1 + int(generator.poisson(_MEAN_LABELS - 1)), classes)
@@ -171,14 +172,14 @@ def _make_video(
 def _encode(spec: FeatureSpec, values: np.ndarray, labels: list[int] | None, video_id: str, id_key: str) -> bytes:
     if spec.level == "video":
         values = values.mean(axis=0, keepdims=True)
-    stored = {feature.name: _store(values[:, spec.columns(feature.name)], feature) for feature in spec.features}
+    stored = {feature.name: _as_stored(values[:, spec.columns(feature.name)], feature) for feature in spec.features}
     if spec.level == "frame":
         return encode_sequence_example(video_id, stored, labels, id_key)
     return encode_example(video_id, {name: rows[0] for name, rows in stored.items()}, labels, id_key)
 
 
-def _store(values: np.ndarray, feature: Feature) -> np.ndarray:
-    """`values`, of deviation about 1, as the feature holds them: float32, or bytes of its range."""
+def _as_stored(values: np.ndarray, feature: Feature) -> np.ndarray:
+    """`values`, of standard deviation about 1, as the feature stores them: float32, or uint8 over its range."""
     low, high = feature.range
     scaled = np.float32((high - low) / 2 * _SPREAD) * values + np.float32((low + high) / 2)
     if feature.dtype == "float32":

@@ -1,4 +1,4 @@
-"""Downloading a partition of YouTube-8M: several files at a time, each checked, and taken up again where it broke."""
+"""Download a partition of YouTube-8M: several files at a time, each checked, and resumed where it broke."""
 
 import queue
 import threading
@@ -16,7 +16,7 @@ from topgb.youtube8m.fetch import StoppedError, fetch_file, file_md5
 from topgb.youtube8m.http import PATIENT, FetchError, Patience
 from topgb.youtube8m.plan import PLANS, fetch_plan, find_partition, refuse_collisions, take_shard
 
-# So many files in a row that fail are the network's or the server's fault, and so would be the rest.
+# When this many files in a row fail, the network or the server is at fault, and the rest would fail too.
 MOST_FAILURES = 20
 
 _TICK_SECONDS = 0.5
@@ -27,9 +27,15 @@ Result = TypeVar("Result")
 
 @dataclass
 class Download:
-    """What `download` did: files asked for, already there, fetched; bytes that came; (name, reason) of what failed.
+    """The result of `download`, in numbers of files.
 
-    The files in none of these were not tried, after `MOST_FAILURES` in a row.
+    files     asked for
+    there     already there
+    fetched   fetched now
+    received  bytes that came
+    failed    (name, reason) of each file that failed
+
+    All other files were not tried, because `MOST_FAILURES` in a row had failed.
     """
 
     files: int
@@ -42,13 +48,13 @@ class Download:
         self._lock = threading.Lock()
 
     def count_bytes(self, count: int) -> None:
-        """`count` more bytes have come, in whichever thread."""
+        """Count `count` more bytes; any thread may call this."""
         with self._lock:
             self.received += count
 
     @property
     def untried(self) -> int:
-        """Files given up without a try."""
+        """The number of files given up without a try."""
         return self.files - self.there - self.fetched - len(self.failed)
 
 
@@ -56,12 +62,12 @@ class Download:
 class DownloadOptions:
     """Options of `download`.
 
-    mirror    whence, as for `find_partition`
-    plans     where the plans are, as for `find_partition`
-    jobs      files fetched at a time
-    patience  how long the servers are waited for
+    mirror    the server of the files, as for `find_partition`
+    plans     the server of the plans, as for `find_partition`
+    jobs      number of files fetched at a time
+    patience  how long to wait for the servers
 
-    Raises `InputError` where `jobs` is less than 1.
+    Raises `InputError` if `jobs` is less than 1.
     """
 
     mirror: str = "us"
@@ -88,10 +94,11 @@ def download(
     """Fetch a partition's files into `folder` (2018: YouTube-8M's own `download.py`).
 
     `shard` (X, Y) takes the X-th of Y parts. A file gets its name once its MD5 sum is the plan's; until then it is
-    `.NAME.partial`, with which the next call goes on. Files that are there are read: one with the right sum is kept,
-    one with another sum is refused before anything is fetched, or with `force` fetched anew. What fails is returned,
-    not raised. Raises `InputError` for a malformed argument or plan and for refused files, `TopgbError` where the
-    plan's server is out of reach or `folder` cannot be written.
+    called `.NAME.partial`, and the next call resumes it. The sums of existing files are checked. A file with another
+    sum is refused before anything is fetched; with `force` it is fetched again.
+
+    Failures are returned, not raised. Raises `InputError` for a malformed argument or plan and for refused files,
+    `TopgbError` if the plan's server is out of reach or `folder` cannot be written.
     """
     found = find_partition(partition, options.mirror, options.plans)
     files = fetch_plan(found, options.patience)
@@ -99,7 +106,7 @@ def download(
         files = take_shard(files, shard)
     _make_folder(folder, list(files))
     there = [name for name in files if (folder / name).exists()]
-    differing = set(_differing(folder, files, there, options.jobs, progress))
+    differing = set(_differing_files(folder, files, there, options.jobs, progress))
     if differing and not force:
         more = f" and {len(differing) - 1:,} more" if len(differing) > 1 else ""
         raise InputError(
@@ -130,8 +137,10 @@ def _make_folder(folder: Path, names: Sequence[str]) -> None:
         raise write_failure(folder, error) from error
 
 
-def _differing(folder: Path, files: dict[str, str], there: Sequence[str], jobs: int, progress: Progress) -> list[str]:
-    """Those of the files that are there whose MD5 is not the plan's."""
+def _differing_files(
+    folder: Path, files: dict[str, str], there: Sequence[str], jobs: int, progress: Progress
+) -> list[str]:
+    """The existing files whose MD5 is not the plan's."""
     for path in (folder / name for name in there):
         if not path.is_file():
             raise InputError(f"{path} is not a file and cannot be replaced by one; choose another folder")
@@ -164,7 +173,7 @@ def _fetch_all(
     progress: Progress,
     done: Download,
 ) -> None:
-    """Call `fetch` (None, or why it failed) for every file, and note in `done` what comes of it."""
+    """Call `fetch` for every file, and note in `done` its result: None, or why it failed."""
     started, failures_in_a_row = time.monotonic(), 0
     if wanted:
         progress.begin("downloading", done.files, "files", done.there)
@@ -191,9 +200,9 @@ def _fetch_all(
 def _in_parallel(
     work: Callable[[str, threading.Event], Result], items: Sequence[str], jobs: int
 ) -> Generator[tuple[str | None, Result | None], None, None]:
-    """(item, result) in the order in which they are finished, and (None, None) now and then while nothing is.
+    """(item, result) in the order in which `jobs` threads finish, and (None, None) now and then while none does.
 
-    An error in `work` is raised here. Where the consumer stops early, the event that `work` is given is set.
+    An error in `work` is raised here. If the consumer stops early, the event that `work` was given is set.
     """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     finished: queue.SimpleQueue[tuple[str, Result | None, BaseException | None]] = queue.SimpleQueue()
@@ -214,7 +223,7 @@ def _in_parallel(
             except BaseException as error:
                 finished.put((item, None, error))
 
-    # Daemons: one that waits for a silent server must not hold up the end of the program.
+    # Daemon threads: one that waits for a silent server must not hold up the end of the program.
     threads = [threading.Thread(target=run, daemon=True) for _ in range(min(jobs, len(items)))]
     for thread in threads:
         thread.start()

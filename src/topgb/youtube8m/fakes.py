@@ -1,4 +1,4 @@
-"""Dropping fake videos from a test set: copies of its shards without the videos whose vector hardly varies."""
+"""Drop fake videos from a test set: copy its shards without the videos whose vector hardly varies."""
 
 import os
 from array import array
@@ -17,23 +17,23 @@ from topgb.records.shards import OpenShard, Shard, find_shards, open_shard
 from topgb.youtube8m.deviations import Measure, Spread, deviations_from_records, spread_of
 from topgb.youtube8m.plan import refuse_collisions
 
-# 2018: what remove_test_fakes.py compares with.
+# 2018: the threshold of remove_test_fakes.py.
 THRESHOLD = 0.1
-# Deviations are close to the threshold within this part of it.
+# A deviation is close to the threshold if it differs by at most this share of it.
 CLOSE = 0.1
 
 
 @dataclass(frozen=True)
 class DroppedFakes:
-    """What `drop_fakes` did.
+    """The result of `drop_fakes`.
 
-    files      shards read, and `written` of them that had videos left
-    kept       the videos above the threshold: how many, and where their deviations lie
-    dropped    the others
-    unlisted   videos that were dropped as well, having no known deviation
-    threshold  what deviations were compared with
-    close      kept and dropped videos within a tenth of the threshold
-    damaged    what could not be read, and is neither kept nor dropped
+    files      number of shards read, of which `written` had videos left
+    kept       number and deviations of the videos above the threshold
+    dropped    number and deviations of the other videos
+    unlisted   number of videos that were dropped too because they have no known deviation
+    threshold  the threshold for deviations
+    close      number of kept and dropped videos within a tenth of the threshold
+    damaged    errors of the records that could not be read, which are neither kept nor dropped
     """
 
     files: int
@@ -47,12 +47,12 @@ class DroppedFakes:
 
     @property
     def videos(self) -> int:
-        """Videos read."""
+        """The number of videos read."""
         return self.kept.videos + self.dropped.videos + self.unlisted
 
     @property
     def parted(self) -> bool:
-        """Whether the threshold parts two modes: around it videos are less than half as dense as around either."""
+        """Whether the threshold parts two modes: videos near it are less than half as dense as around either mode."""
         if not self.close:
             return bool(self.kept.videos and self.dropped.videos)
         around = self.close / (2 * CLOSE * self.threshold) if self.threshold else float("inf")
@@ -61,9 +61,9 @@ class DroppedFakes:
 
 @dataclass(frozen=True)
 class FakeCriterion:
-    """A video is fake where its deviation by `measure` (None: `deviations_from_records()`) is at most `threshold`.
+    """A video is fake if its deviation by `measure` (None: `deviations_from_records()`) is at most `threshold`.
 
-    Raises `InputError` where the threshold is no deviation.
+    Raises `InputError` if the threshold is no deviation.
     """
 
     measure: Measure | None = None
@@ -90,14 +90,14 @@ def drop_fakes(
 ) -> DroppedFakes:
     """Copy the shards of `pattern` (see `find_shards`) into `folder` without fakes (2018: `remove_test_fakes.py`).
 
-    The records of all videos that are not fake by `criterion` are copied byte for byte, in order, to a file of the
-    shard's name, which is gzipped where it ends in .gz. Of a shard without
-    such videos no file is written. `on_dropped` is called with each other video's id, in order, `on_progress` with
-    (files done, files). A record's CRC is checked before it is measured.
+    The records of videos that are not fake by `criterion` are copied byte for byte, in order, to a file of the shard's
+    name, gzipped if it ends in .gz. A shard without such videos gives no file. `on_dropped` is called with the id of
+    every other video, in order, `on_progress` with (files done, files). A record's CRC is checked before it is
+    measured.
 
-    Raises `InputError` where shards share a name or lie in `folder` itself, a file exists and `force` is off, no record
-    can be read, or for what the measure refuses; `DamagedRecordError` for damage unless `on_damaged` is "skip";
-    `TopgbError` where writing fails. Shards that were finished before an error stay.
+    Raises `InputError` if shards share a name or lie in `folder` itself, if a file exists and `force` is off, if no
+    record can be read, and for records that the measure refuses; `DamagedRecordError` for damage unless `on_damaged` is
+    "skip"; `TopgbError` if writing fails. Shards that were finished before an error stay.
     """
     shards = find_shards(pattern)
     _check_names(shards, folder, force)
@@ -110,7 +110,7 @@ def drop_fakes(
             with NoteDamage(judge.damaged, on_damaged):
                 raise_damage(opened)
             real = judge.real_records(opened)
-            _replace(target, opened, real)
+            _replace_copy(target, opened, real)
             written += bool(real)
         if on_progress:
             on_progress(done, len(shards))
@@ -122,7 +122,7 @@ def drop_fakes(
 
 
 class _Judge:
-    """Tells real videos from fakes, and keeps the deviations it saw: 8 bytes a video."""
+    """Separates real videos from fakes, and keeps the deviations it saw: 8 bytes per video."""
 
     def __init__(self, criterion: FakeCriterion, on_dropped: Callable[[str], None], on_damaged: OnDamaged):
         self.measure, self.threshold = criterion.measure or deviations_from_records(), criterion.threshold
@@ -149,7 +149,7 @@ class _Judge:
         return real
 
     def result(self, files: int, written: int) -> DroppedFakes:
-        """The figures, when all shards are done."""
+        """The figures of `drop_fakes`, once all shards are done."""
         deviations = np.array(self.deviations)
         real = deviations > self.threshold
         close = np.abs(deviations - self.threshold) <= CLOSE * self.threshold
@@ -165,10 +165,10 @@ class _Judge:
         )
 
 
-def _replace(target: Path, opened: OpenShard, records: list[int]) -> None:
-    """Write these records, with their framing, to `target`; without any, there is no `target`."""
+def _replace_copy(target: Path, opened: OpenShard, records: list[int]) -> None:
+    """Write these records, with their framing, to `target`; without records, leave no `target`."""
     if not records:
-        # What an earlier run left there, which the caller has leave to overwrite.
+        # Remove an earlier run's copy; the caller has checked `force`.
         try:
             target.unlink(missing_ok=True)
         except OSError as error:
@@ -182,7 +182,7 @@ def _replace(target: Path, opened: OpenShard, records: list[int]) -> None:
 
 
 def _check_names(shards: list[Shard], folder: Path, force: bool) -> None:
-    """Raise `InputError` where copies in `folder` would fall on each other, on the shards, or on what exists."""
+    """Raise `InputError` if copies in `folder` would overwrite each other, the shards, or existing files."""
     names = [shard.name for shard in shards]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:

@@ -1,4 +1,4 @@
-"""What to download: a partition's plan, which names files and their MD5 sums, and the part of it that is asked for."""
+"""A partition's plan, which lists its files with their MD5 sums, and the part of it to download."""
 
 import hashlib
 import json
@@ -15,11 +15,11 @@ from topgb.youtube8m.http import FetchError, Patience, fetch_bytes
 
 MIRRORS = ("us", "eu", "asia")
 PLANS = "http://data.yt8m.org"
-# YouTube-8M's plans have a fifth of a megabyte.
+# YouTube-8M's own plans have a fifth of a megabyte.
 MOST_PLAN_BYTES = 64 << 20
 
 _PARTITION = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
-# Names come from the network and become paths and parts of addresses: nothing but these signs, no dot in front.
+# Names come from the network and become paths and parts of addresses: only these characters, and no leading dot.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _SHARD = re.compile(r"([0-9]{1,9}),([0-9]{1,9})")
@@ -27,7 +27,7 @@ _SHARD = re.compile(r"([0-9]{1,9}),([0-9]{1,9})")
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition (`2/frame/train`) and where it lies: the address of its plan, and of the folder of its files."""
+    """A partition (`2/frame/train`), the address of its plan, and the address of the folder of its files."""
 
     name: str
     plan: str
@@ -39,10 +39,10 @@ class Partition:
 
 
 def find_partition(name: str, mirror: str = "us", plans: str = PLANS) -> Partition:
-    """The partition `name` (VERSION/LEVEL/SPLIT), and where it is fetched from.
+    """The partition `name` (VERSION/LEVEL/SPLIT) with its addresses.
 
-    `mirror` is one of YouTube-8M's, or the address of another, which has a file at MIRROR/PARTITION/NAME; the plan lies
-    at PLANS/VERSION/download_plans/LEVEL_SPLIT.json. Raises `InputError` where one of them is malformed.
+    `mirror` is one of YouTube-8M's, or the address of another server, which has files at MIRROR/PARTITION/NAME. The
+    plan is at PLANS/VERSION/download_plans/LEVEL_SPLIT.json. Raises `InputError` if one of them is malformed.
     """
     if not _PARTITION.fullmatch(name):
         raise InputError(f"{option('partition')} {name!r} is not VERSION/LEVEL/SPLIT, such as 2/frame/train")
@@ -59,7 +59,7 @@ def find_partition(name: str, mirror: str = "us", plans: str = PLANS) -> Partiti
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """X and Y of `X,Y`, the X-th of Y parts. Raises `InputError` where that makes no sense."""
+    """X and Y of `X,Y`, the X-th of Y parts. Raises `InputError` for anything else."""
     match = _SHARD.fullmatch(text.replace(" ", ""))
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError(
@@ -71,7 +71,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 def fetch_plan(partition: Partition, patience: Patience) -> dict[str, str]:
     """The MD5 sum, in lower case, of every file of the partition, by name, in name order.
 
-    Raises `InputError` where the server has no plan or it is malformed, `TopgbError` where the server is out of reach.
+    Raises `InputError` if the server has no plan or a malformed one, `TopgbError` if the server is out of reach.
     """
     try:
         raw = fetch_bytes(partition.plan, MOST_PLAN_BYTES, patience)
@@ -84,23 +84,23 @@ def fetch_plan(partition: Partition, patience: Patience) -> dict[str, str]:
         plan = json.loads(raw)
     except (ValueError, RecursionError):
         raise InputError(f"the plan at {partition.plan} is not JSON; check that the server holds plans") from None
-    return _checked(plan, partition.plan)
+    return _checked_plan(plan, partition.plan)
 
 
 def take_shard(files: dict[str, str], shard: tuple[int, int]) -> dict[str, str]:
-    """The files whose name's MD5, as a number, is X − 1 modulo Y, as YouTube-8M's own `download.py` divides them.
+    """The files whose name's MD5, as a number, is X − 1 modulo Y; YouTube-8M's own `download.py` divides alike.
 
-    Raises `InputError` where there is none.
+    Raises `InputError` if there is none.
     """
     part, parts = shard
-    taken = {name: md5 for name, md5 in files.items() if _number(name) % parts == part - 1}
+    taken = {name: md5 for name, md5 in files.items() if _md5_number(name) % parts == part - 1}
     if not taken:
         raise InputError(f"{option('shard', shard)} takes none of the plan's {len(files):,} files; give fewer parts")
     return taken
 
 
 def refuse_collisions(folder: Path, names: Sequence[str]) -> None:
-    """Raise `InputError` where names differ only in case and the file system of `folder` ignores that."""
+    """Raise `InputError` if names differ only in case and the file system of `folder` ignores case."""
     seen: dict[str, str] = {}
     pairs = [(seen[name.lower()], name) for name in names if seen.setdefault(name.lower(), name) != name]
     if pairs and not tells_case(folder):
@@ -112,7 +112,7 @@ def refuse_collisions(folder: Path, names: Sequence[str]) -> None:
 
 
 def tells_case(folder: Path) -> bool:
-    """Whether the file system of `folder` tells upper case from lower. Raises `OSError` where it cannot be written."""
+    """Whether the file system of `folder` distinguishes case. Raises `OSError` if it cannot be written."""
     with tempfile.NamedTemporaryFile(prefix=".Case-", dir=folder) as probe:
         return not (folder / Path(probe.name).name.lower()).exists()
 
@@ -128,7 +128,7 @@ def _address(option: str, text: str) -> str:
     return text.rstrip("/")
 
 
-def _checked(plan: Any, address: str) -> dict[str, str]:
+def _checked_plan(plan: Any, address: str) -> dict[str, str]:
     files = plan.get("files") if isinstance(plan, dict) else None
     if not isinstance(files, dict) or not files:
         raise InputError(f"the plan at {address} lists no files; it must be an object whose 'files' maps names to MD5s")
@@ -144,5 +144,5 @@ def _checked(plan: Any, address: str) -> dict[str, str]:
     return {name: files[name].lower() for name in sorted(files)}
 
 
-def _number(name: str) -> int:
+def _md5_number(name: str) -> int:
     return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16)
