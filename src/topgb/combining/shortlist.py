@@ -12,8 +12,8 @@ from topgb.evaluation.predictions import Predictor, predictions
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 
-# The challenge counts a video's 20 best classes. Those of any mixture are nearly always among this many best classes of
-# the members' mean.
+# The challenge counts a video's 20 best classes. In any mixture these are nearly always among the members' mean's best
+# classes, if that many are listed.
 LISTED = 128
 
 

@@ -20,12 +20,12 @@ class HasHeader(Protocol):
 
 @dataclass(frozen=True)
 class RecordNeeds:
-    """What records must hold for a model to be trained or asked.
+    """The properties that records must have for a model that trains on them or predicts them.
 
     spec         the features, with the value ranges of bytes
-    classes      how many classes the labels are of
-    max_frames   the most frames of a video that are looked at
-    class_names  the classes' names, if they are known
+    classes      the number of classes
+    max_frames   the model sees at most this many frames of a video
+    class_names  the names of the classes, if they are known
     """
 
     spec: FeatureSpec
