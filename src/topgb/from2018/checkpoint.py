@@ -106,7 +106,7 @@ class TF1Checkpoint:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
         if len(stored) != entry.size or masked_crc(stored.data) != entry.crc:
             raise InputError(f"{path}: the variable {name!r} does not match its CRC; get the file again")
-        # NumPy takes a bool whose byte is neither 0 nor 1 for neither true nor false.
+        # To NumPy, a bool whose byte is neither 0 nor 1 is neither true nor false.
         values = stored != 0 if entry.dtype == np.bool_ else stored.view(entry.dtype)
         return values.reshape(entry.shape)
 

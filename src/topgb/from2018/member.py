@@ -61,8 +61,8 @@ class ImportedMember:
 def member_variables(checkpoint: TF1Checkpoint, scope: str, use_ema: bool) -> MemberVariables:
     """The variables of the model under `scope`: its moving averages if they are wanted and there are any.
 
-    Only some variables may have moving averages. `shapes` then still has all of them, because a variable that seemed to
-    be missing could suggest another architecture.
+    Some variables may have no moving average. `shapes` includes them all the same, because a variable that seemed to be
+    missing could suggest another architecture.
     """
     tower = scope + TOWER
     stored = group_stored((name for name in checkpoint.names() if name.startswith(tower)), str(checkpoint.prefix))

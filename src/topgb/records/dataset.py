@@ -35,7 +35,7 @@ class TeacherScores(Protocol):
     def rows(self, videos: Sequence[str]) -> torch.Tensor: ...
 
 
-# Where a teacher's scores are: in a folder of `topgb distill`, or in the records themselves.
+# The source of a teacher's scores: a folder of `topgb distill`, or the records themselves.
 TeacherSource = TeacherScores | Literal["records"]
 # A batch, and the damaged records left out of it.
 LoadedBatch = tuple[Batch, list[DamagedRecordError]]

@@ -18,7 +18,7 @@ _CRC = struct.Struct("<I")
 
 
 class Place(NamedTuple):
-    """Where a record lies: the shard's path, the record's number in it (from 0), the byte offset of its header."""
+    """The place of a record: the shard's path, the record's number in it (from 0), the byte offset of its header."""
 
     path: str
     record: int

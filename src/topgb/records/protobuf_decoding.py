@@ -77,7 +77,7 @@ def parse_record(payload: memoryview, place: Place) -> Any:
 
 def check_holds_features(message: Any, place: Place) -> None:
     """Raise `DamagedRecordError` if a record has no features, neither of frames nor of the whole video."""
-    # An empty field of lists does not make a frame-level record: YouTube-8M's video-level records have one.
+    # The lists' field alone proves nothing: YouTube-8M's video-level records have it, empty.
     if not message.feature_lists.feature_list and not feature_names(message.context):
         raise place.damaged("it has neither frames nor features")
 
