@@ -54,7 +54,7 @@ def test_a_mirror_without_the_files_is_not_asked_for_every_one(server, tmp_path)
     )
 
 
-def test_damage_is_mended_with_force(server, tmp_path):
+def test_force_fetches_damaged_files_again(server, tmp_path):
     _download(server, tmp_path)
     (tmp_path / "train05.tfrecord").write_bytes(b"damaged")
     refused = _download(server, tmp_path)

@@ -218,7 +218,7 @@ def test_video_level_keeps_floats(tmp_path):
     ]
 
 
-def test_unlabelled_videos_can_be_packed_and_training_on_them_says_what_lacks(source):
+def test_unlabelled_videos_can_be_packed_and_training_on_them_says_what_is_missing(source):
     done = _pack(source, labels=False)
     assert done.returncode == 0, done.stderr
     assert "labels    none" in done.stdout

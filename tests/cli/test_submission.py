@@ -43,7 +43,7 @@ def test_problems_are_named(files):
         f"{files}/bad.csv: line 4: video 'd': its pairs are not sorted: 0.75 of class 2 comes after 0.5",
     ]
     assert len(lines) == 22
-    # 1 twice, 1 unsorted, 30 without a probability, of which 29 are a repeated id; b and c lack, d and e are unknown.
+    # 1 twice, 1 unsorted, 30 without a probability, of which 29 are a repeated id; b and c missing, d and e unknown.
     assert lines[20:] == [
         "and 16 more",
         f"{files}/bad.csv: 33 rows, 2 of the data's 3 videos missing, 36 problems",

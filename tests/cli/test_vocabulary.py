@@ -1,4 +1,4 @@
-"""--vocabulary and --names: class names beside numbers, wherever classes are told."""
+"""--vocabulary and --names: class names beside numbers, wherever classes are printed."""
 
 import csv
 import json

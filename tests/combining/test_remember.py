@@ -108,7 +108,7 @@ def test_it_is_exported(memory, tmp_path, to):
     np.testing.assert_allclose(found, topgb.load(memory[1]).predict(videos()), atol=1e-5)
 
 
-def test_what_cannot_be_is_refused(memory, small_records, small_recipe, tmp_path):
+def test_models_and_records_that_do_not_fit_are_refused(memory, small_records, small_recipe, tmp_path):
     path, remembering = memory
     with pytest.raises(InputError, match="remembers already"):
         remember(remembering, small_records["train"], tmp_path / "x")
@@ -127,7 +127,7 @@ def test_what_cannot_be_is_refused(memory, small_records, small_recipe, tmp_path
     assert topgb.load(remembering).header.classes == SMALL_CLASSES
 
 
-def test_numbers_of_a_stranger_lead_nowhere(memory, tmp_path):
+def test_hostile_numbers_read_no_other_memory(memory, tmp_path):
     from topgb.modelfile import write_model_file
 
     header, tensors = read_model_file(memory[1])

@@ -1,4 +1,4 @@
-"""The paired compare_pairs against records that are really repeated."""
+"""The paired bootstrap against records that are really repeated."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def _gap_of_repeated(probabilities: torch.Tensor, labels: torch.Tensor, counts: 
 
 
 @pytest.mark.parametrize(("videos", "classes"), [(1, 3), (30, 12), (80, 60)])
-def test_a_video_that_counts_k_times_is_one_that_comes_k_times(videos, classes):
+def test_a_video_that_counts_k_times_is_like_k_copies_of_it(videos, classes):
     probabilities, labels = _random(videos, classes, 1)
     pairs, generator = _pairs(probabilities, labels), np.random.default_rng(2)
     for _ in range(10):
@@ -66,7 +66,7 @@ def test_ties_between_videos_are_as_in_repeated_records():
     assert pairs.gap(counts) == pytest.approx(_gap_of_repeated(probabilities, labels, counts), abs=1e-12)
 
 
-def test_the_interval_is_the_bootstraps():
+def test_the_interval_is_that_of_a_bootstrap_of_repeated_records():
     probabilities, labels = _random(60, 20, 4)
     better = (probabilities + 0.3 * labels).clamp_max(1.0)
     a, b = _pairs(probabilities, labels), _pairs(better, labels)

@@ -58,7 +58,7 @@ def test_scores_are_the_models_predictions(teacher, records, tmp_path):
         assert torch.equal(found.rows(batch.ids), teacher[0].predict_batch(batch).half())
 
 
-def test_bytes_a_video(teacher, records, tmp_path):
+def test_bytes_per_video(teacher, records, tmp_path):
     ids = len("train-0-000000")
     full, best = run(teacher, records, tmp_path / "full"), run(teacher, records, tmp_path / "best", top_k=4)
     # The headers of two files are shared by 1,100 videos.
@@ -148,7 +148,7 @@ def test_senseless_numbers_of_classes_are_refused(teacher, records, tmp_path, to
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_records_are_copied_512_a_file(teacher, tmp_path, labelled):
+def test_records_are_copied_512_per_file(teacher, tmp_path, labelled):
     write_synthetic(
         tmp_path / "d",
         SMALL_SPEC,
@@ -173,7 +173,7 @@ def test_records_are_copied_512_a_file(teacher, tmp_path, labelled):
         Teacher(tmp_path / "t")
 
 
-def test_copies_are_what_2018_read(teacher, records, tmp_path):
+def test_copies_have_the_format_that_2018_read(teacher, records, tmp_path):
     run(teacher, records, tmp_path / "t", score_format="tfrecord")
     from topgb.records.protobuf_decoding import parse_record
     from topgb.records.shards import open_shard
@@ -202,7 +202,7 @@ def test_every_frame_is_copied_whatever_the_teacher_looks_at(records, tmp_path):
     torch.testing.assert_close(found, model.predict_batch(batch), rtol=0, atol=IN_FLOAT16)
 
 
-def test_files_that_appear_on_another_machine_only_are_told(teacher, records, tmp_path, monkeypatch):
+def test_files_that_appear_on_another_machine_only_are_reported(teacher, records, tmp_path, monkeypatch):
     monkeypatch.setattr("topgb.evaluation.score_folder._SETTLING_SECONDS", 0.0)
     monkeypatch.setattr("topgb.evaluation.distill.distill_shard", lambda *work: [tmp_path / "t" / "elsewhere"])
     with pytest.raises(InputError, match="elsewhere was written on another node.*not on a file system that every node"):

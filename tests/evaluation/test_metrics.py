@@ -51,7 +51,7 @@ def test_hit_and_perr_follow_their_definitions():
     metrics.add(probabilities, labels)
     scores = metrics.compute()
     assert scores.hit_at_1 == pytest.approx((1 + 0 + 0 + 1) / 4)
-    # Of n best classes: 1 of 2, 1 of 2, no label, and 1 of 2 since a class of probability 0 does not count.
+    # The right ones among the n best classes: 1 of 2, 1 of 2, no label, and 1 of 2, as probability 0 does not count.
     assert scores.perr == pytest.approx((0.5 + 0.5 + 0 + 0.5) / 4)
 
 

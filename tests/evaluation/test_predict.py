@@ -1,4 +1,4 @@
-"""Evaluation and prediction over records, with a model that is known by heart."""
+"""Evaluation and prediction over records, with models whose probabilities are known."""
 
 import csv
 import gzip

@@ -184,7 +184,7 @@ def test_finished_scores_are_kept_and_the_rest_survives_a_node(nodes, folder, on
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
 
-def test_damage_is_told_alike_and_a_stopped_prediction_goes_on(folder, on_ray, tmp_path):
+def test_damage_is_reported_alike_and_a_stopped_prediction_goes_on(folder, on_ray, tmp_path):
     shutil.copytree(folder / "data", tmp_path / "data")
     for name, offset in (("train0000", 4000), ("train0009", 9000)):
         path = tmp_path / "data" / f"{name}.tfrecord"
