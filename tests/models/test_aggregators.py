@@ -1,5 +1,8 @@
 """Each aggregator against its definition, written out frame by frame; and the options that only some of them have."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -93,6 +96,27 @@ def test_gated_dbof_gates_the_named_features_only():
         return torch.cat([_unit(sum(assigned) * gate), _unit(sum(soft)), _unit(torch.stack(soft).amax(0))])
 
     _compare(tagger, slowly)
+
+
+def test_netvlad_is_the_sum_of_residuals_to_the_centres():
+    """Against the definition, written out frame by frame and cluster by cluster."""
+    torch.manual_seed(3)
+    spec = FeatureSpec("frame", (Feature("rgb", 3), Feature("audio", 2)))
+    section = {"aggregator": "netvlad", "clusters": {"rgb": 3, "audio": 2}, "hidden": 4, "batch_norm": False}
+    tagger = build_tagger(spec, 3, parse_model({**section, "relu": False, "head": "logistic"})).eval()
+    frames = torch.randn(1, 4, 5)
+    parts = []
+    for name, columns in (("rgb", slice(0, 3)), ("audio", slice(3, 5))):
+        vlad = tagger.aggregator.pools[name]
+        x = frames[0, :, columns]
+        assign = (x @ vlad.assign.weight.T + vlad.assign.bias).softmax(1)
+        descriptor = torch.zeros(x.shape[1], assign.shape[1])
+        for t, k in np.ndindex(*assign.shape):
+            descriptor[:, k] += assign[t, k] * (x[t] - vlad.centres[:, k])
+        descriptor = descriptor / descriptor.norm(dim=0)
+        parts.append((descriptor / math.sqrt(assign.shape[1])).flatten())
+    expected = torch.cat(parts) @ tagger.aggregator.hidden.weight.T + tagger.aggregator.hidden.bias
+    torch.testing.assert_close(tagger.aggregator(frames, torch.tensor([4]))[0], expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("coupling", [None, 0.5])
