@@ -2,9 +2,12 @@
 
 import os
 
-# Bits are compared: with several threads one run in fourteen rounds a sum in another order. Before PyTorch is imported.
-os.environ["OMP_NUM_THREADS"] = "1"
+# Tests compare bits, and with several threads one run in fourteen rounds a sum in another order. `make test-portable`
+# sets its own number of threads. PyTorch reads it when it is imported.
+if "TOPGB_PORTABLE" not in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,17 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real records (../shared/data beside the checkout) are absent")
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tests that compare bits and also run with several threads, which may add in another order each time."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 from cli.program import topgb
 from combining.small_models import DBOF, model_file
 from conftest import SMALL_SPEC
+from tolerances import FIGURE, assert_same_words
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import read_model_file
@@ -127,7 +128,8 @@ def test_a_runs_folder_stands_for_its_model(folder, run_folder, tmp_path, name, 
         )
         if out.is_file() and name not in ("export", "predict"):
             parents.append(read_model_file(out)[0].origin["parents"])
-    assert shown[0] == shown[1]
+    # A checkpoint's weights begin at other addresses than the model file's.
+    assert_same_words(shown[1], shown[0])
     assert len(parents) in (0, 2)
     # Named by the hash of the file, also where it is not written yet.
     assert not parents or parents[0] == parents[1]
@@ -150,7 +152,7 @@ def test_shrinking_does_not_depend_on_the_order_of_members(small_records, tmp_pa
     done = topgb("model", "shrink", *(files[place] for place in order), *arguments)
     assert done.returncode == 0, done
     scored = topgb("eval", out, data, "--json")
-    assert json.loads(done.stdout)["gap"] == pytest.approx(json.loads(scored.stdout)["gap"], abs=1e-6)
+    assert json.loads(done.stdout)["gap"] == pytest.approx(json.loads(scored.stdout)["gap"], abs=FIGURE)
 
 
 @pytest.mark.parametrize("option", ["--init-from", "--ema-source"])

@@ -131,6 +131,7 @@ def test_codes_may_lie_at_any_address(shift):
     torch.testing.assert_close(layers[1](inputs), F.linear(inputs, values(parts, entry)), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_what_lies_in_the_padding_does_not_matter():
     entry, parts = encode(_weights(5, 1001), Scheme("int8"))
     layer = packed_linear(nn.Linear(1001, 5, bias=False), parts, entry, "x", "packed")
@@ -194,7 +195,7 @@ def test_a_file_predicts_packed_what_it_predicts_in_full(kind, tmp_path):
         for batch in (1, 8, 40):
             np.testing.assert_allclose(model.predict(features[:batch]), exact[:batch], atol=0.005, rtol=0)
     assert not any(isinstance(module, PackedLinear) for module in full.modules())
-    np.testing.assert_array_equal(topgb.load(path).predict(features), packed.predict(features))
+    assert_same_predictions(topgb.load(path).predict(features), packed.predict(features))
 
 
 @pytest.mark.parametrize("scheme", [None, Scheme("float16")], ids=["float32", "float16"])

@@ -92,6 +92,7 @@ def test_outputs_and_gradients_are_those_of_each_video_alone(kind, bidirectional
     torch.testing.assert_close(_gradients(layer, frames, found), _gradients(layer, frames, expected), **CLOSE)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("kind", STEPS, ids=lambda kind: kind.__name__)
 def test_padding_changes_nothing_whatever_lies_there(kind):
     layer = _lively(kind(5, 3, bidirectional=True))
