@@ -11,6 +11,7 @@ from topgb.combining.shrink import BITS, ShrinkOptions, parse_budget, shrink
 from topgb.errors import InputError
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.score import evaluate
+from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import read_model_file, stored_model
 from topgb.records.dataset import open_dataset
 from topgb.records.synth import SynthOptions, write_synthetic
@@ -119,6 +120,31 @@ def test_members_of_an_ensemble_are_chosen_one_by_one(tmp_path, models, records)
 def test_one_model_is_shrunk_alone(tmp_path, models, records):
     found = shrink(models[:1], models[0].stat().st_size // 2, records, tmp_path / "out.safetensors")
     assert len(found.choice.bits) == 1
+
+
+@pytest.fixture
+def narrow(tmp_path, monkeypatch):
+    """Makes a model whose one large tensor has as many columns as asked for, and records for it."""
+    monkeypatch.setattr(shrink_module, "MIN_ELEMENTS", 100)
+
+    def make(columns: int):
+        spec, classes = FeatureSpec("frame", (Feature("rgb", columns),)), 200
+        section = {"aggregator": "average", "normalization": "none", "head": "logistic"}
+        path = model_file(tmp_path / f"{columns}.safetensors", section, features=spec, classes=classes)
+        write_synthetic(tmp_path / f"{columns}", spec, classes, 60, SynthOptions(frames=(2, 4)))
+        return path, open_for(stored_model(path), f"{tmp_path}/{columns}/*")
+
+    return make
+
+
+def test_bits_that_cannot_be_reached_are_left_out(tmp_path, narrow):
+    path, records = narrow(4)
+    found = shrink([path], 1_000_000, records, tmp_path / "out.safetensors")
+    # A row of 4 weights takes 20 bits at least, the biases, which are one row, less.
+    assert {bits for choice in found.frontier for _, bits in choice.bits} <= {5.0, 7.0}
+    path, records = narrow(1)
+    with pytest.raises(InputError, match="no member can be stored in 7 bits a weight"):
+        shrink([path], 1_000_000, records, tmp_path / "none.safetensors")
 
 
 def test_what_cannot_be_done_is_refused(tmp_path, models, records):

@@ -25,16 +25,8 @@ from topgb.modelfile.encodings import decode
 from topgb.modelfile.loaded import assemble, assemble_stored
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.calibration import Calibration, calibrate
-from topgb.quantizing.quantize import (
-    MIN_ELEMENTS,
-    SLACK,
-    Encoded,
-    QuantizeOptions,
-    fewest_bits,
-    large_tensors,
-    quantize,
-    with_encoded,
-)
+from topgb.quantizing.entropy import SLACK, Encoded, fewest_bits
+from topgb.quantizing.quantize import MIN_ELEMENTS, QuantizeOptions, large_tensors, quantize, with_encoded
 from topgb.quantizing.schemes import Scheme, encode
 from topgb.records.dataset import Dataset
 from topgb.tensors import load_tensors, save_tensors

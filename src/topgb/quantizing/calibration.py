@@ -13,8 +13,8 @@ from topgb.modelfile import LoadedModel
 from topgb.modelfile.encodings import values
 from topgb.models import Tagger
 from topgb.progress import SILENT, Progress
-from topgb.quantizing.rounding import inverse_factor
-from topgb.quantizing.schemes import Factors, Scheme, encode, root_mean_square
+from topgb.quantizing.rounding import inverse_factor, root_mean_square
+from topgb.quantizing.schemes import Factors, Scheme, encode
 from topgb.records.dataset import Dataset
 
 # Videos used, the first of the records.
@@ -74,7 +74,8 @@ def divergence(exact: torch.Tensor, other: torch.Tensor) -> float:
 
     The divergence is summed over the classes and averaged over the N videos.
     """
-    p, q = exact.clamp(EPSILON, 1 - EPSILON), other.clamp(EPSILON, 1 - EPSILON)
+    # Weights near the end of float32's range may make predictions that are not numbers.
+    p, q = (one.nan_to_num(0.0).clamp(EPSILON, 1 - EPSILON) for one in (exact, other))
     return float((p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum(1).mean())
 
 
@@ -116,13 +117,15 @@ def _exact(tagger: Tagger, batches: list[Batch], names: set[str]) -> tuple[torch
     finally:
         for hook in hooks:
             hook.remove()
-    return exact, {name: [inverse_factor(moment) for moment in parts] for name, parts in moments.items()}
+    # Moments of huge inputs overflow; without factors the layer's weights are rounded one by one.
+    finite = {name: parts for name, parts in moments.items() if all(bool(part.isfinite().all()) for part in parts)}
+    return exact, {name: [inverse_factor(moment) for moment in parts] for name, parts in finite.items()}
 
 
 def _sensitivity(tagger: Tagger, parameter: nn.Parameter, batches: list[Batch], exact: torch.Tensor) -> float:
     """Divergence from `exact` when `parameter` alone is rounded with a trial step, divided by that step squared."""
     weights = parameter.data
-    step = TRIAL_STEP * float(root_mean_square(weights, None))
+    step = TRIAL_STEP * root_mean_square(weights)
     if step == 0.0:
         return 0.0
     entry, parts = encode(weights, Scheme("entropy", step=step))

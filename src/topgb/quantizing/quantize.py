@@ -1,7 +1,7 @@
 """Store model files in fewer bits per weight."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,12 +12,14 @@ from topgb.errors import InputError, option
 from topgb.files import refuse_existing
 from topgb.modelfile import Header, StoredModel, stored_model, write_model_file
 from topgb.modelfile.describe import encoding_in_words
-from topgb.modelfile.encodings import Parts, compress_codes, decode, part_names, rows_and_columns, stored_bytes, values
+from topgb.modelfile.encodings import Parts, decode, part_names, stored_bytes, values
 from topgb.modelfile.header import RERANKER, TensorEncoding
 from topgb.modelfile.loaded import assemble_stored
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.calibration import Calibration, calibrate
-from topgb.quantizing.schemes import Kind, Scheme, encode, plain_codes, root_mean_square
+from topgb.quantizing.entropy import MOST_BITS, Encoded, check_reachable, entropy_coded
+from topgb.quantizing.rounding import root_mean_square
+from topgb.quantizing.schemes import Kind, Scheme, encode
 from topgb.records.dataset import Dataset
 from topgb.version import __version__
 
@@ -29,12 +31,6 @@ GROUPED = {f"int{bits}": bits for bits in (6, 5, 4, 3)}
 NAMES_2018 = {f"quant_{name}": name for name in ("uniform", "quantile", "kmeans")}
 # Huffman codes give each weight one bit at least.
 LEAST_BITS = 1.5
-# Size of a tensor's sample of weights, from which the bits of all its weights are estimated.
-SAMPLE = 1 << 20
-# A file may exceed the requested bits per weight by this much.
-SLACK = 0.01
-# Both searches for steps end: halvings of the range of steps, and attempts at encoding.
-MOST_HALVINGS, MOST_ATTEMPTS = 200, 40
 
 
 @dataclass(frozen=True)
@@ -55,8 +51,8 @@ class QuantizeOptions:
             raise InputError(f"there is no method {self.method!r}; there are {', '.join(METHODS)}")
         if self.group < 8 or self.group % 8:
             raise InputError(f"{option('group')} is {self.group}; it must be a multiple of 8")
-        if not LEAST_BITS <= self.bits <= 8:
-            raise InputError(f"{option('bits')} is {self.bits:g}; it must be from {LEAST_BITS:g} to 8")
+        if not LEAST_BITS <= self.bits <= MOST_BITS:
+            raise InputError(f"{option('bits')} is {self.bits:g}; it must be from {LEAST_BITS:g} to {MOST_BITS:g}")
         if self.min_elements < 0:
             raise InputError(f"{option('min_elements')} is {self.min_elements}; it must not be negative")
 
@@ -96,7 +92,8 @@ def quantize_file(
 
     With `calibration` (records; labels are not needed) `entropy` rounds so that errors make up for each other in what
     the layers give, and spends bits where they move the predictions most. Tensors that are in the wanted form already
-    stay as they lie. Raises `InputError` where a file cannot be read, or `out` exists.
+    stay as they lie. Raises `InputError` where a file cannot be read, `out` exists, or `entropy` cannot take so few
+    bits.
     """
     refuse_existing(out, force)
     if calibration is not None and settings.method != "entropy":
@@ -104,6 +101,9 @@ def quantize_file(
     parent = stored_model(model)
     header, stored = parent.header, parent.tensors
     names = large_tensors(header, settings.min_elements)
+    if settings.method == "entropy":
+        # Here too, as calibrating takes long.
+        check_reachable(settings.bits, (header.tensors[name].shape for name in names))
     learnt = None
     if calibration is not None:
         learnt = calibrate(assemble_stored(parent), calibration, names, progress)
@@ -117,9 +117,6 @@ def quantize_file(
     }
     write_model_file(out, *with_encoded(header, stored, encoded, origin), force)
     return summaries
-
-
-Encoded = dict[str, tuple[TensorEncoding, Parts]]
 
 
 def large_tensors(header: Header, min_elements: int = MIN_ELEMENTS) -> list[str]:
@@ -139,10 +136,14 @@ def quantize(
     calibration: Calibration | None = None,
     progress: Progress = SILENT,
 ) -> Encoded:
-    """The large tensors encoded as `settings` say, by name, without tensors that have this form already."""
+    """The large tensors encoded as `settings` say, by name, without tensors that have this form already.
+
+    Raises `InputError` as `encode` and `entropy_coded` do.
+    """
     names = large_tensors(header, settings.min_elements)
     if settings.method == "entropy":
-        return _entropy_coded({n: decode(stored, header.tensors[n], n) for n in names}, settings, calibration, progress)
+        tensors = {name: decode(stored, header.tensors[name], name) for name in names}
+        return entropy_coded(tensors, settings.bits, calibration, progress)
     scheme = _scheme(settings)
     encoded: Encoded = {}
     progress.begin("quantising", len(names), "tensors")
@@ -164,92 +165,6 @@ def with_encoded(
         tensors |= {name + suffix: part.contiguous() for suffix, part in parts.items()}
     entries = {name: encoded[name][0] if name in encoded else header.tensors[name] for name in header.tensors}
     return replace(header, tensors=entries, origin=origin), tensors
-
-
-def fewest_bits(shapes: Iterable[tuple[int, ...]]) -> float:
-    """The fewest bits a weight that `entropy` can reach for tensors of these shapes together: every code 0.
-
-    A row's scale takes 16 bits and a weight at least one, so rows of C weights take at least 1 + 16 / C bits a weight.
-    """
-    taken, total = 0.0, 0
-    for shape in shapes:
-        rows, columns = rows_and_columns(shape)
-        codes = torch.zeros(max(1, min(rows, SAMPLE // max(columns, 1))), columns, dtype=torch.int8)
-        taken += 8 * len(compress_codes(codes)) / max(codes.numel(), 1) * rows * columns + 16 * rows
-        total += rows * columns
-    return taken / max(total, 1)
-
-
-def entropy_steps(
-    tensors: Mapping[str, torch.Tensor], bits: float, sensitivity: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """The step of each tensor (float32) with which all of them take `bits` a weight on average, entropy-coded.
-
-    Errors cost sensitivity · step² and a tensor of n values takes n · log2(step) bits less, so at the least cost for
-    the bytes step² ∝ n / sensitivity. Without `sensitivity` relative errors are taken to cost the same in every tensor.
-    """
-    samples, shares = {}, {}
-    for name, tensor in tensors.items():
-        matrix = tensor.reshape(rows_and_columns(tuple(tensor.shape)))
-        rms = float(root_mean_square(matrix, None))
-        cost = 1 / max(rms, 1e-30) ** 2 if sensitivity is None else max(sensitivity[name], 1e-30)
-        shares[name] = math.sqrt(tensor.numel() / cost)
-        samples[name] = matrix[:: max(1, tensor.numel() // SAMPLE)]
-    total = sum(tensor.numel() for tensor in tensors.values())
-
-    def bits_at(scale: float) -> float:
-        taken = 0.0
-        for name, tensor in tensors.items():
-            codes = plain_codes(samples[name], scale * shares[name])
-            rows = rows_and_columns(tuple(tensor.shape))[0]
-            taken += 8 * len(compress_codes(codes)) / codes.numel() * tensor.numel() + 16 * rows
-        return taken / total
-
-    # Search between steps so large that every code is 0 and steps so small that nothing is lost.
-    largest = max(float(tensor.abs().max()) for tensor in tensors.values()) or 1.0
-    low, high = 1e-9 * largest / max(shares.values()), 4 * largest / min(shares.values())
-    for _ in range(MOST_HALVINGS):
-        if high / low <= 1.005:
-            break
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if bits_at(middle) > bits else (low, middle)
-    return {name: high * share for name, share in shares.items()}
-
-
-def _entropy_coded(
-    tensors: Mapping[str, torch.Tensor], settings: QuantizeOptions, calibration: Calibration | None, progress: Progress
-) -> Encoded:
-    if not tensors:
-        return {}
-    sensitivity = None if calibration is None else calibration.sensitivity
-    steps = entropy_steps(tensors, settings.bits, sensitivity)
-    elements = sum(tensor.numel() for tensor in tensors.values())
-    fewest = fewest_bits(tuple(tensor.shape) for tensor in tensors.values())
-    if fewest > settings.bits + SLACK:
-        raise _out_of_reach(settings.bits, fewest)
-    for attempt in range(MOST_ATTEMPTS):
-        encoded: Encoded = {}
-        progress.begin("quantising", len(tensors), "tensors")
-        for name, tensor in tensors.items():
-            factors = None if calibration is None else calibration.factors.get(name)
-            encoded[name] = encode(tensor, Scheme("entropy", step=steps[name]), factors, name)
-            progress.advance(1)
-        progress.end()
-        taken = 8 * sum(part.nbytes for _, parts in encoded.values() for part in parts.values()) / elements
-        if taken <= settings.bits + SLACK:
-            return encoded
-        # Compensated weights grow, and take more bits than the search could see. Late attempts take ever larger steps,
-        # until nothing but zeros is left.
-        growth = 2 ** max(taken - settings.bits, attempt / 2 - 5)
-        steps = {name: step * growth for name, step in steps.items()}
-    raise _out_of_reach(settings.bits, taken)
-
-
-def _out_of_reach(bits: float, fewest: float) -> InputError:
-    return InputError(
-        f"{option('bits')} is {bits:g}, but these tensors take at least {fewest:.2f} bits a weight (16 for each row's "
-        "scale, and 1 for each weight); give more bits, or choose another method"
-    )
 
 
 def _scheme(settings: QuantizeOptions) -> Scheme:
@@ -274,6 +189,7 @@ def _summary(
         return TensorSummary(name, elements, encoding_in_words(entry), before, before, 0.0)
     new, parts = encoded
     old = decode(stored, entry, name)
-    error = float((values(parts, new, name) - old).norm() / old.norm().clamp_min(1e-30))
+    size = root_mean_square(old)
+    error = root_mean_square(values(parts, new, name) - old) / size if size else 0.0
     after = sum(part.nbytes for part in parts.values())
     return TensorSummary(name, elements, encoding_in_words(new), before, after, error)

@@ -1,11 +1,14 @@
 """Rounding weights to a uniform grid, by themselves or with error compensation (GPTQ, Frantar et al. 2023)."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 # Columns per block. Errors spread at once inside a block, and to later columns when it is done: a block fits the cache.
 BLOCK = 128
+# Values whose squares are summed at once, in float64: squares of float32 leave float32's range from about 1e19.
+SUMMED = 1 << 20
 # Added to the diagonal of the Hessian, as a share of its mean (GPTQ's 1 %): constant inputs would make it singular.
 DAMPING = 0.01
 
@@ -27,6 +30,18 @@ class Grid:
         return codes * self.scale + self.minimum
 
 
+def root_mean_squares(matrix: torch.Tensor) -> torch.Tensor:
+    """The root mean square of each row, float64 [R], of float32 [R, C]."""
+    rows = max(1, SUMMED // matrix.shape[1])
+    return torch.cat([part.double().square_().mean(1).sqrt_() for part in matrix.split(rows)])
+
+
+def root_mean_square(tensor: torch.Tensor) -> float:
+    """The root mean square of all values of a float32 tensor."""
+    blocks = tensor.reshape(-1).split(SUMMED)
+    return math.sqrt(sum(float(block.double().square_().sum()) for block in blocks) / tensor.numel())
+
+
 def inverse_factor(second_moment: torch.Tensor) -> torch.Tensor:
     """Upper Cholesky factor, float32 [C, C], of the inverse of the damped `second_moment` [C, C] of a layer's inputs.
 
@@ -44,8 +59,10 @@ def round_compensated(weights: torch.Tensor, factor: torch.Tensor, grid: Grid) -
     Columns are rounded from left to right, and all later columns change to compensate the error of each. `factor` is
     the `inverse_factor` [C, C] of the layer's inputs: the more two inputs correlate, the more error moves between them.
     """
-    weights, codes = weights.clone(), torch.empty_like(weights)
-    scale, minimum = grid.scale[:, 0], grid.minimum[:, 0]
+    # In units of each row's step, so that no sum below leaves float32's range; a power of two costs no digit.
+    unit = torch.ldexp(torch.ones_like(grid.scale), -torch.frexp(grid.scale).exponent)
+    weights, codes = weights * unit, torch.empty_like(weights)
+    scale, minimum = (grid.scale * unit)[:, 0], (grid.minimum * unit)[:, 0]
     for start in range(0, weights.shape[1], BLOCK):
         end = min(start + BLOCK, weights.shape[1])
         # Transposed, so that each column is contiguous in memory.

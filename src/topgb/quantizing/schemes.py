@@ -11,11 +11,12 @@ from topgb.modelfile.bits import pack_bits
 from topgb.modelfile.encodings import Parts, compress_codes, encode_plain, padded, rows_and_columns
 from topgb.modelfile.header import TensorEncoding
 from topgb.quantizing import codebooks
-from topgb.quantizing.rounding import Grid, round_compensated
+from topgb.quantizing.rounding import Grid, root_mean_squares, round_compensated
 
 Kind = Literal["float16", "uniform", "quantile", "kmeans", "int8", "groups", "entropy"]
 MOST_CODE = 127
-LEAST_SCALE = 1e-30
+# No code times a scale may leave float32's range.
+LEAST_SCALE, MOST_SCALE = 1e-30, 2.0**121
 # Groups quantised at once, few enough that their values stay in the cache.
 GROUPS_AT_ONCE = 1 << 11
 # Outweighs the rounding of a scale to bfloat16, which has 8 bits of mantissa.
@@ -66,47 +67,56 @@ def encode(
     if scheme.kind == "groups":
         return TensorEncoding("groups", shape, scheme.bits, scheme.group), _groups(tensor, scheme)
     matrix = tensor.reshape(rows_and_columns(shape))
-    scales = (_int8_scales if scheme.kind == "int8" else _entropy_scales)(matrix, scheme)
-    codes = _rows(matrix, scales.float(), factors if scheme.kind == "entropy" else None).char()
     if scheme.kind == "int8":
-        columns = matrix.shape[1]
-        codes = torch.nn.functional.pad(codes, (0, padded(columns) - columns))
+        scales, columns = _least_scales(matrix), matrix.shape[1]
+        codes = torch.nn.functional.pad(rounded_codes(matrix, scales), (0, padded(columns) - columns))
         return TensorEncoding("int8", shape), {".codes": codes, ".scales": scales}
-    return TensorEncoding("int8_zlib", shape), {".codes": compress_codes(codes), ".scales": scales}
+    scales = RowScales.of(matrix).at(scheme.step)
+    codes = compress_codes(rounded_codes(matrix, scales, factors))
+    return TensorEncoding("int8_zlib", shape), {".codes": codes, ".scales": scales}
 
 
-def plain_codes(matrix: torch.Tensor, step: float) -> torch.Tensor:
-    """Codes int8 [R, C] of `matrix` [R, C] by the scheme `entropy`, without error compensation, to measure entropy."""
-    return _rows(matrix, _entropy_scales(matrix, Scheme("entropy", step=step)).float(), None).char()
+@dataclass(frozen=True)
+class RowScales:
+    """What the scales of a matrix's rows by the scheme `entropy` depend on besides the step.
+
+    relative  float64 [R], each row's step as a multiple of the matrix's
+    least     bfloat16 [R], the scales below which a code would exceed 127
+    """
+
+    relative: torch.Tensor
+    least: torch.Tensor
+
+    @classmethod
+    def of(cls, matrix: torch.Tensor) -> "RowScales":
+        """Those of a matrix float32 [R, C]."""
+        rms = root_mean_squares(matrix)
+        # A matrix of zeros has 0 / 0.
+        relative = (rms / rms.square().mean().sqrt()).nan_to_num(0.0).pow(ROW_POWER)
+        return cls(relative, _least_scales(matrix))
+
+    def at(self, step: float) -> torch.Tensor:
+        """The scales, bfloat16 [R], at a step of the matrix."""
+        return torch.maximum((step * self.relative).clamp_max(MOST_SCALE).bfloat16(), self.least)
 
 
-def root_mean_square(matrix: torch.Tensor, dim: int | None) -> torch.Tensor:
-    """Root mean square of float32 values along `dim`, or of all; float64 where their squares exceed float32."""
-    # float32 ends at 3.4e38.
-    values = matrix.double() if float(matrix.abs().amax()) > 1e18 else matrix
-    return values.square().mean(dim).sqrt()
+def rounded_codes(matrix: torch.Tensor, scales: torch.Tensor, factors: Factors | None = None) -> torch.Tensor:
+    """Codes int8 [R, C] from -127 to 127 of `matrix` float32 [R, C], whose row r has the step `scales[r]` (bfloat16).
 
-
-def _int8_scales(matrix: torch.Tensor, scheme: Scheme) -> torch.Tensor:
-    """The least scale of each row, bfloat16 [R], at which no code exceeds 127."""
-    most = matrix.abs().amax(1) / MOST_CODE
-    return (most * ROUND_UP).clamp_min(LEAST_SCALE).bfloat16()
-
-
-def _entropy_scales(matrix: torch.Tensor, scheme: Scheme) -> torch.Tensor:
-    rms = root_mean_square(matrix, 1)
-    relative = (rms / rms.square().mean().sqrt().clamp_min(LEAST_SCALE)).pow(ROW_POWER)
-    return torch.maximum((scheme.step * relative).bfloat16(), _int8_scales(matrix, scheme))
-
-
-def _rows(matrix: torch.Tensor, scales: torch.Tensor, factors: Factors | None) -> torch.Tensor:
-    """Codes float32 [R, C] from -127 to 127 of `matrix` [R, C], whose row r has the step `scales[r]`."""
-    grid = Grid(scales[:, None], torch.zeros(len(matrix), 1), -MOST_CODE, MOST_CODE)
+    With `factors` the rounding errors are compensated.
+    """
+    grid = Grid(scales.float()[:, None], torch.zeros(len(matrix), 1), -MOST_CODE, MOST_CODE)
     if factors is None:
-        return grid.codes(matrix)
+        return grid.codes(matrix).char()
     widths = [len(factor) for factor in factors]
     parts = zip(matrix.split(widths, dim=1), factors, strict=True)
-    return torch.cat([round_compensated(part, factor, grid) for part, factor in parts], dim=1)
+    return torch.cat([round_compensated(part, factor, grid).char() for part, factor in parts], dim=1)
+
+
+def _least_scales(matrix: torch.Tensor) -> torch.Tensor:
+    """The least scale of each row, bfloat16 [R], at which no code exceeds 127."""
+    most = matrix.abs().amax(1) / MOST_CODE
+    return (most * ROUND_UP).clamp(LEAST_SCALE, MOST_SCALE).bfloat16()
 
 
 def _groups(tensor: torch.Tensor, scheme: Scheme) -> Parts:
