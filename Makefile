@@ -26,8 +26,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/topgb demo --out demo-out --force
 
+# A worker takes whole files, in the order of tests/conftest.py: those that take longest first.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(READY)
 	TOPGB_FAULTS=20 $(BIN)/python -m pytest tests/faults
