@@ -30,7 +30,7 @@ Gap = Callable[[torch.Tensor], float]
 
 
 def search(candidates: Candidates, budget: int, gap: Gap) -> list[Choice]:
-    """Every mixture that the search tries and keeps, each of `budget` bytes at most; empty if no candidate fits.
+    """Every mixture that the search builds, each of `budget` bytes at most; empty if no candidate fits.
 
     For each number of bits the search is greedy: it adds members one by one, always the one that gives the best
     mixture, while one fits. `gap` scores the sum of members' scores, float32 [N, K]. Searching on from the best mixture

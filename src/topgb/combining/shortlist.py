@@ -43,7 +43,7 @@ class Shortlist:
 def make_shortlist(
     models: Sequence[Predictor], dataset: Dataset, device: torch.device, progress: Progress = SILENT
 ) -> Shortlist:
-    """Each labelled video's classes with the greatest mean probability over `models`.
+    """Shortlist each labelled video's classes with the greatest mean probability over `models`.
 
     Needs float32 [N, V] twice, in memory or in temporary files. Raises as `collect` does.
     """

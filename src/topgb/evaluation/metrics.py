@@ -52,7 +52,7 @@ class Ranking:
 class Metrics:
     """Accumulates batches of predictions; the metrics of different shards can be merged.
 
-    Of each video it keeps the 20 best classes as pairs (video, class), each with its score and whether it is a hit,
+    It keeps the 20 best classes of each video as pairs (video, class), each with its score and whether it is a hit,
     that is, one of the video's labels.
     """
 
@@ -182,7 +182,7 @@ def _summed_cross_entropy(probabilities: torch.Tensor, positions: torch.Tensor) 
 
 
 def _precision_at_equal_recall(scores: torch.Tensor, hits: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-    """float [B]: of a video with n labels, the share of its n best classes that are right and above probability 0.
+    """float [B]: share of a video's n best classes that are labels and above probability 0; n is its number of labels.
 
     `scores` and `hits` [B, K] are those of its K best classes. `count` [B] holds each n, at most K.
     """

@@ -59,7 +59,7 @@ def evaluate(
     """Score every labelled video of `dataset` once, in shard order, on every frame or on those of `draw`.
 
     On a cluster each worker takes one shard at a time; the figures are the same to the bit if the probabilities are.
-    `model` must be picklable there (see `opened_there`). Raises `InputError` if a record has no labels, no video could
+    `model` must then be picklable (see `opened_there`). Raises `InputError` if a record has no labels, no video could
     be read, or the draw does not fit the records, and as `dispatch` does.
     """
     return evaluate_rounds(model, dataset, device, draw, progress=progress, engine=engine).metrics

@@ -33,7 +33,7 @@ class Worker:
     _work: Callable[[int, Progress], Any]
 
     def open(self, work: bytes, terms: Terms, threads: int) -> str | TopgbError:
-        """Unpickle the work, once for all pieces, and set `threads`; returns this node's address or an error."""
+        """Unpickle the work, once for all pieces, and use `threads` threads; returns the node's address or an error."""
         import ray
 
         node = ray.util.get_node_ip_address()
