@@ -1,7 +1,7 @@
 """topgb predict."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,9 +19,6 @@ from topgb.cli.arguments import (
     named,
     report_damage,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def predict(

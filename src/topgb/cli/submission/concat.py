@@ -1,14 +1,11 @@
 """topgb submission concat."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from topgb.cli.arguments import Force
-
-if TYPE_CHECKING:
-    pass
 
 
 def concat(
