@@ -29,11 +29,17 @@ def teacher(tmp_path):
     return open_teacher(model_file(tmp_path / "teacher.safetensors"), CPU)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written")
+    write_synthetic(folder, SMALL_SPEC, SMALL_CLASSES, 1100, SynthOptions(videos_per_shard=600, frames=(2, 5)))
+    return folder
+
+
 @pytest.fixture
-def records(tmp_path):
-    write_synthetic(
-        tmp_path / "data", SMALL_SPEC, SMALL_CLASSES, 1100, SynthOptions(videos_per_shard=600, frames=(2, 5))
-    )
+def records(written, tmp_path):
+    """A copy of its own for each test: some change it."""
+    shutil.copytree(written, tmp_path / "data")
     return f"{tmp_path}/data/*.tfrecord"
 
 

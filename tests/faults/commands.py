@@ -86,7 +86,7 @@ class Inputs:
 def make_inputs(folder: Path) -> Inputs:
     """Records, a recipe, a model file and a server; close the server."""
     write_synthetic(
-        folder / "records", SPEC, CLASSES, 1600, SynthOptions(videos_per_shard=200, frames=(20, 40), prefix="r")
+        folder / "records", SPEC, CLASSES, 800, SynthOptions(videos_per_shard=100, frames=(20, 40), prefix="r")
     )
     model = {"aggregator": "netvlad", "clusters": 16, "hidden": 64, "head": {"name": "moe"}}
     data = {
@@ -94,7 +94,7 @@ def make_inputs(folder: Path) -> Inputs:
         "features": [{"name": feature.name, "size": feature.size} for feature in SPEC.features],
         "classes": CLASSES,
     }
-    training = {"batch_size": 128, "epochs": 2, "frames": "random:10", "batch_norm_momentum": 0.9}
+    training = {"batch_size": 64, "epochs": 2, "frames": "random:10", "batch_norm_momentum": 0.9}
     recipe = {"data": data, "model": model, "training": training, "optimizer": OPTIMIZER, "ema": {"halflife": 10}}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     tagger = build_tagger(SPEC, CLASSES, parse_model(model))

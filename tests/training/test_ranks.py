@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from cli.program import topgb
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.errors import InputError
 from topgb.records.framing import index_records
@@ -73,7 +74,7 @@ ema: {halflife: 10}
 def test_two_ranks_train_as_one_with_the_double_batch(kind, average_recipe, small_recipe, small_records, tmp_path):
     recipe, settings = (average_recipe, []) if kind == "without batch norm" else (small_recipe, NO_DROPOUT)
     command = _command(recipe, small_records, tmp_path / "one", *settings, "--set", "training.batch_size=64")
-    one = _alone(command)
+    one = topgb(*command)
     two = _run(TORCHRUN, _command(recipe, small_records, tmp_path / "two", *settings))
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert two.stdout.splitlines() == [str(tmp_path / "two" / "model.safetensors")]
@@ -96,7 +97,7 @@ def test_two_ranks_train_as_one_with_the_double_batch(kind, average_recipe, smal
 
 def test_one_step_of_two_ranks_has_the_gradient_of_the_double_batch(small_recipe, small_records, tmp_path):
     settings = [*NO_DROPOUT, "--set", "training.epochs=1", "--set", "optimizer.clip_norm=null"]
-    one = _alone(_command(small_recipe, small_records, tmp_path / "one", *settings, "--set=training.batch_size=230"))
+    one = topgb(*_command(small_recipe, small_records, tmp_path / "one", *settings, "--set=training.batch_size=230"))
     # Started here, and each half in uneven pieces.
     halves = ["--devices", "2", "--set=training.batch_size=115", "--set=training.accumulate=1"]
     two = _alone(_command(small_recipe, small_records, tmp_path / "two", *settings, *halves))
@@ -158,7 +159,7 @@ def test_ranks_stopped_by_sigterm_go_on_to_the_same_weights(small_recipe, small_
     model = "model.safetensors"
     assert (tmp_path / "stopped" / model).read_bytes() == (tmp_path / "whole" / model).read_bytes()
     # The order of the records depends on how many ranks there are.
-    alone = _alone([*_command(small_recipe, small_records, tmp_path / "stopped", *longer), "--resume"])
+    alone = topgb(*_command(small_recipe, small_records, tmp_path / "stopped", *longer), "--resume")
     assert alone.returncode == 2
     assert "was started with ranks = 2, now it is None" in alone.stderr
 
