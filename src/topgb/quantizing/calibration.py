@@ -74,7 +74,7 @@ def divergence(exact: torch.Tensor, other: torch.Tensor) -> float:
 
     The divergence is summed over the classes and averaged over the N videos.
     """
-    # Weights near the end of float32's range may make predictions that are not numbers.
+    # Weights near the end of float32's range may give predictions that are not numbers.
     p, q = (one.nan_to_num(0.0).clamp(EPSILON, 1 - EPSILON) for one in (exact, other))
     return float((p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum(1).mean())
 
@@ -117,7 +117,7 @@ def _exact(tagger: Tagger, batches: list[Batch], names: set[str]) -> tuple[torch
     finally:
         for hook in hooks:
             hook.remove()
-    # Moments of huge inputs overflow; without factors the layer's weights are rounded one by one.
+    # Second moments of huge inputs overflow. Without factors a layer is rounded without error compensation.
     finite = {name: parts for name, parts in moments.items() if all(bool(part.isfinite().all()) for part in parts)}
     return exact, {name: [inverse_factor(moment) for moment in parts] for name, parts in finite.items()}
 

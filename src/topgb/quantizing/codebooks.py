@@ -19,7 +19,7 @@ def uniform_levels(weights: np.ndarray) -> np.ndarray:
 
 def quantile_levels(weights: np.ndarray) -> np.ndarray:
     """Interpolated quantiles float64 [256] of float32 weights [N], both ends included (2018: `quant_quantile`)."""
-    # Of the halves, which is exact: differences of weights could overflow.
+    # Halving is exact, and differences of halves cannot overflow.
     halves = weights * np.float32(0.5)
     return 2 * np.quantile(halves, np.linspace(0.0, 1.0, LEVELS), overwrite_input=True).astype(np.float64)
 

@@ -14,26 +14,26 @@ from topgb.quantizing.calibration import Calibration
 from topgb.quantizing.rounding import root_mean_square
 from topgb.quantizing.schemes import RowScales, Scheme, encode, rounded_codes
 
-# The most bits per weight that may be asked for; int8 takes no more.
+# The largest number of bits per weight that may be requested: codes have 8 bits.
 MOST_BITS = 8.0
-# Bits per weight by which the coded tensors may exceed the number asked for.
+# The coded tensors may exceed the requested bits per weight by this much.
 SLACK = 0.01
-# Weights of a tensor whose coded size stands for all of it in the search.
+# Size of a tensor's sample of weights, from which the bits of all its weights are estimated.
 SAMPLE = 1 << 20
-# Ratio of the bounds at which the search for the steps ends.
+# The search for the steps ends when the ratio of its bounds is at most this.
 PRECISION = 1.005
-# Most times the tensors are coded, each time with greater steps; those after which the steps grow ever faster; and the
-# most doublings of the steps from one to the next.
+# The tensors are coded up to MOST_ATTEMPTS times, each time with greater steps. After attempt number PATIENCE (from 0)
+# the growth of the steps doubles with every attempt, up to a factor of 2^MOST_DOUBLINGS.
 MOST_ATTEMPTS, PATIENCE, MOST_DOUBLINGS = 16, 3, 32
 
 Encoded: TypeAlias = dict[str, tuple[TensorEncoding, Parts]]
 
 
 def fewest_bits(shapes: Iterable[tuple[int, ...]]) -> float:
-    """Bits per weight that tensors of these shapes take together with every code 0, which is the least there is.
+    """The fewest bits per weight that tensors of these shapes can take together: those they take if all codes are 0.
 
-    A row costs 16 bits, its scale, and a weight one, its Huffman code; so a matrix [R, C] takes 16 / C + 1 and a little
-    for the codes' table. Without a shape it is 0.
+    The scale of a row takes 16 bits and the Huffman code of a weight at least one. A matrix [R, C] therefore takes at
+    least 16 / C + 1 bits per weight, and a little for the code table. Without any shape the result is 0.
     """
     bits = weights = 0.0
     for shape in shapes:
@@ -63,10 +63,10 @@ def entropy_coded(
     calibration: Calibration | None = None,
     progress: Progress = SILENT,
 ) -> Encoded:
-    """The tensors (float32), by name, in at most `bits` bits per weight on average (`SLACK` more, to be exact).
+    """Encode the tensors (float32, by name) so that they take at most `bits` + `SLACK` bits per weight on average.
 
-    Raises `InputError` where no step was found that takes so few: as `check_reachable` does, and for weights near the
-    end of float32's range, which no step can round to 0.
+    Raises `InputError` as `check_reachable` does, and for weights so near the end of float32's range that no step
+    rounds them to 0.
     """
     if not tensors:
         return {}
@@ -117,10 +117,10 @@ def entropy_steps(
             taken += _bits_per_code(codes) * tensor.numel() + 16 * rows_and_columns(tuple(tensor.shape))[0]
         return taken / total
 
-    # Between steps that keep everything and steps that leave next to nothing.
+    # Search between steps so large that nearly every code is 0 and steps so small that nothing is lost.
     largest = max(float(tensor.abs().max()) for tensor in tensors.values()) or 1.0
     low, high = 1e-9 * largest / max(shares.values()), 4 * largest / min(shares.values())
-    # Each round halves the logarithm of the bounds' ratio.
+    # The search ends, as every round halves the logarithm of the ratio.
     while high / low > PRECISION:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if bits_at(middle) > bits else (low, middle)

@@ -102,7 +102,7 @@ def quantize_file(
     header, stored = parent.header, parent.tensors
     names = large_tensors(header, settings.min_elements)
     if settings.method == "entropy":
-        # Here too, as calibrating takes long.
+        # Check before calibrating, which takes long.
         check_reachable(settings.bits, (header.tensors[name].shape for name in names))
     learnt = None
     if calibration is not None:

@@ -7,7 +7,7 @@ import torch
 
 # Columns per block. Errors spread at once inside a block, and to later columns when it is done: a block fits the cache.
 BLOCK = 128
-# Values whose squares are summed at once, in float64: squares of float32 leave float32's range from about 1e19.
+# Values squared at once, as float64: the squares of float32 values above 1.8e19 overflow in float32.
 SUMMED = 1 << 20
 # Added to the diagonal of the Hessian, as a share of its mean (GPTQ's 1 %): constant inputs would make it singular.
 DAMPING = 0.01
@@ -59,7 +59,7 @@ def round_compensated(weights: torch.Tensor, factor: torch.Tensor, grid: Grid) -
     Columns are rounded from left to right, and all later columns change to compensate the error of each. `factor` is
     the `inverse_factor` [C, C] of the layer's inputs: the more two inputs correlate, the more error moves between them.
     """
-    # In units of each row's step, so that no sum below leaves float32's range; a power of two costs no digit.
+    # Divide each row by about its step, so that no sum below overflows. A power of two as divisor loses no digit.
     unit = torch.ldexp(torch.ones_like(grid.scale), -torch.frexp(grid.scale).exponent)
     weights, codes = weights * unit, torch.empty_like(weights)
     scale, minimum = (grid.scale * unit)[:, 0], (grid.minimum * unit)[:, 0]

@@ -15,7 +15,7 @@ from topgb.quantizing.rounding import Grid, root_mean_squares, round_compensated
 
 Kind = Literal["float16", "uniform", "quantile", "kmeans", "int8", "groups", "entropy"]
 MOST_CODE = 127
-# No code times a scale may leave float32's range.
+# Bounds of a scale. Code times scale must stay in float32's range, and 127 · 2^121 does.
 LEAST_SCALE, MOST_SCALE = 1e-30, 2.0**121
 # Groups quantised at once, few enough that their values stay in the cache.
 GROUPS_AT_ONCE = 1 << 11
@@ -78,10 +78,10 @@ def encode(
 
 @dataclass(frozen=True)
 class RowScales:
-    """What the scales of a matrix's rows by the scheme `entropy` depend on besides the step.
+    """The parts of a matrix's `entropy` scales that do not change with the step.
 
-    relative  float64 [R], each row's step as a multiple of the matrix's
-    least     bfloat16 [R], the scales below which a code would exceed 127
+    relative  float64 [R], the step of each row as a multiple of the matrix's mean step
+    least     bfloat16 [R], the least scale of each row, at which no code exceeds 127
     """
 
     relative: torch.Tensor
@@ -89,14 +89,14 @@ class RowScales:
 
     @classmethod
     def of(cls, matrix: torch.Tensor) -> "RowScales":
-        """Those of a matrix float32 [R, C]."""
+        """The `RowScales` of a matrix float32 [R, C]."""
         rms = root_mean_squares(matrix)
-        # A matrix of zeros has 0 / 0.
+        # In a matrix of zeros this is 0 / 0.
         relative = (rms / rms.square().mean().sqrt()).nan_to_num(0.0).pow(ROW_POWER)
         return cls(relative, _least_scales(matrix))
 
     def at(self, step: float) -> torch.Tensor:
-        """The scales, bfloat16 [R], at a step of the matrix."""
+        """Scales of the rows, bfloat16 [R], for a mean step of the matrix."""
         return torch.maximum((step * self.relative).clamp_max(MOST_SCALE).bfloat16(), self.least)
 
 
