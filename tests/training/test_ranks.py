@@ -17,7 +17,7 @@ from cli.program import topgb
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.errors import InputError
 from topgb.records.framing import index_records
-from topgb.records.synth import write_synthetic
+from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.tensors import load_tensors
 from topgb.training.checkpoint import latest_checkpoint
 from topgb.training.job import TrainingJob
@@ -120,7 +120,7 @@ def test_one_step_of_two_ranks_has_the_gradient_of_the_double_batch(small_recipe
 @pytest.mark.parametrize("kind", ["three records", "all but one of four records damaged"])
 def test_steps_may_have_fewer_videos_than_there_are_ranks(kind, small_recipe, tmp_path):
     count, on_damaged = (3, "stop") if kind == "three records" else (4, "skip")
-    (shard,) = write_synthetic(tmp_path, SMALL_SPEC, SMALL_CLASSES, count, frames=(4, 9), seed=1)
+    (shard,) = write_synthetic(tmp_path, SMALL_SPEC, SMALL_CLASSES, count, SynthOptions(frames=(4, 9), seed=1))
     if count == 4:
         raw = bytearray(shard.read_bytes())
         for start in index_records(memoryview(bytes(raw))).offsets[1:]:
