@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo test test-faults test-fuzz lint format clean
+.PHONY: help venv demo test test-portable test-faults test-fuzz lint format clean
 
 help:
 	@echo "make demo    the whole story on synthetic records, with a report in demo-out/report.html"
 	@echo "make test    the tests"
+	@echo "make test-portable  the numeric tests as other processors and the oldest PyTorch run them, and the demo without extras"
 	@echo "make test-faults  twenty kills of each command, at random and at every step, with a table at the end"
 	@echo "make test-fuzz    a million inputs for each of the readers of strangers' files, guided by coverage: hours"
 	@echo "make lint    ruff and mypy"
@@ -30,6 +31,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+test-portable: $(READY)
+	$(BIN)/python tests/portable.py
+
 test-faults: $(READY)
 	TOPGB_FAULTS=20 $(BIN)/python -m pytest tests/faults
 
@@ -47,4 +51,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis .fuzz
+	rm -rf $(VENV) .venv-bare .venv-oldest demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis .fuzz
