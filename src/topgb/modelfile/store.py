@@ -35,7 +35,8 @@ class StoredModel:
     @cached_property
     def sha256(self) -> str:
         """SHA-256, hexadecimal, of the model file; for a run's checkpoint, of the file that topgb build would write."""
-        if self.path.is_file():
+        # A file that has gone meanwhile is an error; only a run's folder has no file to hash.
+        if not self.path.is_dir():
             return file_sha256(self.path)
         digest = sha256()
         for part in self._file_parts():
@@ -45,7 +46,7 @@ class StoredModel:
     @cached_property
     def file_bytes(self) -> int:
         """Bytes of the model file; for a run's checkpoint, of the file that topgb build would write."""
-        return self.path.stat().st_size if self.path.is_file() else sum(len(part) for part in self._file_parts())
+        return sum(len(part) for part in self._file_parts()) if self.path.is_dir() else self.path.stat().st_size
 
     def _file_parts(self) -> Iterator[bytes | memoryview]:
         return file_parts(self.tensors, {METADATA_KEY: self.header.dumps()})
