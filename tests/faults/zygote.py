@@ -10,16 +10,21 @@ import gc
 import itertools
 import json
 import os
+import pkgutil
 import signal
 import sys
 import traceback
+from importlib import import_module
 
 FINAL = ("replace", "rename", "fsync", "unlink", "rmdir")
 
 
 def main() -> None:
-    from topgb.cli import main as command_line  # noqa: F401
+    import topgb
 
+    for module in pkgutil.walk_packages(topgb.__path__, "topgb."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
     # A fork that collects garbage would copy all of it.
     gc.freeze()
     for line in sys.stdin:
