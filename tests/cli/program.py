@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from topgb import progress
 from topgb.cli import main
@@ -29,4 +30,7 @@ def topgb(*arguments: str | Path) -> Done:
             main.run()
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:
+            # `topgb train` has its process flush them, and other tests, and Hypothesis, compute with them.
+            torch.set_flush_denormal(False)
     return Done(code, out.getvalue(), err.getvalue())

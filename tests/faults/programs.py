@@ -90,10 +90,18 @@ class Zygote:
             bufsize=1,
         )
 
-    def start(self, arguments: Sequence[str | Path], die: int | None = None) -> Running:
-        """Start the program; `die` as in `zygote.py`."""
+    def start(
+        self, arguments: Sequence[str | Path], die: int | None = None, variables: dict[str, str] | None = None
+    ) -> Running:
+        """Start the program; `die` and `variables` as in `zygote.py`."""
         out, err = _fresh(self._folder)
-        request = {"arguments": [str(a) for a in arguments], "out": str(out), "err": str(err), "die": die}
+        request = {
+            "arguments": [str(a) for a in arguments],
+            "out": str(out),
+            "err": str(err),
+            "die": die,
+            "variables": variables or {},
+        }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         return Running(self._answer("pid"), self._folder, self._wait)

@@ -1,8 +1,8 @@
 """Runs topgb again and again in forks of a process that has imported everything, as importing takes seconds.
 
-Each line of standard input is a request, JSON {arguments, out, err, die}; the answers are lines `pid N` and, once it
-has ended, `status N` (as of `os.waitpid`). With `die` K the process kills itself before its K-th call (from 1) that
-makes something on disk final: a rename, an fsync, a removal.
+Each line of standard input is a request, JSON {arguments, out, err, die, variables}; the answers are lines `pid N` and,
+once it has ended, `status N` (as of `os.waitpid`). `variables` are added to the environment. With `die` K the process
+kills itself before its K-th call (from 1) that makes something on disk final: a rename, an fsync, a removal.
 """
 
 import atexit
@@ -41,13 +41,14 @@ def main() -> None:
     _run()
 
 
-def _become(arguments: list[str], out: str, err: str, die: int | None) -> None:
+def _become(arguments: list[str], out: str, err: str, die: int | None, variables: dict[str, str]) -> None:
     # A group of its own, as a terminal gives to every command.
     os.setpgid(0, 0)
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     if die is not None:
         _die_before(die)
+    os.environ.update(variables)
     sys.argv = ["topgb", *arguments]
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import topgb
+from cli import program
 from conftest import SMALL_CLASSES
 from tolerances import FIGURE
 from topgb.errors import InputError, TopgbError
@@ -88,11 +89,15 @@ def test_workers_do_not_change_the_weights(job):
 def test_killed_and_resumed_gives_the_weights_of_an_uninterrupted_run(job, small_recipe, small_records, tmp_path):
     """A real SIGKILL in mid-epoch, from another process, between two checkpoints."""
     settings = ["--set", "training.epochs=12"]
-    command = [sys.executable, "-m", "topgb", "train", str(small_recipe), "--data", small_records["train"], *settings]
+    command = ["train", str(small_recipe), "--data", small_records["train"], *settings]
     command += ["--device", "cpu", "--checkpoint-minutes", "0"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
-    process = subprocess.Popen([*command, "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert program.topgb(*command, "--out", str(whole)).returncode == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "topgb", *command, "--out", str(killed)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     steps_per_epoch = 8
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
@@ -104,7 +109,8 @@ def test_killed_and_resumed_gives_the_weights_of_an_uninterrupted_run(job, small
     process.wait()
     assert process.returncode == -signal.SIGKILL
     assert not (killed / "model.safetensors").exists()
-    resumed = subprocess.run([*command, "--out", str(killed), "--resume"], check=True, capture_output=True, text=True)
+    resumed = program.topgb(*command, "--out", str(killed), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
     assert "resuming after step" in resumed.stderr
     _assert_same_bits(killed / "model.safetensors", whole / "model.safetensors")
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import torch.distributed as dist
 
 from cli.program import topgb
 from conftest import SMALL_CLASSES, SMALL_SPEC
+from faults.programs import Ended, Zygote
 from topgb.errors import InputError
 from topgb.records.framing import index_records
 from topgb.records.synth import SynthOptions, write_synthetic
@@ -25,7 +27,7 @@ from topgb.training.loop import train
 from topgb.training.ranks import planned_ranks
 from topgb.training.recipe import load_recipe
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "topgb"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 # Without dropout, whose draws differ between one batch and two halves of it.
 NO_DROPOUT = ["--set", "model.dropout=0"]
 
@@ -39,6 +41,28 @@ def _command(recipe: Path | str, records: dict[str, str], out: Path, *more: str)
 
 def _run(launcher: list[str], command: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run([*launcher, *command], capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """A command as `torchrun` runs it in two processes, but without importing everything anew: how each has ended."""
+    folder = tmp_path_factory.mktemp("ranks")
+    zygotes = [Zygote(folder / str(rank)) for rank in range(2)]
+
+    def run(command: list[str]) -> list[Ended]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        running = [
+            zygote.start(command, variables={**world, **where, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank, zygote in enumerate(zygotes)
+        ]
+        return [each.wait() for each in running]
+
+    yield run
+    for zygote in zygotes:
+        zygote.close()
 
 
 def _alone(command: list[str]) -> subprocess.CompletedProcess:
@@ -71,13 +95,16 @@ ema: {halflife: 10}
 
 
 @pytest.mark.parametrize("kind", ["without batch norm", "with batch norm"])
-def test_two_ranks_train_as_one_with_the_double_batch(kind, average_recipe, small_recipe, small_records, tmp_path):
+def test_two_ranks_train_as_one_with_the_double_batch(
+    kind, average_recipe, small_recipe, small_records, two_ranks, tmp_path
+):
     recipe, settings = (average_recipe, []) if kind == "without batch norm" else (small_recipe, NO_DROPOUT)
     command = _command(recipe, small_records, tmp_path / "one", *settings, "--set", "training.batch_size=64")
     one = topgb(*command)
-    two = _run(TORCHRUN, _command(recipe, small_records, tmp_path / "two", *settings))
-    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
-    assert two.stdout.splitlines() == [str(tmp_path / "two" / "model.safetensors")]
+    two, other = two_ranks(_command(recipe, small_records, tmp_path / "two", *settings))
+    assert (one.returncode, two.code, other.code) == (0, 0, 0), one.stderr + two.err + other.err
+    assert two.out.splitlines() == [str(tmp_path / "two" / "model.safetensors")]
+    assert not other.out
     first, second = (latest_checkpoint(tmp_path / name) for name in ("one", "two"))
     assert first is not None
     assert second is not None
@@ -118,7 +145,7 @@ def test_one_step_of_two_ranks_has_the_gradient_of_the_double_batch(small_recipe
 
 
 @pytest.mark.parametrize("kind", ["three records", "all but one of four records damaged"])
-def test_steps_may_have_fewer_videos_than_there_are_ranks(kind, small_recipe, tmp_path):
+def test_steps_may_have_fewer_videos_than_there_are_ranks(kind, small_recipe, two_ranks, tmp_path):
     count, on_damaged = (3, "stop") if kind == "three records" else (4, "skip")
     (shard,) = write_synthetic(tmp_path, SMALL_SPEC, SMALL_CLASSES, count, SynthOptions(frames=(4, 9), seed=1))
     if count == 4:
@@ -127,9 +154,9 @@ def test_steps_may_have_fewer_videos_than_there_are_ranks(kind, small_recipe, tm
             raw[start + 20] ^= 1
         shard.write_bytes(bytes(raw))
     data = ["--data", str(shard), "--device", "cpu", "--on-damaged", on_damaged, "--workers", "1"]
-    more = [*NO_DROPOUT, "--out", str(tmp_path / "two"), "--set=training.batch_size=1", "--devices=2"]
-    two = _alone(["train", str(small_recipe), *data, *more])
-    assert two.returncode == 0, two.stderr
+    more = [*NO_DROPOUT, "--out", str(tmp_path / "two"), "--set=training.batch_size=1"]
+    for rank in two_ranks(["train", str(small_recipe), *data, *more]):
+        assert rank.code == 0, rank.err
     recipe = load_recipe(str(small_recipe), ["model.dropout=0", "training.batch_size=2"])
     train(TrainingJob(recipe, str(shard), tmp_path / "one", device="cpu", on_damaged=on_damaged))
     first, second = (latest_checkpoint(tmp_path / name) for name in ("one", "two"))
@@ -140,10 +167,10 @@ def test_steps_may_have_fewer_videos_than_there_are_ranks(kind, small_recipe, tm
         torch.testing.assert_close(second.weights[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_ranks_stopped_by_sigterm_go_on_to_the_same_weights(small_recipe, small_records, tmp_path):
+def test_ranks_stopped_by_sigterm_go_on_to_the_same_weights(small_recipe, small_records, two_ranks, tmp_path):
     longer = ["--set", "training.epochs=15"]
-    whole = _run(TORCHRUN, _command(small_recipe, small_records, tmp_path / "whole", *longer))
-    assert whole.returncode == 0, whole.stderr
+    for rank in two_ranks(_command(small_recipe, small_records, tmp_path / "whole", *longer)):
+        assert rank.code == 0, rank.err
     command = _command(small_recipe, small_records, tmp_path / "stopped", *longer, "--devices", "2")
     process = subprocess.Popen([sys.executable, "-m", "topgb", *command], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list((tmp_path / "stopped").glob("checkpoints/step-*2")):
@@ -154,8 +181,8 @@ def test_ranks_stopped_by_sigterm_go_on_to_the_same_weights(small_recipe, small_
     assert "as SIGTERM asked; the same command with --resume goes on" in told
     assert "Traceback" not in told
     assert not (tmp_path / "stopped/model.safetensors").exists()
-    again = _run(TORCHRUN, [*_command(small_recipe, small_records, tmp_path / "stopped", *longer), "--resume"])
-    assert again.returncode == 0, again.stderr
+    for rank in two_ranks([*_command(small_recipe, small_records, tmp_path / "stopped", *longer), "--resume"]):
+        assert rank.code == 0, rank.err
     model = "model.safetensors"
     assert (tmp_path / "stopped" / model).read_bytes() == (tmp_path / "whole" / model).read_bytes()
     # The order of the records depends on how many ranks there are.
@@ -188,7 +215,7 @@ except TopgbError as error:
     print("refused:", error)
 """
     )
-    done = _run(TORCHRUN[:-2], [str(script)])
+    done = _run(TORCHRUN, [str(script)])
     assert "refused: the first process and process 1 do not see the same records" in done.stdout
     assert done.stdout.count("refused") == 1
 
@@ -234,7 +261,7 @@ except TopgbError:
     tell("failed")
 """
     )
-    done = _run(TORCHRUN[:-2], [str(script)])
+    done = _run(TORCHRUN, [str(script)])
     first, second = ((tmp_path / f"told{rank}").read_text().splitlines() for rank in (0, 1))
     assert first[-2:] == second == [ending, "at the end 0 threads"], done
     (middle,) = first[:-2]
