@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from faults import figures
 from topgb.features import Feature, FeatureSpec
 from topgb.records.synth import SynthOptions, write_synthetic
 
@@ -54,6 +55,24 @@ def pytest_collection_finish() -> None:
     # The collector of garbage need not look through all modules again whenever a test makes many objects.
     gc.collect()
     gc.freeze()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # In a worker of xdist; its process prints nothing.
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["killed"] = figures.TABLE
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    figures.add(getattr(node, "workeroutput", {}).get("killed", {}))
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if figures.lines():
+        terminalreporter.section("killed, and run again")
+        for line in figures.lines():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

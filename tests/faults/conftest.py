@@ -6,18 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from faults import figures
 from faults.commands import Case, final_files, fresh, make_inputs, succeeded
 from faults.programs import Command, Zygote
 
 QUICK = 2
-
-
-def pytest_terminal_summary(terminalreporter):
-    if figures.lines():
-        terminalreporter.section("killed, and run again")
-        for line in figures.lines():
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)
