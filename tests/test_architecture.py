@@ -12,7 +12,7 @@ from combining.small_models import model_file
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
-BASE |= {"version"}
+BASE |= {"version", "file_sets"}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 # What each room, or file at the top, may import. A room that is not here may import nothing.
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "batch": set(),
     "features": {"errors"},
     "files": {"errors"},
+    "file_sets": {"errors", "files"},
     "checksums": {"errors"},
     "devices": {"errors"},
     "csv_rows": {"errors"},

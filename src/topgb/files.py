@@ -5,6 +5,7 @@ import gzip
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,12 +13,24 @@ from typing import BinaryIO, cast
 
 from topgb.errors import InputError, TopgbError, option
 
+# A hidden folder of this name holds a set of files that is being put in place (see `file_sets.py`).
+UNFINISHED = ".unfinished-set"
+
 
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise `InputError` if `path` exists and `force` is off, or if no file can be written there at all."""
     if path.exists() and not force:
         raise InputError(f"{path} exists already; choose another name, or overwrite it with {option('force', True)}")
     _check_target(path)
+
+
+def refuse_unfinished(folder: str | os.PathLike) -> None:
+    """Raise `InputError` if `folder` holds a set of files of which only some are in place."""
+    if os.path.lexists(os.path.join(folder, UNFINISHED)):
+        raise InputError(
+            f"{os.fspath(folder) or '.'} holds a set of files of which only some are in place, as the command that "
+            f"wrote them was stopped; run it again, and it puts the rest in place from {UNFINISHED}"
+        )
 
 
 @contextmanager
@@ -33,9 +46,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     target = Path(path).resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in partials_of(target):
-            _remove_if_dead(leftover)
-        with _locked_partial(target) as partial:
+        remove_dead_partials(target)
+        with locked_partial(target) as partial:
             yield partial
             sync(partial)
             os.replace(partial, target)
@@ -54,13 +66,19 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
 @contextmanager
 def atomic_write_named(path: Path) -> Iterator[BinaryIO]:
     """`atomic_write`, gzipped if `path` ends in .gz. The same writes give the same bytes."""
-    with atomic_write(path) as file:
-        if path.suffix != ".gz":
-            yield file
-            return
-        # A gzip header without name and time, so that the bytes are always the same.
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            yield cast(BinaryIO, packed)
+    with atomic_write(path) as file, gzipped_if_named(file, path.name) as stream:
+        yield stream
+
+
+@contextmanager
+def gzipped_if_named(file: BinaryIO, name: str) -> Iterator[BinaryIO]:
+    """`file`, or a stream that gzips into it if `name` ends in .gz. The same writes give the same bytes."""
+    if not name.endswith(".gz"):
+        yield file
+        return
+    # A gzip header without name and time, so that the bytes are always the same.
+    with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+        yield cast(BinaryIO, packed)
 
 
 def partials_of(target: Path) -> list[Path]:
@@ -103,34 +121,80 @@ def is_at(path: Path, descriptor: int) -> bool:
 
 
 @contextmanager
-def _locked_partial(target: Path) -> Iterator[Path]:
-    """Yield a new file beside `target`, locked until the block or the process ends; removed if the block raises."""
+def locked_partial(target: Path, folder: bool = False) -> Iterator[Path]:
+    """Yield a new file, or `folder`, beside `target`, locked until the block or the process ends.
+
+    It is removed if the block raises. Raises `OSError`.
+    """
     while True:
-        # Random, because process numbers can be the same in two containers that share a folder.
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        partial = partial_name(target)
+        descriptor = _make(partial, folder)
         try:
             # Between creating and locking, another process may have removed it as a leftover.
             if _lock(descriptor) is not False and is_at(partial, descriptor):
                 yield partial
                 return
         except BaseException:
-            with suppress(OSError):
-                partial.unlink()
+            _remove(partial)
             raise
         finally:
             os.close(descriptor)
 
 
-def _remove_if_dead(partial: Path) -> None:
-    """Remove a partial file that no process has locked; on a file system without locks, leave it."""
+@contextmanager
+def waiting_for_lock(folder: Path) -> Iterator[bool]:
+    """Wait until no other process has locked `folder`, and lock it; yields whether it is (still) there.
+
+    On a file system without locks, go on without. Raises `OSError` if it cannot be opened.
+    """
+    try:
+        descriptor = os.open(folder, _OPEN_FOLDER)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield is_at(folder, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_dead_partials(target: Path) -> None:
+    """Remove partial files and folders of `target` that no process has locked; without locks, leave them."""
+    for partial in partials_of(target):
+        with suppress(OSError):
+            descriptor = os.open(partial, _OPEN_FOLDER if partial.is_dir() else _OPEN_FILE)
+            try:
+                if _lock(descriptor):
+                    _remove(partial)
+            finally:
+                os.close(descriptor)
+
+
+def partial_name(target: Path) -> Path:
+    """A new name for a partial file or folder beside `target`."""
+    # Random, because process numbers can be the same in two containers that share a folder.
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+
+
+_OPEN_FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _make(partial: Path, folder: bool) -> int:
+    if not folder:
+        return os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    os.mkdir(partial)
+    return os.open(partial, _OPEN_FOLDER)
+
+
+def _remove(partial: Path) -> None:
     with suppress(OSError):
-        descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if _lock(descriptor):
-                partial.unlink()
-        finally:
-            os.close(descriptor)
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink()
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -58,12 +58,17 @@ def write_vocabulary(
     Raises `InputError` if `path` exists and `force` is off, `TopgbError` if it cannot be written.
     """
     refuse_existing(path, force)
+    with atomic_write(path) as file:
+        file.write(vocabulary_csv(names, counts))
+
+
+def vocabulary_csv(names: Sequence[str], counts: Sequence[int] | None = None) -> bytes:
+    """The bytes that `write_vocabulary` writes."""
     text = io.StringIO()
     text.write("Index,Name\n" if counts is None else "Index,TrainVideoCount,Name\n")
     for index, name in enumerate(names):
         text.write(f"{index},{csv_field(name)}\n" if counts is None else f"{index},{counts[index]},{csv_field(name)}\n")
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+    return text.getvalue().encode()
 
 
 def check_names(names: Sequence[str], classes: int) -> None:

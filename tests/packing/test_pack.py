@@ -190,9 +190,10 @@ def test_force_replaces_an_earlier_set_whole(features, labels, tmp_path):
     ]
 
 
-def test_a_stop_in_the_middle_leaves_no_description(features, labels, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_earlier_set(features, labels, tmp_path, monkeypatch):
     out = tmp_path / "p"
     pack(str(features), out, labels)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
     written = 0
 
     def full_disk(file, payload):
@@ -205,7 +206,7 @@ def test_a_stop_in_the_middle_leaves_no_description(features, labels, tmp_path, 
     monkeypatch.setattr("topgb.packing.writer.write_record", full_disk)
     with pytest.raises(TopgbError, match="cannot write .*train0001.tfrecord: No space left"):
         pack(str(features), out, labels, options=PackOptions(videos_per_shard=5), force=True)
-    assert sorted(path.name for path in out.iterdir()) == ["train0000.tfrecord", "vocabulary.csv"]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_nothing_is_written_where_the_input_is_wrong(features, labels, tmp_path):

@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_written(source, tmp_path, monkeypatch):
     def refuse(*arguments, **more):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("topgb.files.os.replace", refuse)
+    monkeypatch.setattr("topgb.file_sets.os.fsync", refuse)
     with pytest.raises(TopgbError, match="cannot write .*test00.tfrecord: No space left") as caught:
         drop_fakes(source[0], tmp_path / "dst")
     assert caught.value.exit_code == 1

@@ -9,17 +9,18 @@ import numpy as np
 
 from topgb.errors import InputError, option
 from topgb.features import FeatureSpec
+from topgb.file_sets import NewFiles, finish_earlier, write_set
 from topgb.files import refuse_existing
 from topgb.packing.labels import class_numbers, read_labels
 from topgb.packing.ranges import Cost
 from topgb.packing.source import Source, find_source
 from topgb.packing.survey import Range, Store, Survey
 from topgb.packing.video import RawVideo
-from topgb.packing.writer import TRAIN, VALIDATE, clear_earlier, earlier_shards, in_validation, shard_writer
+from topgb.packing.writer import TRAIN, VALIDATE, earlier_shards, in_validation, shard_writer
 from topgb.progress import SILENT, Progress
 from topgb.records.codec import encode_example, encode_sequence_example
-from topgb.records.description import FILE, Description, write_description
-from topgb.vocabulary import read_vocabulary, write_vocabulary
+from topgb.records.description import FILE, Description, description_yaml
+from topgb.vocabulary import read_vocabulary, vocabulary_csv
 
 VOCABULARY = "vocabulary.csv"
 
@@ -108,6 +109,7 @@ def pack(
     that occurs twice or has no labels; another width, level, kind of values or set of features than those of the first
     video; values that are not finite; labels that are not in `vocabulary`. Raises `TopgbError` if writing fails.
     """
+    finish_earlier(out)
     earlier = earlier_shards(out)
     for path in (*earlier, out / FILE, out / VOCABULARY, out / f"{TRAIN}0000.tfrecord"):
         refuse_existing(path, force)
@@ -123,29 +125,28 @@ def pack(
     spec, costs = survey.spec(options.store, options.ranges)
     names = survey.names()
     described = Description(out / FILE, spec, len(names) if names else None, VOCABULARY if names else None)
-    # Remove dataset.yaml first, so that it never describes records other than those beside it.
-    clear_earlier([out / FILE, *earlier])
-    with _record_writer(out, options) as write:
-        encoder = _Encoder(spec, costs, {name: number for number, name in enumerate(names)})
+    with write_set(out, gone=earlier) as files:
+        with _record_writer(files, options) as write:
+            encoder = _Encoder(spec, costs, {name: number for number, name in enumerate(names)})
 
-        def take(video: RawVideo) -> None:
-            survey.check_fits(video)
-            write(video.id, encoder.encode(video, survey.labels_of(video)))
+            def take(video: RawVideo) -> None:
+                survey.check_fits(video)
+                write(video.id, encoder.encode(video, survey.labels_of(video)))
 
-        _for_each_video(found, take, "writing", progress)
-    if names:
-        write_vocabulary(out / VOCABULARY, names, [survey.counts[name] for name in names], force=True)
-    write_description(described)
+            _for_each_video(found, take, "writing", progress)
+        if names:
+            files.write(VOCABULARY, vocabulary_csv(names, [survey.counts[name] for name in names]))
+        files.write(FILE, description_yaml(described))
     quantised = {name: Quantised(cost.clipped / cost.values, cost.error) for name, cost in costs.items()}
     return Packed(described, survey.train, len(survey.ids) - survey.train, survey.total, survey.absent(), quantised)
 
 
 @contextmanager
-def _record_writer(out: Path, options: PackOptions) -> Iterator[Callable[[str, bytes], None]]:
+def _record_writer(files: NewFiles, options: PackOptions) -> Iterator[Callable[[str, bytes], None]]:
     """A function that writes the record of the video with a given id to the shard it belongs to."""
     with (
-        shard_writer(out, TRAIN, options.videos_per_shard) as to_train,
-        shard_writer(out, VALIDATE, options.videos_per_shard) as to_validate,
+        shard_writer(files, TRAIN, options.videos_per_shard) as to_train,
+        shard_writer(files, VALIDATE, options.videos_per_shard) as to_validate,
     ):
 
         def write(video_id: str, payload: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Write the shards of a packed set, and clear those of an earlier set from the folder."""
+"""Write the shards of a packed set, and find those of an earlier set in the folder."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from topgb.files import atomic_write, refuse_existing, write_failure
+from topgb.file_sets import NewFiles
 from topgb.records.framing import write_record
 
 TRAIN, VALIDATE = "train", "validate"
@@ -21,18 +21,8 @@ def earlier_shards(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
 
 
-def clear_earlier(paths: list[Path]) -> None:
-    """Remove files of an earlier set, which globs of the new set would match. Raises `TopgbError` if that fails."""
-    for path in paths:
-        refuse_existing(path, force=True)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise write_failure(path, error) from error
-
-
 @contextmanager
-def shard_writer(folder: Path, prefix: str, videos_per_shard: int) -> Iterator[Callable[[bytes], None]]:
+def shard_writer(files: NewFiles, prefix: str, videos_per_shard: int) -> Iterator[Callable[[bytes], None]]:
     """A function that appends records to PREFIX0000.tfrecord, PREFIX0001.tfrecord, …, `videos_per_shard` to each.
 
     Raises `TopgbError` if a file cannot be written.
@@ -45,8 +35,7 @@ def shard_writer(folder: Path, prefix: str, videos_per_shard: int) -> Iterator[C
             nonlocal written, shard
             if written % videos_per_shard == 0:
                 stack.close()
-                path = folder / f"{prefix}{written // videos_per_shard:04d}.tfrecord"
-                shard = stack.enter_context(atomic_write(path))
+                shard = stack.enter_context(files.open(f"{prefix}{written // videos_per_shard:04d}.tfrecord"))
             write_record(shard, payload)
             written += 1
 

@@ -65,13 +65,18 @@ class Description:
 def write_description(description: Description, force: bool = False) -> None:
     """Write the description to its path. Raises `InputError` if that exists and `force` is off."""
     refuse_existing(description.path, force)
+    with atomic_write(description.path) as file:
+        file.write(description_yaml(description))
+
+
+def description_yaml(description: Description) -> bytes:
+    """The bytes that `write_description` writes."""
     value = {**description.data_section(), "vocabulary": description.vocabulary}
     # One line per feature, as in recipes.
     lines = [f"  - {_yaml(entry, flow=True)}" for entry in value.pop("features")]
     rest = {key: entry for key, entry in value.items() if key != "level" and entry is not None}
     text = "".join((_HEADER, _yaml({"level": value["level"]}), "features:\n", *lines, _yaml(rest) if rest else ""))
-    with atomic_write(description.path) as file:
-        file.write(text.encode())
+    return text.encode()
 
 
 def find_description(pattern: str | Sequence[str]) -> Description | None:

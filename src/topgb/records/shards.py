@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from topgb.errors import InputError, TopgbError
+from topgb.files import refuse_unfinished
 from topgb.records.framing import (
     HEADER_BYTES,
     Damage,
@@ -77,7 +78,7 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
 
     `pattern` is a local path, a glob (`**` for any depth), an fsspec URL (with a glob if its file system can list
     files), or several of these: a string with commas between them, or a sequence, whose items may contain commas.
-    Raises `InputError` for folders, and for an item that matches nothing.
+    Raises `InputError` for folders, for an item that matches nothing, and where a set of files is only partly in place.
     """
     if isinstance(pattern, str):
         pieces = [pattern] if os.path.exists(pattern) else [p.strip() for p in pattern.split(",") if p.strip()]
@@ -89,6 +90,8 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
     for piece in pieces:
         for shard in _remote_shards(piece) if "://" in piece else _local_shards(piece):
             found.setdefault(shard.path if shard.remote else os.path.realpath(shard.path), shard)
+    for folder in sorted({os.path.dirname(shard.path) for shard in found.values() if not shard.remote}):
+        refuse_unfinished(folder)
     return sorted(found.values(), key=lambda shard: shard.path)
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
-from topgb.files import atomic_write, refuse_existing, write_failure
+from topgb.file_sets import finish_earlier, write_set
+from topgb.files import refuse_existing
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import write_record
 
@@ -105,9 +106,9 @@ def write_synthetic(
     be evaluated on another `seed`. The same arguments give the same bytes, and a video does not depend on the number of
     videos. `on_progress` is called with (videos written, videos).
 
-    With `force`, an earlier set of the prefix (files named PREFIX and four digits) is replaced, and its surplus shards
-    are removed first. Raises `InputError` for senseless sizes and, without `force`, if shards of the prefix exist;
-    raises `TopgbError` if writing fails.
+    All shards appear together, at the end. With `force`, they replace an earlier set of the prefix (files named PREFIX
+    and four digits), its surplus shards included. Raises `InputError` for senseless sizes and, without `force`, if
+    shards of the prefix exist; raises `TopgbError` if writing fails.
     """
     (fewest, most), each = options.frames, options.videos_per_shard
     if videos < 1 or classes < 1 or each < 1 or not 1 <= fewest <= most:
@@ -118,27 +119,25 @@ def write_synthetic(
     world = make_world(spec.width, classes, options.world_seed)
     starts = range(0, videos, each)
     paths = [Path(folder) / f"{options.prefix}{number:04d}.tfrecord" for number in range(len(starts))]
-    _clear_earlier(folder, options.prefix, paths, force)
-    for path, start in zip(paths, starts, strict=True):
-        with atomic_write(path) as file:
-            for number in range(start, min(start + each, videos)):
-                write_record(file, _record(world, spec, number, options))
-                if on_progress:
-                    on_progress(number + 1, videos)
+    finish_earlier(Path(folder))
+    earlier = _earlier_shards(folder, options.prefix)
+    for path in sorted({*paths, *earlier}):
+        refuse_existing(path, force)
+    with write_set(Path(folder), gone=earlier) as files:
+        for path, start in zip(paths, starts, strict=True):
+            with files.open(path.name) as file:
+                for number in range(start, min(start + each, videos)):
+                    write_record(file, _record(world, spec, number, options))
+                    if on_progress:
+                        on_progress(number + 1, videos)
     return paths
 
 
-def _clear_earlier(folder: str | Path, prefix: str, paths: list[Path], force: bool) -> None:
-    """Remove the surplus shards of an earlier set, which are not in `paths` but match a glob of the new set."""
+def _earlier_shards(folder: str | Path, prefix: str) -> list[Path]:
+    """The shards of an earlier set: globs of the new set match even those that it does not replace."""
     # Exactly four digits, because other prefixes may end in digits.
-    earlier = {Path(name) for name in glob.glob(glob.escape(os.path.join(folder, prefix)) + "[0-9]" * 4 + ".tfrecord")}
-    for path in sorted({*paths, *earlier}):
-        refuse_existing(path, force)
-    for path in sorted(earlier - set(paths)):
-        try:
-            path.unlink()
-        except OSError as error:
-            raise write_failure(path, error) from error
+    pattern = glob.escape(os.path.join(folder, prefix)) + "[0-9]" * 4 + ".tfrecord"
+    return list(map(Path, glob.glob(pattern)))
 
 
 def _record(world: World, spec: FeatureSpec, number: int, options: SynthOptions) -> bytes:

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from topgb.errors import DamagedRecordError, InputError
-from topgb.files import atomic_write_named, refuse_existing, write_failure
+from topgb.file_sets import finish_earlier, write_set
+from topgb.files import refuse_existing, write_failure
 from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
 from topgb.records.framing import FOOTER_BYTES, HEADER_BYTES
 from topgb.records.shards import OpenShard, Shard, find_shards, open_shard
@@ -97,27 +99,30 @@ def drop_fakes(
 
     Raises `InputError` if shards share a name or lie in `folder` itself, if a file exists and `force` is off, if no
     record can be read, and for records that the measure refuses; `DamagedRecordError` for damage unless `on_damaged` is
-    "skip"; `TopgbError` if writing fails. Shards that were finished before an error stay.
+    "skip"; `TopgbError` if writing fails. All files appear together, at the end; after an error, `folder` is as before.
     """
     shards = find_shards(pattern)
     _check_names(shards, folder, force)
     judge = _Judge(criterion, on_dropped, on_damaged)
     written = 0
-    for done, shard in enumerate(shards, start=1):
-        target = folder / shard.name
-        with NoteDamage(judge.damaged, on_damaged):
-            opened = open_shard(shard)
+    # With `force`, no earlier copy of a shard stays, even if the shard has no video left.
+    with write_set(folder, gone=[folder / shard.name for shard in shards]) as files:
+        for done, shard in enumerate(shards, start=1):
             with NoteDamage(judge.damaged, on_damaged):
-                raise_damage(opened)
-            real = judge.real_records(opened)
-            _replace_copy(target, opened, real)
-            written += bool(real)
-        if on_progress:
-            on_progress(done, len(shards))
-    result = judge.result(len(shards), written)
-    if not result.videos:
-        files = shards[0].path if len(shards) == 1 else f"any of {len(shards)} files, {shards[0].path} the first"
-        raise InputError(f"no record can be read from {files}; topgb data verify says why")
+                opened = open_shard(shard)
+                with NoteDamage(judge.damaged, on_damaged):
+                    raise_damage(opened)
+                real = judge.real_records(opened)
+                if real:
+                    with files.open(shard.name) as copy:
+                        _copy_records(copy, opened, real)
+                written += bool(real)
+            if on_progress:
+                on_progress(done, len(shards))
+        result = judge.result(len(shards), written)
+        if not result.videos:
+            one = shards[0].path if len(shards) == 1 else f"any of {len(shards)} files, {shards[0].path} the first"
+            raise InputError(f"no record can be read from {one}; topgb data verify says why")
     return result
 
 
@@ -165,20 +170,12 @@ class _Judge:
         )
 
 
-def _replace_copy(target: Path, opened: OpenShard, records: list[int]) -> None:
-    """Write these records, with their framing, to `target`; without records, leave no `target`."""
-    if not records:
-        # Remove an earlier run's copy; the caller has checked `force`.
-        try:
-            target.unlink(missing_ok=True)
-        except OSError as error:
-            raise write_failure(target, error) from error
-        return
-    with atomic_write_named(target) as file:
-        for record in records:
-            start = int(opened.index.offsets[record]) - HEADER_BYTES
-            stop = start + HEADER_BYTES + int(opened.index.lengths[record]) + FOOTER_BYTES
-            file.write(opened.buffer[start:stop])
+def _copy_records(copy: BinaryIO, opened: OpenShard, records: list[int]) -> None:
+    """Write these records, with their framing, to `copy`."""
+    for record in records:
+        start = int(opened.index.offsets[record]) - HEADER_BYTES
+        stop = start + HEADER_BYTES + int(opened.index.lengths[record]) + FOOTER_BYTES
+        copy.write(opened.buffer[start:stop])
 
 
 def _check_names(shards: list[Shard], folder: Path, force: bool) -> None:
@@ -194,6 +191,7 @@ def _check_names(shards: list[Shard], folder: Path, force: bool) -> None:
             raise InputError(f"{shard.path} lies in {folder} itself; write the copies into another folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; the copies need a directory")
+    finish_earlier(folder)
     for name in names:
         refuse_existing(folder / name, force)
     try:
