@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "training": FIGURES,
     "combining": {"quantizing", *FIGURES},
     "demonstration": {"training", "combining", "quantizing", *FIGURES},
+    "api": {"training", *FIGURES},
     "cli": {"demonstration", "training", "combining", "quantizing", "from2018", "packing", *FIGURES},
 }
 # Calls of the public API: importing a submodule of that name would put the module in the call's place.

@@ -38,6 +38,10 @@ class Feature:
         """Added to a scaled value: (high - low) / 512 + low for bytes (4/512 - 2 in YouTube-8M), 0 for floats."""
         return (self.range[1] - self.range[0]) / 512.0 + self.range[0] if self.dtype == "uint8" else 0.0
 
+    def exact_codes(self, values: Any) -> Any:
+        """Values, a float64 array, to the codes of bytes before they are rounded; from 0 to 255 within the range."""
+        return (values - self.offset) / self.scale
+
 
 @dataclass(frozen=True)
 class FeatureSpec:

@@ -13,7 +13,7 @@ from fuzz.modelfile_bases import file_bytes, joined, make_bases
 from fuzz.modelfile_edits import edited
 from fuzz.modelfile_parts import decode_parts, seeds_of_parts
 from fuzz.refusals import unless_refused
-from topgb.modelfile import LoadedModel, packed
+from topgb.modelfile import packed
 from topgb.modelfile.describe import describe
 from topgb.modelfile.store import read_model_file
 from topgb.models import registry
@@ -66,7 +66,7 @@ class Target:
         model = unless_refused(lambda: topgb.load(self._path, resident=resident), self._path)
         if model is None:
             return
-        assert isinstance(model, LoadedModel)
+        assert isinstance(model, topgb.Model)
         assert model.weights >= 0
         assert model.max_frames >= 1
         if predicts and model.header.features.width <= MOST_WIDTH:

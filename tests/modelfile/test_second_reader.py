@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-import topgb
 from modelfile.second_reader import SecondReader
 from topgb.features import Feature, FeatureSpec
-from topgb.modelfile import Header, Member, write_model_file
+from topgb.modelfile import Header, Member, load, write_model_file
 from topgb.modelfile.encodings import PARTS, encode_plain
 from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
@@ -144,7 +143,7 @@ def _compare(section, tmp_path, filled=None, scheme=None):
     video = np.random.default_rng(0).integers(0, 256, (5, SPEC.width)).astype(np.float32)
     video[:, 6:9] = np.random.default_rng(1).normal(size=(5, 3))
     reader = SecondReader(path)
-    np.testing.assert_allclose(topgb.load(path).predict(video), reader.predict(video), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(load(path).predict(video), reader.predict(video), atol=1e-5, rtol=0)
     assert reader.used == reader.tensors.keys(), "the page leaves no tensor out"
 
 
@@ -225,7 +224,7 @@ def test_second_stages_agree(options, tmp_path):
     write_model_file(path, Header(SPEC, 4, members, entries, reranker=reranker.options), tensors)
     video = np.random.default_rng(0).integers(0, 256, (5, SPEC.width)).astype(np.float32)
     reader = SecondReader(path)
-    predicted = topgb.load(path).predict(video)
+    predicted = load(path).predict(video)
     np.testing.assert_allclose(reader.predict(video), predicted, atol=1e-5)
     assert reader.used == set(reader.tensors)
     mixture = sum(

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-import topgb
 from tolerances import assert_same_predictions
 from topgb.errors import InputError, TopgbError
 from topgb.features import Feature, FeatureSpec
 from topgb.files import atomic_write
-from topgb.modelfile import Header, Member, read_model_file, write_model_file
+from topgb.modelfile import Header, Member, load, read_model_file, write_model_file
 from topgb.modelfile.describe import describe, to_json
 from topgb.modelfile.encodings import encode_plain
 from topgb.modelfile.member import encode_member
@@ -60,8 +59,8 @@ def test_a_loaded_model_predicts_what_was_written(tmp_path, features):
     counts = np.array([7, 3, 1], np.int32)
     with torch.inference_mode():
         expected = tagger.predict(torch.from_numpy(features), torch.from_numpy(counts)).numpy()
-    assert_same_predictions(topgb.load(path).predict(features, counts), expected)
-    assert_same_predictions(topgb.load(path).predict(features[1][:3]), topgb.load(path).predict(features[1:2, :3])[0])
+    assert_same_predictions(load(path).predict(features, counts), expected)
+    assert_same_predictions(load(path).predict(features[1][:3]), load(path).predict(features[1:2, :3])[0])
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path):
@@ -74,7 +73,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
 def test_several_members_are_mixed_by_weight(tmp_path, features):
     plain = parse_model({"aggregator": "average", "features": ["audio"], "head": "logistic"})
     members = {0.75: _tagger(1), 0.25: build_tagger(SPEC, CLASSES, plain).eval()}
-    mixed = topgb.load(_write(tmp_path / "e.safetensors", members)).predict(features)
+    mixed = load(_write(tmp_path / "e.safetensors", members)).predict(features)
     counts = torch.full((3,), 7, dtype=torch.int32)
     with torch.inference_mode():
         parts = [weight * tagger.predict(torch.from_numpy(features), counts) for weight, tagger in members.items()]
@@ -98,8 +97,8 @@ def test_float16_tensors_are_decoded(tmp_path, features):
     write_model_file(path, header, tensors)
     with torch.no_grad():
         tagger.aggregator.hidden.weight.copy_(tagger.aggregator.hidden.weight.half())
-    full = topgb.load(_write(tmp_path / "full.safetensors", {1.0: tagger}))
-    assert_same_predictions(topgb.load(path).predict(features), full.predict(features))
+    full = load(_write(tmp_path / "full.safetensors", {1.0: tagger}))
+    assert_same_predictions(load(path).predict(features), full.predict(features))
 
 
 def test_show_tells_members_bytes_and_names(tmp_path):
@@ -232,7 +231,7 @@ def test_an_odd_header_is_refused_by_name(tmp_path, change, words):
     path = _write(tmp_path / "m.safetensors", {1.0: _tagger(1)})
     _edit_header(path, change)
     with pytest.raises(InputError, match=words) as raised:
-        topgb.load(path)
+        load(path)
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -244,7 +243,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
         tagger.aggregator.hidden.weight[0, 0] = value
     path = _write(tmp_path / "m.safetensors", {1.0: tagger})
     with pytest.raises(InputError, match=f"{HIDDEN}.*not finite"):
-        topgb.load(path)
+        load(path)
 
 
 def test_a_negative_variance_is_refused(tmp_path):
@@ -252,7 +251,7 @@ def test_a_negative_variance_is_refused(tmp_path):
     tagger.aggregator.input_norm.running_var[0] = -1
     path = _write(tmp_path / "m.safetensors", {1.0: tagger})
     with pytest.raises(InputError, match="input_norm.running_var has a negative variance"):
-        topgb.load(path)
+        load(path)
 
 
 @pytest.mark.parametrize("name", ["foo", "members.1.head.x", "members.00.head.x", "members.0"])
@@ -276,7 +275,7 @@ def test_features_may_have_the_names_of_a_modules_attributes(tmp_path):
     features = np.random.default_rng(0).integers(0, 256, (2, 3, 8), dtype=np.uint8)
     with torch.inference_mode():
         expected = tagger.predict(torch.from_numpy(features), torch.tensor([3, 3])).numpy()
-    assert_same_predictions(topgb.load(path).predict(features), expected)
+    assert_same_predictions(load(path).predict(features), expected)
 
 
 def test_show_does_not_hand_control_characters_to_the_terminal(tmp_path):
@@ -290,7 +289,7 @@ def test_a_truncated_file_is_refused(tmp_path, kept):
     path = _write(tmp_path / "m.safetensors", {1.0: _tagger(1)})
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(InputError, match="truncated or not a safetensors file"):
-        topgb.load(path)
+        load(path)
 
 
 def test_files_that_are_no_model_files_are_refused(tmp_path):
@@ -299,11 +298,11 @@ def test_files_that_are_no_model_files_are_refused(tmp_path):
     other = tmp_path / "other.safetensors"
     save_file({"x": torch.zeros(2)}, other)
     with pytest.raises(InputError, match="not a topgb model file"):
-        topgb.load(other)
+        load(other)
     with pytest.raises(InputError, match="there is no file"):
-        topgb.load(tmp_path / "absent.safetensors")
+        load(tmp_path / "absent.safetensors")
     with pytest.raises(InputError, match="is a directory"):
-        topgb.load(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +314,7 @@ def test_files_that_are_no_model_files_are_refused(tmp_path):
     ],
 )
 def test_predict_says_what_it_takes(tmp_path, wrong):
-    model = topgb.load(_write(tmp_path / "m.safetensors", {1.0: _tagger(1)}))
+    model = load(_write(tmp_path / "m.safetensors", {1.0: _tagger(1)}))
     with pytest.raises(InputError, match="takes uint8"):
         model.predict(wrong)
     with pytest.raises(InputError, match="num_frames"):
@@ -325,7 +324,7 @@ def test_predict_says_what_it_takes(tmp_path, wrong):
 @pytest.mark.parametrize("resident", ["packed", "full"])
 @pytest.mark.parametrize("frames", [0, 3])
 def test_no_videos_have_no_probabilities(tmp_path, resident, frames):
-    model = topgb.load(_write(tmp_path / "m.safetensors", {0.25: _tagger(1), 0.75: _tagger(2)}), resident=resident)
+    model = load(_write(tmp_path / "m.safetensors", {0.25: _tagger(1), 0.75: _tagger(2)}), resident=resident)
     features = np.zeros((0, frames, SPEC.width), np.uint8)
     for counts in (None, np.zeros(0, np.int32)):
         found = model.predict(features, counts)

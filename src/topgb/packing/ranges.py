@@ -90,7 +90,7 @@ class Cost:
     def quantise(self, values: np.ndarray, feature: Feature) -> np.ndarray:
         """Quantise float32 [N, D] to uint8 [N, D]. Half a step outside the range does not count as clipped."""
         wide = values.astype(np.float64)
-        exact = (wide - feature.offset) / feature.scale
+        exact = feature.exact_codes(wide)
         codes = np.clip(np.rint(exact), 0, 255)
         errors = np.square(codes * feature.scale + feature.offset - wide).sum(axis=1)
         self.values += values.size

@@ -1,0 +1,169 @@
+"""Arrays that users pass to a model, to videos of stored features."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from topgb.errors import InputError
+from topgb.features import Feature, FeatureSpec
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Videos of stored features.
+
+    stored    one array [T, D] for each video, uint8 where the spec stores all features in bytes, else float32
+    single    whether the user passed one video, not a collection
+    cut       number of videos of which frames beyond the most that the model sees were left out
+    clipped   by the name of each feature whose floats became bytes, (values outside its range, values)
+    """
+
+    stored: list[np.ndarray]
+    single: bool
+    cut: int = 0
+    clipped: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = None) -> Videos:
+    """Arrays as `topgb.Model.predict` takes them, to the features that records of `spec` would store.
+
+    A video is an array [T, D], or [D] for one frame, or a mapping from each feature's name to such an array. Several
+    are a sequence of these, or an array [B, T, D], of which video i has `num_frames[i]` frames. uint8 values are stored
+    bytes. Floats are raw values; they become bytes where the spec says so.
+
+    Raises `InputError` where names, shapes or dtypes do not fit, or values are not finite.
+    """
+    videos, single = _as_videos(given)
+    if num_frames is not None:
+        videos = _without_padding(videos, np.atleast_1d(np.asarray(num_frames)), single)
+    stored: list[np.ndarray] = []
+    clipped: dict[str, tuple[int, int]] = {}
+    cut = 0
+    for number, video in enumerate(videos):
+        where = "the video" if single else f"video {number}"
+        parts = _parts(video, spec, where)
+        frames = len(parts[0])
+        if spec.level == "video" and frames != 1:
+            raise InputError(
+                f"{where} has {frames} frames, but this model takes video-level features, one vector for each video; "
+                f"pass [1, {spec.width}] for one video, or a list of vectors for several"
+            )
+        cut += frames > max_frames
+        columns = []
+        for feature, part in zip(spec.features, parts, strict=True):
+            values, outside = _encoded(part[:max_frames], feature, where)
+            if outside is not None:
+                before = clipped.get(feature.name, (0, 0))
+                clipped[feature.name] = before[0] + outside, before[1] + values.size
+            columns.append(values)
+        dtype = np.uint8 if spec.all_bytes else np.float32
+        stored.append(np.concatenate(columns, axis=1).astype(dtype, copy=False))
+    return Videos(stored, single, cut, clipped)
+
+
+def padded(stored: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Videos [T, D] as one array [B, T, D], padded with zeros to the longest, and their numbers of frames int [B]."""
+    counts = np.array([len(video) for video in stored])
+    features = np.zeros((len(stored), counts.max(), stored[0].shape[1]), stored[0].dtype)
+    for row, video in zip(features, stored, strict=True):
+        row[: len(video)] = video
+    return features, counts
+
+
+def _as_videos(given: Any) -> tuple[list[Any], bool]:
+    """The videos of `given`, each an array or a mapping of arrays, and whether it is a single one."""
+    if isinstance(given, Mapping):
+        split = {name: _as_videos(value) for name, value in given.items()}
+        counts = {name: len(videos) for name, (videos, _) in split.items()}
+        if not split or len(set(counts.values())) > 1 or len({single for _, single in split.values()}) > 1:
+            raise InputError(f"the features hold different numbers of videos: {counts}; give each of them the same")
+        singles = [single for _, single in split.values()]
+        number = next(iter(counts.values()))
+        return [{name: videos[i] for name, (videos, _) in split.items()} for i in range(number)], singles[0]
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes):
+        return [video if isinstance(video, Mapping) else _array(video) for video in given], False
+    array = _array(given)
+    if array.ndim == 3:
+        return list(array), False
+    return [array], True
+
+
+def _array(value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"a {type(value).__name__} is no array of features ({error}); pass a NumPy array [frames, values]"
+        ) from error
+    return array
+
+
+def _without_padding(videos: list[Any], counts: np.ndarray, single: bool) -> list[Any]:
+    longest = [_frames(video) for video in videos]
+    fits = counts.shape == (len(videos),) and np.issubdtype(counts.dtype, np.integer)
+    if not fits or any(not 1 <= count <= most for count, most in zip(counts.tolist(), longest, strict=True)):
+        whole = longest[0] if single else max(longest, default=0)
+        raise InputError(f"num_frames must be {len(videos)} numbers from 1 to {whole}")
+    return [_first(video, count) for video, count in zip(videos, counts.tolist(), strict=True)]
+
+
+def _frames(video: Any) -> int:
+    array = next(iter(video.values())) if isinstance(video, Mapping) else video
+    return len(array) if array.ndim == 2 else 1
+
+
+def _first(video: Any, count: int) -> Any:
+    if isinstance(video, Mapping):
+        return {name: _first(array, count) for name, array in video.items()}
+    return video[:count] if video.ndim == 2 else video
+
+
+def _parts(video: Any, spec: FeatureSpec, where: str) -> list[np.ndarray]:
+    """The array [T, size] of each feature of the spec. Raises `InputError` where names or shapes do not fit."""
+    if isinstance(video, Mapping):
+        wanted = [feature.name for feature in spec.features]
+        if sorted(map(str, video)) != sorted(wanted):
+            raise InputError(f"{where} has the features {_listed(video)}; this model takes {_listed(wanted)}")
+        parts = [_frames_of(_array(video[f.name]), f.size, f"{where}, feature {f.name!r}") for f in spec.features]
+        lengths = {feature.name: len(part) for feature, part in zip(spec.features, parts, strict=True)}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"the features of {where} have different numbers of frames: {lengths}")
+        return parts
+    frames = _frames_of(video, spec.width, where)
+    return [frames[:, spec.columns(feature.name)] for feature in spec.features]
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(map(str, names)) or "none"
+
+
+def _frames_of(array: np.ndarray, width: int, where: str) -> np.ndarray:
+    frames = array[None] if array.ndim == 1 else array
+    if frames.ndim != 2 or frames.shape[1] != width or len(frames) < 1:
+        raise InputError(
+            f"{where} is {array.dtype} {list(array.shape)}; this model takes [frames, {width}], at least one frame"
+        )
+    return frames
+
+
+def _encoded(values: np.ndarray, feature: Feature, where: str) -> tuple[np.ndarray, int | None]:
+    """Values [T, size] as records store the feature, and how many lay outside its range if floats became bytes."""
+    if values.dtype == np.uint8 and feature.dtype == "uint8":
+        return values, None
+    if not np.issubdtype(values.dtype, np.floating):
+        stored = " or stored bytes (uint8)" if feature.dtype == "uint8" else ""
+        raise InputError(f"{where} holds {values.dtype} for feature {feature.name!r}; pass floats{stored}")
+    if not np.isfinite(values).all():
+        raise InputError(f"{where} holds values of feature {feature.name!r} that are NaN or infinite")
+    if feature.dtype == "float32":
+        with np.errstate(over="ignore"):
+            single = values.astype(np.float32)
+        if not np.isfinite(single).all():
+            raise InputError(f"{where} holds values of feature {feature.name!r} that are too large for float32")
+        return single, None
+    codes = feature.exact_codes(values.astype(np.float64))
+    # Half a step outside rounds to a code at the end, as inside.
+    outside = int(((codes < -0.5) | (codes > 255.5)).sum())
+    return np.clip(np.rint(codes), 0, 255).astype(np.uint8), outside
