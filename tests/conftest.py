@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 # Tests compare bits, and with several threads one run in fourteen rounds a sum in another order. `make test-portable`
 # sets its own number of threads. PyTorch reads it when it is imported.
@@ -73,6 +74,14 @@ def pytest_terminal_summary(terminalreporter) -> None:
         terminalreporter.section("killed, and run again")
         for line in figures.lines():
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_interrupts() -> Iterator[None]:
+    """A shell has what it runs in the background ignore Ctrl-C, and programs inherit that."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """What the tests of faults share: how often to kill, the commands, and the ways to run them."""
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,6 @@ from faults.commands import Case, final_files, fresh, make_inputs, succeeded
 from faults.programs import Command, Zygote
 
 QUICK = 2
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _heed_interrupts():
-    """A shell has what it runs in the background ignore Ctrl-C, and programs inherit that."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.fixture(scope="session")
