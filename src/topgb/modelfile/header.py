@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
+from unicodedata import normalize
 
 from pydantic import Field
 
@@ -140,11 +141,13 @@ class Header:
         value = _parse(text, path)
         try:
             entry = validate(_HeaderEntry, value, "", if_missing="every header has it")
+            # Names compare in one form, whichever the writer's vocabulary had.
+            names = None if entry.class_names is None else tuple(normalize("NFC", name) for name in entry.class_names)
             features = [Feature(f.name, f.size, f.dtype, (f.range[0], f.range[1])) for f in entry.features.features]
             header = cls(
                 features=FeatureSpec(entry.features.level, tuple(features)),
                 classes=entry.classes,
-                class_names=None if entry.class_names is None else tuple(entry.class_names),
+                class_names=names,
                 members=tuple(_member(index, member) for index, member in enumerate(entry.members)),
                 tensors={
                     name: TensorEncoding(t.encoding, tuple(t.shape), t.bits, t.group)

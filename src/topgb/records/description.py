@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import yaml
 
@@ -118,7 +119,7 @@ def _check_alike(found: Description, spec: FeatureSpec, names: Sequence[str] | N
                 f"but {ours[0]} to {ours[1]} is expected; pack with {option('ranges', {feature.name: wanted.range})}"
             )
     named = found.class_names()
-    if names is not None and named is not None and tuple(names) != named:
+    if names is not None and named is not None and tuple(normalize("NFC", name) for name in names) != named:
         raise InputError(
             f"{found.path}: its classes are not named as those expected; pack with {option('vocabulary')} and the CSV "
             "of the training records"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ class Teacher:
         self._covered = {json.dumps(row) for row in self.description.records}
         self._starts = np.cumsum([0, *map(len, self._shards)])
         # These arrays take 16 bytes per video; a dictionary would take 200.
-        joined = np.fromiter((_hash(s.id(row)) for s in self._shards for row in range(len(s))), np.uint64)
+        joined = np.fromiter((_hash(_comparable(s.id(row))) for s in self._shards for row in range(len(s))), np.uint64)
         self._order = np.argsort(joined, kind="stable")
         self._hashes = joined[self._order]
         twice = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
@@ -168,12 +169,12 @@ class Teacher:
 
     def _locate(self, video: str) -> tuple[int, int] | None:
         """The shard and row of a video's scores, or None if it has none."""
-        encoded = video.encode()
+        encoded = _comparable(video.encode())
         position = int(np.searchsorted(self._hashes, _hash(encoded)))
         if position == len(self._hashes):
             return None
         shard, row = self._shard_and_row(int(self._order[position]))
-        return (shard, row) if self._shards[shard].id(row) == encoded else None
+        return (shard, row) if _comparable(self._shards[shard].id(row)) == encoded else None
 
     def _shard_and_row(self, number: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
@@ -185,6 +186,13 @@ class Teacher:
 
     def __reduce__(self):
         return Teacher, (self.folder,)
+
+
+def _comparable(video: bytes) -> bytes:
+    """An id in the form in which ids compare: Unicode's NFC."""
+    if video.isascii():
+        return video
+    return normalize("NFC", video.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def _hash(video: bytes) -> np.uint64:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from topgb.errors import InputError, option
 from topgb.modelfile import Header, StoredModel
@@ -16,16 +17,17 @@ def job_names(job: TrainingJob, parent: StoredModel | None, progress: Progress) 
     Warns through `progress` where the job keeps a head whose classes had other names.
     """
     inherited = None if parent is None else inherited_names(parent.header, job)
-    if parent is None or job.class_names is None or inherited is None:
-        return job.class_names or inherited
-    if job.class_names != inherited:
-        index = next(i for i in range(len(inherited)) if job.class_names[i] != inherited[i])
+    own = job.class_names and tuple(normalize("NFC", name) for name in job.class_names)
+    if parent is None or own is None or inherited is None:
+        return own or inherited
+    if own != inherited:
+        index = next(i for i in range(len(inherited)) if own[i] != inherited[i])
         hint = f"; {option('new_head', True)} starts it anew" if job.init_from else ""
         progress.say(
             f"the head of {parent.path} is kept for classes of other names: "
-            f"class {index} is {job.class_names[index]!r}, and was {inherited[index]!r}{hint}"
+            f"class {index} is {own[index]!r}, and was {inherited[index]!r}{hint}"
         )
-    return job.class_names
+    return own
 
 
 def inherited_names(parent: Header, job: TrainingJob) -> tuple[str, ...] | None:
@@ -47,4 +49,4 @@ def run_names(run: Path, classes: int) -> tuple[str, ...] | None:
         raise InputError(
             f"{run / SETTINGS_FILE} does not hold {classes:,} class names; the run is broken, train it anew"
         )
-    return tuple(names)
+    return tuple(normalize("NFC", name) for name in names)

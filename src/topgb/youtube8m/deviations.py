@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def deviations_from_csv(path: Path) -> Measure:
 
     def measure(payload: memoryview, place: Place) -> tuple[str, float | None]:
         video_id = read_record_id(payload, place)
-        return video_id, deviations.get(video_id)
+        return video_id, deviations.get(normalize("NFC", video_id))
 
     return measure
 
@@ -119,9 +120,10 @@ def _read_deviations(path: Path) -> dict[str, float]:
             continue
         if len(row) != len(header):
             raise InputError(f"{path}: line {line} has {len(row)} columns and the first line {len(header)}; mend it")
-        if row[ids] in found:
-            raise InputError(f"{path}: line {line} names video {row[ids]!r} again; leave one of its lines")
-        found[row[ids]] = _deviation(path, line, row[stds])
+        video_id = normalize("NFC", row[ids])
+        if video_id in found:
+            raise InputError(f"{path}: line {line} names video {video_id!r} again; leave one of its lines")
+        found[video_id] = _deviation(path, line, row[stds])
     return found
 
 

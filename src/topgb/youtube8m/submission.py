@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+from unicodedata import normalize
 
 from topgb.csv_rows import UnreadableRowError, csv_field, csv_rows
 from topgb.errors import InputError, option
@@ -54,13 +55,14 @@ def concat(good: Path, fake: Path, out: Path, force: bool = False, progress: Pro
             for line, row in _rows(part, counting(progress, f"reading {part.name}", "bytes")):
                 if len(row) != 2:
                     raise InputError(f"{part}: line {line} has {_column_count(row)} instead of 2; mend it first")
+                video_id = normalize("NFC", row[0])
                 for path, known in lines:
-                    if row[0] in known:
+                    if video_id in known:
                         raise InputError(
-                            f"{part}: line {line} has video {_quoted(row[0])} again, after line {known[row[0]]} of "
+                            f"{part}: line {line} has video {_quoted(row[0])} again, after line {known[video_id]} of "
                             f"{path}; a video may have one row"
                         )
-                own[row[0]] = line
+                own[video_id] = line
                 _write_row(file, *row)
     return len(lines[0][1]), len(lines[1][1])
 
@@ -140,7 +142,7 @@ def _compare_videos(videos: Iterable[str], lines: dict[str, int], seen: bytearra
     """Add the missing rows, and the rows of other videos, to `found`. `seen` is one byte per line, all 0."""
     missing: set[str] = set()
     found.videos = 0
-    for video_id in videos:
+    for video_id in (normalize("NFC", video) for video in videos):
         line = lines.get(video_id)
         if line is None:
             if video_id not in missing:
@@ -174,7 +176,7 @@ def _check_row(line: int, row: list[str], columns: int, lines: dict[str, int], f
         found.add(line, row[0] if row else None, f"the row has {_column_count(row)} instead of {columns}")
         if not row:
             return
-    first = lines.setdefault(row[0], line)
+    first = lines.setdefault(normalize("NFC", row[0]), line)
     if len(row) != columns:
         return
     if not row[0]:
