@@ -12,7 +12,7 @@ from combining.small_models import model_file
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
-BASE |= {"version", "file_sets"}
+BASE |= {"version", "file_sets", "csv_tables"}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 # What each room, or file at the top, may import. A room that is not here may import nothing.
@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "devices": {"errors"},
     "csv_rows": {"errors"},
     "tensors": {"errors", "files"},
-    "vocabulary": {"csv_rows", "errors", "files"},
+    "csv_tables": {"csv_rows", "errors"},
+    "vocabulary": {"csv_rows", "csv_tables", "errors", "files"},
     "jobs": {"errors", "progress", "version"},
     "records": {"jobs", *BASE},
     "packing": {"records", *BASE},

@@ -4,17 +4,9 @@ import gzip
 
 import pytest
 
-from topgb.csv_rows import UnreadableRowError, csv_rows, filled_rows
+from topgb.csv_rows import UnreadableRowError, csv_rows
 from topgb.errors import InputError
 from topgb.files import atomic_write_named
-
-
-def test_a_spreadsheets_csv(tmp_path):
-    """A mark in front, lines of commas at the end."""
-    path = tmp_path / "x.csv"
-    path.write_bytes("\ufeffId,Name\r\n\r\nä,\ufeff\r\n , \r\n,,\r\n".encode())
-    assert list(filled_rows(path)) == [(1, ["Id", "Name"]), (3, ["ä", "\ufeff"])]
-    assert len(list(csv_rows(path))) == 5
 
 
 def test_progress_ends_with_all_bytes(tmp_path):

@@ -1,18 +1,29 @@
-"""CSVs in UTF-8: read them row by row, plain or gzipped, and quote fields to write."""
+"""CSVs: read them row by row, plain or gzipped, and quote fields to write."""
 
+import codecs
 import csv
 import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO, cast
 
 from topgb.errors import InputError
 
 # YouTube-8M's vocabulary has descriptions of some thousand characters.
 LONGEST_LINE = 1 << 20
 _ROWS_BETWEEN_REPORTS = 10_000
+# UTF-32's mark begins like one of UTF-16's, so it comes first.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# Bytes shown on either side of one that is not UTF-8.
+_SHOWN = 12
 
 
 class UnreadableRowError(InputError):
@@ -26,80 +37,115 @@ class UnreadableRowError(InputError):
         return UnreadableRowError, (self.path, self.line, self.reason)
 
 
-def csv_rows(
-    path: Path, on_progress: Callable[[int, int], None] | None = None, skip_mark: bool = False
-) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(path: Path, on_progress: Callable[[int, int], None] | None = None) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a CSV in UTF-8 (gzipped if `path` ends in .gz), each with the number of its first line, from 1.
 
-    An empty line is a row without cells. `skip_mark` skips a byte order mark at the start. `on_progress` is called with
-    (bytes read so far, bytes of the file). Raises `UnreadableRowError` if a row cannot be read, `InputError` if the
-    file cannot be opened.
+    An empty line is a row without cells. `on_progress` is called with (bytes read so far, bytes of the file). Raises
+    `UnreadableRowError` if a row cannot be read, `InputError` if the file cannot be opened.
     """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a file; name a CSV")
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, io.SEEK_END)
-            file.seek(0)
-            lines = _Lines(path, file, skip_mark)
-            reader = csv.reader(lines, strict=True)
-            for count, (line, row) in enumerate(_rows(path, reader, lines), start=1):
-                yield line, row
-                # Only the last report, below, says that all bytes are read.
-                if on_progress and count % _ROWS_BETWEEN_REPORTS == 0 and file.tell() < size:
-                    on_progress(file.tell(), size)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot read {path}: {reason}; check the path and its permissions") from error
+    with opened_csv(path) as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        lines = Lines(path, file)
+        for count, (line, row) in enumerate(numbered_rows(csv.reader(lines, strict=True), lines), start=1):
+            yield line, row
+            # Only the last report, below, says that all bytes are read.
+            if on_progress and count % _ROWS_BETWEEN_REPORTS == 0 and file.tell() < size:
+                on_progress(file.tell(), size)
     if on_progress:
         on_progress(size, size)
 
 
-def filled_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """`csv_rows` without the byte order mark and the empty rows that spreadsheets leave behind."""
-    return ((line, row) for line, row in csv_rows(path, skip_mark=True) if any(cell.strip() for cell in row))
+@contextmanager
+def opened_csv(path: Path) -> Iterator[BinaryIO]:
+    """The file, opened for reading bytes. Raises `InputError` if it cannot be opened or read."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file; name a CSV")
+    try:
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot read {path}: {reason}; check the path and its permissions") from error
 
 
-def _rows(path: Path, reader: Iterator[list[str]], lines: "_Lines") -> Iterator[tuple[int, list[str]]]:
-    while True:
-        first = lines.read + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise UnreadableRowError(path, first, f"is not a row of a CSV ({error})") from error
-        if row is None:
-            return
-        yield first, row
+class Lines:
+    """The lines of a CSV as text, with their line ends; `read` counts the lines so far.
 
+    With `marked` a byte order mark at the start says how the text is encoded (UTF-8, 16 or 32), and is left out.
+    """
 
-class _Lines:
-    """The lines of a file as text, with their line ends; `read` counts the lines so far."""
+    def __init__(self, path: Path, file: BinaryIO, marked: bool = False):
+        self.path, self.read, self._encoding = path, 0, "utf-8-sig" if marked else "utf-8"
+        # Both have `peek`: binary files are opened with a buffer.
+        source = cast(io.BufferedReader, file)
+        if path.suffix == ".gz":
+            source = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)))
+        self._file: io.BufferedReader | TextIO = source
+        if marked:
+            self._begin_wide(source)
 
-    def __init__(self, path: Path, file: BinaryIO, skip_mark: bool):
-        self.path, self.read, self._encoding = path, 0, "utf-8-sig" if skip_mark else "utf-8"
-        packed = path.suffix == ".gz"
-        self._file = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file))) if packed else file
-
-    def __iter__(self) -> "_Lines":
+    def __iter__(self) -> "Lines":
         return self
 
     def __next__(self) -> str:
         number = self.read + 1
-        try:
-            # A file given by mistake may have no line ends; it must not fill the memory.
-            line = self._file.readline(LONGEST_LINE + 1)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            reason = f"cannot be unpacked: the gzip stream is broken ({error})"
-            raise UnreadableRowError(self.path, number, reason) from error
+        line = self._readline(number)
         if not line:
             raise StopIteration
         if len(line) > LONGEST_LINE:
             raise UnreadableRowError(self.path, number, f"is longer than {LONGEST_LINE:,} bytes")
         self.read = number
+        if isinstance(line, str):
+            return line
         try:
             return line.decode(self._encoding if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise UnreadableRowError(self.path, number, "is not UTF-8 text") from error
+            raise UnreadableRowError(self.path, number, _not_utf8(line, error.start)) from error
+
+    def _begin_wide(self, source: io.BufferedReader) -> None:
+        with _unpacking(self.path, 1):
+            head = source.peek(4)[:4]
+        encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+        if encoding is not None:
+            self._file = io.TextIOWrapper(source, encoding, newline="\n")
+        elif b"\0" in head:
+            raise UnreadableRowError(self.path, 1, "holds zero bytes, as text in UTF-16 without a byte order mark does")
+
+    def _readline(self, number: int) -> str | bytes:
+        with _unpacking(self.path, number):
+            # A file given by mistake may have no line ends; it must not fill the memory.
+            return self._file.readline(LONGEST_LINE + 1)
+
+
+@contextmanager
+def _unpacking(path: Path, line: int) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = f"cannot be unpacked: the gzip stream is broken ({error})"
+        raise UnreadableRowError(path, line, reason) from error
+    except UnicodeError as error:
+        raise UnreadableRowError(path, line, "breaks off, or is not the UTF-16 that its first bytes promise") from error
+
+
+def _not_utf8(line: bytes, place: int) -> str:
+    # Western programs' other encoding; every byte is a character in it.
+    shown = line[max(0, place - _SHOWN) : place + _SHOWN].decode("latin-1").strip()
+    return f"is not UTF-8 text (as Latin-1 it holds {shown!r})"
+
+
+def numbered_rows(reader: Iterator[list[str]], lines: Lines) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV reader over `lines`, each with the number of its first line."""
+    while True:
+        first = lines.read + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise UnreadableRowError(lines.path, first, f"is not a row of a CSV ({error})") from error
+        if row is None:
+            return
+        yield first, row
 
 
 def csv_field(text: str) -> str:

@@ -2,41 +2,55 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from topgb.csv_rows import csv_field, filled_rows
+from topgb.csv_rows import csv_field
+from topgb.csv_tables import read_table
 from topgb.errors import InputError
 from topgb.files import atomic_write, refuse_existing
 
+_INDEX = "index"
 _NAMES = ("name", "display_name")
 _IDS = ("knowledgegraphid", "mid")
 
 
+@dataclass(frozen=True)
+class Classes:
+    """A data set's classes by number: their `names`, and their knowledge graph ids (empty where a class has none)."""
+
+    names: tuple[str, ...]
+    ids: tuple[str, ...]
+
+
 def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """The names of a data set's classes, by class number.
+    """The names of a data set's classes, by class number. See `read_classes`."""
+    return read_classes(path).names
+
+
+def read_classes(path: Path) -> Classes:
+    """Read a data set's classes from a CSV, in Unicode's form NFC.
 
     The CSV begins with a line of column names, in any case and order, and has one row per class, in any order. It needs
     the columns `Index` and `Name`, as in YouTube-8M's vocabulary.csv, or AudioSet's `index` and `display_name`; it may
     have others. A class without a name gets its knowledge graph id (`KnowledgeGraphId`, `mid`), else its number. Raises
     `InputError` if the file is not such a CSV, or the numbers are not 0 … V − 1, each once.
     """
-    rows = filled_rows(path)
-    _, header = next(rows, (1, []))
-    columns = [column.strip().lower() for column in header]
-    index, name = _column(columns, ("index",)), _column(columns, _NAMES)
-    identity = _column(columns, _IDS)
+    table = read_table(path, (_INDEX, *_NAMES, *_IDS))
+    index, name, identity = table.find((_INDEX,)), table.find(_NAMES), table.find(_IDS)
     if index is None or name is None:
         missing = "Index" if index is None else "Name"
         raise InputError(
-            f"{path} has no column {missing} in its first line; class names are a CSV with the columns Index and Name"
+            f"{path} has no column {missing} in its first line, which is {table.seen()}; class names are a CSV with "
+            "the columns Index and Name"
         )
-    named: dict[int, str] = {}
+    named: dict[int, tuple[str, str]] = {}
     lines: dict[int, int] = {}
-    for line, row in rows:
+    for line, row in table.rows:
         number = _number(path, line, _cell(row, index))
         if number in named:
             raise InputError(f"{path}: line {line} names class {number} again; line {lines[number]} did already")
-        named[number] = _cell(row, name) or _cell(row, identity) or str(number)
+        named[number] = _cell(row, name) or _cell(row, identity) or str(number), _cell(row, identity)
         lines[number] = line
     if not named:
         raise InputError(f"{path} names no class; below its first line each class needs a row")
@@ -47,7 +61,8 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
             f"{path}: line {lines[greatest]} names class {greatest}, but no line names class {missing_number}; "
             "classes are numbered from 0 without gaps"
         )
-    return tuple(named[number] for number in range(len(named)))
+    names, ids = zip(*(named[number] for number in range(len(named))), strict=True)
+    return Classes(names, ids)
 
 
 def write_vocabulary(
@@ -77,10 +92,6 @@ def check_names(names: Sequence[str], classes: int) -> None:
         raise InputError(
             f"{len(names):,} class names were given for {classes:,} classes; give the vocabulary of this data set"
         )
-
-
-def _column(columns: list[str], names: tuple[str, ...]) -> int | None:
-    return next((columns.index(name) for name in names if name in columns), None)
 
 
 def _cell(row: list[str], column: int | None) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from topgb.errors import printable
+
 # The options whose flag is not their name with dashes. Messages name `class_names` only when `--names` adds them.
 _FLAGS = {
     "class_names": "--names",
@@ -12,6 +14,7 @@ _FLAGS = {
     "ranges": "--range",
     "settings": "--set",
 }
+_FOR_SHELLS = set(" ;|&\\")
 
 
 def flag(name: str) -> str:
@@ -36,4 +39,8 @@ def in_flags(name: str, value: Any = None) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(_text, value))
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    text = printable(str(value))
+    # Quote what a shell would not hand on, as in `--separator '|'`.
+    return f"'{text}'" if set(text) & _FOR_SHELLS else text

@@ -1,52 +1,92 @@
-"""Labels by class name: read them from a CSV, and number the classes."""
+"""Labels by class name: read them from a CSV, split them, and number the classes."""
 
+import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import normalize
 
-from topgb.csv_rows import filled_rows
+from topgb.csv_tables import Table, read_table
 from topgb.errors import InputError
+from topgb.vocabulary import Classes
 
 SEPARATOR = ";"
 Labels = dict[str, tuple[str, ...]]
+_IDS = ("id", "ytid")
+# The columns that labels may be in, and what separates several of them there; AudioSet's ids of classes have no commas.
+_LABELS = {"labels": SEPARATOR, "positive_labels": ","}
+# An item of a list as Python or JSON writes it: in quotes, with quotes and backslashes escaped, or bare.
+_ITEM = re.compile(
+    r"""\s*(?:
+        '((?:[^'\\]|\\['"\\])*)'
+        | "((?:[^"\\]|\\['"\\])*)"
+        | ([^\s,'"\[\](){}\\][^,'"\[\](){}\\]*)
+    )\s*(?:,|$)""",
+    re.VERBOSE,
+)
+_BRACKETS = ("[]", "()", "{}")
 
 
-def split_labels(text: str) -> tuple[str, ...]:
-    """The class names in `text`, each once; semicolons separate them."""
-    names = (name.strip() for name in text.split(SEPARATOR))
+def split_labels(text: str, separator: str | None = SEPARATOR) -> tuple[str, ...]:
+    """The class names in `text`, each once, in Unicode's form NFC, with `separator` between them (None: one name).
+
+    With commas, lists as Python and JSON write them are read too: `['cat', 'dog']`.
+    """
+    text = normalize("NFC", text).strip()
+    if separator is None:
+        items = [text]
+    elif separator == "," and is_bracketed(text):
+        items = _list_items(text)
+    else:
+        items = text.split(separator)
+    names = (name.strip() for name in items)
     # Many videos have the same name: keep one string for all of them.
     return tuple(dict.fromkeys(sys.intern(name) for name in names if name))
 
 
-def read_labels(path: Path) -> Labels:
-    """Read the class names of each id from a CSV.
+def is_bracketed(text: str) -> bool:
+    """Whether `text` is enclosed in brackets, as lists are."""
+    return any(text.startswith(pair[0]) and text.endswith(pair[1]) for pair in _BRACKETS)
 
-    The first line holds the column names, in any case and order, with `id` and `labels` among them. A cell of labels
-    holds names separated by semicolons, or nothing for a video that shows none of the classes; rows of one id add up.
-    Takes about 150 bytes of memory per video. Raises `InputError` if the file is not such a CSV.
+
+def _list_items(text: str) -> list[str]:
+    """The items of a list in brackets; `text` itself, which `find_fault` refuses, if it is not understood."""
+    inner, items, place = text[1:-1].strip(), [], 0
+    while place < len(inner):
+        found = _ITEM.match(inner, place)
+        if found is None:
+            return [text]
+        single, double, bare = found.groups()
+        items.append(bare.strip() if bare is not None else re.sub(r"\\(.)", r"\1", single or double or ""))
+        place = found.end()
+    return items
+
+
+def read_labels(path: Path, separator: str | None = None) -> Labels:
+    """Read the class names of each id from a CSV (see `csv_tables.py`), in Unicode's form NFC.
+
+    The first line holds the column names, in any case and order, with `id` and `labels` among them, or AudioSet's
+    `YTID` and `positive_labels`. A cell of labels holds names with `separator` between them (None: semicolons, or
+    AudioSet's commas), or nothing for a video that shows none of the classes; rows of one id add up. If the separator
+    separates columns too and the labels are the last column, all further cells are labels. Takes about 150 bytes of
+    memory per video. Raises `InputError` if the file is not such a CSV.
     """
-    rows = filled_rows(path)
-    _, header = next(rows, (1, []))
-    columns = [column.strip().lower() for column in header]
-    for column in ("id", "labels"):
-        if columns.count(column) != 1:
-            wrong = "no column" if column not in columns else "two columns"
-            raise InputError(
-                f"{path} has {wrong} {column!r} in its first line; labels are a CSV with the columns id and labels"
-            )
-    identity, names = columns.index("id"), columns.index("labels")
+    table = read_table(path, (*_IDS, *_LABELS))
+    identity, names = _columns(path, table)
+    between = _LABELS[table.columns[names]] if separator is None else separator
+    open_ended = between == table.delimiter and names == len(table.columns) - 1
     labels: Labels = {}
-    for line, row in rows:
-        if len(row) != len(columns):
+    for line, row in table.rows:
+        if len(row) != len(table.columns) and not (open_ended and len(row) > names):
             raise InputError(
-                f"{path}: line {line} has {len(row)} cells, the first line {len(columns)}; separate several labels by "
-                "semicolons, and put names with commas in quotes"
+                f"{path}: line {line} has {len(row)} cells, the first line {len(table.columns)}; separate several "
+                "labels by semicolons, and put names with commas in quotes"
             )
         video_id = row[identity].strip()
         if not video_id:
             raise InputError(f"{path}: line {line} has an empty id; give each row the id of a video")
-        found = split_labels(row[names])
+        found = split_labels(between.join(row[names:]) if open_ended else row[names], between)
         earlier = labels.get(video_id, ())
         labels[video_id] = earlier + tuple(name for name in found if name not in earlier)
     if not labels:
@@ -54,18 +94,43 @@ def read_labels(path: Path) -> Labels:
     return labels
 
 
+def _columns(path: Path, table: Table) -> tuple[int, int]:
+    """The numbers of the columns of ids and of labels."""
+    found = []
+    for alternatives in (_IDS, tuple(_LABELS)):
+        first = table.find(alternatives)
+        name = alternatives[0] if first is None else table.columns[first]
+        if first is None or table.columns.count(name) != 1:
+            wrong = "no column" if first is None else "two columns"
+            raise InputError(
+                f"{path} has {wrong} {name!r} in its first line, which is {table.seen()}; labels are a CSV with the "
+                "columns id and labels"
+            )
+        found.append(first)
+    return found[0], found[1]
+
+
 def class_names(counts: Counter[str]) -> tuple[str, ...]:
     """The names in `counts`, most frequent first; names of one frequency are sorted by name."""
     return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
 
 
-def class_numbers(names: Sequence[str], where: str) -> dict[str, int]:
-    """The number of each class by name. Raises `InputError` if two classes have the same name."""
+@dataclass(frozen=True)
+class KnownClasses:
+    """The classes of a vocabulary: their `numbers` by name, and their names by other ids that labels may use."""
+
+    numbers: dict[str, int]
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+def known_classes(classes: Classes, where: str) -> KnownClasses:
+    """The classes by name. Raises `InputError` if two of them have the same name."""
     numbers: dict[str, int] = {}
-    for number, name in enumerate(names):
+    for number, name in enumerate(classes.names):
         if name in numbers:
             raise InputError(
                 f"{where} calls both class {numbers[name]} and class {number} {name!r}; labels by name need other names"
             )
         numbers[name] = number
-    return numbers
+    pairs = zip(classes.ids, classes.names, strict=True)
+    return KnownClasses(numbers, {identity: name for identity, name in pairs if identity and identity not in numbers})

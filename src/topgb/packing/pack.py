@@ -11,7 +11,7 @@ from topgb.errors import InputError, option
 from topgb.features import FeatureSpec
 from topgb.file_sets import NewFiles, finish_earlier, write_set
 from topgb.files import refuse_existing
-from topgb.packing.labels import class_numbers, read_labels
+from topgb.packing.labels import known_classes, read_labels
 from topgb.packing.ranges import Cost
 from topgb.packing.source import Source, find_source
 from topgb.packing.survey import Range, Store, Survey
@@ -20,9 +20,10 @@ from topgb.packing.writer import TRAIN, VALIDATE, earlier_shards, in_validation,
 from topgb.progress import SILENT, Progress
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.description import FILE, Description, description_yaml
-from topgb.vocabulary import read_vocabulary, vocabulary_csv
+from topgb.vocabulary import read_classes, vocabulary_csv
 
 VOCABULARY = "vocabulary.csv"
+_NO_SEPARATOR = set("\"'[](){}")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class PackOptions:
     validate          share of the videos, chosen by a hash of their ids, that go to `validate0000.tfrecord` …
     videos_per_shard  number of records in a file
     name              the name of the feature that `.npy` files hold
+    separator         what separates the labels of a video in one text. None: `;`, or AudioSet's `,` in its own CSVs. A
+                      `,` also reads lists as Python and JSON write them
 
     Raises `InputError` for numbers that make no sense.
     """
@@ -73,8 +76,13 @@ class PackOptions:
     validate: float | None = None
     videos_per_shard: int = 1000
     name: str = "embedding"
+    separator: str | None = None
 
     def __post_init__(self) -> None:
+        if self.separator is not None and (not self.separator or set(self.separator) & _NO_SEPARATOR):
+            raise InputError(
+                f"{option('separator', self.separator)} cannot separate labels; give a sign such as , or |"
+            )
         if self.videos_per_shard < 1:
             raise InputError(f"{option('videos_per_shard')} is {self.videos_per_shard}; it must be 1 or more")
         if self.validate is not None and not 0 < self.validate < 1:
@@ -107,7 +115,8 @@ def pack(
 
     The same input gives the same bytes. Raises `InputError` naming the file and video if anything does not fit: an id
     that occurs twice or has no labels; another width, level, kind of values or set of features than those of the first
-    video; values that are not finite; labels that are not in `vocabulary`. Raises `TopgbError` if writing fails.
+    video; values that are not finite; labels that are not in `vocabulary`, or that are lists of
+    several labels. Raises `TopgbError` if writing fails.
     """
     finish_earlier(out)
     earlier = earlier_shards(out)
@@ -115,10 +124,11 @@ def pack(
         refuse_existing(path, force)
     found = find_source(source, options.name)
     survey = Survey(
-        labels=None if labels is None else read_labels(labels),
+        labels=None if labels is None else read_labels(labels, options.separator),
         labels_file=labels,
-        known=None if vocabulary is None else class_numbers(read_vocabulary(vocabulary), str(vocabulary)),
+        known=None if vocabulary is None else known_classes(read_classes(vocabulary), str(vocabulary)),
         share=options.validate,
+        separator=options.separator,
     )
     _for_each_video(found, survey.add, "measuring", progress)
     survey.check()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topgb.errors import InputError, TopgbError
-from topgb.packing.labels import split_labels
 from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def read_rows(path: str) -> Iterator[RawVideo]:
     """Read the videos of a Parquet file, in the order of its rows, a few rows in memory at a time.
 
     id       column of strings or integers
-    labels   optional column of strings (names separated by semicolons) or lists of strings
+    labels   optional column of strings (names with separators between them) or lists of strings
     others   each is a feature, of floats or uint8: lists (one vector [D] of the whole video) or lists of lists (frames
              [T, D]), whose type may or may not fix their size
 
@@ -147,13 +146,12 @@ def _read_text(value: "pa.Scalar", name: str, where: str) -> str:
         raise InputError(f"{where}: its {name} is not UTF-8; write the file anew") from None
 
 
-def _read_labels(value: Any, where: str) -> tuple[str, ...]:
+def _read_labels(value: Any, where: str) -> str | tuple[str, ...]:
     if not value.is_valid:
         raise InputError(f"{where} has no labels (null); give it an empty list if it shows none of the classes")
     if _is_text(value.type):
-        return split_labels(_read_text(value, LABELS, where))
-    names = [_read_text(value.values[number], "label", where).strip() for number in range(len(value.values))]
-    return tuple(dict.fromkeys(name for name in names if name))
+        return _read_text(value, LABELS, where)
+    return tuple(_read_text(value.values[number], "label", where) for number in range(len(value.values)))
 
 
 def _read_feature(value: Any, axes: int, name: str, where: str) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 
 from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec, Level
-from topgb.packing.labels import Labels, class_names
+from topgb.packing.label_faults import find_fault
+from topgb.packing.labels import SEPARATOR, KnownClasses, Labels, class_names, split_labels
 from topgb.packing.ranges import Cost, ValueHistogram
 from topgb.packing.video import RawVideo
 from topgb.packing.writer import in_validation
@@ -24,26 +25,30 @@ class Survey:
     """The findings of the first reading.
 
     labels, labels_file  the labels' CSV and its path, None without one
-    known                numbers of the classes in a given vocabulary, None if classes are made from the labels
+    known                the classes of a given vocabulary, None if classes are made from the labels
+    separator            what separates the labels in a cell, None where nothing was said
     share                share of the videos to validate on, or None
     first                place and level of the first video, and each feature's width and whether it is uint8
     labelled             whether the videos have labels
     ids                  ids of all videos
     train                number of training videos
     counts               number of training videos of each class; a class of validation videos alone counts 0
+    places               where each class was first seen
     total                number of labels of all videos
     histograms           values of each feature of floats, by name
     """
 
     labels: Labels | None
     labels_file: Path | None
-    known: dict[str, int] | None
+    known: KnownClasses | None
     share: float | None
+    separator: str | None = None
     first: tuple[str, Level, dict[str, tuple[int, bool]]] | None = None
     labelled: bool = False
     ids: set[str] = field(default_factory=set)
     train: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    places: dict[str, str] = field(default_factory=dict)
     total: int = 0
     histograms: dict[str, ValueHistogram] = field(default_factory=dict)
 
@@ -58,14 +63,31 @@ class Survey:
         names = self.labels_of(video) or ()
         self.total += len(names)
         for name in names:
-            if self.known is not None and name not in self.known:
-                raise InputError(
-                    f"{video.where}: its label {name!r} is not in the vocabulary; correct it, or add the class there"
-                )
+            if name not in self.places:
+                self.places[name] = video.where
+                self._check_known(name)
             self.counts[name] += trains
         for name, values in video.features.items():
             if values.dtype != np.uint8:
                 self.histograms.setdefault(name, ValueHistogram()).add(np.atleast_2d(values))
+
+    def _check_known(self, name: str) -> None:
+        """Raise `InputError` if a class is not in the vocabulary."""
+        if self.known is None or name in self.known.numbers:
+            return
+        fault = find_fault({*self.known.numbers, name}, [name], self.separator)
+        advice = "correct it, or add the class there" if fault is None else f"it {fault[1]}"
+        raise InputError(f"{self.places[name]}: its label {name[:80]!r} is not in the vocabulary; {advice}")
+
+    def _check_names(self) -> None:
+        """Raise `InputError` if a class made from the labels is really a list of labels."""
+        fault = find_fault(self.counts, self.counts, self.separator) if self.known is None else None
+        if fault is not None:
+            name, words = fault
+            raise InputError(
+                f"{self.places[name]}: its label {name[:80]!r} {words}; if it is one class after all, name all classes "
+                f"in a CSV and give it as {option('vocabulary')}"
+            )
 
     def check_fits(self, video: RawVideo) -> None:
         """Raise `InputError` if a video is not like the first."""
@@ -102,7 +124,7 @@ class Survey:
         if self.labels is None:
             if (video.labels is not None) != self.labelled:
                 raise InputError(f"{video.where} has {'no' if self.labelled else 'a'} column labels, unlike the first")
-            return video.labels
+            return None if video.labels is None else self._canonical(self._names_in(video.labels))
         if video.labels is not None:
             raise InputError(f"{video.where} has labels, and so has {self.labels_file}; leave one of them out")
         if video.id not in self.labels:
@@ -110,7 +132,18 @@ class Survey:
                 f"{self.labels_file} has no row for the id {video.id!r} of {video.where}; add one, with no labels if "
                 "the video shows none of the classes"
             )
-        return self.labels[video.id]
+        return self._canonical(self.labels[video.id])
+
+    def _names_in(self, labels: str | tuple[str, ...]) -> tuple[str, ...]:
+        """The names in a video's labels; items of a list are taken apart only where a separator was given."""
+        if isinstance(labels, str):
+            return split_labels(labels, self.separator or SEPARATOR)
+        return tuple(name for item in labels for name in split_labels(item, self.separator))
+
+    def _canonical(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names, each once, with the vocabulary's names in place of its ids."""
+        aliases = {} if self.known is None else self.known.aliases
+        return tuple(dict.fromkeys(aliases.get(name, name) for name in names))
 
     def check(self) -> None:
         """Raise `InputError` if there is nothing to train on, or nothing to validate on."""
@@ -126,6 +159,7 @@ class Survey:
             raise InputError(
                 f"no video has a label; label some, or leave {option('labels')} out to pack unlabelled records"
             )
+        self._check_names()
 
     def spec(self, store: Store | None, ranges: Mapping[str | None, Range]) -> tuple[FeatureSpec, dict[str, Cost]]:
         """The spec of the records, and a new `Cost` for each feature whose floats become bytes."""
@@ -153,7 +187,7 @@ class Survey:
 
     def names(self) -> tuple[str, ...]:
         """The classes in their order; none if nothing is labelled and there is no vocabulary."""
-        return tuple(self.known) if self.known is not None else class_names(self.counts)
+        return tuple(self.known.numbers) if self.known is not None else class_names(self.counts)
 
     def absent(self) -> int:
         """The number of ids in the labels' CSV that have no features."""

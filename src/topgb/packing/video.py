@@ -1,6 +1,7 @@
 """A video of a user's own features as it was found, before it becomes a record."""
 
 from dataclasses import dataclass
+from unicodedata import normalize
 
 import numpy as np
 
@@ -16,16 +17,16 @@ _RESERVED = {key.decode() for key in IDENTITY_KEYS}
 class RawVideo:
     """A video's features as they were found.
 
-    id        the id of its record
+    id        the id of its record, in Unicode's form NFC
     where     the file, and the row of a table; error messages name it
     features  uint8 or float32 arrays by name: either all [T, D] with the same T, or all [D]
-    labels    names of its classes, or None if the source has no labels
+    labels    names of its classes: a list, or a text with separators between them; None if the source has no labels
     """
 
     id: str
     where: str
     features: dict[str, np.ndarray]
-    labels: tuple[str, ...] | None = None
+    labels: str | tuple[str, ...] | None = None
 
     @property
     def level(self) -> Level:
@@ -34,7 +35,7 @@ class RawVideo:
 
 
 def raw_video(
-    video_id: str, where: str, features: dict[str, np.ndarray], labels: tuple[str, ...] | None = None
+    video_id: str, where: str, features: dict[str, np.ndarray], labels: str | tuple[str, ...] | None = None
 ) -> RawVideo:
     """Make a video, and check it. Raises `InputError` naming `where` and the feature at fault."""
     if not features:
@@ -54,7 +55,7 @@ def raw_video(
         )
     if len({shape[:-1] for shape in shapes.values()}) > 1:
         raise InputError(f"{where} has features with unequal numbers of frames ({_listing(shapes)}); cut them alike")
-    return RawVideo(video_id, where, features, labels)
+    return RawVideo(normalize("NFC", video_id), where, features, labels)
 
 
 def check_name(name: str, where: str) -> None:

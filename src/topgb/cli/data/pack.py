@@ -19,7 +19,11 @@ def pack(
     out: Annotated[Path, typer.Option(help="Directory to write shards, vocabulary.csv and dataset.yaml to.")],
     labels: Annotated[
         Path | None,
-        typer.Option(help="Class names by video: a CSV with id and labels, separated by ';'.", metavar="CSV"),
+        typer.Option(help="Class names by video: a CSV with id and labels, or AudioSet's segments.", metavar="CSV"),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(help="What separates a video's labels; ',' reads lists too.  [default: ;]", metavar="SIGN"),
     ] = None,
     vocabulary: Annotated[
         Path | None,
@@ -57,7 +61,9 @@ def pack(
     from topgb.packing.pack import pack as run_pack
     from topgb.progress import TerminalProgress
 
-    options = PackOptions(store, dict(map(_range, value_ranges or [])), validate, videos_per_shard, name)
+    # As messages write these two.
+    between = None if separator is None else separator.replace("\\t", "\t").replace("\\n", "\n")
+    options = PackOptions(store, dict(map(_range, value_ranges or [])), validate, videos_per_shard, name, between)
     packed = run_pack(source, out, labels, vocabulary, options, force, TerminalProgress())
     typer.echo(_report(out, packed))
 

@@ -1,0 +1,91 @@
+"""CSVs that people and their programs write, with a line of column names: find out how they are written, and read them.
+
+Commas, semicolons, tabs or bars separate columns; the text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. Lines
+that begin with # before the table are comments; AudioSet's column names are the last of them.
+"""
+
+import csv
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from unicodedata import normalize
+
+from topgb.csv_rows import Lines, numbered_rows, opened_csv
+
+_DELIMITERS = (",", ";", "\t", "|")
+_LONGEST_SHOWN = 80
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV's column names, in lower case and trimmed, its `delimiter`, and its rows below, each with its line number.
+
+    All text is in Unicode's form NFC. Rows without any text are left out.
+    """
+
+    columns: list[str]
+    delimiter: str
+    rows: Iterator[tuple[int, list[str]]]
+
+    def find(self, names: Collection[str]) -> int | None:
+        """The number of the first column that has one of these names, or None."""
+        return next((number for number, column in enumerate(self.columns) if column in names), None)
+
+    def seen(self) -> str:
+        """The column names as a message shows them."""
+        text = ", ".join(self.columns)
+        return repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
+
+
+def read_table(path: Path, names: Collection[str]) -> Table:
+    """Open a CSV (gzipped if `path` ends in .gz) that should have columns of some of the `names`, in lower case.
+
+    Raises `InputError` if it cannot be opened or its first lines cannot be read. Its rows raise `UnreadableRowError`.
+    """
+    comments, delimiter, columns = _look(path, names)
+    rows = _filled_rows(path, comments, delimiter)
+    if columns is None:
+        _, columns = next(rows, (1, []))
+    return Table([normalize("NFC", column).strip().lower() for column in columns], delimiter, rows)
+
+
+def _look(path: Path, names: Collection[str]) -> tuple[int, str, list[str] | None]:
+    """The number of lines of comments, the delimiter, and the column names if they are in a comment."""
+    comments, comment, first = 0, "", ""
+    with opened_csv(path) as file:
+        lines = Lines(path, file, marked=True)
+        for line in lines:
+            if line.startswith("#"):
+                comments, comment = lines.read, line.lstrip("# ")
+            elif line.strip():
+                first = line
+                break
+    known, delimiter, columns = _split_names(comment, names)
+    in_first, first_delimiter, _ = _split_names(first, names)
+    return (comments, delimiter, columns) if known > in_first else (comments, first_delimiter, None)
+
+
+def _split_names(line: str, names: Collection[str]) -> tuple[int, str, list[str]]:
+    """How many columns that `line` names are in `names`, the delimiter that gives the most, and the columns."""
+    best: tuple[int, str, list[str]] = (0, _DELIMITERS[0], [])
+    for delimiter in _DELIMITERS:
+        try:
+            columns = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+        except csv.Error:
+            continue
+        known = sum(column.strip().lower() in names for column in columns)
+        if known > best[0]:
+            best = known, delimiter, columns
+    return best
+
+
+def _filled_rows(path: Path, comments: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    with opened_csv(path) as file:
+        lines = Lines(path, file, marked=True)
+        for _ in zip(range(comments), lines, strict=False):
+            pass
+        # A blank before a quoted cell is no part of it.
+        reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
+        for line, row in numbered_rows(reader, lines):
+            if any(cell.strip() for cell in row):
+                yield line, [normalize("NFC", cell) for cell in row]

@@ -1,0 +1,65 @@
+"""Recognise class names that are really several labels, or not yet names: they would become classes of their own."""
+
+import re
+from collections import Counter
+from collections.abc import Collection
+
+from topgb.errors import option
+from topgb.packing.labels import SEPARATOR, is_bracketed
+
+# Signs that hardly occur in names, so that one piece that is a class elsewhere tells a list.
+_SEPARATORS = (",", ";", "|", "\t", "\n")
+# Signs that do occur in names (AC/DC): all pieces must be classes.
+_WEAK_SEPARATORS = ("/", "+", "&")
+_NUMBERS = re.compile(r"\d+(?:\s*([\s,|;])\s*\d+)+")
+_QUOTES = {'"', "'", "`"}
+
+
+def find_fault(names: Collection[str], suspects: Collection[str], separator: str | None) -> tuple[str, str] | None:
+    """The first of `suspects`, sorted, that is a list rather than a name, with the words that say so; None if none is.
+
+    `names` are the names of all classes, the suspects among them; `separator` is the one that was given.
+    """
+    pieces = Counter(piece for name in names for sign in _SEPARATORS if sign in name for piece in _pieces(name, sign))
+    pieces.update(names)
+    known = set(names)
+    for name in sorted(suspects):
+        fault = _form_fault(name, separator) or _separator_fault(name, known, pieces)
+        if fault is not None:
+            return name, fault
+    return None
+
+
+def _form_fault(name: str, separator: str | None) -> str | None:
+    """What is wrong with a name by itself."""
+    if is_bracketed(name):
+        if separator == ",":
+            return "looks like a list, but not one that can be read; leave the brackets out"
+        return f"looks like a list; {_with(',')} reads lists such as [0, 1] or ['cat', 'dog']"
+    ends = {name[0], name[-1]}
+    if (len(name) > 1 and len(ends) == 1 and ends <= _QUOTES) or ('"' in ends and name.count('"') % 2):
+        return f"has quotes of its own; leave them out, and put {separator or SEPARATOR!r} between names"
+    numbers = _NUMBERS.fullmatch(name)
+    return f"looks like several numbers; {_with(numbers[1])} takes them apart" if numbers else None
+
+
+def _separator_fault(name: str, names: set[str], pieces: Counter[str]) -> str | None:
+    """The sign that seems to separate several names in `name`."""
+    for sign in (*_SEPARATORS, *_WEAK_SEPARATORS):
+        parts = _pieces(name, sign)
+        classes = [part in names for part in parts]
+        if sign in _WEAK_SEPARATORS:
+            several = all(classes)
+        else:
+            several = sign == "|" or any(classes) or all(pieces[part] > 1 for part in parts)
+        if sign in name and parts - {name} and several:
+            return f"looks like several names; {_with(sign)} takes them apart"
+    return None
+
+
+def _pieces(name: str, sign: str) -> set[str]:
+    return {piece.strip() for piece in name.split(sign) if piece.strip()}
+
+
+def _with(sign: str) -> str:
+    return option("separator", " " if sign.isspace() and sign not in _SEPARATORS else sign)
