@@ -31,7 +31,7 @@ def find_fault(names: Collection[str], suspects: Collection[str], separator: str
 
 
 def _form_fault(name: str, separator: str | None) -> str | None:
-    """What is wrong with a name by itself."""
+    """The fault of a name that shows without the other names."""
     if is_bracketed(name):
         if separator == ",":
             return "looks like a list, but not one that can be read; leave the brackets out"
@@ -44,7 +44,7 @@ def _form_fault(name: str, separator: str | None) -> str | None:
 
 
 def _separator_fault(name: str, names: set[str], pieces: Counter[str]) -> str | None:
-    """The sign that seems to separate several names in `name`."""
+    """The fault of a name that holds several names, with a sign between them."""
     for sign in (*_SEPARATORS, *_WEAK_SEPARATORS):
         parts = _pieces(name, sign)
         classes = [part in names for part in parts]
