@@ -65,12 +65,16 @@ class MixtureOfExperts(nn.Module):
             self.start_factor *= 2
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        gates = self.gates(vectors).float().view(-1, self.classes, self.mixtures + 1).softmax(dim=2)
-        experts = torch.sigmoid(self.experts(vectors).float()).view(-1, self.classes, self.mixtures)
-        probabilities = (gates[:, :, :-1] * experts).sum(2)
+        gates = self._mixtures_first(self.gates(vectors), self.mixtures + 1).softmax(dim=0)
+        experts = self._mixtures_first(self.experts(vectors), self.mixtures).sigmoid()
+        probabilities = (gates[:-1] * experts).sum(0)
         if self.gating is None:
             return probabilities
         return self.gating(probabilities, vectors if self.gating_sees_input else None)
+
+    def _mixtures_first(self, logits: torch.Tensor, mixtures: int) -> torch.Tensor:
+        """Logits [B, V · M] as float32 [M, B, V]: a softmax over the last of few values is several times as slow."""
+        return logits.float().view(-1, self.classes, mixtures).movedim(2, 0).contiguous()
 
     def regularization(self) -> torch.Tensor:
         return l2_penalty(self.l2, *(linear.weight for linear in self._regularized()))
