@@ -93,6 +93,15 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """Small inputs beside the checkout that were once answered wrongly, one folder for each kind."""
+    folder = SHARED / "cases"
+    if not folder.is_dir():
+        pytest.skip("the cases (../shared/cases beside the checkout) are absent")
+    return folder
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """For tests that compare bits and also run with several threads, which may add in another order each time."""

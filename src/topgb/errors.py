@@ -58,20 +58,32 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class DamagedRecordError(InputError):
-    """A record that cannot be read.
+class RecordError(InputError):
+    """A record that is whole but of no use as it is, for a `reason` that says what to do; never skipped.
 
     Attributes: `path` of the shard, `record` number in it (from 0), byte `offset` of the record's header, and the
     `reason` in words.
     """
 
     def __init__(self, path: str, record: int, offset: int, reason: str):
-        super().__init__(
-            f"{path}: record {record} at byte {offset} is damaged: {reason}; "
-            f"replace the file, or go on without the record with {option('on_damaged', 'skip')}"
-        )
+        super().__init__(self._sentence(f"{path}: record {record} at byte {offset}", reason))
         self.path, self.record, self.offset, self.reason = path, record, offset, reason
+
+    @staticmethod
+    def _sentence(place: str, reason: str) -> str:
+        return f"{place}: {reason}"
 
     def __reduce__(self):
         # Loader workers send exceptions between processes; by default Python rebuilds one from its message alone.
-        return DamagedRecordError, (self.path, self.record, self.offset, self.reason)
+        return type(self), (self.path, self.record, self.offset, self.reason)
+
+
+class DamagedRecordError(RecordError):
+    """A record that cannot be read; `on_damaged="skip"` goes on without it."""
+
+    @staticmethod
+    def _sentence(place: str, reason: str) -> str:
+        return (
+            f"{place} is damaged: {reason}; "
+            f"replace the file, or go on without the record with {option('on_damaged', 'skip')}"
+        )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from topgb.errors import DamagedRecordError
+    from collections.abc import Sequence
+
+    from topgb.errors import DamagedRecordError, RecordError
     from topgb.modelfile import Header
 
 ModelOrRun = Annotated[Path, typer.Argument(help="A model file, or the directory of a run.", metavar="MODEL|RUN")]
@@ -83,6 +85,6 @@ def parse_weights(text: str) -> list[float]:
         raise InputError(f"--weights {reprlib.repr(text)} is not a list of numbers such as 0.4,0.35,0.25") from None
 
 
-def damage_rows(damaged: "list[DamagedRecordError]") -> list[dict[str, Any]]:
-    """Damaged records as JSON values."""
+def damage_rows(damaged: "Sequence[RecordError]") -> list[dict[str, Any]]:
+    """Records that cannot be read or used, as JSON values."""
     return [{"file": e.path, "record": e.record, "offset": e.offset, "reason": e.reason} for e in damaged]

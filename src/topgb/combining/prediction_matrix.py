@@ -10,7 +10,7 @@ import torch
 
 from topgb.errors import TopgbError
 from topgb.evaluation.metrics import TOP_K, pooled_average_precision
-from topgb.evaluation.predictions import Predictor, no_video, predictions
+from topgb.evaluation.predictions import Predictor, predictions
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 
@@ -45,8 +45,6 @@ def collect(model: Predictor, dataset: Dataset, device: torch.device, progress: 
         labels[rows] = cast(torch.Tensor, batch.labels).numpy()
         ids += batch.ids
     progress.end()
-    if not ids:
-        raise no_video(PURPOSE)
     # Skipped records leave unused rows at the end.
     return Predictions(ids, probabilities[: len(ids)], labels[: len(ids)])
 

@@ -11,7 +11,7 @@ from topgb.combining.ensemble import carry_over
 from topgb.combining.parents import named, open_parents, origin
 from topgb.errors import InputError
 from topgb.evaluation.opening import open_for
-from topgb.evaluation.predictions import batches, no_video
+from topgb.evaluation.predictions import batches
 from topgb.files import refuse_existing
 from topgb.modelfile import Header, Member, StoredModel, write_model_file
 from topgb.modelfile.encodings import encode_plain, part_names
@@ -145,6 +145,4 @@ def _collect_memory(tagger: Tagger, data: Dataset, progress: Progress) -> _Memor
         counts.append(labels.sum(1))
         classes.append(labels.nonzero()[:, 1].int())
     progress.end()
-    if not vectors:
-        raise no_video(PURPOSE)
     return _Memory(torch.cat(vectors), torch.cat(counts).cumsum(0).int(), torch.cat(classes))

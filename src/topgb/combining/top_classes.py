@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from topgb.errors import InputError
 from topgb.evaluation.metrics import Metrics, Scores
+from topgb.evaluation.predictions import check_found
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 from topgb.records.teacher import Teacher
@@ -68,11 +70,14 @@ def collect_top_classes(
             if who is None:
                 continue
             if who.labels is None:
-                raise InputError(f"video {who.id!r} of {dataset.shards[shard].path} has no labels to learn from")
+                raise InputError(
+                    f"video {who.id!r} of {dataset.shards[shard].path} has no labels to learn from; "
+                    f"{dataset.label_advice(shard)}"
+                )
             knows = next((number for number, teacher in enumerate(teachers) if who.id in teacher), None)
             if knows is None:
                 raise teachers[0].lacks(who.id)
-            by_teacher.setdefault(knows, []).append((who.id, sorted(set(who.labels))))
+            by_teacher.setdefault(knows, []).append((who.id, sorted(who.labels)))
         for number, videos in by_teacher.items():
             found = teachers[number].rows([video for video, _ in videos]).float().topk(count, dim=1)
             best.append(found.values)
@@ -80,4 +85,6 @@ def collect_top_classes(
             labels += [own for _, own in videos]
         progress.advance(int(dataset.counts[shard]))
     progress.end()
+    positives = np.bincount([number for own in labels for number in own], minlength=dataset.classes)
+    check_found(positives, len(labels), "learn from")
     return TopClasses(torch.cat(best), torch.cat(classes), labels, dataset.classes)

@@ -8,7 +8,7 @@ import torch
 
 from topgb.errors import InputError
 from topgb.evaluation.metrics import TOP_K
-from topgb.evaluation.predictions import Predictor, no_video, predictions
+from topgb.evaluation.predictions import Predictor, predictions
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 
@@ -113,8 +113,6 @@ def rank_pairs(model: Predictor, dataset: Dataset, device: torch.device, progres
         hits.append(labels.gather(1, classes.cpu()).numpy())
         positives.append(labels.sum(1).numpy())
     progress.end()
-    if not ids:
-        raise no_video(PURPOSE)
     return RankedPairs(ids, np.concatenate(scores), np.concatenate(hits), np.concatenate(positives))
 
 

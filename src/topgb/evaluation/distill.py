@@ -35,6 +35,7 @@ from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.damage import OnDamaged
 from topgb.records.dataset import Dataset
 from topgb.records.framing import write_record
+from topgb.records.label_statistics import check_label_lists
 from topgb.records.teacher import DESCRIPTION_FILE, ScoreFormat, TeacherDescription, scores_path
 from topgb.records.teacher_scores import write_scores
 
@@ -85,9 +86,14 @@ def teacher_identity(model: StoredModel, device: torch.device, resident: Residen
 def open_records(
     teacher: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop", score_format: ScoreFormat = "safetensors"
 ) -> Dataset:
-    """Open the records to distill; `tfrecord` copies them, with their labels and every frame. Raises as `open_for`."""
+    """Open the records to distill; `tfrecord` copies them, with their labels and every frame.
+
+    Raises as `open_for`, and `InputError` for labels that are no class numbers: no student could learn beside them.
+    """
     copied = score_format == "tfrecord"
-    return open_for(teacher, pattern, on_damaged, with_labels=copied, every_frame=copied)
+    dataset = open_for(teacher, pattern, on_damaged, with_labels=copied or "check", every_frame=copied)
+    check_label_lists(dataset)
+    return dataset
 
 
 def distill(

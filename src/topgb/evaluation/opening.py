@@ -9,6 +9,7 @@ from topgb.modelfile.header import Header
 from topgb.records.damage import OnDamaged
 from topgb.records.dataset import Dataset, TeacherSource, open_dataset
 from topgb.records.description import check_description
+from topgb.records.layout import LabelUse
 
 
 class HasHeader(Protocol):
@@ -38,7 +39,7 @@ def open_for(
     models: Header | HasHeader | Sequence[Header | HasHeader],
     pattern: str | Sequence[str],
     on_damaged: OnDamaged = "stop",
-    with_labels: bool = True,
+    with_labels: LabelUse = True,
     every_frame: bool = False,
 ) -> Dataset:
     """Open the records of `pattern` for every one of `models`; the order of the models does not matter.
@@ -64,7 +65,7 @@ def open_needed(
     needs: RecordNeeds,
     pattern: str | Sequence[str],
     on_damaged: OnDamaged = "stop",
-    with_labels: bool = True,
+    with_labels: LabelUse = True,
     teacher: TeacherSource | None = None,
 ) -> Dataset:
     """Open the records of `pattern`, which must hold what is needed; with a `teacher`, batches hold its scores.
@@ -72,5 +73,5 @@ def open_needed(
     Raises as `open_for` does.
     """
     # Only labels depend on which class has which number.
-    check_description(pattern, needs.spec, needs.class_names if with_labels else None)
+    check_description(pattern, needs.spec, needs.class_names if with_labels is True else None)
     return open_dataset(pattern, needs.spec, needs.classes, needs.max_frames, on_damaged, with_labels, teacher)

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from topgb.batch import Batch
 from topgb.errors import InputError, TopgbError
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset, evaluation_batches
+from topgb.records.labels import check_label_counts
 from topgb.records.sampling import EVERY_FRAME, FrameSampling
 
 EVALUATION_BATCH = 128
@@ -44,17 +46,25 @@ def batches(
 
     If there is a `purpose` (a verb for messages, such as "score against"), every video must have labels. `progress`
     advances when the next batch is requested. Later batches reuse the memory of a batch. Raises `InputError` for videos
-    without labels, and as `evaluation_batches` does.
+    without labels, for a whole data set whose labels serve no purpose (see `check_found`), and as `evaluation_batches`
+    does.
     """
     shards = None if shard is None else [shard]
+    positives, videos = np.zeros(dataset.classes, np.int64), 0
     for batch in evaluation_batches(dataset, EVALUATION_BATCH, shards, draw.sampling, draw.seed, draw.round):
-        if purpose is not None and batch.labels is None:
-            raise InputError(
-                f"the records hold no labels (video {batch.ids[0]}), so there is nothing to {purpose}; name labelled "
-                "records, or use topgb predict for unlabelled ones"
-            )
+        if purpose is not None:
+            if batch.labels is None:
+                raise InputError(
+                    f"the records hold no labels (video {batch.ids[0]}), so there is nothing to {purpose}; "
+                    f"{dataset.label_advice(shard or 0)}, or use topgb predict for unlabelled ones"
+                )
+            if shard is None:
+                positives += np.count_nonzero(batch.labels.numpy(), axis=0)
+                videos += len(batch)
         yield batch
         progress.advance(len(batch))
+    if purpose is not None and shard is None:
+        check_found(positives, videos, purpose)
 
 
 @torch.inference_mode()
@@ -85,6 +95,16 @@ def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> 
             f"the model's probabilities for video {video} are not finite; the model or the record is broken"
         )
     return probabilities
+
+
+def check_found(positives: np.ndarray, videos: int, purpose: str) -> None:
+    """Raise `InputError` if a data set had no video, or labels that serve no `purpose` (see `check_label_counts`).
+
+    `positives` int64 [V] counts the labels of the `videos` videos by class.
+    """
+    if not videos:
+        raise no_video(purpose)
+    check_label_counts(positives, videos, "the records", purpose)
 
 
 def no_video(purpose: str) -> InputError:

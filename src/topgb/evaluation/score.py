@@ -7,13 +7,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from topgb.csv_rows import csv_field
 from topgb.errors import DamagedRecordError
 from topgb.evaluation.metrics import Metrics, Scores
 
 # Imported under this name too: docs/api.md once showed topgb.evaluation.score.open_for.
 from topgb.evaluation.opening import open_for as open_for
-from topgb.evaluation.predictions import ALL_FRAMES, FrameDraw, Predictor, no_video, predictions
+from topgb.evaluation.predictions import ALL_FRAMES, FrameDraw, Predictor, check_found, predictions
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.files import atomic_write, refuse_existing
 from topgb.jobs.dispatch import dispatch, in_order
@@ -59,8 +58,8 @@ def evaluate(
     """Score every labelled video of `dataset` once, in shard order, on every frame or on those of `draw`.
 
     On a cluster each worker takes one shard at a time; the figures are the same to the bit if the probabilities are.
-    `model` must then be picklable (see `opened_there`). Raises `InputError` if a record has no labels, no video could
-    be read, or the draw does not fit the records, and as `dispatch` does.
+    `model` must then be picklable (see `opened_there`). Raises `InputError` if a record has no labels, no video or no
+    label could be read, or the draw does not fit the records, and as `dispatch` does.
     """
     return evaluate_rounds(model, dataset, device, draw, progress=progress, engine=engine).metrics
 
@@ -106,8 +105,7 @@ def evaluate_rounds(
         metrics.merge(result[0])
         dataset.note_damage(result[1])
         if (number + 1) % len(shards) == 0:
-            if metrics.videos == 0:
-                raise no_video(PURPOSE)
+            check_found(metrics.positives, metrics.videos, PURPOSE)
             scores.append(metrics.compute())
 
     progress.begin("evaluating", rounds * dataset.num_records, "videos")
@@ -139,6 +137,9 @@ def write_per_class(path: Path, metrics: Metrics, header: Header, force: bool = 
 
     Raises `InputError` if `path` exists and `force` is off, `TopgbError` if it cannot be written.
     """
+    # Imported here, because few evaluations write a CSV.
+    from topgb.csv_rows import csv_field
+
     refuse_existing(path, force)
     rows = ["class,name,positives,average_precision\n"]
     averages = metrics.average_precisions()

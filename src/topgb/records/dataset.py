@@ -1,8 +1,9 @@
 """A data set: the records of its shards, read into batches by number, or all of them in file order."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from topgb.features import FeatureSpec
 from topgb.records.codec import DecodedRecord, decode_record, read_identity
 from topgb.records.collate import empty_features, label_matrix
 from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
-from topgb.records.framing import records_digest
-from topgb.records.layout import Layout
-from topgb.records.protobuf_decoding import Identity
+from topgb.records.framing import ShardSize, measure
+from topgb.records.labels import label_advice
+from topgb.records.layout import LabelUse, Layout
+from topgb.records.protobuf_decoding import Identity, parse_record
 from topgb.records.sampling import EVERY_FRAME, FrameSampling, sampled_rows, sampling_for
 from topgb.records.shards import OpenShard, Shard, ShardCache, find_shards
 
@@ -60,13 +62,14 @@ class Dataset:
         classes: int,
         max_frames: int,
         on_damaged: OnDamaged,
-        with_labels: bool,
+        with_labels: LabelUse,
         teacher: TeacherSource | None = None,
     ):
         self.shards, self.spec, self.classes, self.teacher = shards, spec, classes, teacher
         self.max_frames, self.on_damaged = max_frames, on_damaged
         self.damaged: list[DamagedRecordError] = []
-        self._layout = Layout(spec, classes if with_labels else None, classes if teacher == "records" else None)
+        soft_classes = classes if teacher == "records" else None
+        self._layout = Layout(spec, classes if with_labels is True else None, soft_classes, with_labels == "check")
         self._frame_bytes = self._layout.frame_bytes
         self._cache = ShardCache()
         measured = [self._measure_shard(shard) for shard in shards]
@@ -175,15 +178,13 @@ class Dataset:
             return 1
         return max(1, min(self.max_frames, record_bytes // self._frame_bytes))
 
-    def _measure_shard(self, shard: Shard) -> "_ShardSize":
+    def _measure_shard(self, shard: Shard) -> ShardSize:
         """A shard's records, their bytes and digest; all 0 if the shard is damaged from the start and skipped."""
         found: list[DamagedRecordError] = []
-        measured = _ShardSize(0, 0, 0, 0)
+        measured = ShardSize()
         with NoteDamage(found, self.on_damaged):
             opened = self._cache.get(shard)
-            lengths = opened.index.lengths
-            digest = records_digest(opened.buffer, opened.index)
-            measured = _ShardSize(len(opened), int(lengths.sum()), digest, int(lengths.max(initial=0)))
+            measured = measure(opened.buffer, opened.index)
             raise_damage(opened)
         self.note_damage(found)
         return measured
@@ -198,17 +199,19 @@ class Dataset:
             )
         return opened
 
-    def labels_of(self, record: RecordKey) -> list[int] | None:
-        """The class numbers of one record, read without its frames.
-
-        None if the record is unlabelled, if it is damaged and skipped, or if the data set was opened without labels. A
-        record's CRC covers its frames too, so it is checked only if something is wrong.
-        """
-        who = self.identity_of(record)
-        return None if who is None else who.labels
+    def label_advice(self, shard: int = 0) -> str:
+        """The remedy for records without labels, in words, after a look at the first record of a shard."""
+        context = None
+        with suppress(InputError):
+            opened = self._opened_shard(shard, 0)
+            context = parse_record(opened.data(0), opened.place(0)).context
+        return label_advice(context)
 
     def identity_of(self, record: RecordKey) -> Identity | None:
-        """The identity of one record, read without its frames; None if the record is damaged and skipped."""
+        """The identity of one record, read without its frames; None if the record is damaged and skipped.
+
+        A record's CRC covers its frames too, so it is checked only if something is wrong.
+        """
         shard, number = record
         opened = self._opened_shard(shard, number)
         found: list[DamagedRecordError] = []
@@ -234,29 +237,21 @@ class Dataset:
         return torch.from_numpy(rows)
 
 
-class _ShardSize(NamedTuple):
-    """A shard's reachable records: their number, the bytes of their data, their digest, the bytes of the longest."""
-
-    records: int
-    size: int
-    digest: int
-    longest: int
-
-
 def open_dataset(
     pattern: str | Sequence[str],
     spec: FeatureSpec,
     classes: int,
     max_frames: int,
     on_damaged: OnDamaged = "stop",
-    with_labels: bool = True,
+    with_labels: LabelUse = True,
     teacher: TeacherSource | None = None,
 ) -> Dataset:
     """Find the shards of `pattern` (see `find_shards`) and count their records.
 
     Batches take at most the first `max_frames` frames of a video. With `on_damaged` "stop", a file that is cut off or
     damaged in its framing raises `DamagedRecordError` already here; with "skip", the records before the break are used.
-    Without `with_labels`, labels are ignored and batches have none. With a `teacher`, batches hold its scores. Raises
+    Without `with_labels`, labels are ignored and batches have none; with `with_labels="check"` batches have none, but
+    labels that are no class numbers are errors. With a `teacher`, batches hold its scores. Raises
     `InputError` if nothing matches, if no record can be read, or if the teacher has another number of classes.
 
     Remote and gzip-compressed shards are fetched and unpacked here, to count their records. A process keeps the 64

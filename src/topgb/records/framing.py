@@ -8,7 +8,7 @@ import numpy as np
 from crc32c import crc32c
 
 from topgb.checksums import MASK_DELTA, masked_crc
-from topgb.errors import DamagedRecordError
+from topgb.errors import DamagedRecordError, RecordError
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -27,6 +27,10 @@ class Place(NamedTuple):
     def damaged(self, reason: str) -> DamagedRecordError:
         """The error for this record, which cannot be read for the given reason."""
         return DamagedRecordError(self.path, self.record, self.offset, reason)
+
+    def unusable(self, reason: str) -> RecordError:
+        """The error for this record, which is whole but cannot be used for the given reason, remedy included."""
+        return RecordError(self.path, self.record, self.offset, reason)
 
     def __str__(self) -> str:
         return f"{self.path}: record {self.record} at byte {self.offset}"
@@ -103,11 +107,21 @@ def data_crc_matches(buffer: memoryview, offset: int, length: int) -> bool:
     return masked_crc(buffer[offset:end]) == _CRC.unpack_from(buffer, end)[0]
 
 
-def records_digest(buffer: memoryview, index: RecordIndex) -> int:
-    """CRC32C of the records' lengths and stored CRCs; almost surely different if any byte of data differs."""
-    ends = index.offsets + index.lengths
+class ShardSize(NamedTuple):
+    """A shard's reachable records: their number, the bytes of their data, their digest, the bytes of the longest."""
+
+    records: int = 0
+    size: int = 0
+    digest: int = 0
+    longest: int = 0
+
+
+def measure(buffer: memoryview, index: RecordIndex) -> ShardSize:
+    """The size of a file's records; the digest is almost surely different if any byte of data differs."""
+    lengths, ends = index.lengths, index.offsets + index.lengths
     stored = np.frombuffer(buffer, np.uint8)[ends[:, None] + np.arange(FOOTER_BYTES)]
-    return crc32c(stored.tobytes(), crc32c(index.lengths.tobytes()))
+    digest = crc32c(stored.tobytes(), crc32c(lengths.tobytes()))
+    return ShardSize(len(index), int(lengths.sum()), digest, int(lengths.max(initial=0)))
 
 
 def frame_record(payload: bytes) -> bytes:

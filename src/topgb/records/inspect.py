@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from topgb.errors import DamagedRecordError
+from topgb.errors import DamagedRecordError, RecordError
 from topgb.features import Feature, FeatureSpec
+from topgb.records.framing import Place
+from topgb.records.labels import LABELS_KEY, LabelTally, label_list
 from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
 from topgb.records.shards import OpenShard, find_shards, open_shard
 
@@ -34,7 +36,10 @@ class Inspection:
     other             further context features of frame-level records (start times and the like)
     min_frames …      frames of a video; None without frame-level records
     id_keys           number of records by the key that holds their id
-    labelled          records with a label list, empty ones included
+    labelled          records with a list of class numbers, empty ones included
+    empty_labels      records whose list is empty
+    bad_labels        records whose labels are no class numbers
+    label_fault       what is wrong with the first of these, or with all lists together; None if nothing is
     label_min, …_max  None without labels
     distinct_classes  how many different labels occur
     labels_per_video  mean over labelled records; None without any
@@ -51,6 +56,9 @@ class Inspection:
     mean_frames: float | None = None
     id_keys: dict[str, int] = field(default_factory=dict)
     labelled: int = 0
+    empty_labels: int = 0
+    bad_labels: int = 0
+    label_fault: str | None = None
     label_min: int | None = None
     label_max: int | None = None
     distinct_classes: int = 0
@@ -128,20 +136,23 @@ class _Survey:
         self.frames: Counter[int] = Counter()
         self.ids: Counter[str] = Counter()
         self.labels: Counter[int] = Counter()
-        self.labelled = 0
+        self.label_lists = LabelTally()
+        self.bad_labels: list[RecordError] = []
         self.damaged: list[DamagedRecordError] = []
 
     def add_shard(self, opened: OpenShard) -> None:
         for record in range(len(opened)):
             try:
                 opened.check_crc(record)
-                self._add_record(parse_record(opened.data(record), opened.place(record)))
+                place = opened.place(record)
+                self._add_record(parse_record(opened.data(record), place), place)
             except DamagedRecordError as error:
                 self.damaged.append(error)
         if opened.damage:
             self.damaged.append(opened.place(len(opened)).damaged(opened.damage.reason))
 
-    def _add_record(self, message: Any) -> None:
+    def _add_record(self, message: Any, place: Place) -> None:
+        self._add_labels(message.context, place)
         lists = message.feature_lists.feature_list
         context = {name: value for name, value in message.context.feature.items() if not self._is_identity(name, value)}
         self.levels["frame" if lists else "video" if context else "unknown"] += 1
@@ -157,15 +168,21 @@ class _Survey:
         if name in ID_KEYS and value.bytes_list.value:
             self.ids[name] += 1
             return True
-        if name == "labels" and value.WhichOneof("kind") in ("int64_list", None):
-            self.labelled += value.WhichOneof("kind") is not None
-            self.labels.update(value.int64_list.value)
-            return True
-        return False
+        return name == LABELS_KEY
+
+    def _add_labels(self, context: Any, place: Place) -> None:
+        try:
+            labels = label_list(context, place)
+        except RecordError as error:
+            self.bad_labels.append(error)
+            return
+        if labels is not None:
+            self.label_lists.add(labels)
+            self.labels.update(labels)
 
     def result(self, files: int) -> Inspection:
         known = {level for level in ("video", "frame") if self.levels[level]}
-        videos = self.frames.total()
+        videos, lists = self.frames.total(), self.label_lists.lists
         return Inspection(
             files=files,
             records=self.levels.total(),
@@ -176,11 +193,14 @@ class _Survey:
             max_frames=max(self.frames, default=None),
             mean_frames=sum(frames * count for frames, count in self.frames.items()) / videos if videos else None,
             id_keys=dict(sorted(self.ids.items())),
-            labelled=self.labelled,
+            labelled=lists,
+            empty_labels=self.label_lists.empty,
+            bad_labels=len(self.bad_labels),
+            label_fault=self.bad_labels[0].reason if self.bad_labels else self.label_lists.fault,
             label_min=min(self.labels, default=None),
             label_max=max(self.labels, default=None),
             distinct_classes=len(self.labels),
-            labels_per_video=self.labels.total() / self.labelled if self.labelled else None,
+            labels_per_video=self.labels.total() / lists if lists else None,
             damaged=self.damaged,
         )
 

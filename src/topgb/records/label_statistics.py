@@ -2,8 +2,13 @@
 
 import numpy as np
 
+from topgb.errors import InputError
 from topgb.records.dataset import Dataset
+from topgb.records.labels import LabelTally, check_label_counts
 from topgb.records.teacher import Teacher
+
+# This many records show whether there are labels.
+SAMPLE = 50
 
 
 def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray, int]:
@@ -14,12 +19,41 @@ def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray
     counts = np.zeros(dataset.classes, np.int64)
     videos = 0
     for number in _evenly_spread(dataset, limit):
-        labels = dataset.labels_of(dataset.key(number))
-        if labels is not None:
+        who = dataset.identity_of(dataset.key(number))
+        if who is not None and who.labels is not None:
             videos += 1
-            # As in a batch, a class that a record names twice counts once.
-            counts[list(set(labels))] += 1
+            counts[who.labels] += 1
     return counts, videos
+
+
+def require_labels(dataset: Dataset, where: str, purpose: str) -> None:
+    """Raise `InputError` if the labels of the records of `where` cannot serve the `purpose` (a verb).
+
+    A sample of the records is looked at, and all of them if every list in the sample is empty. A later record without
+    labels is found when its batch is read.
+    """
+    counts, videos = label_counts(dataset, SAMPLE)
+    if not videos:
+        raise InputError(f"{where} hold no labels, so there is nothing to {purpose}; {dataset.label_advice()}")
+    if not counts.any():
+        counts, videos = label_counts(dataset)
+    check_label_counts(counts, videos, where, purpose)
+
+
+def check_label_lists(dataset: Dataset) -> None:
+    """Raise `InputError` if lists in a sample of a data set opened with labels, or to check them, are 0/1 vectors.
+
+    Only vectors of two classes can be told from class numbers by many records alone.
+    """
+    if dataset.classes != 2:
+        return
+    tally = LabelTally()
+    for number in _evenly_spread(dataset, SAMPLE):
+        who = dataset.identity_of(dataset.key(number))
+        if who is not None and who.labels is not None:
+            tally.add(who.labels)
+    if tally.fault:
+        raise InputError(tally.fault)
 
 
 def teacher_mean(dataset: Dataset, limit: int) -> np.ndarray:

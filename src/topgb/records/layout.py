@@ -6,6 +6,7 @@ same in every row.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from topgb.features import Feature, FeatureSpec
 from topgb.records import wire
@@ -13,6 +14,8 @@ from topgb.records import wire
 # In protobuf's `Feature`, bytes_list is field 1 and float_list field 2.
 KIND_TAGS = {"uint8": wire.FIELD_1, "float32": wire.FIELD_2}
 VALUE_BYTES = {"uint8": 1, "float32": 4}
+# Whether batches have labels; with "check" they have none, but labels that are no class numbers are errors.
+LabelUse = bool | Literal["check"]
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,14 @@ class FeatureLayout:
 class Layout:
     """The codec's view of a data set: its spec, its number of classes, and each feature's layout, also by key.
 
-    `classes` None ignores labels. `soft_classes` is the number of a teacher's predictions that each record must hold;
-    None ignores predictions.
+    `classes` None ignores labels; with `check_labels` they may then be any class numbers. `soft_classes` is the number
+    of a teacher's predictions that each record must hold; None ignores predictions.
     """
 
     spec: FeatureSpec
     classes: int | None
     soft_classes: int | None = None
+    check_labels: bool = False
     features: tuple[FeatureLayout, ...] = field(init=False)
     by_key: dict[bytes, FeatureLayout] = field(init=False, compare=False)
 

@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from topgb.errors import InputError, printable
 from topgb.features import Feature
 from topgb.records.framing import Place
+from topgb.records.labels import LABELS_KEY, label_list
 from topgb.records.layout import Layout
 from topgb.records.protos import Features, SequenceExample
 
@@ -84,7 +85,7 @@ def check_holds_features(message: Any, place: Place) -> None:
 
 def feature_names(context: Any) -> list[str]:
     """The sorted names of the whole video's features in a `Features` message: not id, labels and predictions."""
-    return sorted(set(context.feature) - {*ID_KEYS, "labels", PREDICTIONS_KEY})
+    return sorted(set(context.feature) - {*ID_KEYS, LABELS_KEY, PREDICTIONS_KEY})
 
 
 def features_message(encoded: bytes | memoryview, place: Place) -> Any:
@@ -100,11 +101,15 @@ def features_message(encoded: bytes | memoryview, place: Place) -> Any:
 def identity(context: Any, layout: Layout, place: Place) -> Identity:
     """The id in a record's `Features` message, and the labels and predictions that `layout` asks for.
 
-    Raises `InputError` for labels that are outside the classes or not integers, and for predictions that are missing or
-    are no probabilities of the classes; raises `DamagedRecordError` if there is no id.
+    Raises `InputError` for labels that are outside the classes or no class numbers, and for predictions that are
+    missing or are no probabilities of the classes; raises `DamagedRecordError` if there is no id.
     """
     video_id = read_id(context, place)
-    labels = None if layout.classes is None else _labels(context, layout.classes, place)
+    labels = None
+    if layout.classes is not None:
+        labels = _labels(context, layout.classes, place)
+    elif layout.check_labels:
+        labels = label_list(context, place)
     predictions = None
     if layout.soft_classes is not None:
         predictions = _predictions(context, video_id, layout.soft_classes, place)
@@ -122,19 +127,13 @@ def read_id(context: Any, place: Place) -> str:
 
 
 def _labels(context: Any, classes: int, place: Place) -> list[int] | None:
-    stored = context.feature.get("labels")
-    kind = stored.WhichOneof("kind") if stored is not None else None
-    if kind is None:
-        return None
-    if kind != "int64_list":
-        raise InputError(f"{place}: labels hold {_KIND_WORDS[kind]}, not integers; write them as an int64 list")
-    labels = list(stored.int64_list.value)
-    for label in labels:
-        if not 0 <= label < classes:
-            raise InputError(
-                f"{place}: label {label} is outside the {classes} classes (0 to {classes - 1}); "
-                "the model or recipe needs as many classes as the data has"
-            )
+    labels = label_list(context, place)
+    if labels and not (min(labels) >= 0 and max(labels) < classes):
+        label = next(label for label in labels if not 0 <= label < classes)
+        raise InputError(
+            f"{place}: label {label} is outside the {classes} classes (0 to {classes - 1}); "
+            "the model or recipe needs as many classes as the data has"
+        )
     return labels
 
 

@@ -5,22 +5,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from topgb.errors import DamagedRecordError
+from topgb.errors import DamagedRecordError, RecordError
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine, Piece
 from topgb.progress import Progress
 from topgb.records.framing import Place
+from topgb.records.labels import LabelTally, label_list
 from topgb.records.protobuf_decoding import check_holds_features, feature_names, parse_record, read_id
 from topgb.records.shards import Shard, find_shards, open_shard
 
 
 @dataclass
 class Verification:
-    """The result of `verify_shards`: number of files, number of sound records, and errors of the others, in order."""
+    """The result of `verify_shards`: number of files, number of sound records, and errors of the others, in order.
+
+    damaged   errors of records and files that cannot be read
+    unusable  errors of records that are whole but hold something else than records should, and what to do about it
+    labels    counts of the label lists of the sound records
+    """
 
     files: int = 0
     sound: int = 0
     damaged: list[DamagedRecordError] = field(default_factory=list)
+    unusable: list[RecordError] = field(default_factory=list)
+    labels: LabelTally = field(default_factory=LabelTally)
+
+    def add(self, other: "Verification") -> None:
+        """Count another part of the same records."""
+        self.files += other.files
+        self.sound += other.sound
+        self.damaged += other.damaged
+        self.unusable += other.unusable
+        self.labels.merge(other.labels)
 
 
 def verify_shards(
@@ -37,12 +53,10 @@ def verify_shards(
     total = Verification()
     done = count(1)
 
-    def add(_: int, found: tuple[int, list[DamagedRecordError]]) -> None:
-        total.files += 1
-        total.sound += found[0]
-        total.damaged += found[1]
+    def add(_: int, found: Verification) -> None:
+        total.add(found)
 
-    def take(number: int, found: tuple[int, list[DamagedRecordError]]) -> None:
+    def take(number: int, found: Verification) -> None:
         add_in_order(number, found)
         if on_progress:
             on_progress(next(done), len(shards))
@@ -60,32 +74,38 @@ class _VerifyShard:
 
     shards: list[Shard]
 
-    def __call__(self, number: int, progress: Progress) -> tuple[int, list[DamagedRecordError]]:
+    def __call__(self, number: int, progress: Progress) -> Verification:
         return verify_shard(self.shards[number])
 
 
-def verify_shard(shard: Shard) -> tuple[int, list[DamagedRecordError]]:
-    """The number of sound records in a file, and errors of the others; those behind a broken length are lost."""
+def verify_shard(shard: Shard) -> Verification:
+    """The result for one file; records behind a broken length are lost."""
+    found = Verification(files=1)
     try:
         opened = open_shard(shard)
     except DamagedRecordError as empty:
-        return 0, [empty]
-    damaged = []
+        found.damaged.append(empty)
+        return found
     for record in range(len(opened)):
         try:
             opened.check_crc(record)
-            _check_readable(opened.data(record), opened.place(record))
+            labels = _check_readable(opened.data(record), opened.place(record))
         except DamagedRecordError as error:
-            damaged.append(error)
-    sound = len(opened) - len(damaged)
+            found.damaged.append(error)
+        except RecordError as error:
+            found.unusable.append(error)
+        else:
+            found.sound += 1
+            if labels is not None:
+                found.labels.add(labels)
     if opened.damage:
         reason = f"{opened.damage.reason}, and what follows it in the file cannot be reached"
-        damaged.append(opened.place(len(opened)).damaged(reason))
-    return sound, damaged
+        found.damaged.append(opened.place(len(opened)).damaged(reason))
+    return found
 
 
-def _check_readable(payload: memoryview, place: Place) -> None:
-    """Raise `DamagedRecordError` for a record that no model could read, whatever its features are."""
+def _check_readable(payload: memoryview, place: Place) -> list[int] | None:
+    """Return a record's labels. Raise `RecordError` for a record that no model could use, whatever its features are."""
     message = parse_record(payload, place)
     read_id(message.context, place)
     check_holds_features(message, place)
@@ -104,3 +124,4 @@ def _check_readable(payload: memoryview, place: Place) -> None:
         # One test per row: a 64-bit sum of 32-bit values cannot overflow, so it is finite if all values are.
         if not all(math.isfinite(sum(row.float_list.value)) for row in rows):
             raise place.damaged(f"feature {name!r} holds values that are not finite")
+    return label_list(message.context, place)

@@ -12,7 +12,7 @@ from topgb.evaluation.opening import RecordNeeds, open_needed
 from topgb.models import Tagger
 from topgb.progress import Progress
 from topgb.records.dataset import Dataset, TeacherSource
-from topgb.records.label_statistics import check_teacher_knows, label_counts
+from topgb.records.label_statistics import check_teacher_knows, require_labels
 from topgb.records.sampling import parse_sampling
 from topgb.records.teacher import Teacher
 from topgb.records.training_batches import TrainingBatches
@@ -24,9 +24,6 @@ from topgb.training.memory import check_memory
 from topgb.training.opened import open_stored
 from topgb.training.ranks import Precision
 from topgb.vocabulary import check_names
-
-# This many records show whether there are labels; a later record without labels is found when its batch is read.
-LABEL_RECORDS = 50
 
 
 @dataclass(frozen=True)
@@ -110,16 +107,11 @@ def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, 
     if options.early_stop is not None and validation is None:
         raise InputError(f"'training.early_stop' needs records to validate on; give {option('validate')}")
     if options.distill_weight < 1.0 or data.teacher is None:
-        _require_labels(data, job.data)
+        require_labels(data, f"the records of {job.data}", "learn from")
     if data.teacher is not None and options.loss != "cross_entropy":
         raise InputError(f"a teacher's scores are learned by cross entropy; leave out training.loss={options.loss}")
     check_teacher_knows(data)
     if validation is not None:
-        _require_labels(validation, str(job.validate))
+        require_labels(validation, f"the records of {job.validate}", "validate on")
     if data.num_records < ranks:
         raise InputError(f"{job.data} holds {data.num_records} records, too few for {ranks} processes; use fewer")
-
-
-def _require_labels(dataset: Dataset, pattern: str) -> None:
-    if label_counts(dataset, limit=LABEL_RECORDS)[1] == 0:
-        raise InputError(f"the records of {pattern} hold no labels; training and validation need labelled ones")

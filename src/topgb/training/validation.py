@@ -2,9 +2,9 @@
 
 from lightning_fabric import Fabric
 
-from topgb.errors import InputError
 from topgb.evaluation.metrics import Metrics
-from topgb.evaluation.score import evaluate_shard
+from topgb.evaluation.predictions import check_found
+from topgb.evaluation.score import PURPOSE, evaluate_shard
 from topgb.models import Tagger
 from topgb.progress import Progress
 from topgb.records.dataset import Dataset
@@ -35,6 +35,5 @@ def validate(tagger: Tagger, shadows: Shadows | None, dataset: Dataset, fabric: 
     metrics = Metrics(dataset.classes)
     for shard in sorted(found):
         metrics.merge(found[shard])
-    if metrics.videos == 0:
-        raise InputError("no video could be read, so there is nothing to score")
+    check_found(metrics.positives, metrics.videos, PURPOSE)
     return metrics

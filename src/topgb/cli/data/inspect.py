@@ -32,7 +32,10 @@ def _report(found: "Inspection") -> str:
     lines += [f"context   {_summary(feature, found.records)}" for feature in found.other]
     for key, count in found.id_keys.items():
         lines.append(f"ids       {key!r} in {count:,} records")
-    lines.append(f"labels    in {found.labelled:,} of {found.records:,} records")
+    empty = f", {found.empty_labels:,} of them empty" if found.empty_labels else ""
+    lines.append(f"labels    in {found.labelled:,} of {found.records:,} records{empty}")
+    if found.label_fault is not None:
+        lines.append(f"          unusable in {found.bad_labels or found.labelled:,} records: {found.label_fault}")
     if found.label_max is not None:
         lines.append(
             f"          {found.label_min} to {found.label_max}, {found.distinct_classes:,} different, "

@@ -8,19 +8,23 @@ from topgb.cli.arguments import Address, Data, EngineOption, Json, damage_rows
 
 
 def verify(data: Data, json: Json = False, engine: EngineOption = "local", address: Address = None) -> None:
-    """Check every record's CRCs and contents; name every damaged one, and exit 1 if there is any."""
+    """Check every record's CRCs and contents; name every damaged or unusable one, and exit 1 if there is any."""
     from topgb.jobs.engine import open_engine
     from topgb.progress import TerminalProgress, counting
     from topgb.records.verify import verify_shards
 
     progress = counting(TerminalProgress(), "verifying", "files")
     found = verify_shards(data, progress, open_engine(engine, address))
-    rows = damage_rows(found.damaged)
+    damaged, unusable, fault = damage_rows(found.damaged), damage_rows(found.unusable), found.labels.fault
     if json:
-        typer.echo(json_module.dumps({"files": found.files, "sound": found.sound, "damaged": rows}))
+        counts = {"files": found.files, "sound": found.sound, "labels": fault}
+        typer.echo(json_module.dumps({**counts, "damaged": damaged, "unusable": unusable}))
     else:
-        for row in rows:
+        for row in (*damaged, *unusable):
             typer.echo(f"{row['file']}: record {row['record']} at byte {row['offset']}: {row['reason']}")
-        typer.echo(f"{found.files:,} files, {found.sound:,} sound records, {len(rows):,} damaged")
-    if rows:
+        if fault:
+            typer.echo(f"{data}: {fault}")
+        more = f", {len(unusable):,} unusable" if unusable else ""
+        typer.echo(f"{found.files:,} files, {found.sound:,} sound records, {len(damaged):,} damaged{more}")
+    if damaged or unusable or fault:
         raise typer.Exit(1)

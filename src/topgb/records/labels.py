@@ -1,0 +1,113 @@
+"""A record's labels: the numbers of its classes, each once; and counts that show where they are something else."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from topgb.errors import InputError, printable
+from topgb.records.framing import Place
+
+LABELS_KEY = "labels"
+# So many videos of two classes that all show both are taken for 0/1 vectors.
+LEAST_VECTORS = 10
+_NUMBERS = "write the classes' numbers"
+
+
+def label_list(context: Any, place: Place) -> list[int] | None:
+    """The class numbers in a record's `Features` message, as stored, or None if it has no labels.
+
+    Raises `RecordError` if the labels are not integers, or if a class occurs twice.
+    """
+    stored = context.feature.get(LABELS_KEY)
+    kind = stored.WhichOneof("kind") if stored is not None else None
+    if kind is None:
+        return None
+    if kind == "bytes_list":
+        first = "".join(bytes(value).decode(errors="replace")[:40] for value in stored.bytes_list.value[:1])
+        raise place.unusable(f"labels hold bytes ({printable(first)!r} …), not integers; {_NUMBERS}, as an int64 list")
+    if kind == "float_list":
+        raise place.unusable(_floats(list(stored.float_list.value)))
+    labels = list(stored.int64_list.value)
+    # A vector of 0 and 1 over three classes or more holds one of them twice.
+    if len(set(labels)) < len(labels):
+        raise place.unusable(_repeated(labels))
+    return labels
+
+
+@dataclass
+class LabelTally:
+    """Counts of label lists.
+
+    lists   videos with a list, empty ones included
+    empty   those with an empty list
+    pairs   those whose labels are 0 and 1: both of two classes, or the 0/1 vector of one of them
+    """
+
+    lists: int = 0
+    empty: int = 0
+    pairs: int = 0
+
+    def add(self, labels: list[int]) -> None:
+        self.lists += 1
+        self.empty += not labels
+        self.pairs += sorted(labels) == [0, 1]
+
+    def merge(self, other: "LabelTally") -> None:
+        self.lists += other.lists
+        self.empty += other.empty
+        self.pairs += other.pairs
+
+    @property
+    def fault(self) -> str | None:
+        """The fault of the lists as a whole, in words, or None."""
+        return _vectors(self.lists) if self.lists == self.pairs >= LEAST_VECTORS else None
+
+
+def check_label_counts(counts: np.ndarray, videos: int, where: str, purpose: str) -> None:
+    """Raise `InputError` if the labels of `videos` labelled videos, by class int64 [V], can serve no `purpose`.
+
+    Either there is none, or there are two classes and every video has both, as 0/1 vectors read as class numbers have.
+    """
+    if not counts.any():
+        raise InputError(
+            f"the label lists of {where} are all empty, so there is nothing to {purpose}; {_NUMBERS} of each video"
+        )
+    if len(counts) == 2 and videos >= LEAST_VECTORS and (counts == videos).all():
+        raise InputError(f"{where}: {_vectors(videos)}")
+
+
+def label_advice(context: Any | None) -> str:
+    """The remedy for a record without labels; names the keys of its `Features` message that may hold them instead."""
+    features = {} if context is None else context.feature
+    found = [key for key in sorted(features) if features[key].WhichOneof("kind") == "int64_list"]
+    if not found:
+        return "name labelled records"
+    keys = printable(" and ".join(map(repr, found)))
+    return f"topgb reads the key {LABELS_KEY!r}, and here are integers under {keys}; rename it if these are the labels"
+
+
+def _vectors(videos: int) -> str:
+    return (
+        f"the labels of all {videos:,} videos are 0 and 1, a 0/1 vector of two classes; {_NUMBERS}: [1] for the vector "
+        "[0, 1]"
+    )
+
+
+def _floats(values: list[float]) -> str:
+    if len(values) > 1 and set(values) <= {0.0, 1.0}:
+        return f"labels hold floats, a 0/1 vector; {_instead(values)}, as an int64 list"
+    return f"labels hold floats, not integers; {_NUMBERS}, as an int64 list"
+
+
+def _repeated(labels: list[int]) -> str:
+    if set(labels) <= {0, 1}:
+        return f"labels hold a 0/1 vector of {len(labels)} values; {_instead(labels)}"
+    twice = next(label for label in labels if labels.count(label) > 1)
+    return f"labels hold the class {twice} more than once; {_NUMBERS}, each once"
+
+
+def _instead(vector: list[int] | list[float]) -> str:
+    classes = np.flatnonzero(vector).tolist()
+    shown = ", ".join(map(str, classes[:5])) + (", …" if len(classes) > 5 else "")
+    return f"{_NUMBERS}, here [{shown}]"
