@@ -1,4 +1,4 @@
-"""Labels that are not class numbers, or that are not there: an error in every command that needs labels."""
+"""Labels that are not class numbers or not there, and scores that are no probabilities: refused by every command."""
 
 import gzip
 import json
@@ -16,6 +16,7 @@ from topgb.features import Feature, FeatureSpec
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import frame_record
 from topgb.records.protos import Features, SequenceExample
+from topgb.tensors import load_tensors, save_tensors
 
 VIDEOS = FeatureSpec("video", (Feature("feature", 16, "float32"),))
 FRAMES = FeatureSpec("frame", (Feature("feature", 16),))
@@ -196,3 +197,26 @@ def test_the_case_of_empty_lists(cases, tmp_path):
     refused = topgb("eval", tmp_path / "empties", folder / "allempty.tfrecord")
     assert (refused.returncode, "nothing to score against" in refused.stderr) == (2, True)
     assert "in 40 of 40 records, 8 of them empty" in topgb("data", "inspect", folder / "empties.tfrecord").stdout
+
+
+@pytest.mark.parametrize(
+    ("spec", "top_k", "wrong"), [(VIDEOS, None, np.nan), (FRAMES, 30, np.inf), (FRAMES, None, 2.0)]
+)
+def test_scores_that_are_no_probabilities_are_refused_wherever_they_are_read(tmp_path, spec, top_k, wrong):
+    records = write_records(tmp_path / "a.tfrecord", spec, [[1], [2]] * 6)
+    model = model_file(tmp_path / "m", MODEL, features=spec, classes=40)
+    kept = () if top_k is None else ("--top-k", str(top_k))
+    assert topgb("distill", model, records, "--out", tmp_path / "scores", *kept).returncode == 0
+    path = tmp_path / "scores" / "a.tfrecord.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_tensors(path)[0].items()}
+    tensors["probabilities" if top_k is None else "scores"][5, 3] = wrong
+    save_tensors(path, tensors)
+    recipe = recipe_for(tmp_path, spec, 40)
+    for command in (
+        ("train", recipe, "--data", records, "--out", tmp_path / "run", "--teacher", tmp_path / "scores"),
+        ("model", "rerank", model, "--data", records, "--scores", tmp_path / "scores", "--out", tmp_path / "r"),
+    ):
+        done = topgb(*command)
+        assert done.returncode == 2
+        assert f"{path} holds scores that are no probabilities ({wrong:g} for video 'v5')" in done.stderr
+    assert not (tmp_path / "run").exists()

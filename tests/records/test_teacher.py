@@ -167,6 +167,26 @@ def test_foreign_scores_are_refused(tmp_path, top_k, wrong):
         read_scores(path, CLASSES, top_k)
 
 
+@pytest.mark.parametrize("top_k", [None, 2])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, -0.25, 1.5])
+def test_scores_that_are_no_probabilities_are_refused(data, tmp_path, top_k, wrong):
+    teacher_of(data, tmp_path / "t", top_k)
+    path = sorted((tmp_path / "t").glob("*.safetensors"))[1]
+    tensors = {name: tensor.clone() for name, tensor in load_tensors(path)[0].items()}
+    sound = {name: tensor.clone() for name, tensor in tensors.items()}
+    for name in ("probabilities",) if top_k is None else ("scores", "rest"):
+        # The three other classes may share up to 3.
+        tensors[name][1] = 3.5 if name == "rest" and wrong == 1.5 else wrong
+        save_tensors(path, tensors)
+        with pytest.raises(InputError, match=f"{path.name} holds scores that are no probabilities .*distill again"):
+            Teacher(tmp_path / "t")
+        tensors[name] = sound[name]
+    tensors["rest" if top_k else "probabilities"][0] = -0.0
+    save_tensors(path, tensors)
+    # A worker that receives a teacher does not read all of it again.
+    assert pickle.loads(pickle.dumps(Teacher(tmp_path / "t"))).classes == CLASSES
+
+
 def test_a_teacher_of_other_classes_is_refused(data, tmp_path):
     teacher_of(data, tmp_path / "t")
     with pytest.raises(InputError, match="knows 5 classes, the student 6"):

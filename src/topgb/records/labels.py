@@ -1,4 +1,4 @@
-"""A record's labels: the numbers of its classes, each once; and counts that show where they are something else."""
+"""The checks of what models learn: labels are class numbers, each once, and a teacher's scores are probabilities."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,9 @@ from topgb.records.framing import Place
 LABELS_KEY = "labels"
 # So many videos of two classes that all show both are taken for 0/1 vectors.
 LEAST_VECTORS = 10
+# The bits of 1 in float16: those of a number from 0 to 1 are at most these, read as an integer.
+_HALF_ONE = 0x3C00
+_BLOCK = 1 << 20
 _NUMBERS = "write the classes' numbers"
 
 
@@ -75,6 +78,21 @@ def check_label_counts(counts: np.ndarray, videos: int, where: str, purpose: str
         )
     if len(counts) == 2 and videos >= LEAST_VECTORS and (counts == videos).all():
         raise InputError(f"{where}: {_vectors(videos)}")
+
+
+def first_improbable(values: np.ndarray, most: float = 1.0) -> int | None:
+    """The position in `values` (float, flattened) of the first that is not from 0 to `most`, or None; NaN is not."""
+    # Folders hold billions of values: comparing integers takes a thirtieth of the time.
+    if values.dtype == np.float16 and most == 1.0 and values.view(np.uint16).max(initial=0) <= _HALF_ONE:
+        return None
+    flat = values.reshape(-1)
+    for start in range(0, len(flat), _BLOCK):
+        block = flat[start : start + _BLOCK]
+        # This form of the comparison refuses NaN too.
+        wrong = np.flatnonzero(~((block >= 0) & (block <= most)))
+        if len(wrong):
+            return start + int(wrong[0])
+    return None
 
 
 def label_advice(context: Any | None) -> str:

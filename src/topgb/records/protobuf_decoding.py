@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from topgb.errors import InputError, printable
 from topgb.features import Feature
 from topgb.records.framing import Place
-from topgb.records.labels import LABELS_KEY, label_list
+from topgb.records.labels import LABELS_KEY, first_improbable, label_list
 from topgb.records.layout import Layout
 from topgb.records.protos import Features, SequenceExample
 
@@ -156,8 +156,7 @@ def _predictions(context: Any, video_id: str, classes: int, place: Place) -> np.
             f"{place}: there are {len(values)} predictions for {classes} classes; "
             "teacher and student need the same classes"
         )
-    # This form of the comparison refuses NaN too.
-    if not ((values >= 0) & (values <= 1)).all():
+    if first_improbable(values) is not None:
         raise InputError(f"{place}: predictions of video {video_id!r} are not all from 0 to 1; store probabilities")
     return values.astype(np.float16)
 

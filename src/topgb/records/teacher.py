@@ -94,10 +94,11 @@ class Teacher:
     folder        the folder that holds them
 
     A teacher can be pickled; the process that receives it reads the folder again. Raises `InputError` if the folder is
-    incomplete or damaged, or has scores for two videos of the same id.
+    incomplete or damaged, holds scores that are not probabilities, or has scores for two videos of the same id. All
+    scores are read for that, unless they were `checked` before.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, checked: bool = False):
         self.folder = folder
         self.description = TeacherDescription.read(folder)
         if self.description.format != "safetensors":
@@ -113,7 +114,7 @@ class Teacher:
                 f"{folder} lacks the scores of {len(missing)} of {len(paths)} shards ({missing[0].name} the first); "
                 "run the same topgb distill again, which goes on where it was"
             )
-        self._shards = [read_scores(path, self.classes, self.description.top_k) for path in paths]
+        self._shards = [read_scores(path, self.classes, self.description.top_k, checked) for path in paths]
         self._covered = {json.dumps(row) for row in self.description.records}
         self._starts = np.cumsum([0, *map(len, self._shards)])
         # These arrays take 16 bytes per video; a dictionary would take 200.
@@ -185,7 +186,7 @@ class Teacher:
         return self._shards[shard].id(row).decode()
 
     def __reduce__(self):
-        return Teacher, (self.folder,)
+        return Teacher, (self.folder, True)
 
 
 def _comparable(video: bytes) -> bytes:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from topgb.errors import InputError
+from topgb.errors import InputError, printable
+from topgb.records.labels import first_improbable
 from topgb.tensors import load_tensors, save_tensors
 
 MOST_INT16 = 1 << 15
@@ -34,6 +35,23 @@ class ShardScores:
     def id(self, row: int) -> bytes:
         """The id, in UTF-8, of video number `row`."""
         return self._ids[self._id_ends[row - 1] if row else 0 : self._id_ends[row]]
+
+    def check(self, path: Path) -> None:
+        """Read all scores. Raises `InputError` naming the file's `path` if one is not a probability."""
+        for name, values in self._tensors.items():
+            if name == "classes":
+                continue
+            most = 1.0
+            if name == "rest":
+                # All other classes share it; it is a rounded sum.
+                most = (self.classes - self._tensors["classes"].shape[1]) * (1 + 1e-6) + 1e-3
+            wrong = first_improbable(values, most)
+            if wrong is not None:
+                video = self.id(wrong // (values.size // len(self))).decode(errors="replace")
+                raise InputError(
+                    f"{path} holds scores that are no probabilities ({values.reshape(-1)[wrong]:g} for video "
+                    f"{printable(video)!r}); remove that file and run the same topgb distill again, which makes it anew"
+                )
 
     def write_row(self, row: int, destination: np.ndarray) -> None:
         """Fill `destination` float16 [V] with the probabilities of video number `row`.
@@ -76,8 +94,12 @@ def _stored_tensors(probabilities: torch.Tensor, top_k: int | None) -> dict[str,
     return {"classes": order.to(classes), "scores": best.half(), "rest": rest.clamp_min(0).float()}
 
 
-def read_scores(path: Path, classes: int, top_k: int | None) -> ShardScores:
-    """Read a shard's scores. Raises `InputError` if the file is missing, damaged, or holds something else."""
+def read_scores(path: Path, classes: int, top_k: int | None, checked: bool = False) -> ShardScores:
+    """Read a shard's scores.
+
+    Raises `InputError` if the file is missing, damaged, or holds something else, and, unless they were `checked` before
+    (which reads all of them), for scores that are not probabilities.
+    """
     tensors = load_tensors(path)[0]
     expected = {"ids": torch.uint8, "id_ends": torch.int64}
     if top_k is None:
@@ -99,7 +121,10 @@ def read_scores(path: Path, classes: int, top_k: int | None) -> ShardScores:
         or ("classes" in arrays and ((arrays["classes"] < 0) | (arrays["classes"] >= classes)).any())
     ):
         raise _wrong_contents_error(path)
-    return ShardScores(classes, joined, ends, arrays)
+    found = ShardScores(classes, joined, ends, arrays)
+    if not checked:
+        found.check(path)
+    return found
 
 
 def _wrong_contents_error(path: Path) -> InputError:
