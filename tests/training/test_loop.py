@@ -392,9 +392,11 @@ def test_what_is_wrong_with_the_input_is_found_before_an_old_run_is_cleared(job,
         assert model.read_bytes() == before
 
 
-def test_a_single_record_can_be_trained_on(job, small_records, tmp_path):
-    """Batch norm over one video: its variance is 0, as in TensorFlow, and nothing breaks."""
+def test_batches_of_one_video_can_be_trained_on_without_batch_norm(job):
     recipe = _changed(job.recipe, batch_size=1, epochs=1)
+    with pytest.raises(InputError, match="batch norm would normalise one video by itself"):
+        train(replace(job, recipe=recipe))
+    recipe = recipe.model_copy(update={"model": {"aggregator": "average", "head": {"name": "moe"}}})
     assert train(replace(job, recipe=recipe)).model.exists()
 
 

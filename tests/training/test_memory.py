@@ -122,7 +122,7 @@ def test_what_is_needed_and_free_is_said(monkeypatch):
     ("settings", "videos", "remedy"),
     [
         (["model.clusters=100000", "model.hidden=100000"], 32, "lower the model's sizes"),
-        ([], 10**8, "lower training.batch_size or the model's sizes, or raise training.accumulate"),
+        ([], 10**8, "lower training.batch_size, training.frames or the model's sizes"),
         (["model.clusters=1000000000", "model.hidden=1000000000"], 32, "the sizes .* make no model; lower them"),
     ],
 )

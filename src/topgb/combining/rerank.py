@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,13 +32,31 @@ MOST_WARMUP_STEPS = 50
 
 @dataclass(frozen=True)
 class RerankTraining:
-    """The sizes of a second stage, and how it is trained: AdamW with a learning rate that falls as a cosine."""
+    """The sizes of a second stage, and how it is trained: AdamW with a learning rate that falls as a cosine.
 
-    options: RerankerOptions = field(default_factory=RerankerOptions)
+    `options` None takes the defaults, with all classes as candidates where there are fewer than the default.
+    """
+
+    options: RerankerOptions | None = None
     epochs: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     seed: int = 0
+
+    def options_for(self, classes: int) -> RerankerOptions:
+        """The sizes for a model of `classes` classes. Raises `InputError` for candidates that it does not have.
+
+        The figures look at a video's 20 best classes, so no fewer are rescored.
+        """
+        usual = RerankerOptions()
+        chosen = self.options or usual.model_copy(update={"candidates": min(usual.candidates, classes)})
+        least = min(TOP_K, classes)
+        if not least <= chosen.candidates <= classes:
+            raise InputError(
+                f"a second stage cannot look at {chosen.candidates} classes of a model of {classes}; it takes "
+                f"from {least} to {classes}: change {option('candidates')}, or leave it out"
+            )
+        return chosen
 
 
 DEFAULT_TRAINING = RerankTraining()
@@ -69,16 +87,14 @@ def rerank(
     stage is trained on nine tenths of the videos and scored on the rest; then the one to write is trained on all.
 
     Raises `InputError` if `out` exists, a file or folder is broken, the classes differ, a video has no labels or no
-    scores, or a folder keeps fewer classes than `settings.options.candidates`.
+    scores, or a folder keeps fewer classes than are candidates.
     """
     refuse_existing(out, force)
-    parent, options = stored_model(model), settings.options
+    parent = stored_model(model)
     assemble_stored(parent)
     header = parent.header
-    if not TOP_K <= options.candidates <= header.classes:
-        raise InputError(
-            f"a second stage cannot look at {options.candidates} classes; from {TOP_K} to {header.classes} make sense"
-        )
+    options = settings.options_for(header.classes)
+    settings = replace(settings, options=options)
     teachers = _open_scores(scores, header.classes, options.candidates)
     top = collect_top_classes(open_for(parent, pattern), teachers, options.candidates, progress)
     gain = _gain(top, settings, progress)
@@ -120,7 +136,7 @@ def fit_reranker(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        options = settings.options
+        options = settings.options or RerankerOptions()
         model = Reranker(top.num_classes, options)
         with torch.no_grad():
             model.embedding.weight.copy_(class_vectors(top.labels, top.num_classes, options.embedding))

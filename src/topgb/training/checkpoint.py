@@ -77,10 +77,16 @@ def final_checkpoint(run: Path) -> Checkpoint:
 
     Raises `InputError` where `run` is not a run or has no checkpoint yet.
     """
-    folders = _folders(run, "best") or _folders(run, "step")
-    if not folders:
-        raise InputError(f"{run} holds no checkpoint; name a directory that topgb train has filled")
-    return _load(folders[-1])
+    while True:
+        folders = _folders(run, "best") or _folders(run, "step")
+        if not folders:
+            raise InputError(f"{run} holds no checkpoint; name a directory that topgb train has filled")
+        try:
+            return _load(folders[-1])
+        except InputError:
+            # A training that goes on may have replaced it by a newer one.
+            if folders[-1].is_dir():
+                raise
 
 
 def _folders(run: Path, kind: str) -> list[Path]:

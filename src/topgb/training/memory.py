@@ -9,10 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from topgb.devices import free_memory
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.models import Tagger, build_tagger
 from topgb.models.initial_values import unfilled
 from topgb.progress import Progress
+from topgb.training.cautions import LEAST_TOGETHER, uses_batch_norm
 from topgb.training.losses import LOSSES, outcome
 from topgb.training.recipe import Recipe, Training
 
@@ -27,12 +28,14 @@ class MemoryEstimate:
     optimizer  gradients, Adam's moments, EMA shadows
     batch      a batch as stored, and the peak of one training step on it beyond the above
     complete   whether the step could be computed to its end; if not, `batch` is a lower bound
+    together   the fewest videos that the model should see at once: more than one with batch norm
     """
 
     weights: int
     optimizer: int
     batch: int
     complete: bool
+    together: int = 1
 
     @property
     def total(self) -> int:
@@ -62,9 +65,10 @@ def estimate_memory(recipe: Recipe, videos: int, frames: int, taught: bool = Fal
         most, complete = _most_of_a_step(tagger.train(), training, features, labels)
     weights, gradients = _bytes(tagger.state_dict().values()), _bytes(tagger.parameters())
     shadows = 0 if recipe.ema is None else weights
+    together = LEAST_TOGETHER if uses_batch_norm(tagger) else 1
     # The peak of the step includes the gradients, which are counted with the optimiser.
     batch = _bytes([features, labels]) + max(0, most - gradients)
-    return MemoryEstimate(weights, (1 + ADAM_MOMENTS) * gradients + shadows, batch, complete)
+    return MemoryEstimate(weights, (1 + ADAM_MOMENTS) * gradients + shadows, batch, complete, together)
 
 
 def check_memory(
@@ -87,12 +91,30 @@ def check_memory(
     if needed.total > free:
         remedy = "lower the model's sizes"
         if needed.weights + needed.optimizer < free:
-            remedy = "lower training.batch_size or the model's sizes, or raise training.accumulate"
+            pieces = _pieces_that_fit(recipe, (videos, frames), needed.together, free, taught)
+            remedy = f"lower training.batch_size{', training.frames' if frames > 1 else ''} or the model's sizes"
+            if pieces is not None:
+                remedy = f"compute a step in pieces with {option('overrides', [f'training.accumulate={pieces}'])}"
         raise InputError(
             f"training needs about {_gigabytes(needed.total)} of memory ({parts}), but {_gigabytes(free)} are free on "
             f"{device}; {remedy}"
         )
     progress.say(f"memory: {parts}; {_gigabytes(free)} are free")
+
+
+def _pieces_that_fit(recipe: Recipe, batch: tuple[int, int], together: int, free: int, taught: bool) -> int | None:
+    """The fewest pieces, a power of two, in which a step on (videos, frames) fits into `free` bytes, or None.
+
+    No piece has fewer videos than `together`.
+    """
+    pieces = [2**n for n in range(1, 32) if recipe.training.accumulate < 2**n <= batch[0] // together]
+
+    def fits(count: int) -> bool:
+        training = recipe.training.model_copy(update={"accumulate": count})
+        return estimate_memory(recipe.model_copy(update={"training": training}), *batch, taught).total <= free
+
+    # The smallest pieces first: where they do not fit, none do.
+    return next(filter(fits, pieces)) if pieces and fits(pieces[-1]) else None
 
 
 class _Living(TorchDispatchMode):

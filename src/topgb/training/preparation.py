@@ -17,6 +17,7 @@ from topgb.records.sampling import parse_sampling
 from topgb.records.teacher import Teacher
 from topgb.records.training_batches import TrainingBatches
 from topgb.training import run_folder as runs
+from topgb.training.cautions import cautions, check_batch_norm, uses_batch_norm
 from topgb.training.class_names import job_names
 from topgb.training.initial_weights import fresh_tagger, teacher_identity
 from topgb.training.job import TrainingJob
@@ -86,6 +87,10 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Pr
     check_memory(job.recipe, videos, frames, fabric.device, progress, taught=teacher is not None)
     tagger = fresh_tagger(job.recipe, data, progress, init_from, ema_source, job.new_head)
     tagger.set_batch_norm_momentum(options.batch_norm_momentum)
+    few = check_batch_norm(tagger, batches, options.accumulate)
+    fresh, normalises = init_from is None and ema_source is None, uses_batch_norm(tagger)
+    for caution in (*([few] if few else []), *cautions(job.recipe, batches, validation, fresh, normalises)):
+        progress.say(f"warning: {caution}")
     return Preparation(job, batches, validation, tagger, settings)
 
 

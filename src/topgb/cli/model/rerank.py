@@ -22,7 +22,10 @@ def rerank(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The model file to write.")],
-    candidates: Annotated[int, typer.Option(min=1, help="How many of a video's best classes are judged anew.")] = 30,
+    candidates: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many of a video's best classes are judged anew.  [default: 30, or all if fewer]"),
+    ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the videos.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the second stage's weights and the order of videos.")] = 0,
     force: Force = False,
@@ -40,7 +43,8 @@ def rerank(
 
     keep_freed_memory()
     folders = [Path(part.strip()) for part in scores.split(",") if part.strip()]
-    settings = RerankTraining(RerankerOptions(candidates=candidates), epochs, seed=seed)
+    sizes = None if candidates is None else RerankerOptions(candidates=candidates)
+    settings = RerankTraining(sizes, epochs, seed=seed)
     gain = add_second_stage(open_stored(model), data, folders, out, settings, force, TerminalProgress())
     for name, before, after in (
         ("GAP@20", gain.before.gap, gain.after.gap),
