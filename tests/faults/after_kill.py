@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from faults import figures
-from faults.commands import Case, Inputs, final_files, succeeded
+from faults.commands import SETS, Case, Inputs, final_files, succeeded
 from faults.programs import Command, Ended, Zygote, killed
-from faults.whole import check_whole, leftovers
+from faults.whole import check_sets, check_whole, leftovers
 from topgb.training.checkpoint import KEPT
 
 
@@ -16,6 +16,7 @@ def check_after_kill(
     """Assert that what a kill left in `out` is whole, and that the command run again ends in the files `wanted`."""
     sums = Inputs.sums(wanted) if case.name == "download" else None
     check_whole(out, sums)
+    check_sets(out, [wanted] if case.name in SETS else [])
     assert {name: out_bytes for name, out_bytes in final_files(out).items() if name in wanted}.items() <= wanted.items()
     begun = any(out.iterdir())
     moment = "while writing" if begun else "nothing written"
@@ -24,19 +25,24 @@ def check_after_kill(
         assert final_files(out) == wanted
         figures.count(row, "equal")
         return
+    run_again(case, program, wanted, out)
+    if begun:
+        figures.count(row, "resumed")
+    figures.count(row, "equal")
+    if case.name == "train":
+        _check_curves(out / "run")
+
+
+def run_again(case: Case, program: Command | Zygote, wanted: dict[str, bytes], out: Path) -> None:
+    """Run the command once more after it was stopped; assert that it ends in the files `wanted`, and no others."""
     again = program.start(case.again(out)).wait()
     if again.code == 2 and final_files(out) == wanted:
         # Killed between the rename and the end: the file is there, whole, and is not written over.
         assert "exists already" in again.err
     else:
         succeeded(again)
-    if begun:
-        figures.count(row, "resumed")
     assert final_files(out) == wanted
     assert leftovers(out) == []
-    figures.count(row, "equal")
-    if case.name == "train":
-        _check_curves(out / "run")
 
 
 def _check_curves(run: Path) -> None:

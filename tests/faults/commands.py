@@ -1,4 +1,7 @@
-"""The five commands that are killed here, small enough to be run dozens of times."""
+"""The commands that are killed here, small enough to be run dozens of times.
+
+A new command needs a line in `ARGUMENTS`, and its inputs in `make_inputs`.
+"""
 
 import hashlib
 import shutil
@@ -8,11 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pytest
+import torch
 import yaml
 
 from faults.programs import Ended
+from topgb.evaluation.distill import distill, open_records
 from topgb.features import Feature, FeatureSpec
-from topgb.modelfile import Header, Member, write_model_file
+from topgb.modelfile import Header, Member, load, write_model_file
 from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 from topgb.records.synth import SynthOptions, write_synthetic
@@ -20,7 +26,6 @@ from youtube8m.plan_server import PARTITION, PlanServer
 
 SPEC = FeatureSpec("frame", (Feature("rgb", 64), Feature("audio", 16)))
 CLASSES = 40
-NAMES = ("train", "distill", "predict", "quantize", "download")
 OPTIMIZER = {"learning_rate": 0.01, "schedule": "constant"}
 # Of a run these depend on nothing but the command; its curves tell when their lines were written.
 TIMED = ("metrics.jsonl", "tensorboard")
@@ -44,6 +49,11 @@ class Inputs:
     model: Path
     server: PlanServer
 
+    @property
+    def shard(self) -> str:
+        """One shard of the records, for what takes long on all of them."""
+        return str(self.folder / "records" / "r0000.tfrecord")
+
     @staticmethod
     def sums(files: dict[str, bytes]) -> dict[str, str]:
         """MD5 sums by file name, of files by relative path."""
@@ -51,36 +61,71 @@ class Inputs:
 
     def case(self, name: str, videos: Literal["all", "few"] = "all") -> Case:
         """The command of that name on all records, or on a shard of them."""
-        records = str(self.folder / "records" / ("*.tfrecord" if videos == "all" else "r0000.tfrecord"))
-        match name:
-            case "train":
-                begin = [
-                    *("train", str(self.recipe), "--data", records, "--validate", records),
-                    *("--device", "cpu", "--checkpoint-minutes", "0"),
-                ]
-                return Case(
-                    name,
-                    lambda out: [*begin, "--out", str(out / "run")],
-                    lambda out: [*begin, "--out", str(out / "run"), "--resume"],
-                )
-            case "distill":
-                return _same(name, lambda out: ["distill", str(self.model), records, "--out", str(out / "scores")])
-            case "predict":
-                return _same(
-                    name, lambda out: ["predict", str(self.model), records, "--out", str(out / "predictions.csv.gz")]
-                )
-            case "quantize":
-                settings = ["--method", "entropy", "--min-elements", "100", "--calibrate", records]
-                return _same(
-                    name,
-                    lambda out: ["model", "quantize", str(self.model), "--out", str(out / "q.safetensors"), *settings],
-                )
-            case "download":
-                where = ["--mirror", self.server.mirror, "--plans", self.server.plans, "--jobs", "3"]
-                return _same(
-                    name, lambda out: ["data", "download", str(out / "yt8m"), "--partition", PARTITION, *where]
-                )
-        raise AssertionError(name)
+        records = str(self.folder / "records" / "*.tfrecord") if videos == "all" else self.shard
+
+        def arguments(out: Path) -> list[str]:
+            return list(map(str, ARGUMENTS[name](self, records, out)))
+
+        return Case(name, arguments, lambda out: [*arguments(out), *AGAIN.get(name, ())])
+
+
+# What each command is called with, given the inputs, the records to read and the folder to write to.
+ARGUMENTS: dict[str, Callable[[Inputs, str, Path], list[str | Path]]] = {
+    "train": lambda inputs, records, out: [
+        *("train", inputs.recipe, "--data", records, "--validate", records, "--out", out / "run"),
+        *("--device", "cpu", "--checkpoint-minutes", "0"),
+    ],
+    "distill": lambda inputs, records, out: ["distill", inputs.model, records, "--out", out / "scores"],
+    "predict": lambda inputs, records, out: ["predict", inputs.model, records, "--out", out / "predictions.csv.gz"],
+    "quantize": lambda inputs, records, out: [
+        *("model", "quantize", inputs.model, "--out", out / "q.safetensors", "--calibrate", records),
+        *("--method", "entropy", "--min-elements", "100"),
+    ],
+    "download": lambda inputs, records, out: [
+        *("data", "download", out / "yt8m", "--partition", PARTITION, "--jobs", "3"),
+        *("--mirror", inputs.server.mirror, "--plans", inputs.server.plans),
+    ],
+    "pack": lambda inputs, records, out: [
+        *(
+            "data",
+            "pack",
+            inputs.folder / "features",
+            "--labels",
+            inputs.folder / "labels.csv",
+            "--out",
+            out / "packed",
+        ),
+        *("--out", out / "packed", "--validate", "0.2", "--videos-per-shard", "10"),
+    ],
+    "drop-fakes": lambda inputs, records, out: ["data", "drop-fakes", records, out / "real", "--threshold", "0.35"],
+    "synth": lambda inputs, records, out: [
+        *("data", "synth", out / "synth", "--features", "rgb:64", "--videos", "60", "--videos-per-shard", "20"),
+    ],
+    "shrink": lambda inputs, records, out: [
+        *("model", "shrink", inputs.model, "--data", inputs.shard, "--budget", "100KB"),
+        *("--out", out / "s.safetensors"),
+    ],
+    "remember": lambda inputs, records, out: [
+        *("model", "remember", inputs.model, "--data", records, "--out", out / "memory.safetensors"),
+    ],
+    "rerank": lambda inputs, records, out: [
+        *("model", "rerank", inputs.model, "--data", inputs.shard, "--scores", inputs.folder / "scores"),
+        *("--out", out / "second.safetensors", "--epochs", "2"),
+    ],
+}
+NAMES = tuple(ARGUMENTS)
+# What the same command needs besides after a kill.
+AGAIN = {"train": ["--resume"]}
+# The commands that make a set of files.
+SETS = ("pack", "drop-fakes", "synth")
+# The commands that last longest, and are killed at random moments even in `make test`.
+LONG = ("train", "distill", "predict", "quantize", "download")
+
+
+def spare(name: str, dose: int, but: tuple[str, ...] = LONG) -> None:
+    """Skip a test of the commands that are not in `but` where few kills are asked for."""
+    if dose < 10 and name not in but:
+        pytest.skip("make test stops it step by step, and make test-faults in all ways")
 
 
 def make_inputs(folder: Path) -> Inputs:
@@ -102,6 +147,9 @@ def make_inputs(folder: Path) -> Inputs:
     header = Header(SPEC, CLASSES, (Member(1.0, parse_model(model)),), entries)
     write_model_file(folder / "model.safetensors", header, tensors)
     random = np.random.default_rng(0)
+    _make_features(folder, random)
+    teacher = load(folder / "model.safetensors")
+    distill(teacher, open_records(teacher, str(folder / "records" / "*")), folder / "scores", torch.device("cpu"), {})
     files = {f"train{number:02d}.tfrecord": random.bytes(1_500_000) for number in range(24)}
     return Inputs(
         folder,
@@ -109,6 +157,16 @@ def make_inputs(folder: Path) -> Inputs:
         folder / "model.safetensors",
         PlanServer(files),
     )
+
+
+def _make_features(folder: Path, random: np.random.Generator) -> None:
+    """A video's own features and their labels, for `pack`."""
+    (folder / "features").mkdir()
+    rows = ["id,labels"]
+    for number in range(30):
+        np.save(folder / f"features/v{number:02d}.npy", random.normal(size=(8, 16)).astype(np.float32))
+        rows.append(f"v{number:02d},class {number % 3}")
+    (folder / "labels.csv").write_text("\n".join(rows))
 
 
 def final_files(out: Path) -> dict[str, bytes]:
@@ -125,10 +183,6 @@ def fresh(out: Path) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     return out
-
-
-def _same(name: str, arguments: Callable[[Path], list[str]]) -> Case:
-    return Case(name, arguments, arguments)
 
 
 def succeeded(ended: Ended) -> Ended:

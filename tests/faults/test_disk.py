@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from faults.commands import NAMES, final_files, succeeded
+from faults.commands import LONG, NAMES, final_files, spare, succeeded
 from faults.disks import disk_of
 from faults.programs import one_line
 from faults.whole import check_whole, leftovers
@@ -19,8 +19,9 @@ def disk(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_full(name, few, inputs, zygote, undisturbed, disk):
+def test_full(name, dose, few, inputs, zygote, undisturbed, disk):
     """Full at several moments: from the first byte on, and nearly at the end."""
+    spare(name, dose, but=(*LONG, "pack"))
     case = inputs.case(name)
     wanted, _ = undisturbed(case)
     need = sum(map(len, wanted.values()))

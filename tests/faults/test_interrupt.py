@@ -13,7 +13,8 @@ from contextlib import suppress
 
 import pytest
 
-from faults.commands import NAMES, final_files, fresh, succeeded
+from faults.after_kill import run_again
+from faults.commands import NAMES, final_files, fresh, spare, succeeded
 from faults.programs import ENVIRONMENT, one_line
 from faults.whole import check_whole, leftovers
 
@@ -28,7 +29,8 @@ def _interrupt(program, arguments, moment, number=signal.SIGINT):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_interrupted_while_working(name, few, inputs, zygote, undisturbed, tmp_path):
+def test_interrupted_while_working(name, dose, few, inputs, zygote, undisturbed, tmp_path):
+    spare(name, dose)
     case = inputs.case(name)
     wanted, seconds = undisturbed(case)
     moments = random.Random(f"{name} interrupted")
@@ -44,8 +46,7 @@ def test_interrupted_while_working(name, few, inputs, zygote, undisturbed, tmp_p
         check_whole(out, inputs.sums(wanted) if name == "download" else None)
         # What a rerun goes on with, or clears away.
         assert name in ("train", "download") or leftovers(out) == []
-        succeeded(zygote.start(case.again(out)).wait())
-        assert final_files(out) == wanted
+        run_again(case, zygote, wanted, out)
 
 
 def test_interrupted_with_loader_workers(few, inputs, zygote, undisturbed, tmp_path):
@@ -144,7 +145,8 @@ run()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "train"])
-def test_terminated(name, inputs, zygote, undisturbed, tmp_path):
+def test_terminated(name, dose, inputs, zygote, undisturbed, tmp_path):
+    spare(name, dose)
     case = inputs.case(name)
     wanted, seconds = undisturbed(case)
     ended = _interrupt(zygote, case.arguments(tmp_path), seconds / 3, signal.SIGTERM)
@@ -152,8 +154,7 @@ def test_terminated(name, inputs, zygote, undisturbed, tmp_path):
     assert "Traceback" not in ended.err
     check_whole(tmp_path, inputs.sums(wanted) if name == "download" else None)
     if final_files(tmp_path) != wanted:
-        succeeded(zygote.start(case.again(tmp_path)).wait())
-    assert final_files(tmp_path) == wanted
+        run_again(case, zygote, wanted, tmp_path)
     assert leftovers(tmp_path) == []
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from faults.after_kill import check_after_kill
-from faults.commands import NAMES, Case, final_files, fresh, succeeded
+from faults.commands import NAMES, Case, final_files, fresh, spare, succeeded
 from faults.programs import Command, Zygote
 from faults.whole import leftovers
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_killed_while_working(name, dose, inputs, zygote, undisturbed, tmp_path):
+    spare(name, dose)
     wanted, seconds = undisturbed(inputs.case(name))
     moments = random.Random(f"{name} working")
     for _ in range(dose):

@@ -5,22 +5,31 @@ import gzip
 import hashlib
 import io
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from safetensors import safe_open
 
+from topgb.errors import InputError
+from topgb.files import UNFINISHED
+from topgb.records.description import FILE, read_description
 from topgb.records.framing import index_records
+from topgb.records.shards import find_shards
+from topgb.vocabulary import read_vocabulary
 
 
 def check_whole(out: Path, sums: dict[str, str] | None = None) -> None:
     """Assert that every file below `out` is whole, but hidden ones that end in .partial and what grows line by line.
 
-    `sums` are the MD5 sums of files whose bytes mean nothing else.
+    Files of a set that has yet to be put in place are left to `check_sets`. `sums` are the MD5 sums of files whose
+    bytes mean nothing else.
     """
     for path in sorted(out.rglob("*")):
         parts = path.relative_to(out).parts
-        if path.is_dir() or any(part.startswith(".") and part.endswith(".partial") for part in parts):
+        if path.is_dir() or any(_is_partial(part) or part == UNFINISHED for part in parts):
             continue
         if "tensorboard" in parts:
             continue
@@ -35,6 +44,26 @@ def check_whole(out: Path, sums: dict[str, str] | None = None) -> None:
             *(f"{part}.safetensors" for part in ("weights", "optimizer", "ema")),
             "progress.json",
         }
+
+
+def check_sets(out: Path, sets: Sequence[dict[str, bytes]]) -> None:
+    """Assert that the files below `out`, hidden ones aside, are none or all of one of `sets`, if there are sets.
+
+    If they are a part or a mixture, readers of records must refuse its shards.
+    """
+    if not sets:
+        return
+    names = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
+    shown = {str(name): (out / name).read_bytes() for name in names if not any(p.startswith(".") for p in name.parts)}
+    if shown in [{}, *sets]:
+        return
+    for shard in [out / name for name in shown if name.endswith(".tfrecord")]:
+        with pytest.raises(InputError, match="only some are in place"):
+            find_shards(str(shard))
+
+
+def _is_partial(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".partial")
 
 
 def leftovers(out: Path) -> list[Path]:
@@ -65,10 +94,20 @@ def _read_records(path: Path) -> None:
     assert index.damage is None
 
 
-_READERS = {
+def _read_yaml(path: Path) -> None:
+    if path.name == FILE:
+        read_description(path)
+    else:
+        assert yaml.safe_load(path.read_text())["model"]
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
     ".safetensors": _read_tensors,
     ".json": lambda path: json.loads(path.read_text()),
-    ".yaml": lambda path: yaml.safe_load(path.read_text())["model"],
+    ".yaml": _read_yaml,
+    ".csv": read_vocabulary,
     ".gz": _read_csv,
+    # What `shrink` notes without words.
+    "": lambda path: path.stat(),
     ".tfrecord": _read_records,
 }

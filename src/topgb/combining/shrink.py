@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from topgb.combining.shortlist import Shortlist, listed_scores, make_shortlist
 from topgb.combining.weights import fit_listed
 from topgb.errors import InputError
 from topgb.evaluation.score import evaluate
-from topgb.files import refuse_existing
+from topgb.files import atomic_write, partial_name, refuse_existing, remove_dead_partials
 from topgb.modelfile import Header, LoadedModel, Member, StoredModel, TensorEncoding, stored_model, write_model_file
 from topgb.modelfile.encodings import decode
 from topgb.modelfile.loaded import assemble, assemble_stored
@@ -35,6 +36,8 @@ from topgb.version import __version__
 # Bits per weight at which each member is tried, entropy-coded.
 BITS = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0)
 CPU = torch.device("cpu")
+# A file in the folder of work: all is ready for the mixture to be written.
+_FINISHED = "finished"
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -116,6 +119,10 @@ def shrink(
     `InputError` if models differ in features, classes or class names, a file cannot be read, `out` exists, or nothing
     fits.
     """
+    kept = out.with_name(out.name + ".work")
+    if options.work is None and out.exists() and (kept / _FINISHED).exists():
+        _discard(kept, out)
+    remove_dead_partials(out)
     refuse_existing(out, options.force)
     parents = _members(models)
     most_frames = max(parent.header.max_frames for parent in parents)
@@ -124,8 +131,7 @@ def shrink(
             f"the records were opened for models of {dataset.max_frames} frames, and a member looks at {most_frames}; "
             "open them for all models together"
         )
-    folder = out.with_name(out.name + ".work") if options.work is None else options.work
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = kept if options.work is None else options.work
     shortlist, listed = _shortlist(parents, dataset, folder, progress)
     candidates: dict[tuple[int, float], Candidate] = {}
     for number, parent in enumerate(parents):
@@ -148,11 +154,22 @@ def shrink(
     scores = torch.stack([candidates[item].scores for item in choice.bits])
     weights = fit_listed(scores, shortlist, options.seed, progress)[0] if len(scores) > 1 else np.ones(1)
     header, tensors = _mixture([parents[number] for number, _ in choice.bits], files, choice, weights)
+    if options.work is None:
+        # Killed after this, the next call removes the folder, even if it finds `out` there and refuses to go on.
+        with atomic_write(folder / _FINISHED):
+            pass
     write_model_file(out, header, tensors, options.force)
     gap = evaluate(assemble(header, tensors, str(out)), dataset, CPU, progress).compute().gap
     if options.work is None:
-        shutil.rmtree(folder)
+        _discard(folder, out)
     return Shrunk([parent.name for parent in parents], frontier(walked), choice, out.stat().st_size, gap)
+
+
+def _discard(folder: Path, out: Path) -> None:
+    """Remove the folder of work for `out`. Killed here, the next writer of `out` removes the rest."""
+    done = partial_name(out)
+    os.rename(folder, done)
+    shutil.rmtree(done, ignore_errors=True)
 
 
 def _members(models: Sequence[Path | StoredModel]) -> list[_SingleMember]:
