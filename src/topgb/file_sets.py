@@ -14,7 +14,9 @@ from typing import BinaryIO
 
 from topgb.errors import InputError, TopgbError
 from topgb.files import (
+    GROWING,
     UNFINISHED,
+    atomic_write,
     gzipped_if_named,
     locked_partial,
     partial_name,
@@ -101,6 +103,20 @@ def finish_earlier(folder: Path) -> None:
             f"cannot put all files in place in {folder}: {reason}; once that is mended, the same command finishes it"
         ) from error
     remove_dead_partials(folder / _STAGING)
+
+
+@contextmanager
+def growing_set(folder: Path) -> Iterator[None]:
+    """Have readers refuse `folder` until the block ends well; for commands that go on with the files they find.
+
+    Raises `TopgbError` if writing fails.
+    """
+    with atomic_write(folder / GROWING):
+        pass
+    yield
+    with _failing(folder / GROWING):
+        (folder / GROWING).unlink(missing_ok=True)
+        sync(folder)
 
 
 def _begin(staging: Path, folder: Path) -> None:

@@ -15,6 +15,8 @@ from topgb.errors import InputError, TopgbError, option
 
 # A hidden folder of this name holds a set of files that is being put in place (see `file_sets.py`).
 UNFINISHED = ".unfinished-set"
+# An empty file of this name says that more files of a set are to come (see `growing_set`).
+GROWING = ".unfinished"
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -26,11 +28,12 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 def refuse_unfinished(folder: str | os.PathLike) -> None:
     """Raise `InputError` if `folder` holds a set of files of which only some are in place."""
-    if os.path.lexists(os.path.join(folder, UNFINISHED)):
-        raise InputError(
-            f"{os.fspath(folder) or '.'} holds a set of files of which only some are in place, as the command that "
-            f"wrote them was stopped; run it again, and it puts the rest in place from {UNFINISHED}"
-        )
+    for name in (UNFINISHED, GROWING):
+        if os.path.lexists(os.path.join(folder, name)):
+            raise InputError(
+                f"{os.fspath(folder) or '.'} holds a set of files of which only some are in place, as its {name} says: "
+                "the command that writes them has not ended; if it was stopped, run it again, and it goes on"
+            )
 
 
 @contextmanager

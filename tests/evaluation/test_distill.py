@@ -85,6 +85,8 @@ def test_a_stopped_run_goes_on_and_gives_the_same_bytes(teacher, records, tmp_pa
             run(teacher, records, tmp_path / "stopped", progress=Interrupting(), force=True, **options)
         kept = contents(tmp_path / "stopped")
         whole = contents(tmp_path / "whole")
+        # Copies are marked as a part of what is to come.
+        assert kept.pop(".unfinished", None) == (b"" if options else None)
         assert kept.items() < whole.items()
         assert len(kept) > 1
         times = {path: path.stat().st_mtime_ns for path in (tmp_path / "stopped").glob("train0000*")}
@@ -128,6 +130,20 @@ def test_another_teacher_or_changed_records_are_refused(teacher, records, tmp_pa
     assert contents(tmp_path / "t") == before
     run(teacher, records, tmp_path / "t", score_format="tfrecord", force=True)
     assert not list((tmp_path / "t").glob("*.safetensors"))
+
+
+def test_copies_that_are_not_all_there_are_refused(teacher, records, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("topgb.evaluation.distill.wait_for", stop)
+        run(teacher, records, tmp_path / "t", score_format="tfrecord")
+    assert list((tmp_path / "t").glob("*.tfrecord"))
+    with pytest.raises(InputError, match="only some are in place, as its .unfinished says"):
+        find_shards(f"{tmp_path}/t/*.tfrecord")
+    run(teacher, records, tmp_path / "t", score_format="tfrecord")
+    assert len(find_shards(f"{tmp_path}/t/*.tfrecord")) == 3
 
 
 def test_foreign_folders_are_refused(teacher, records, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from topgb.evaluation.score_folder import (
 )
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.features import FeatureSpec
+from topgb.file_sets import growing_set
 from topgb.files import atomic_write
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine
@@ -115,8 +117,8 @@ def distill(
     data set's fingerprint, so that scores of another teacher or of other records are detected.
 
     A shard's file appears when the shard is finished, and finished shards are not computed again: a stopped call goes
-    on when repeated. On a cluster each worker takes one shard at a time and writes into `out` itself; `teacher` must be
-    picklable (see `opened_there`).
+    on when repeated. Readers of records refuse copies until all are there. On a cluster each worker takes one shard at
+    a time and writes into `out` itself; `teacher` must be picklable (see `opened_there`).
 
     Raises `InputError` if `out` holds scores of another teacher or of other records (`force` replaces them), if it
     holds anything else, or if the workers' files do not appear in it; and as `predictions` and `dispatch` do.
@@ -145,9 +147,11 @@ def distill(
     # Absolute, because nodes may work in other directories.
     work = _Distilling(teacher, dataset, out.absolute(), device, options)
     shared = [*shared_files(dataset), str(out / DESCRIPTION_FILE)]
-    dispatch(work, pieces, in_order(pieces, note), options.engine, progress, shared)
-    progress.end()
-    wait_for(written)
+    # Scores that are not all there are refused by `Teacher`; nothing in copies of records says how many there are.
+    with growing_set(out) if score_format == "tfrecord" else nullcontext():
+        dispatch(work, pieces, in_order(pieces, note), options.engine, progress, shared)
+        progress.end()
+        wait_for(written)
     files = [path for shard in dataset.shards for path in files_of(out, shard.name, score_format)]
     return Distilled(dataset.num_records - len(dataset.damaged), sum(path.stat().st_size for path in files))
 
