@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from topgb.errors import DamagedRecordError, RecordError
     from topgb.modelfile import Header
+    from topgb.records.dataset import Dataset
 
 ModelOrRun = Annotated[Path, typer.Argument(help="A model file, or the directory of a run.", metavar="MODEL|RUN")]
 ModelsOrRuns = Annotated[
@@ -73,6 +74,13 @@ def report_damage(damaged: "list[DamagedRecordError]") -> None:
         typer.echo(f"skipped {len(damaged)} damaged record{'s' if len(damaged) > 1 else ''}:", err=True)
         for error in damaged:
             typer.echo(f"  {error.path}: record {error.record} at byte {error.offset}: {error.reason}", err=True)
+
+
+def report_cut(dataset: "Dataset") -> None:
+    """Say on standard error how many videos are longer than what the model looks at, and by how much."""
+    cut = dataset.cut.sentence(dataset.num_records)
+    if cut is not None:
+        typer.echo(f"warning: {cut}; a model trained with a greater model.max_frames looks at more", err=True)
 
 
 def parse_weights(text: str) -> list[float]:

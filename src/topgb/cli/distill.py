@@ -13,6 +13,7 @@ from topgb.cli.arguments import (
     Force,
     OnDamagedOption,
     ResidentOption,
+    report_cut,
     report_damage,
 )
 
@@ -53,5 +54,6 @@ def distill(
     options = DistillOptions(top_k, score_format, force, opened.engine)
     done = write_scores(opened.model, dataset, out, opened.device, identity, options, TerminalProgress())
     report_damage(dataset.damaged)
+    report_cut(dataset)
     each = f", {done.bytes / done.videos:,.0f} bytes a video" if done.videos else ""
     typer.echo(f"{out}: scores of {done.videos:,} videos{each}")

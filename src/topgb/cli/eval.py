@@ -19,6 +19,7 @@ from topgb.cli.arguments import (
     UseEma,
     Vocabulary,
     named,
+    report_cut,
     report_damage,
 )
 
@@ -81,8 +82,10 @@ def evaluate(
     draw = FrameDraw(sampling, seed or 0)
     found = evaluate_rounds(opened.model, dataset, opened.device, draw, rounds, TerminalProgress(), opened.engine)
     report_damage(dataset.damaged)
+    report_cut(dataset)
     if json:
-        typer.echo(json_module.dumps(found.to_json()))
+        unlabelled = {"unlabelled": found.metrics.unlabelled} if found.metrics.unlabelled else {}
+        typer.echo(json_module.dumps({**found.to_json(), **unlabelled}))
     else:
         _print(found)
     if per_class is not None:
@@ -93,7 +96,8 @@ def _print(found: "Rounds") -> None:
     mean = found.mean().to_json()
     deviation = found.deviation() if len(found.scores) > 1 else {}
     positives = found.metrics.positives
-    typer.echo(f"videos   {mean['videos']:,}")
+    unlabelled = f", {found.metrics.unlabelled:,} of them without labels" if found.metrics.unlabelled else ""
+    typer.echo(f"videos   {mean['videos']:,}{unlabelled}")
     if deviation:
         typer.echo(f"rounds   {len(found.scores):,}, mean ± standard deviation")
     for label, key, note in (

@@ -17,6 +17,7 @@ from topgb.cli.arguments import (
     UseEma,
     Vocabulary,
     named,
+    report_cut,
     report_damage,
 )
 
@@ -56,4 +57,5 @@ def predict(
     options = CsvOptions(force, class_names, identity)
     videos = write_predictions(opened.model, dataset, out, opened.device, options, TerminalProgress(), opened.engine)
     report_damage(dataset.damaged)
+    report_cut(dataset)
     typer.echo(f"{out}: {videos:,} videos")

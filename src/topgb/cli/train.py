@@ -87,7 +87,8 @@ def train(
         settings = [*(settings or []), f"training.distill_weight={distill_weight}"]
     progress = TerminalProgress() if speaks_for_all() else SILENT
     described = find_description(data)
-    loaded = load_recipe(recipe, settings, None if described is None else described.data_section())
+    of_data = (None, None) if described is None else (described.data_section(), described.frames_to_look_at)
+    loaded = load_recipe(recipe, settings, *of_data)
     class_names = None if vocabulary is None else read_vocabulary(vocabulary)
     if described is not None:
         progress.say(f"the records are described by {described.path}")

@@ -53,12 +53,13 @@ class Metrics:
     """Accumulates batches of predictions; the metrics of different shards can be merged.
 
     It keeps the 20 best classes of each video as pairs (video, class), each with its score and whether it is a hit,
-    that is, one of the video's labels.
+    that is, one of the video's labels. `unlabelled` counts the `videos` that have none: their best class is never a
+    hit, which lowers Hit@1.
     """
 
     def __init__(self, classes: int):
         self.positives = np.zeros(classes, np.int64)
-        self.videos = 0
+        self.videos = self.unlabelled = 0
         self._class_dtype = np.uint16 if classes <= 1 << 16 else np.int32
         self._hit_at_1 = 0
         self._perr = self._loss = 0.0
@@ -80,6 +81,7 @@ class Metrics:
         scores, best = _top_k(probabilities, min(TOP_K, classes))
         hits = labels.gather(1, best)
         self.videos += videos
+        self.unlabelled += int((count == 0).sum())
         self.positives += torch.bincount(positions % classes, minlength=classes).cpu().numpy()
         self._hit_at_1 += int(hits[:, 0].sum())
         # PERR looks at as many of a video's best classes as it has labels, which may be more than 20.
@@ -96,6 +98,7 @@ class Metrics:
         """Add the counts of other metrics over the same classes."""
         self.positives += other.positives
         self.videos += other.videos
+        self.unlabelled += other.unlabelled
         self._hit_at_1 += other._hit_at_1
         self._perr += other._perr
         self._loss += other._loss

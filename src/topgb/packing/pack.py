@@ -19,7 +19,8 @@ from topgb.packing.video import RawVideo
 from topgb.packing.writer import TRAIN, VALIDATE, earlier_shards, in_validation, shard_writer
 from topgb.progress import SILENT, Progress
 from topgb.records.codec import encode_example, encode_sequence_example
-from topgb.records.description import FILE, Description, description_yaml
+from topgb.records.description import FILE, MOST_FRAMES, Description, description_yaml
+from topgb.records.sampling import Cut
 from topgb.vocabulary import read_classes, vocabulary_csv
 
 VOCABULARY = "vocabulary.csv"
@@ -44,6 +45,7 @@ class Packed:
     labels        number of labels of all videos together
     absent        number of ids that are in the labels' CSV but have no features
     quantised     cost by feature, for features whose floats were stored as bytes
+    cut           frames that recipes cut off unless they say otherwise
     """
 
     description: Description
@@ -52,6 +54,7 @@ class Packed:
     labels: int
     absent: int
     quantised: dict[str, Quantised]
+    cut: Cut = field(default_factory=lambda: Cut(MOST_FRAMES))
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def pack(
     survey.check()
     spec, costs = survey.spec(options.store, options.ranges)
     names = survey.names()
-    described = Description(out / FILE, spec, len(names) if names else None, VOCABULARY if names else None)
+    classes, vocabulary_name = (len(names), VOCABULARY) if names else (None, None)
+    described = Description(out / FILE, spec, classes, vocabulary_name, survey.max_frames or None)
     with write_set(out, gone=earlier) as files:
         with _record_writer(files, options) as write:
             encoder = _Encoder(spec, costs, {name: number for number, name in enumerate(names)})
@@ -148,7 +152,8 @@ def pack(
             files.write(VOCABULARY, vocabulary_csv(names, [survey.counts[name] for name in names]))
         files.write(FILE, description_yaml(described))
     quantised = {name: Quantised(cost.clipped / cost.values, cost.error) for name, cost in costs.items()}
-    return Packed(described, survey.train, len(survey.ids) - survey.train, survey.total, survey.absent(), quantised)
+    validate = len(survey.ids) - survey.train
+    return Packed(described, survey.train, validate, survey.total, survey.absent(), quantised, survey.cut)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from topgb.packing.labels import SEPARATOR, KnownClasses, Labels, class_names, s
 from topgb.packing.ranges import Cost, ValueHistogram
 from topgb.packing.video import RawVideo
 from topgb.packing.writer import in_validation
+from topgb.records.description import MOST_FRAMES
+from topgb.records.sampling import Cut
 
 Store = Literal["bytes", "float32"]
 Range = tuple[float, float]
@@ -35,6 +37,8 @@ class Survey:
     counts               number of training videos of each class; a class of validation videos alone counts 0
     places               where each class was first seen
     total                number of labels of all videos
+    max_frames           frames of the longest video, 0 without frames
+    cut                  frames that recipes cut off by default
     histograms           values of each feature of floats, by name
     """
 
@@ -50,6 +54,8 @@ class Survey:
     counts: Counter[str] = field(default_factory=Counter)
     places: dict[str, str] = field(default_factory=dict)
     total: int = 0
+    max_frames: int = 0
+    cut: Cut = field(default_factory=lambda: Cut(MOST_FRAMES))
     histograms: dict[str, ValueHistogram] = field(default_factory=dict)
 
     def add(self, video: RawVideo) -> None:
@@ -58,6 +64,10 @@ class Survey:
         if video.id in self.ids:
             raise InputError(f"{video.where}: the id {video.id!r} occurs twice; give each video an id of its own")
         self.ids.add(video.id)
+        if video.level == "frame":
+            frames = len(next(iter(video.features.values())))
+            self.max_frames = max(self.max_frames, frames)
+            self.cut.add(frames)
         trains = not in_validation(video.id, self.share)
         self.train += trains
         names = self.labels_of(video) or ()

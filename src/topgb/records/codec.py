@@ -9,6 +9,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from topgb.errors import InputError
 from topgb.records import wire
@@ -22,7 +23,7 @@ from topgb.records.protobuf_decoding import (
     identity,
     parse_record,
 )
-from topgb.records.protos import Features
+from topgb.records.protos import Features, SequenceExample
 
 IDENTITY_KEYS = (b"id", b"video_id", b"labels", PREDICTIONS_KEY.encode())
 
@@ -93,6 +94,28 @@ def read_identity(payload: memoryview, layout: Layout, place: Place) -> Identity
         context = None
     message = parse_record(payload, place).context if context is None else features_message(context, place)
     return identity(message, layout, place)
+
+
+def count_frames(payload: memoryview, layout: Layout) -> int:
+    """The number of frames of a SequenceExample, from its lengths alone; 0 if it has none or makes no sense."""
+    try:
+        _, (start, stop) = _sequence_spans(payload)
+        for tag, entry_start, entry_stop in wire.field_spans(payload, start, stop):
+            key, value_start, value_stop = wire.map_entry(payload, entry_start, entry_stop)
+            if tag == wire.FIELD_1 and key in layout.by_key:
+                frames, rest = divmod(value_stop - value_start, layout.by_key[key].stride)
+                if rest:
+                    raise wire.IrregularError
+                return frames
+    except wire.IrregularError:
+        pass
+    message = SequenceExample()
+    try:
+        message.ParseFromString(payload)
+    except DecodeError:
+        return 0
+    lists = message.feature_lists.feature_list
+    return max((len(lists[name].feature) for name in lists if name.encode() in layout.by_key), default=0)
 
 
 def _sequence_spans(payload: memoryview) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -11,14 +11,14 @@ import torch
 from topgb.batch import Batch
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.features import FeatureSpec
-from topgb.records.codec import DecodedRecord, decode_record, read_identity
+from topgb.records.codec import DecodedRecord, count_frames, decode_record, read_identity
 from topgb.records.collate import empty_features, label_matrix
 from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
 from topgb.records.framing import ShardSize, measure
 from topgb.records.labels import label_advice
 from topgb.records.layout import LabelUse, Layout
 from topgb.records.protobuf_decoding import Identity, parse_record
-from topgb.records.sampling import EVERY_FRAME, FrameSampling, sampled_rows, sampling_for
+from topgb.records.sampling import EVERY_FRAME, Cut, FrameSampling, sampled_rows, sampling_for
 from topgb.records.shards import OpenShard, Shard, ShardCache, find_shards
 
 # (shard number, record number in the shard), both from 0.
@@ -49,6 +49,7 @@ class Dataset:
     shards       in name order
     counts       int64 [S], records of each shard that can be reached
     num_records  their sum
+    cut          frames beyond `max_frames`, which batches leave out
     teacher      source of the teacher's scores in batches, or None for batches without scores
     damaged      the damaged records found so far, each once (always empty with `on_damaged="stop"`)
 
@@ -71,7 +72,7 @@ class Dataset:
         soft_classes = classes if teacher == "records" else None
         self._layout = Layout(spec, classes if with_labels is True else None, soft_classes, with_labels == "check")
         self._frame_bytes = self._layout.frame_bytes
-        self._cache = ShardCache()
+        self._cache, self.cut = ShardCache(), Cut(max_frames)
         measured = [self._measure_shard(shard) for shard in shards]
         self.counts = np.array([shard.records for shard in measured], np.int64)
         self._shard_sizes = measured
@@ -185,6 +186,10 @@ class Dataset:
         with NoteDamage(found, self.on_damaged):
             opened = self._cache.get(shard)
             measured = measure(opened.buffer, opened.index)
+            if self.spec.level == "frame":
+                # Few records can be too long by their bytes: only these are looked at.
+                for record in np.flatnonzero(opened.index.lengths // self._frame_bytes > self.max_frames).tolist():
+                    self.cut.add(count_frames(opened.data(record), self._layout))
             raise_damage(opened)
         self.note_damage(found)
         return measured

@@ -11,12 +11,14 @@ from unicodedata import normalize
 import yaml
 
 from topgb.errors import InputError, option
-from topgb.features import Feature, FeatureSpec
+from topgb.features import MOST_VALUES, YOUTUBE8M_MAX_FRAMES, Feature, FeatureSpec
 from topgb.files import atomic_write, refuse_existing
 from topgb.records.shards import find_shards
 
 FILE = "dataset.yaml"
 MOST_BYTES = 1 << 20
+# Longer videos are cut off unless a recipe says otherwise: time and memory grow with the frames.
+MOST_FRAMES = 3000
 _HEADER = """\
 # What the records in this folder hold: the data section of a recipe, which takes this in its place.
 """
@@ -30,12 +32,21 @@ class Description:
     spec        the features
     classes     number of classes that labels may have, or None for records without labels
     vocabulary  name of the CSV of class names beside it, or None
+    max_frames  frames of the longest video, or None if that is not known
     """
 
     path: Path
     spec: FeatureSpec
     classes: int | None
     vocabulary: str | None = None
+    max_frames: int | None = None
+
+    @property
+    def frames_to_look_at(self) -> int | None:
+        """The `max_frames` of a model for these records: the longest video's, within bounds; None if not known."""
+        if self.max_frames is None:
+            return None
+        return max(YOUTUBE8M_MAX_FRAMES, min(self.max_frames, MOST_FRAMES))
 
     def data_section(self) -> dict[str, Any]:
         """A recipe's `data` section that reads these records; without `classes` if they have no labels."""
@@ -72,7 +83,7 @@ def write_description(description: Description, force: bool = False) -> None:
 
 def description_yaml(description: Description) -> bytes:
     """The bytes that `write_description` writes."""
-    value = {**description.data_section(), "vocabulary": description.vocabulary}
+    value = {**description.data_section(), "vocabulary": description.vocabulary, "max_frames": description.max_frames}
     # One line per feature, as in recipes.
     lines = [f"  - {_yaml(entry, flow=True)}" for entry in value.pop("features")]
     rest = {key: entry for key, entry in value.items() if key != "level" and entry is not None}
@@ -128,7 +139,7 @@ def _check_alike(found: Description, spec: FeatureSpec, names: Sequence[str] | N
 
 def read_description(path: Path) -> Description:
     """Read a `dataset.yaml`. Raises `InputError` naming what is wrong with it."""
-    value = _mapping(_parse(path), {"level", "features", "classes", "vocabulary"}, path, "it")
+    value = _mapping(_parse(path), {"level", "features", "classes", "vocabulary", "max_frames"}, path, "it")
     entries = value.get("features")
     if not isinstance(entries, list):
         raise _wrong(path, "'features' is not a list")
@@ -144,7 +155,10 @@ def read_description(path: Path) -> Description:
         isinstance(vocabulary, str) and vocabulary == os.path.basename(vocabulary) and "\0" not in vocabulary
     ):
         raise _wrong(path, f"'vocabulary' is {reprlib.repr(vocabulary)}; it must be the name of a file beside it")
-    return Description(path, spec, classes, vocabulary)
+    frames = value.get("max_frames")
+    if frames is not None and not (_is_integer(frames) and 1 <= frames <= MOST_VALUES):
+        raise _wrong(path, f"'max_frames' is {reprlib.repr(frames)}; it must be the frames of the longest video")
+    return Description(path, spec, classes, vocabulary, frames)
 
 
 def _yaml(value: dict[str, Any], flow: bool = False) -> str:

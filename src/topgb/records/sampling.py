@@ -29,6 +29,38 @@ class FrameSampling:
 EVERY_FRAME = FrameSampling()
 
 
+@dataclass
+class Cut:
+    """Frames beyond the first `limit` of a video, which no model looks at.
+
+    videos   number of videos that are longer than `limit`
+    longest  frames of the longest of them
+    frames   frames of them all
+    """
+
+    limit: int
+    videos: int = 0
+    longest: int = 0
+    frames: int = 0
+
+    def add(self, frames: int) -> None:
+        """Count a video of `frames` frames."""
+        if frames > self.limit:
+            self.videos += 1
+            self.longest = max(self.longest, frames)
+            self.frames += frames
+
+    def sentence(self, videos: int) -> str | None:
+        """How many of the `videos` videos are longer, and by how much; None if none is."""
+        if not self.videos:
+            return None
+        share = 1 - self.limit * self.videos / self.frames
+        return (
+            f"{self.videos:,} of {videos:,} videos are longer than the {self.limit:,} frames that are looked at, the "
+            f"longest {self.longest:,}: {share:.0%} of their frames are cut off"
+        )
+
+
 def parse_sampling(text: str) -> FrameSampling:
     """Parse `all`, `random:N`, `sequence:N`, `sample_all` or `shuffle`. Raises `InputError` for anything else."""
     mode, _, count = text.partition(":")

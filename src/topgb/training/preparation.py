@@ -81,6 +81,10 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Pr
         runs.NAMES: job_names(job, init_from or ema_source, progress),
     }
     _check_records(job, data, validation, fabric.world_size)
+    for purpose, records in (("train on", data), ("validate on", validation)):
+        cut = None if records is None else records.cut.sentence(records.num_records)
+        if cut is not None:
+            progress.say(f"warning: of the records to {purpose}, {cut}; raise model.max_frames to look at more")
     sampling = parse_sampling(options.frames)
     batches = TrainingBatches(data, options.batch_size, options.seed, sampling, fabric.global_rank, fabric.world_size)
     videos, frames = min(options.batch_size, data.num_records), sampling.count or data.most_frames

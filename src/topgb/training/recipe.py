@@ -112,10 +112,16 @@ class Recipe(Options):
         return {**self.model_dump(mode="json"), "model": self.model_section().to_json()}
 
 
-def load_recipe(name: str, overrides: list[str] | None = None, data: dict[str, Any] | None = None) -> Recipe:
+def load_recipe(
+    name: str,
+    overrides: list[str] | None = None,
+    data: dict[str, Any] | None = None,
+    max_frames: int | None = None,
+) -> Recipe:
     """The recipe in the YAML file `name`, or the shipped one of that name, with `KEY.KEY=VALUE` overrides applied.
 
-    `data` takes the place of the recipe's `data` section before the overrides. Raises `InputError` naming the key
+    `data` takes the place of the recipe's `data` section before the overrides, and `max_frames` is the default of the
+    key `model.max_frames`. Raises `InputError` naming the key
     that is unknown, missing or of the wrong type.
     """
     value = parse_yaml(_recipe_text(name), name)
@@ -123,6 +129,8 @@ def load_recipe(name: str, overrides: list[str] | None = None, data: dict[str, A
         raise InputError(f"{name} is not a recipe: a YAML mapping with data, model, training, optimizer and ema")
     if data is not None:
         value = {**value, "data": dict(data)}
+    if max_frames is not None and isinstance(value.get("model"), dict):
+        value = {**value, "model": {"max_frames": max_frames, **value["model"]}}
     for override in overrides or []:
         _apply(value, override)
     return parse_recipe(value)

@@ -89,6 +89,11 @@ def _report(out: Path, packed: "Packed") -> str:
     for part, count in (("train", packed.train), ("validate", packed.validate)):
         if count:
             lines.append(f"records   {part}*.tfrecord: {count:,} videos")
+    if described.max_frames is not None:
+        lines.append(f"frames    up to {described.max_frames:,} a video")
+    cut = packed.cut.sentence(packed.train + packed.validate)
+    if cut is not None:
+        lines.append(f"cut off   {cut}, unless a recipe's model.max_frames is greater")
     for feature in described.spec.features:
         line = f"feature   {feature.name}: {feature.dtype}, width {feature.size}"
         if feature.dtype == "uint8":
