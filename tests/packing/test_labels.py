@@ -73,6 +73,7 @@ def test_split_labels():
     assert split_labels("") == ()
     assert split_labels("a;b, c", ",") == ("a;b", "c")
     assert split_labels("a;b", None) == ("a;b",)
+    assert split_labels("'a;b'") == ("'a;b'",)
     assert split_labels("cafe\u0301") == ("café",)
 
 
@@ -137,6 +138,7 @@ def test_forms_of_the_same_labels(tmp_path, content, separator, encoding, suffix
         (["cat;dog", "cat"], "cat;dog", "separator=';'"),
         (["0 7", "7"], "0 7", "looks like several numbers; separator=' '"),
         (["0,7"], "0,7", "looks like several numbers; separator=','"),
+        (["cat dog", "cat", "dog"], "cat dog", "looks like several names; separator=' '"),
         (["'cat'", "dog"], "'cat'", "has quotes of its own"),
         (['"cat', 'dog"'], '"cat', "has quotes of its own"),
     ],
@@ -146,6 +148,13 @@ def test_names_that_are_lists_are_recognised(names, name, words):
     assert found is not None
     assert found[0] == name
     assert words in found[1]
+
+
+def test_long_cells_take_no_time():
+    blanks = " " * 100_000
+    assert split_labels(f"[a{blanks}'b']", ",") == (f"[a{blanks}'b']",)
+    assert split_labels("['" + "\\'" * 50_000 + "]", ",")
+    assert find_fault([f"1{blanks}x", f"1{blanks}2"], [f"1{blanks}x"], None) is None
 
 
 def test_names_are_not_taken_for_lists():

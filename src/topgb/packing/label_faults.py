@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Collection
 
 from topgb.errors import option
-from topgb.packing.labels import SEPARATOR, is_bracketed
+from topgb.packing.labels import SEPARATOR, is_bracketed, is_quoted
 
 # Signs that hardly occur in names, so that one piece that is a class elsewhere tells a list.
 _SEPARATORS = (",", ";", "|", "\t", "\n")
-# Signs that do occur in names (AC/DC): all pieces must be classes.
-_WEAK_SEPARATORS = ("/", "+", "&")
-_NUMBERS = re.compile(r"\d+(?:\s*([\s,|;])\s*\d+)+")
-_QUOTES = {'"', "'", "`"}
+# Signs that do occur in names (AC/DC, hot dog): all pieces must be classes.
+_WEAK_SEPARATORS = ("/", "+", "&", " ")
+_NUMBERS = re.compile(r"\d+(?:[\s,|;]+\d+)+")
 
 
 def find_fault(names: Collection[str], suspects: Collection[str], separator: str | None) -> tuple[str, str] | None:
@@ -35,12 +34,13 @@ def _form_fault(name: str, separator: str | None) -> str | None:
     if is_bracketed(name):
         if separator == ",":
             return "looks like a list, but not one that can be read; leave the brackets out"
-        return f"looks like a list; {_with(',')} reads lists such as [0, 1] or ['cat', 'dog']"
-    ends = {name[0], name[-1]}
-    if (len(name) > 1 and len(ends) == 1 and ends <= _QUOTES) or ('"' in ends and name.count('"') % 2):
+        return f"looks like a list; {option('separator', ',')} reads lists such as [0, 1] or ['cat', 'dog']"
+    if is_quoted(name) or ('"' in (name[0], name[-1]) and name.count('"') % 2):
         return f"has quotes of its own; leave them out, and put {separator or SEPARATOR!r} between names"
-    numbers = _NUMBERS.fullmatch(name)
-    return f"looks like several numbers; {_with(numbers[1])} takes them apart" if numbers else None
+    if not _NUMBERS.fullmatch(name):
+        return None
+    sign = next((sign for sign in _SEPARATORS if sign in name), " ")
+    return f"looks like several numbers; {option('separator', sign)} takes them apart"
 
 
 def _separator_fault(name: str, names: set[str], pieces: Counter[str]) -> str | None:
@@ -53,13 +53,9 @@ def _separator_fault(name: str, names: set[str], pieces: Counter[str]) -> str | 
         else:
             several = sign == "|" or any(classes) or all(pieces[part] > 1 for part in parts)
         if sign in name and parts - {name} and several:
-            return f"looks like several names; {_with(sign)} takes them apart"
+            return f"looks like several names; {option('separator', sign)} takes them apart"
     return None
 
 
 def _pieces(name: str, sign: str) -> set[str]:
     return {piece.strip() for piece in name.split(sign) if piece.strip()}
-
-
-def _with(sign: str) -> str:
-    return option("separator", " " if sign.isspace() and sign not in _SEPARATORS else sign)

@@ -16,25 +16,29 @@ Labels = dict[str, tuple[str, ...]]
 _IDS = ("id", "ytid")
 # The columns that labels may be in, and what separates several of them there; AudioSet's ids of classes have no commas.
 _LABELS = {"labels": SEPARATOR, "positive_labels": ","}
-# An item of a list as Python or JSON writes it: in quotes, with quotes and backslashes escaped, or bare.
+# An item of a list as Python or JSON writes it: in quotes, with quotes and backslashes escaped, or bare. Nothing is
+# tried twice, or a long cell would take hours.
 _ITEM = re.compile(
-    r"""\s*(?:
-        '((?:[^'\\]|\\['"\\])*)'
-        | "((?:[^"\\]|\\['"\\])*)"
-        | ([^\s,'"\[\](){}\\][^,'"\[\](){}\\]*)
-    )\s*(?:,|$)""",
+    r"""\s*+(?:
+        '((?:[^'\\]|\\['"\\])*+)'
+        | "((?:[^"\\]|\\['"\\])*+)"
+        | ([^\s,'"\[\](){}\\][^,'"\[\](){}\\]*+)
+    )\s*+(?:,|$)""",
     re.VERBOSE,
 )
 _BRACKETS = ("[]", "()", "{}")
+_QUOTES = "\"'`"
 
 
 def split_labels(text: str, separator: str | None = SEPARATOR) -> tuple[str, ...]:
     """The class names in `text`, each once, in Unicode's form NFC, with `separator` between them (None: one name).
 
+    A text in quotes of its own stays one name, which `find_fault` refuses.
+
     With commas, lists as Python and JSON write them are read too: `['cat', 'dog']`.
     """
     text = normalize("NFC", text).strip()
-    if separator is None:
+    if separator is None or is_quoted(text):
         items = [text]
     elif separator == "," and is_bracketed(text):
         items = _list_items(text)
@@ -48,6 +52,11 @@ def split_labels(text: str, separator: str | None = SEPARATOR) -> tuple[str, ...
 def is_bracketed(text: str) -> bool:
     """Whether `text` is enclosed in brackets, as lists are."""
     return any(text.startswith(pair[0]) and text.endswith(pair[1]) for pair in _BRACKETS)
+
+
+def is_quoted(text: str) -> bool:
+    """Whether `text` begins and ends with the same quotation mark."""
+    return len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES
 
 
 def _list_items(text: str) -> list[str]:
