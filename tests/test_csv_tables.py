@@ -1,8 +1,11 @@
 """Tables that people and their programs write: how they are recognised."""
 
+import gzip
+
 import pytest
 
 from topgb.csv_tables import read_table
+from topgb.errors import InputError
 from topgb.vocabulary import read_classes, read_vocabulary
 
 
@@ -21,6 +24,13 @@ def test_lines_are_counted_from_the_files_first(tmp_path):
     table = read_table(path, ("id", "b"))
     assert (table.columns, table.delimiter) == (["id", "b"], ";")
     assert list(table.rows) == [(4, ["1", "2"]), (6, ["3\n", "4"])]
+
+
+def test_a_file_of_empty_lines_is_given_up_soon(tmp_path):
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"\n" * 20_000_000))
+    with pytest.raises(InputError, match="no column names in its first 10,000 lines"):
+        read_table(path, ("id",))
 
 
 @pytest.mark.parametrize(

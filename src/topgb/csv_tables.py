@@ -11,9 +11,12 @@ from pathlib import Path
 from unicodedata import normalize
 
 from topgb.csv_rows import Lines, numbered_rows, opened_csv
+from topgb.errors import InputError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_SHOWN = 80
+# Comments and empty lines before the column names; a small packed file may hold a billion of them.
+_MOST_LINES_BEFORE = 10_000
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def _look(path: Path, names: Collection[str]) -> tuple[int, str, list[str] | Non
     with opened_csv(path) as file:
         lines = Lines(path, file, marked=True)
         for line in lines:
+            if lines.read > _MOST_LINES_BEFORE:
+                raise InputError(f"{path} has no column names in its first {_MOST_LINES_BEFORE:,} lines; name a CSV")
             if line.startswith("#"):
                 comments, comment = lines.read, line.lstrip("# ")
             elif line.strip():

@@ -28,6 +28,7 @@ def test_rows_of_one_id_add_up_and_names_are_trimmed(tmp_path):
         (b"id,labels,labels\na,b,c\n", "two columns 'labels'"),
         (b"id,labels\n", "labels no video"),
         (b"id,labels\na,cat,dog\n", "line 2 has 3 cells, the first line 2; separate several labels by semicolons"),
+        (b"id,labels\na,cat,dog\n", "or give separator=',' if that separates labels too"),
         (b"id,labels\na,cat\nb\n", "line 3 has 1 cells"),
         (b"id,labels\n ,cat\n", "line 2 has an empty id"),
         ("id,labels\na,café\n".encode("latin-1"), r"line 2 is not UTF-8 text \(as Latin-1 it holds 'a,café'\)"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from topgb.csv_tables import Table, read_table
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.vocabulary import Classes
 
 SEPARATOR = ";"
@@ -88,9 +88,11 @@ def read_labels(path: Path, separator: str | None = None) -> Labels:
     labels: Labels = {}
     for line, row in table.rows:
         if len(row) != len(table.columns) and not (open_ended and len(row) > names):
+            last = names == len(table.columns) - 1 and len(row) > len(table.columns)
+            hint = f", or give {option('separator', table.delimiter)} if that separates labels too" if last else ""
             raise InputError(
                 f"{path}: line {line} has {len(row)} cells, the first line {len(table.columns)}; separate several "
-                "labels by semicolons, and put names with commas in quotes"
+                f"labels by semicolons, and put names with commas in quotes{hint}"
             )
         video_id = row[identity].strip()
         if not video_id:

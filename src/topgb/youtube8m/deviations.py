@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from topgb.csv_rows import csv_rows
+from topgb.csv_tables import read_table
 from topgb.errors import DamagedRecordError, InputError, option
 from topgb.features import Feature, FeatureSpec, Level
 from topgb.records.codec import decode_record
@@ -104,23 +104,20 @@ def deviations_from_csv(path: Path) -> Measure:
 
 
 def _read_deviations(path: Path) -> dict[str, float]:
-    rows = csv_rows(path)
-    _, header = next(rows, (1, []))
-    # Some programs begin a CSV with a byte order mark.
-    header = [column.removeprefix("\ufeff") for column in header]
+    table = read_table(path, ("vids", "std"))
     for column in ("vids", "std"):
-        if column not in header:
+        if column not in table.columns:
             raise InputError(
                 f"{path} has no column {column!r} in its first line; give a CSV with the columns vids and std"
             )
-    ids, stds = header.index("vids"), header.index("std")
+    ids, stds = table.columns.index("vids"), table.columns.index("std")
     found: dict[str, float] = {}
-    for line, row in rows:
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise InputError(f"{path}: line {line} has {len(row)} columns and the first line {len(header)}; mend it")
-        video_id = normalize("NFC", row[ids])
+    for line, row in table.rows:
+        if len(row) != len(table.columns):
+            raise InputError(
+                f"{path}: line {line} has {len(row)} columns and the first line {len(table.columns)}; mend it"
+            )
+        video_id = row[ids]
         if video_id in found:
             raise InputError(f"{path}: line {line} names video {video_id!r} again; leave one of its lines")
         found[video_id] = _deviation(path, line, row[stds])
