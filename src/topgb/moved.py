@@ -3,10 +3,9 @@
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 # Each old module, and the modules that hold its contents now. `module:old=new` is one attribute that was renamed.
 MOVED: dict[str, tuple[str, ...]] = {
@@ -46,13 +45,18 @@ class _Moved(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
-class _Finder(MetaPathFinder, Loader):
-    """Finds the modules of `MOVED`. It comes after all other finders, so it is asked only for names without a file."""
+class _Finder:
+    """Finds the modules of `MOVED`. It comes after all other finders, so it is asked only for names without a file.
+
+    The base classes of such finders lie in importlib.abc, which would take half of the time of `import topgb`.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self, is_package=fullname == "topgb.compress") if fullname in MOVED else None
+        if fullname not in MOVED:
+            return None
+        return ModuleSpec(fullname, cast(Any, self), is_package=fullname == "topgb.compress")
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _Moved(spec.name)
