@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from lightning_fabric import Fabric
 
 from topgb.batch import Batch
 from topgb.devices import choose_device, computes_in_bfloat16
-from topgb.errors import DamagedRecordError, TopgbError, option
+from topgb.errors import DamagedRecordError, TopgbError
 from topgb.evaluation.metrics import Metrics, Scores
 from topgb.progress import SILENT, Progress
 from topgb.records.training_batches import load_batches
@@ -25,7 +24,7 @@ from topgb.training.preparation import Preparation, prepare
 from topgb.training.ranks import Precision, agree, check_alike, gather, launch, losing_a_peer, together
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
-from topgb.training.sigterm import StoppedError, asked_to_stop
+from topgb.training.stopping import Asked, asked_to_stop, interrupts_noted
 from topgb.training.validation import validate
 
 # Fabric announces its precision at every start; the run's settings hold it.
@@ -37,7 +36,8 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
 
     Interrupted at any moment and called again with `resume`, it ends in the same weights (bit for bit on a CPU with the
     same number of threads). With several ranks (see `topgb.training.ranks.launch`) every one of them runs this, and all
-    end with the same weights. SIGTERM writes a checkpoint and raises `StoppedError`.
+    end with the same weights. SIGTERM writes a checkpoint and raises `StoppedError`; so does Ctrl-C in Python, where it
+    would have raised `KeyboardInterrupt`, with `InterruptError`.
 
     Raises `InputError` for wrong input or changed settings and `TopgbError` where training diverges or the run cannot
     be written.
@@ -60,7 +60,8 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
             checkpoint = latest_checkpoint(job.out)
         check_alike(fabric, prepared.settings, 0 if checkpoint is None else checkpoint.step)
         trainer = _Trainer(prepared, fabric, checkpoint, progress)
-        trainer.run(stop)
+        with interrupts_noted(stop):
+            trainer.run(stop)
         with together(fabric):
             if fabric.is_global_zero:
                 build_model_file(job.out, job.out / runs.MODEL_FILE, force=True)
@@ -100,7 +101,7 @@ class _Trainer:
         self.batches.dataset.note_damage([DamagedRecordError(*found) for found in checkpoint.progress["damaged"]])
         progress.say(f"resuming after step {self.step} of {self.total_steps}")
 
-    def run(self, stop: Callable[[], bool]) -> None:
+    def run(self, stop: Asked) -> None:
         """Train from the current step to the end, or until validation or `stop` ends it early."""
         curves = None
         with together(self.fabric):
@@ -115,7 +116,7 @@ class _Trainer:
         if self.learner.updates == 0:
             raise TopgbError(f"no record of {self.job.data} could be trained on; every one is damaged")
 
-    def _run(self, curves: Curves | None, stop: Callable[[], bool]) -> None:
+    def _run(self, curves: Curves | None, stop: Asked) -> None:
         saved = time.monotonic()
         self.tagger.train()
         self.progress.begin("training", self.total_examples, "videos", self.batches.examples_before(self.step))
@@ -125,7 +126,7 @@ class _Trainer:
         for batch, _ in loader:
             if self._stopped_early():
                 break
-            stopping = self._take_step(batch, curves, stop())
+            stopping = self._take_step(batch, curves, bool(stop))
             if self.step % self.batches.steps_per_epoch == 0:
                 self._end_epoch(curves)
                 saved = time.monotonic()
@@ -135,10 +136,7 @@ class _Trainer:
                 saved = time.monotonic()
             if stopping and self.step < self.total_steps:
                 with together(self.fabric):
-                    raise StoppedError(
-                        f"stopped after step {self.step} of {self.total_steps}, as SIGTERM asked; the same command "
-                        f"with {option('resume', True)} goes on"
-                    )
+                    raise stop.error(f"after step {self.step} of {self.total_steps}")
 
     def _take_step(self, batch: Batch, curves: Curves | None, asked_to_stop: bool) -> bool:
         """Take one step with all ranks; return whether any rank was asked to stop."""
