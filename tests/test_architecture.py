@@ -12,7 +12,7 @@ from combining.small_models import model_file
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
-BASE |= {"version", "file_sets", "csv_tables"}
+BASE |= {"version", "file_sets", "csv_tables", "results"}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 # What each room, or file at the top, may import. A room that is not here may import nothing.
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "version": set(),
     "moved": set(),
     "progress": set(),
+    "results": {"errors"},
     "batch": set(),
     "features": {"errors"},
     "files": {"errors"},
@@ -43,12 +44,13 @@ MAY_IMPORT = {
     "training": FIGURES,
     "combining": {"quantizing", *FIGURES},
     "demonstration": {"training", "combining", "quantizing", *FIGURES},
-    "api": {"training", *FIGURES},
-    "cli": {"demonstration", "training", "combining", "quantizing", "from2018", "packing", *FIGURES},
+    "api": {"training", "combining", "quantizing", "from2018", "packing", *FIGURES},
+    "cli": {"api", "demonstration", "training", "combining", "quantizing", "from2018", "packing", *FIGURES},
 }
 # Calls of the public API: importing a submodule of that name would put the module in the call's place.
 CALLS = [
     "average",
+    "build",
     "compare",
     "demo",
     "distill",

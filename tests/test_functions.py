@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import topgb
+
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 MOST_LINES, MOST_PARAMETERS, MOST_FILE_LINES = 60, 7, 300
 
@@ -52,13 +54,26 @@ def _parameters(function: ast.FunctionDef, is_method: bool) -> int:
     return count - (is_method and not static)
 
 
+def _is_public_call(where: str) -> bool:
+    """Whether a function has the options of a command for parameters, a line each, and explains them."""
+    return where.startswith("api/") and where.split()[1] in topgb.__all__
+
+
+def _lines(where: str, node: ast.FunctionDef) -> int:
+    """The lines of a function; of a public call, those of its body alone."""
+    first = node.body[1] if _is_public_call(where) else node
+    return node.end_lineno - first.lineno + 1
+
+
 def test_functions_are_short():
-    long = {where: node.end_lineno - node.lineno + 1 for where, node, _ in _functions()}
+    long = {where: _lines(where, node) for where, node, _ in _functions()}
     assert {where: lines for where, lines in long.items() if lines > MOST_LINES} == {}
 
 
 def test_functions_take_few_parameters():
-    counts = {where: _parameters(node, is_method) for where, node, is_method in _functions()}
+    counts = {
+        where: _parameters(node, is_method) for where, node, is_method in _functions() if not _is_public_call(where)
+    }
     assert {where: count for where, count in counts.items() if count > MOST_PARAMETERS} == {}
 
 

@@ -139,21 +139,21 @@ def _refusals(folder: Path) -> dict[str, tuple[str, str]]:
             "--group is 7; it must be a multiple of 8",
         ),
         words(load_recipe, "rnn1", ["epochs"]): (
-            "overrides 'epochs' is not KEY=VALUE, such as overrides=['model.clusters=64']",
+            "set 'epochs' is not KEY=VALUE, such as set={'model.clusters': 64}",
             "--set 'epochs' is not KEY=VALUE, such as --set model.clusters=64",
         ),
-        words(flags_beside, folder / "prefix"): ("give settings={'model': '…'}", "give --set model=…"),
+        words(flags_beside, folder / "prefix"): ("give set={'model': '…'}", "give --set model=…"),
         words(mixture_weights, None, ["model_0/", "model_1/"], "m"): ("weights=('W0', 'W1')", "--weights W0,W1"),
         words(take_shard, {}, (3, 100)): (
             "shard=(3, 100) takes none of the plan's 0 files; give fewer parts",
             "--shard 3,100 takes none of the plan's 0 files; give fewer parts",
         ),
         words(parse_model, {"aggregator": "average"}): (
-            "state it in the recipe or with overrides=['model.head=…']",
+            "state it in the recipe or with set={'model.head': '…'}",
             "state it in the recipe or with --set model.head=…",
         ),
         str(diverged(5)): (
-            "(overrides=['optimizer.learning_rate=…']); the last checkpoint is kept",
+            "(set={'optimizer.learning_rate': '…'}); the last checkpoint is kept",
             "(--set optimizer.learning_rate=…); the last checkpoint is kept",
         ),
         str(DamagedRecordError("a", 0, 0, "cut")): ("with on_damaged='skip'", "with --on-damaged skip"),
@@ -177,11 +177,11 @@ def test_the_command_line_has_flags_in_the_same_errors(tmp_path, on_the_command_
     ("named", "in_code", "as_flags"),
     [
         (("top_k",), "top_k", "--top-k"),
-        (("kind", "ray"), "kind='ray'", "--engine ray"),
+        (("engine", "ray"), "engine='ray'", "--engine ray"),
         (("resume", True), "resume=True", "--resume"),
         (("validate", 0.25), "validate=0.25", "--validate 0.25"),
-        (("overrides", ["a=1", "b=2"]), "overrides=['a=1', 'b=2']", "--set a=1 --set b=2"),
-        (("ranges", {"rgb": (-2.0, 2.5)}), "ranges={'rgb': (-2.0, 2.5)}", "--range rgb:-2,2.5"),
+        (("set", {"a": 1, "b": 2}), "set={'a': 1, 'b': 2}", "--set a=1 --set b=2"),
+        (("range", {"rgb": (-2.0, 2.5)}), "range={'rgb': (-2.0, 2.5)}", "--range rgb:-2,2.5"),
     ],
 )
 def test_wordings(named, in_code, as_flags):

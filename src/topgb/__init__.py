@@ -1,4 +1,15 @@
-"""topgb: train multi-label video taggers on frame features and fit them into one file within a size budget."""
+"""topgb: train multi-label video taggers on frame features and fit them into one file within a size budget.
+
+Each command is one call, with the command's options as keywords:
+
+records   inspect, verify, pack, synth, download, drop_fakes
+train     train, build, distill
+use       load, Model, evaluate, compare, predict
+models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf
+
+Errors are `InputError` (wrong input) and `TopgbError` (the work failed). What calls return has `to_dict()`, and
+`to_pandas()` where it is a table. Long work shows a bar, unless `progress=False`.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -8,12 +19,72 @@ from topgb.moved import install
 from topgb.version import __version__
 
 if TYPE_CHECKING:
+    from topgb.api.combining import average, ensemble, remember, rerank
+    from topgb.api.conversion import export, import_tf
+    from topgb.api.figures import compare, evaluate
     from topgb.api.model import Model, load
+    from topgb.api.packing import pack
+    from topgb.api.predictions import distill, predict
+    from topgb.api.records import inspect, synth, verify
+    from topgb.api.smaller import quantize, shrink
+    from topgb.api.training import build, train
+    from topgb.api.youtube8m import download, drop_fakes
     from topgb.modelfile.loaded import LoadedModel
 
-__all__ = ["InputError", "LoadedModel", "Model", "TopgbError", "__version__", "load"]
 # PyTorch takes a second to import; `import topgb` and the command line's help do not wait for it.
-_LAZY = {"LoadedModel": "topgb.modelfile.loaded", "Model": "topgb.api.model", "load": "topgb.api.model"}
+_LAZY = {
+    "LoadedModel": "topgb.modelfile.loaded",
+    "Model": "topgb.api.model",
+    "average": "topgb.api.combining",
+    "build": "topgb.api.training",
+    "compare": "topgb.api.figures",
+    "distill": "topgb.api.predictions",
+    "download": "topgb.api.youtube8m",
+    "drop_fakes": "topgb.api.youtube8m",
+    "ensemble": "topgb.api.combining",
+    "evaluate": "topgb.api.figures",
+    "export": "topgb.api.conversion",
+    "import_tf": "topgb.api.conversion",
+    "inspect": "topgb.api.records",
+    "load": "topgb.api.model",
+    "pack": "topgb.api.packing",
+    "predict": "topgb.api.predictions",
+    "quantize": "topgb.api.smaller",
+    "remember": "topgb.api.combining",
+    "rerank": "topgb.api.combining",
+    "shrink": "topgb.api.smaller",
+    "synth": "topgb.api.records",
+    "train": "topgb.api.training",
+    "verify": "topgb.api.records",
+}
+__all__ = [
+    "InputError",
+    "LoadedModel",
+    "Model",
+    "TopgbError",
+    "__version__",
+    "average",
+    "build",
+    "compare",
+    "distill",
+    "download",
+    "drop_fakes",
+    "ensemble",
+    "evaluate",
+    "export",
+    "import_tf",
+    "inspect",
+    "load",
+    "pack",
+    "predict",
+    "quantize",
+    "remember",
+    "rerank",
+    "shrink",
+    "synth",
+    "train",
+    "verify",
+]
 install()
 
 

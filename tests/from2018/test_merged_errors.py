@@ -97,8 +97,8 @@ def test_weights_of_one_model(tmp_path):
         ({"model_1.gatign": True}, "model_1 as DbofModel: there is no 2018 flag 'gatign'"),
         ({"model_1.model": "Dbof"}, "model_1 as Dbof: there is no 2018 model of this name here"),
         ({"model_0.model": "MoeModel"}, "model_0 as MoeModel: this class takes one vector a video, but"),
-        ({"model_1.model": 3}, "the variables of model_1 show no class that topgb knows, nor does settings name one"),
-        ({"model_1.model": [3]}, "give its 2018 class: settings={'model_1.model': 'NetVLADModelLF'}"),
+        ({"model_1.model": 3}, "the variables of model_1 show no class that topgb knows, nor does set name one"),
+        ({"model_1.model": [3]}, "give its 2018 class: set={'model_1.model': 'NetVLADModelLF'}"),
         ({"model": "LstmModel"}, "model_1 as LstmModel: the variable 'rnn/multi_rnn_cell/cell_0/"),
         ({"model.pooling": "average"}, "model_0 as LstmModel: unknown key 'model.pooling'"),
         ({"model_1.model.poling": "average"}, "model_1 as DbofModel: unknown key 'model.poling'"),
@@ -170,7 +170,7 @@ def test_a_class_that_variables_do_not_tell(tmp_path):
     prefix = write_merged(tmp_path / "m", values)
     message = _refusal(prefix, HALVES, settings={"feature_sizes": "12,5"})
     assert "the variables under model_0/tower/ could be of LogisticModel or FrameLevelLogisticModel" in message
-    assert message.endswith("say settings={'model_0.model': '…'}")
+    assert message.endswith("say set={'model_0.model': '…'}")
     settings = {"feature_sizes": "12,5", "model_0.model": "FrameLevelLogisticModel"}
     import_checkpoint(prefix, tmp_path / "one", weights=HALVES, settings=settings)
     import_checkpoint(

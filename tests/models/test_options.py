@@ -59,7 +59,7 @@ class Outer(Options):
         (None, "an outer is a mapping"),
         ({"parts": [3]}, "'parts.0' is 3: input should be a mapping"),
         ({"parts": [{"size": 1, "x": 2}]}, "unknown key 'parts.0.x'; parts.0 knows: size"),
-        ({"parts": [{}]}, "'parts.0.size' is missing; state it in the recipe or with overrides=['parts.0.size=…']"),
+        ({"parts": [{}]}, "'parts.0.size' is missing; state it in the recipe or with set={'parts.0.size': '…'}"),
         ({"parts": ["x" * 10**6]}, f"'parts.0' is '{'x' * 12}...{'x' * 13}': input should be a mapping"),
     ],
 )

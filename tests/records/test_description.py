@@ -137,7 +137,7 @@ def test_sets_packed_apart_are_told_apart(folder):
     check_description(pattern, SPEC, ("cat", "dog"))
     check_description(pattern, SPEC, None)
     other = FeatureSpec("frame", (Feature("é", 6, range=(-2.0, 2.0)), Feature("sound", 3, "float32")))
-    expected = r"'é' has the range -1.5 to 3.25, but -2 to 2 is expected; .*ranges={'é': \(-2.0, 2.0\)}"
+    expected = r"'é' has the range -1.5 to 3.25, but -2 to 2 is expected; .*range={'é': \(-2.0, 2.0\)}"
     with pytest.raises(InputError, match=expected):
         check_description(pattern, other, None)
     with pytest.raises(InputError, match="its classes are not named as those expected; .*vocabulary"):

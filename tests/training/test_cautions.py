@@ -94,11 +94,9 @@ def test_a_step_that_does_not_fit_gets_advice_that_fits(monkeypatch):
     recipe = load_recipe("demo", [])
     whole, quarter = (estimate_memory(load_recipe("demo", [f"training.accumulate={n}"]), 32, 300).total for n in (1, 4))
     monkeypatch.setattr("topgb.training.memory.free_memory", lambda device: (whole + quarter) // 2)
-    with pytest.raises(
-        InputError, match=r"compute a step in pieces with overrides=\['training.accumulate=\d'\]$"
-    ) as said:
+    with pytest.raises(InputError, match=r"compute a step in pieces with set={'training.accumulate': \d}$") as said:
         check_memory(recipe, 32, 300, CPU, Saying())
-    pieces = int(str(said.value)[-3])
+    pieces = int(str(said.value)[-2])
     check_memory(load_recipe("demo", [f"training.accumulate={pieces}"]), 32, 300, CPU, Saying())
     # Pieces of fewer than four videos would fit, but batch norm would suffer.
     fits = estimate_memory(recipe, 7, 300).total

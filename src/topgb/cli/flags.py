@@ -5,21 +5,12 @@ from typing import Any
 
 from topgb.errors import printable
 
-# The options whose flag is not their name with dashes. Messages name `class_names` only when `--names` adds them.
-_FLAGS = {
-    "class_names": "--names",
-    "halflife": "--ema-halflife",
-    "kind": "--engine",
-    "overrides": "--set",
-    "ranges": "--range",
-    "settings": "--set",
-}
 _FOR_SHELLS = set(" ;|&\\")
 
 
 def flag(name: str) -> str:
     """The flag of the option `name`: `--top-k` for `top_k`."""
-    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    return f"--{name.replace('_', '-')}"
 
 
 def in_flags(name: str, value: Any = None) -> str:
@@ -30,7 +21,7 @@ def in_flags(name: str, value: Any = None) -> str:
     if value is None or value is True:
         return flag(name)
     if isinstance(value, Mapping):
-        between = ":" if name == "ranges" else "="
+        between = ":" if name == "range" else "="
         value = [f"{key}{between}{_text(entry)}" for key, entry in value.items()]
     entries = value if isinstance(value, list) else [value]
     return " ".join(f"{flag(name)} {_text(entry)}" for entry in entries)

@@ -1,5 +1,6 @@
 """Make a model that predicts by remembering records, from a trained model and the records."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -62,7 +63,7 @@ class _Memory:
 
 def remember(
     model: Path | StoredModel,
-    pattern: str,
+    pattern: str | Sequence[str],
     out: Path,
     options: NeighbourOptions = DEFAULT_OPTIONS,
     force: bool = False,

@@ -72,7 +72,7 @@ class Gain:
 
 def rerank(
     model: Path | StoredModel,
-    pattern: str,
+    pattern: str | Sequence[str],
     scores: Sequence[Path],
     out: Path,
     settings: RerankTraining = DEFAULT_TRAINING,

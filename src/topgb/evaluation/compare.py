@@ -1,6 +1,6 @@
 """Compare two models on the same videos: the difference of their GAP, and a confidence interval."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -11,6 +11,7 @@ from topgb.evaluation.metrics import TOP_K
 from topgb.evaluation.predictions import Predictor, predictions
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
+from topgb.results import Result
 
 PURPOSE = "compare on"
 
@@ -37,8 +38,8 @@ class Bootstrap:
 DEFAULT_BOOTSTRAP = Bootstrap()
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Result):
     """The gain of the second model over the first, and its bootstrap interval.
 
     gap_a, gap_b      GAP@20 of each
@@ -61,7 +62,7 @@ class Comparison:
     seed: int
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return self.to_dict()
 
 
 class RankedPairs:

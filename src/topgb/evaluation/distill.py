@@ -1,7 +1,7 @@
 """A teacher's probabilities for every video of a data set, shard by shard, for students to learn from."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -40,10 +40,11 @@ from topgb.records.framing import write_record
 from topgb.records.label_statistics import check_label_lists
 from topgb.records.teacher import DESCRIPTION_FILE, ScoreFormat, TeacherDescription, scores_path
 from topgb.records.teacher_scores import write_scores
+from topgb.results import Result
 
 
-@dataclass(frozen=True)
-class Distilled:
+@dataclass(frozen=True, repr=False)
+class Distilled(Result):
     """Number of videos in a folder of teacher scores, and bytes of its files; shards of earlier calls are included."""
 
     videos: int
@@ -86,7 +87,10 @@ def teacher_identity(model: StoredModel, device: torch.device, resident: Residen
 
 
 def open_records(
-    teacher: LoadedModel, pattern: str, on_damaged: OnDamaged = "stop", score_format: ScoreFormat = "safetensors"
+    teacher: LoadedModel,
+    pattern: str | Sequence[str],
+    on_damaged: OnDamaged = "stop",
+    score_format: ScoreFormat = "safetensors",
 ) -> Dataset:
     """Open the records to distill; `tfrecord` copies them, with their labels and every frame.
 

@@ -139,14 +139,14 @@ def _is_text(model: Any) -> bool:
 def _unknown_class_message(prefix: Path, scope: str, found: Sequence[str]) -> str:
     key = f"{scope.replace('/', '.')}model"
     if len(found) > 1:
-        which = option("settings", {key: "…"})
+        which = option("set", {key: "…"})
         return f"{prefix}: the variables under {scope}{TOWER} could be of {' or '.join(found)}; say {which}"
     if not scope:
         where = f"{prefix.parent / FLAGS_FILE} names no model, nor do the variables show one"
     else:
-        unset = f"nor does {option('settings')} name one"
+        unset = f"nor does {option('set')} name one"
         where = f"{prefix}: the variables of {scope[:-1]} show no class that topgb knows, {unset}"
-    return f"{where}; give its 2018 class: {option('settings', {key: 'NetVLADModelLF'})}"
+    return f"{where}; give its 2018 class: {option('set', {key: 'NetVLADModelLF'})}"
 
 
 def _check_alike(members: list[ImportedMember], source: str) -> None:
@@ -155,7 +155,7 @@ def _check_alike(members: list[ImportedMember], source: str) -> None:
         if member.spec.level != first.spec.level:
             raise InputError(
                 f"{source}: {first.scope[:-1]} takes {first.spec.level} features and {member.scope[:-1]} "
-                f"{member.spec.level} features; check the classes given with {option('settings')}"
+                f"{member.spec.level} features; check the classes given with {option('set')}"
             )
         if member.classes != first.classes:
             raise InputError(

@@ -94,7 +94,7 @@ def read_member(
         hint = " among the moving averages" if variables.averaged and "is missing" in str(error) else ""
         what = f"{checkpoint.prefix}: {scope[:-1]}" if scope else f"{checkpoint.prefix}"
         raise InputError(
-            f"{what} as {model}: {error}{hint}; check the class, {option('settings')} and {FLAGS_FILE}"
+            f"{what} as {model}: {error}{hint}; check the class, {option('set')} and {FLAGS_FILE}"
         ) from None
     origin = {
         "model": model,

@@ -34,7 +34,7 @@ def flags_beside(prefix: Path) -> dict[str, Any]:
 
 
 def _model_setting() -> str:
-    return option("settings", {"model": "…"})
+    return option("set", {"model": "…"})
 
 
 def architecture(model: str, flags: Mapping[str, Any], shapes: Shapes) -> tuple[FeatureSpec, ModelConfig, int]:
@@ -92,7 +92,7 @@ def _model_section(model: str, flags: Mapping[str, Any], shapes: Shapes, spec: F
         for name in sections:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
-                raise InputError(f"{option('settings')} model.{key}: {name!r} is not a section of the model")
+                raise InputError(f"{option('set')} model.{key}: {name!r} is not a section of the model")
         place[last] = value
     return section
 

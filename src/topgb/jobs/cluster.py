@@ -20,7 +20,7 @@ def connected(address: str | None) -> Any:
         import ray
     except ImportError:
         raise InputError(
-            f"{option('kind', 'ray')} needs Ray, which is not installed here; pip install 'topgb[ray]'"
+            f"{option('engine', 'ray')} needs Ray, which is not installed here; pip install 'topgb[ray]'"
         ) from None
     if not ray.is_initialized():
         _check_answers(address or os.environ.get("RAY_ADDRESS"))

@@ -50,7 +50,7 @@ def open_engine(kind: EngineKind, address: str | None, device: str = "cpu") -> E
     if kind == "local":
         if address is not None:
             raise InputError(
-                f"{option('address', address)} names a Ray cluster; add {option('kind', 'ray')}, or leave it out"
+                f"{option('address', address)} names a Ray cluster; add {option('engine', 'ray')}, or leave it out"
             )
         return LOCAL
     # Ray is an extra, and takes half a second to import.

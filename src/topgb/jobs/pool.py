@@ -162,7 +162,7 @@ class _Pool(Generic[Result]):
 
 
 def _advice() -> str:
-    in_this_process = option("kind", "local")
+    in_this_process = option("engine", "local")
     return f"; if memory ran out, start the nodes with a smaller --num-cpus, else see what {in_this_process} says"
 
 

@@ -41,6 +41,11 @@ class LoadedModel(nn.Module):
         tensors = self.header.tensors.items()
         return sum(math.prod(e.shape) for name, e in tensors if not name.endswith(("running_mean", "running_var")))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(chain(self.parameters(), self.buffers())).device
+
     @torch.inference_mode()
     def predict_batch(self, batch: Batch) -> torch.Tensor:
         """Probabilities float32 [B, V] of a batch on the model's device.
@@ -73,13 +78,12 @@ class LoadedModel(nn.Module):
         if not len(features):
             # Without videos there may be no frames either, which no model could pool.
             return np.zeros((0, self.header.classes), np.float32)
-        device = next(chain(self.parameters(), self.buffers())).device
         batch = Batch(
             ids=[str(index) for index in range(len(features))],
             features=torch.from_numpy(np.ascontiguousarray(features)),
             num_frames=torch.from_numpy(counts.astype(np.int32)),
         )
-        probabilities = self.predict_batch(batch.to(device)).cpu().numpy()
+        probabilities = self.predict_batch(batch.to(self.device)).cpu().numpy()
         return probabilities[0] if single else probabilities
 
 

@@ -66,7 +66,7 @@ def parse_model(section: dict[str, Any]) -> ModelConfig:
     aggregator = find_aggregator(frame.aggregator)
     head_options = dict(frame.head)
     if not isinstance(head_options.get("name"), str):
-        choice = option("overrides", [f"model.head.name={'|'.join(heads())}"])
+        choice = option("set", {"model.head.name": "|".join(heads())})
         raise InputError(f"'model.head' names no head; say {choice}")
     head_name = head_options.pop("name")
     head = find_head(head_name)

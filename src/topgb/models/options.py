@@ -38,7 +38,7 @@ def _sentence(
         where = ".".join([path, *location[:-1]]).strip(".") or "the top level"
         return f"unknown key {key!r}; {where} knows: {', '.join(_known_keys(schema, first['loc'][:-1]))}"
     if first["type"] == "missing":
-        in_recipe = f"state it in the recipe or with {option('overrides', [f'{key}=…'])}"
+        in_recipe = f"state it in the recipe or with {option('set', {key: '…'})}"
         return f"{key!r} is missing; {if_missing or in_recipe}"
     # A value that may have several types has one error for each type.
     messages = dict.fromkeys(_message(error) for error in errors if _keys(error, value) == location)

@@ -21,6 +21,7 @@ from topgb.progress import SILENT, Progress
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.description import FILE, MOST_FRAMES, Description, description_yaml
 from topgb.records.sampling import Cut
+from topgb.results import Result
 from topgb.vocabulary import read_classes, vocabulary_csv
 
 VOCABULARY = "vocabulary.csv"
@@ -35,8 +36,8 @@ class Quantised:
     error: float
 
 
-@dataclass(frozen=True)
-class Packed:
+@dataclass(frozen=True, repr=False)
+class Packed(Result):
     """The result of `pack`.
 
     description   the contents of dataset.yaml

@@ -190,7 +190,7 @@ class Survey:
             if not any(f.dtype == "uint8" and ranged in (None, f.name) for f in features):
                 which = "no feature" if ranged is None else f"no feature {ranged!r}"
                 raise InputError(
-                    f"{option('ranges')} is given, but {which} is stored as bytes; leave it out, or add "
+                    f"{option('range')} is given, but {which} is stored as bytes; leave it out, or add "
                     f"{option('store', 'bytes')}"
                 )
         return FeatureSpec(level, tuple(features)), costs

@@ -127,7 +127,7 @@ def _check_alike(found: Description, spec: FeatureSpec, names: Sequence[str] | N
             theirs, ours = (tuple(f"{end:.10g}" for end in f.range) for f in (feature, wanted))
             raise InputError(
                 f"{found.path}: feature {feature.name!r} has the range {theirs[0]} to {theirs[1]}, "
-                f"but {ours[0]} to {ours[1]} is expected; pack with {option('ranges', {feature.name: wanted.range})}"
+                f"but {ours[0]} to {ours[1]} is expected; pack with {option('range', {feature.name: wanted.range})}"
             )
     named = found.class_names()
     if names is not None and named is not None and tuple(normalize("NFC", name) for name in names) != named:

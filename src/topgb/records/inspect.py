@@ -1,8 +1,8 @@
 """Summarise what files of records hold: level, features, widths, frames, labels."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from topgb.errors import DamagedRecordError, RecordError
@@ -11,6 +11,7 @@ from topgb.records.framing import Place
 from topgb.records.labels import LABELS_KEY, LabelTally, label_list
 from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
 from topgb.records.shards import OpenShard, find_shards, open_shard
+from topgb.results import Table
 
 Kind = Literal["uint8", "float32", "int64", "mixed", "empty"]
 _KINDS: dict[str, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int64_list": "int64"}
@@ -27,8 +28,8 @@ class FeatureSummary:
     records: int
 
 
-@dataclass
-class Inspection:
+@dataclass(repr=False)
+class Inspection(Table):
     """The result of `inspect_shards`.
 
     level             `video`, `frame`, `mixed` (both kinds of records) or `unknown` (no features)
@@ -64,6 +65,11 @@ class Inspection:
     distinct_classes: int = 0
     labels_per_video: float | None = None
     damaged: list[DamagedRecordError] = field(default_factory=list)
+
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """Each feature's name, kind, least and greatest width, and the number of records that have it."""
+        names = [field.name for field in fields(FeatureSummary)]
+        return {name: [getattr(feature, name) for feature in self.features] for name in names}
 
     @property
     def suggested_classes(self) -> int | None:

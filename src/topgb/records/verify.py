@@ -1,9 +1,10 @@
 """Check files of records: every CRC, and whether every record makes sense, whatever its features are."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from topgb.errors import DamagedRecordError, RecordError
 from topgb.jobs.dispatch import dispatch, in_order
@@ -13,10 +14,11 @@ from topgb.records.framing import Place
 from topgb.records.labels import LabelTally, label_list
 from topgb.records.protobuf_decoding import check_holds_features, feature_names, parse_record, read_id
 from topgb.records.shards import Shard, find_shards, open_shard
+from topgb.results import Table, plain
 
 
-@dataclass
-class Verification:
+@dataclass(repr=False)
+class Verification(Table):
     """The result of `verify_shards`: number of files, number of sound records, and errors of the others, in order.
 
     damaged   errors of records and files that cannot be read
@@ -29,6 +31,15 @@ class Verification:
     damaged: list[DamagedRecordError] = field(default_factory=list)
     unusable: list[RecordError] = field(default_factory=list)
     labels: LabelTally = field(default_factory=LabelTally)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values; `labels` says what is wrong with all lists together, None if nothing is."""
+        return super().to_dict() | {"labels": self.labels.fault}
+
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """The `file`, `record` (from 0), byte `offset` and `reason` of each damaged or unusable record."""
+        rows = plain([*self.damaged, *self.unusable])
+        return {name: [row[name] for row in rows] for name in ("file", "record", "offset", "reason")}
 
     def add(self, other: "Verification") -> None:
         """Count another part of the same records."""

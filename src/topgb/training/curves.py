@@ -115,5 +115,5 @@ def diverged(step: int) -> TopgbError:
     """The error for a run whose loss or weights are no longer finite."""
     return TopgbError(
         f"training diverged: loss or weights are not finite after step {step}; lower the learning rate "
-        f"({option('overrides', ['optimizer.learning_rate=…'])}); the last checkpoint is kept"
+        f"({option('set', {'optimizer.learning_rate': '…'})}); the last checkpoint is kept"
     )

@@ -31,7 +31,7 @@ def continued_recipe(recipe: Recipe, halflife: float | None, overridden: set[str
     if "optimizer.learning_rate" not in overridden:
         optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate * CONTINUED_RATE_FACTOR})
     if not 1 < halflife < math.inf:
-        given = option("halflife")
+        given = option("ema_halflife")
         raise InputError(f"an EMA half-life of {halflife:g} steps averages nothing; give {given} more than 1")
     ema = Ema(halflife=float(halflife), warmup=False)
     return recipe.model_copy(update={"training": training, "optimizer": optimizer, "ema": ema})

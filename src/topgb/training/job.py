@@ -1,5 +1,7 @@
 """A training job and its result."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -7,6 +9,7 @@ from typing import Literal
 from topgb.errors import DamagedRecordError
 from topgb.evaluation.metrics import Scores
 from topgb.records.damage import OnDamaged
+from topgb.results import Result
 from topgb.training.recipe import Recipe
 
 
@@ -15,7 +18,7 @@ class TrainingJob:
     """A model to train, the records to train it on, and the folder to put it in.
 
     recipe          everything that determines the model except the records
-    data            training records: path, glob or URL
+    data            training records: path, glob or URL, or a list of these
     out             directory of the run
     validate        records to score after each epoch; the best checkpoint by GAP becomes the model
     init_from       model file to start from; a head for another number of classes starts anew
@@ -36,9 +39,9 @@ class TrainingJob:
     """
 
     recipe: Recipe
-    data: str
+    data: str | Sequence[str]
     out: Path
-    validate: str | None = None
+    validate: str | Sequence[str] | None = None
     init_from: Path | None = None
     new_head: bool = False
     ema_source: Path | None = None
@@ -54,10 +57,11 @@ class TrainingJob:
     checkpoint_minutes: float = 10.0
 
 
-@dataclass
-class TrainingResult:
+@dataclass(repr=False)
+class TrainingResult(Result):
     """The model file, its scores on the validation records (None without any), and the damaged records left out.
 
+    Calls that take a model's path take this too, for the path of the model file.
     With several ranks every rank gets the same result; `first` is true for the one rank that reports it.
     """
 
@@ -65,3 +69,6 @@ class TrainingResult:
     validation: Scores | None
     damaged: list[DamagedRecordError] = field(default_factory=list)
     first: bool = True
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.model)

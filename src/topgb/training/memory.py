@@ -94,7 +94,7 @@ def check_memory(
             pieces = _pieces_that_fit(recipe, (videos, frames), needed.together, free, taught)
             remedy = f"lower training.batch_size{', training.frames' if frames > 1 else ''} or the model's sizes"
             if pieces is not None:
-                remedy = f"compute a step in pieces with {option('overrides', [f'training.accumulate={pieces}'])}"
+                remedy = f"compute a step in pieces with {option('set', {'training.accumulate': pieces})}"
         raise InputError(
             f"training needs about {_gigabytes(needed.total)} of memory ({parts}), but {_gigabytes(free)} are free on "
             f"{device}; {remedy}"

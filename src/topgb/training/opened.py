@@ -79,7 +79,7 @@ def open_for_engine(
         return OpenedModel(model, model, chosen, engine)
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(
-            f"{option('device', device)} names a device of this machine; with {option('kind', 'ray')} choose cpu "
+            f"{option('device', device)} names a device of this machine; with {option('engine', 'ray')} choose cpu "
             "or cuda"
         )
     # Open the model first: a wrong path should not wait for a cluster. Only its header is read, so a CPU is enough.

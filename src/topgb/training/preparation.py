@@ -100,7 +100,7 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Pr
 
 def _open(
     job: TrainingJob,
-    pattern: str,
+    pattern: str | Sequence[str],
     teacher: TeacherSource | None = None,
     with_labels: bool = True,
     class_names: Sequence[str] | None = None,

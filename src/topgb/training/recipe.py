@@ -1,6 +1,9 @@
 """Recipes: everything that determines a trained model except the records, in one validated YAML file."""
 
+import copy
+import os
 import re
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +15,12 @@ from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec
 from topgb.models import ModelConfig, parse_model
 from topgb.models.options import Options, validate
+
+# A run's resolved recipe.
+RECIPE_FILE = "recipe.yaml"
+
+# Values by their key in the recipe (`model.clusters`), or texts `KEY=VALUE` with the value in YAML.
+Overrides = Mapping[str, Any] | Sequence[str]
 
 
 class FeatureEntry(Options):
@@ -113,40 +122,42 @@ class Recipe(Options):
 
 
 def load_recipe(
-    name: str,
-    overrides: list[str] | None = None,
+    recipe: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Overrides | None = None,
     data: dict[str, Any] | None = None,
     max_frames: int | None = None,
 ) -> Recipe:
-    """The recipe in the YAML file `name`, or the shipped one of that name, with `KEY.KEY=VALUE` overrides applied.
+    """A recipe with `overrides` applied: the shipped one of that name, a YAML file, a run's folder, or plain values.
 
-    `data` takes the place of the recipe's `data` section before the overrides, and `max_frames` is the default of the
-    key `model.max_frames`. Raises `InputError` naming the key
-    that is unknown, missing or of the wrong type.
+    `overrides` are values by `KEY.KEY`, or texts `KEY.KEY=VALUE`. `data` takes the place of the recipe's `data` section
+    before the overrides, and `max_frames` is the default of the key `model.max_frames`. Raises `InputError` naming the
+    key that is unknown, missing or of the wrong type.
     """
-    value = parse_yaml(_recipe_text(name), name)
-    if not isinstance(value, dict):
-        raise InputError(f"{name} is not a recipe: a YAML mapping with data, model, training, optimizer and ema")
+    if isinstance(recipe, Mapping):
+        value = copy.deepcopy(dict(recipe))
+    else:
+        name = os.fspath(recipe)
+        value = parse_yaml(_recipe_text(name), name)
+        if not isinstance(value, dict):
+            raise InputError(f"{name} is not a recipe: a YAML mapping with data, model, training, optimizer and ema")
     if data is not None:
         value = {**value, "data": dict(data)}
     if max_frames is not None and isinstance(value.get("model"), dict):
         value = {**value, "model": {"max_frames": max_frames, **value["model"]}}
-    for override in overrides or []:
-        _apply(value, override)
+    for key, setting in parse_overrides(overrides).items():
+        _apply(value, key, setting)
     return parse_recipe(value)
 
 
-def overridden_keys(overrides: list[str] | None) -> set[str]:
-    """The full keys that `KEY.KEY=VALUE` overrides set; one that sets a section counts for every key in its value."""
-    keys: set[str] = set()
-    for override in overrides or []:
-        key, _, text = override.partition("=")
-        keys |= _leaves(parse_yaml(text, option("overrides", [override])), key)
-    return keys
+def overridden_keys(overrides: Overrides | None) -> set[str]:
+    """The full keys that the overrides set; one that sets a section counts for every key in its value."""
+    return set().union(*(_leaves(value, key) for key, value in parse_overrides(overrides).items()))
 
 
-def parse_overrides(overrides: list[str] | None) -> dict[str, Any]:
-    """The values of `KEY=VALUE` overrides by key. Raises `InputError` for one that is not of this form."""
+def parse_overrides(overrides: Overrides | None) -> dict[str, Any]:
+    """The values of overrides by key. Raises `InputError` for a text that is not of the form `KEY=VALUE`."""
+    if isinstance(overrides, Mapping):
+        return copy.deepcopy(dict(overrides))
     return dict(_parse_override(override) for override in overrides or [])
 
 
@@ -169,8 +180,11 @@ def _shipped():
 def _recipe_text(name: str) -> str:
     if name in shipped_recipes():
         return (_shipped() / f"{name}.yaml").read_text()
+    path = Path(name)
+    if path.is_dir() and not (path / RECIPE_FILE).is_file():
+        raise InputError(f"{name} is no run: it has no {RECIPE_FILE}; name a recipe or a run")
     try:
-        return Path(name).read_text()
+        return (path / RECIPE_FILE if path.is_dir() else path).read_text()
     except UnicodeDecodeError:
         raise InputError(f"{name} is not a recipe: it is not text") from None
     except OSError:
@@ -179,12 +193,11 @@ def _recipe_text(name: str) -> str:
         ) from None
 
 
-def _apply(recipe: Any, override: str) -> None:
-    key, value = _parse_override(override)
+def _apply(recipe: Any, key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
         if not isinstance(recipe, dict) or not isinstance(recipe.setdefault(section, {}), dict):
-            raise InputError(f"{option('overrides')} {override!r}: {section!r} is not a section of the recipe")
+            raise InputError(f"{option('set', {key: value})}: {section!r} is not a section of the recipe")
         recipe = recipe[section]
     recipe[last] = value
 
@@ -192,9 +205,9 @@ def _apply(recipe: Any, override: str) -> None:
 def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        example = option("overrides", ["model.clusters=64"])
-        raise InputError(f"{option('overrides')} {override!r} is not KEY=VALUE, such as {example}")
-    return key, parse_yaml(text, option("overrides", [override]))
+        example = option("set", {"model.clusters": 64})
+        raise InputError(f"{option('set')} {override!r} is not KEY=VALUE, such as {example}")
+    return key, parse_yaml(text, option("set", {key: text}))
 
 
 def _leaves(value: Any, key: str) -> set[str]:

@@ -10,10 +10,9 @@ import yaml
 
 from topgb.errors import InputError, TopgbError, option
 from topgb.files import atomic_write, partials_of
-from topgb.training.recipe import Recipe, parse_recipe, parse_yaml
+from topgb.training.recipe import RECIPE_FILE, Recipe, parse_recipe, parse_yaml
 
 SETTINGS_FILE = "settings.json"
-RECIPE_FILE = "recipe.yaml"
 MODEL_FILE = "model.safetensors"
 # The settings' key for class names, the only setting that no weight depends on.
 NAMES = "class_names"

@@ -12,6 +12,7 @@ from typing import TypeVar
 from topgb.errors import InputError, TopgbError, option
 from topgb.files import write_failure
 from topgb.progress import SILENT, Progress
+from topgb.results import Result
 from topgb.youtube8m.fetch import StoppedError, fetch_file, file_md5
 from topgb.youtube8m.http import PATIENT, FetchError, Patience
 from topgb.youtube8m.plan import PLANS, fetch_plan, find_partition, refuse_collisions, take_shard
@@ -22,11 +23,11 @@ MOST_FAILURES = 20
 _TICK_SECONDS = 0.5
 _LAST_SECONDS = 1.0
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
 
 
-@dataclass
-class Download:
+@dataclass(repr=False)
+class Download(Result):
     """The result of `download`, in numbers of files.
 
     files     asked for
@@ -198,14 +199,14 @@ def _fetch_all(
 
 
 def _in_parallel(
-    work: Callable[[str, threading.Event], Result], items: Sequence[str], jobs: int
-) -> Generator[tuple[str | None, Result | None], None, None]:
+    work: Callable[[str, threading.Event], Value], items: Sequence[str], jobs: int
+) -> Generator[tuple[str | None, Value | None], None, None]:
     """(item, result) in the order in which `jobs` threads finish, and (None, None) now and then while none does.
 
     An error in `work` is raised here. If the consumer stops early, the event that `work` was given is set.
     """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    finished: queue.SimpleQueue[tuple[str, Result | None, BaseException | None]] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[tuple[str, Value | None, BaseException | None]] = queue.SimpleQueue()
     for item in items:
         waiting.put(item)
     stop = threading.Event()

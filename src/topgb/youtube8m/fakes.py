@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from topgb.files import refuse_existing, write_failure
 from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
 from topgb.records.framing import FOOTER_BYTES, HEADER_BYTES
 from topgb.records.shards import OpenShard, Shard, find_shards, open_shard
+from topgb.results import Result
 from topgb.youtube8m.deviations import Measure, Spread, deviations_from_records, spread_of
 from topgb.youtube8m.plan import refuse_collisions
 
@@ -25,8 +26,8 @@ THRESHOLD = 0.1
 CLOSE = 0.1
 
 
-@dataclass(frozen=True)
-class DroppedFakes:
+@dataclass(frozen=True, repr=False)
+class DroppedFakes(Result):
     """The result of `drop_fakes`.
 
     files      number of shards read, of which `written` had videos left
@@ -46,6 +47,10 @@ class DroppedFakes:
     unlisted: int
     close: int
     damaged: list[DamagedRecordError]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values: the fields, with the number of `damaged` records, and `videos` and `parted`."""
+        return {"videos": self.videos, **super().to_dict(), "parted": self.parted, "damaged": len(self.damaged)}
 
     @property
     def videos(self) -> int:

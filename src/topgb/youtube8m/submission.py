@@ -162,7 +162,7 @@ def _compare_videos(videos: Iterable[str], lines: dict[str, int], seen: bytearra
 def _check_header(row: list[str], found: SubmissionCheck) -> int:
     """Check the first line; return the number of columns that the rows should have."""
     if row == _NAMED_COLUMNS:
-        advice = f"predict without {option('class_names')}, so that it is {HEADER}"
+        advice = f"predict without {option('names', True)}, so that it is {HEADER}"
         found.add(1, None, f"there is a column of class names; {advice}")
         return 3
     if row != _COLUMNS:
@@ -228,7 +228,7 @@ def _rows(path: Path, on_progress: Callable[[int, int], None]) -> Iterator[tuple
     rows = csv_rows(path, on_progress)
     _, header = next(rows, (1, []))
     if header != _COLUMNS:
-        hint = f"; predict without {option('class_names')}" if header == _NAMED_COLUMNS else ""
+        hint = f"; predict without {option('names', True)}" if header == _NAMED_COLUMNS else ""
         raise InputError(f"{path} does not begin with the line {HEADER}, so it is no submission{hint}")
     return rows
 

@@ -1,0 +1,122 @@
+"""Arguments that several public calls share: what they accept, and what is said of others."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from topgb.errors import InputError, option, wording
+from topgb.progress import SILENT, Progress, TerminalProgress
+
+if TYPE_CHECKING:
+    from topgb.api.model import Model
+    from topgb.jobs.engine import EngineKind
+    from topgb.modelfile import Header
+    from topgb.modelfile.packed import Resident
+    from topgb.records.dataset import Dataset
+    from topgb.training.opened import OpenedModel
+
+PathLike = str | os.PathLike[str]
+# A path, a glob, a URL or several of these with commas between them; or a sequence of them.
+Data = PathLike | Sequence[PathLike]
+
+
+def to_path(given: PathLike) -> Path:
+    """The path that the user gave, `~` expanded. Raises `InputError` for a value that is no path."""
+    try:
+        return Path(given).expanduser()
+    except TypeError:
+        raise InputError(f"{given!r} is no path; give a str or a pathlib.Path") from None
+
+
+def to_optional_path(given: PathLike | None) -> Path | None:
+    """The path that the user gave, if any. Raises `InputError` as `to_path` does."""
+    return None if given is None else to_path(given)
+
+
+def to_paths(given: Sequence[PathLike]) -> list[Path]:
+    """The paths in a list. Raises `InputError` for a single path, and as `to_path` does."""
+    if isinstance(given, str | os.PathLike) or not isinstance(given, Sequence):
+        raise InputError(f"{given!r} is not a list of models; give [A, B]")
+    return [to_path(one) for one in given]
+
+
+def to_pattern(data: Data) -> str | list[str]:
+    """Records as `find_shards` takes them; a comma parts the pieces of a str only. Raises `InputError` for others."""
+    if isinstance(data, str):
+        return data
+    pieces = [data] if isinstance(data, os.PathLike) else data
+    if not isinstance(pieces, Sequence) or not all(isinstance(piece, str | os.PathLike) for piece in pieces):
+        raise InputError(f"{data!r} names no records; give a path, a glob or a list of these")
+    found = [os.fspath(piece) for piece in pieces]
+    return found[0] if len(found) == 1 and "," not in found[0] else found
+
+
+def to_progress(shown: bool) -> Progress:
+    """Where a call reports: a bar or lines, or nowhere."""
+    return TerminalProgress() if shown else SILENT
+
+
+def check_choices(**given: tuple[Any, Any]) -> None:
+    """Check options of (value, its `Literal` type). Raises `InputError` for a value that is none of the choices."""
+    for name, (value, kind) in given.items():
+        if value not in get_args(kind):
+            raise InputError(f"{wording()(name, value)} is none of {', '.join(get_args(kind))}")
+
+
+def check_least(**given: tuple[float | None, float]) -> None:
+    """Check options of (number, its least value). Raises `InputError` for a number below that; None is fine."""
+    for name, (value, least) in given.items():
+        if value is not None and not value >= least:
+            raise InputError(f"{wording()(name, value)} is too small; it is {least:g} at least")
+
+
+def named(header: "Header", vocabulary: PathLike | None) -> "Header":
+    """`header`, with the class names of the CSV `vocabulary` if one is given. Raises `InputError` as reading does."""
+    if vocabulary is None:
+        return header
+    from topgb.vocabulary import check_names, read_vocabulary
+
+    names = read_vocabulary(to_path(vocabulary))
+    check_names(names, header.classes)
+    return replace(header, class_names=names)
+
+
+def warn_of_cut(dataset: "Dataset") -> None:
+    """Warn, in the name of the public call's caller, of videos that are longer than what the model looks at."""
+    cut = dataset.cut.sentence(dataset.num_records)
+    if cut is not None:
+        warnings.warn(f"{cut}; a model trained with a greater model.max_frames looks at more", stacklevel=3)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a call opens its model: which weights of a run, and where and how they compute."""
+
+    use_ema: bool | None = None
+    device: str = "auto"
+    resident: "Resident | None" = None
+    engine: "EngineKind" = "local"
+    address: str | None = None
+
+
+def open_given(model: "PathLike | Model", how: Opening) -> "OpenedModel":
+    """The model that the user gave: a file, a run's folder, or a `topgb.Model`, which computes where it is.
+
+    Raises `InputError` as `open_for_engine` does, and if options say how to open what is open already.
+    """
+    from topgb.api.model import Model
+    from topgb.jobs.engine import EngineKind
+    from topgb.training.opened import OpenedModel, open_for_engine
+
+    check_choices(engine=(how.engine, EngineKind))
+    if not isinstance(model, Model):
+        return open_for_engine(to_path(model), how.use_ema, how.device, how.resident, how.engine, how.address)
+    if how != Opening():
+        raise InputError(
+            f"the model is open already, and {option('device')}, {option('use_ema')}, {option('resident')} and "
+            f"{option('engine')} say how to open one; give its path, or leave them out"
+        )
+    return OpenedModel(model.loaded, model.loaded, model.device)

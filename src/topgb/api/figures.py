@@ -1,0 +1,175 @@
+"""Calls that score models on labelled records: `evaluate` and `compare`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from topgb.api.arguments import (
+    Data,
+    Opening,
+    PathLike,
+    check_choices,
+    check_least,
+    named,
+    open_given,
+    to_path,
+    to_pattern,
+    to_progress,
+    warn_of_cut,
+)
+from topgb.errors import DamagedRecordError, InputError, option
+from topgb.results import Table
+
+if TYPE_CHECKING:
+    from topgb.api.model import Model
+    from topgb.evaluation.compare import Comparison
+    from topgb.evaluation.score import Rounds
+    from topgb.jobs.engine import EngineKind
+    from topgb.modelfile import Header
+    from topgb.modelfile.packed import Resident
+    from topgb.records.damage import OnDamaged
+
+# The greatest seed that a recipe may have.
+MOST_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Table):
+    """Scores of a model, as `topgb.evaluation.metrics.Scores` explains them; the table has a row for each class.
+
+    The figures are those of every frame, or with sampled frames the means over `rounds.scores`.
+    """
+
+    videos: int
+    gap: float
+    hit_at_1: float
+    perr: float
+    map: float
+    map_present: float
+    loss: float
+    rounds: "Rounds"
+    header: "Header"
+    damaged: list[DamagedRecordError] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures by name: videos, gap, hit_at_1, perr, map, map_present, loss; others if they say more.
+
+        These are `rounds`, the figures of each of several, and `unlabelled`, the number of videos without labels.
+        """
+        unlabelled = self.rounds.metrics.unlabelled
+        return {**self.rounds.to_json(), **({"unlabelled": unlabelled} if unlabelled else {})}
+
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """`class`, `name`, `positives` and `average_precision`, which is NaN for a class without positives."""
+        metrics = self.rounds.metrics
+        averages = [
+            average if positives else float("nan")
+            for positives, average in zip(
+                metrics.positives.tolist(), metrics.average_precisions().tolist(), strict=True
+            )
+        ]
+        return {
+            "class": range(self.header.classes),
+            "name": [self.header.class_name(index) for index in range(self.header.classes)],
+            "positives": metrics.positives.tolist(),
+            "average_precision": averages,
+        }
+
+
+def evaluate(
+    model: "PathLike | Model",
+    data: Data,
+    *,
+    use_ema: bool | None = None,
+    per_class: PathLike | None = None,
+    vocabulary: PathLike | None = None,
+    force: bool = False,
+    frames: str = "all",
+    rounds: int = 1,
+    seed: int | None = None,
+    on_damaged: "OnDamaged" = "stop",
+    device: str = "auto",
+    resident: "Resident | None" = None,
+    engine: "EngineKind" = "local",
+    address: str | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss (`topgb eval`; 2018: `eval.py`).
+
+    `model` is a model file, a run's folder (`use_ema` chooses its weights) or a `topgb.Model`. Every frame is looked at
+    once, unless `frames` samples them as 2018 did: random:N, sequence:N, sample_all or shuffle, in `rounds` draws keyed
+    by `seed`. `per_class` is a CSV to write with every class's figures, with the names of `vocabulary`.
+
+    Raises `InputError` if records have no labels, do not fit the model, or are damaged (unless `on_damaged` is "skip").
+
+    >>> found = topgb.evaluate("run", "records/validate*.tfrecord", progress=False)
+    >>> list(found.to_dict())
+    ['videos', 'gap', 'hit_at_1', 'perr', 'map', 'map_present', 'loss']
+    >>> found.videos, found.gap > 0.3
+    (60, True)
+    """
+    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.predictions import FrameDraw
+    from topgb.evaluation.score import evaluate_rounds, write_per_class
+    from topgb.files import refuse_existing
+    from topgb.records.damage import OnDamaged
+    from topgb.records.sampling import parse_sampling
+
+    check_choices(on_damaged=(on_damaged, OnDamaged))
+    check_least(rounds=(rounds, 1), seed=(seed, 0))
+    sampling = parse_sampling(frames)
+    if sampling.mode == "all" and (rounds > 1 or seed is not None):
+        raise InputError(
+            f"{option('rounds')} and {option('seed')} go with sampled frames; add {option('frames', 'random:300')}, "
+            "or leave them out"
+        )
+    if per_class is not None and rounds > 1:
+        raise InputError(f"{option('per_class')} writes the figures of one round; leave out {option('rounds')}")
+    table = None if per_class is None else to_path(per_class)
+    if table is not None:
+        refuse_existing(table, force)
+    opened = open_given(model, Opening(use_ema, device, resident, engine, address))
+    header, shown = named(opened.here.header, vocabulary), to_progress(progress)
+    dataset = open_for(header, to_pattern(data), on_damaged)
+    draw = FrameDraw(sampling, seed or 0)
+    found = evaluate_rounds(opened.model, dataset, opened.device, draw, rounds, shown, opened.engine)
+    warn_of_cut(dataset)
+    if table is not None:
+        write_per_class(table, found.metrics, header, force)
+    return Evaluation(**found.mean().to_json(), rounds=found, header=header, damaged=dataset.damaged)
+
+
+def compare(
+    a: "PathLike | Model",
+    b: "PathLike | Model",
+    data: Data,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    on_damaged: "OnDamaged" = "stop",
+    device: str = "auto",
+    progress: bool = True,
+) -> "Comparison":
+    """Say by how much the GAP@20 of `b` is above that of `a` on labelled records, and how sure that is.
+
+    The command is `topgb compare`. Both models (files, runs' folders, or `topgb.Model`s) score the same videos; the
+    interval is a paired bootstrap's over them, with `resamples` draws of as many videos, of which the share
+    `confidence` lies inside. Raises `InputError` as `evaluate` does, and if the models have different classes.
+
+    >>> topgb.compare("a.safetensors", "run", "records/validate*.tfrecord", progress=False).difference > 0
+    True
+    """
+    from topgb.devices import choose_device
+    from topgb.evaluation.compare import Bootstrap
+    from topgb.evaluation.compare import compare as compare_models
+    from topgb.evaluation.opening import open_for
+    from topgb.records.damage import OnDamaged
+
+    check_choices(on_damaged=(on_damaged, OnDamaged))
+    check_least(resamples=(resamples, 2), seed=(seed, 0))
+    bootstrap = Bootstrap(resamples, seed, confidence)
+    first, second = (open_given(model, Opening(device=device)) for model in (a, b))
+    data_a, data_b = (open_for(one.here, to_pattern(data), on_damaged) for one in (first, second))
+    chosen = choose_device(device)
+    return compare_models(first.here, data_a, second.here, data_b, chosen, bootstrap, to_progress(progress))
