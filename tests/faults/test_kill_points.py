@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from faults.after_kill import check_after_kill
-from faults.commands import NAMES, fresh
+from faults.commands import NAMES, SETS, fresh
 from faults.programs import killed
 
 # Of a quick dose: the first calls (a folder is begun) and as many further ones as there are random kills.
@@ -40,5 +40,8 @@ def _some_calls(name, dose):
     last = CALLS.get(name, 60)
     if name in SLOW:
         return random.Random(name).sample(range(2, last + 1), 1)
+    if name in SETS:
+        # `test_sets.py` kills these too.
+        return sorted(random.Random(name).sample(range(1, last + 1), 2 * dose))
     further = range(FIRST + 1, last + 1)
     return [*range(1, FIRST + 1), *sorted(random.Random(name).sample(further, min(dose, len(further))))]
