@@ -109,8 +109,8 @@ def pack(
     """Write the videos of `source` (see `find_source`) as records to the folder `out`.
 
     Arrays [T, D] make frame-level records, arrays [D] video-level ones. The features are read twice: once to check and
-    measure everything, once to write the shards `train0000.tfrecord` … Then come `vocabulary.csv` with the classes and
-    `dataset.yaml`, which describes the records.
+    measure everything, once to write the shards `train0000.tfrecord` …, beside `vocabulary.csv` with the classes and
+    `dataset.yaml`, which describes the records. All of these files appear together, at the end.
 
     labels      CSV of class names by id (see `read_labels`). None takes a table's column `labels`; without either,
                 records are unlabelled
@@ -119,8 +119,8 @@ def pack(
 
     The same input gives the same bytes. Raises `InputError` naming the file and video if anything does not fit: an id
     that occurs twice or has no labels; another width, level, kind of values or set of features than those of the first
-    video; values that are not finite; labels that are not in `vocabulary`, or that are lists of
-    several labels. Raises `TopgbError` if writing fails.
+    video; values that are not finite; labels that are not in `vocabulary`, or that seem to be several labels. Raises
+    `TopgbError` if writing fails.
     """
     finish_earlier(out)
     earlier = earlier_shards(out)
