@@ -104,6 +104,8 @@ def test_a_vocabulary_with_blanks_before_quotes(csv_labels, tmp_path):
     assert read_vocabulary(tmp_path / "o/vocabulary.csv") == ("cat", "dog", "bird")
     with pytest.raises(InputError, match=r"its label 'cat\|dog' is not in the vocabulary; it looks like several names"):
         pack(str(csv_labels / "features"), tmp_path / "p", csv_labels / "pipe.csv", vocabulary)
+    with pytest.raises(InputError, match="its label '0' is not in the vocabulary; labels are the names of classes"):
+        pack(str(csv_labels / "features"), tmp_path / "p", csv_labels / "ints.csv", vocabulary)
 
 
 def test_one_form_of_unicode(tmp_path):

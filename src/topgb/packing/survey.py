@@ -87,6 +87,8 @@ class Survey:
             return
         fault = find_fault({*self.known.numbers, name}, [name], self.separator)
         advice = "correct it, or add the class there" if fault is None else f"it {fault[1]}"
+        if name.isdecimal():
+            advice = "labels are the names of classes, not their numbers"
         raise InputError(f"{self.places[name]}: its label {name[:80]!r} is not in the vocabulary; {advice}")
 
     def _check_names(self) -> None:
