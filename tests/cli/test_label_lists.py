@@ -100,6 +100,7 @@ def test_vectors_are_refused(tmp_path, case):
     done = each_command(tmp_path, write_records(tmp_path / name, spec, lists), spec, classes)
     codes = {command: one.returncode for command, one in done.items()}
     assert codes == {"train": 2, "eval": 2, "distill": 2, "verify": 1, "inspect": 0}
+    assert "a recipe that reads these records" not in done["inspect"].stdout
     for one in done.values():
         assert "0/1 vector" in one.stdout + one.stderr
         assert "write the classes' numbers" in one.stdout + one.stderr

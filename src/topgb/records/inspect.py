@@ -81,9 +81,9 @@ class Inspection(Table):
         """A spec that reads these records, widest feature first, or None if no spec does.
 
         It has the features that all records hold in one kind and width. Byte features get the usual range, because
-        records do not say theirs.
+        records do not say theirs. No recipe reads labels that are no class numbers.
         """
-        if self.level not in ("video", "frame"):
+        if self.level not in ("video", "frame") or self.label_fault is not None:
             return None
         steady = [f for f in self.features if f.records == self.records and f.kind in ("uint8", "float32")]
         steady = [f for f in steady if f.name.isprintable() and "." not in f.name]
