@@ -78,6 +78,14 @@ class RecordError(InputError):
         return type(self), (self.path, self.record, self.offset, self.reason)
 
 
+class NotRecordsError(RecordError):
+    """A file that is not a TFRecord; the `reason` is the whole sentence."""
+
+    @staticmethod
+    def _sentence(place: str, reason: str) -> str:
+        return reason
+
+
 class DamagedRecordError(RecordError):
     """A record that cannot be read; `on_damaged="skip"` goes on without it."""
 
@@ -87,3 +95,11 @@ class DamagedRecordError(RecordError):
             f"{place} is damaged: {reason}; "
             f"replace the file, or go on without the record with {option('on_damaged', 'skip')}"
         )
+
+
+class UnfitRecordError(DamagedRecordError):
+    """A record that is whole but that no model can use, for a `reason` that says what to do; skipped like damage."""
+
+    @staticmethod
+    def _sentence(place: str, reason: str) -> str:
+        return f"{place} cannot be used: {reason}, or go on without the record with {option('on_damaged', 'skip')}"

@@ -134,7 +134,7 @@ def test_synth_inspect_verify(tmp_path):
     ("arguments", "words"),
     [
         (["eval", "{model}", "{tmp}/none*.tfrecord"], "none*.tfrecord"),
-        (["eval", "{model}", "{tmp}"], "is a folder"),
+        (["eval", "{model}", "{tmp}"], "holds no *.tfrecord or *.tfrecord.gz"),
         (["eval", "{model}", "{unlabelled}"], "topgb predict"),
         (["eval", "{tmp}/absent.safetensors", "{validate}"], "there is no file"),
         (["eval", "{model}", "{validate}", "--use-ema"], "one set of weights"),

@@ -92,7 +92,7 @@ def test_deviations_of_a_csv(source, tmp_path):
     ("arguments", "code", "words"),
     [
         (["{src}", "{tmp}/src"], 2, "a.tfrecord lies in {tmp}/src itself"),
-        (["{tmp}/src", "{tmp}/dst"], 2, "{tmp}/src is a folder; name the files in it"),
+        (["{tmp}", "{tmp}/dst"], 2, "the folder {tmp} holds no *.tfrecord or *.tfrecord.gz"),
         (["{tmp}/none*", "{tmp}/dst"], 2, "no file matches"),
         (["{src}", "{tmp}/dst", "--feature", "audio"], 2, "has no feature 'audio'; it has: mean_rgb;"),
         (["{src}", "{tmp}/dst", "--feature", "a.b"], 2, "has no feature 'a.b'"),

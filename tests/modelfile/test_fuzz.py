@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import topgb
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
-from topgb.modelfile import Header, LoadedModel, Member, write_model_file
+from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.describe import describe
 from topgb.modelfile.encodings import PARTS, encode_plain
 from topgb.modelfile.member import encode_member
@@ -69,7 +69,7 @@ def _load_or_refuse(path: Path, raw: bytes) -> None:
     path.write_bytes(raw)
     try:
         describe(*read_model_file(path), len(raw))
-        assert isinstance(topgb.load(path), LoadedModel)
+        assert isinstance(topgb.load(path), topgb.Model)
         return
     except InputError as error:
         sentence = str(error)

@@ -55,7 +55,7 @@ def sequence(rgb, audio, name="v"):
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
-        (b"\xff" * 9, "cannot decode"),
+        (b"\xff" * 9, "no Example or SequenceExample"),
         (sequence(2, 2).replace(b"\x02id", b"\x02ix"), "no id"),
         (sequence(0, 0), "no frames"),
         (encode_sequence_example("v", {}, [1]), "neither frames nor features"),
@@ -71,7 +71,8 @@ def test_records_that_make_no_sense(tmp_path, payload, reason):
     found = verify_shards(str(path))
     assert found.sound == 1
     with pytest.raises(InputError, match=f"record 1 .*{reason}"):
-        raise found.damaged[0]
+        raise found.unusable[0]
+    assert not found.damaged
 
 
 def test_odd_but_sound_records(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from topgb.errors import DamagedRecordError, InputError, RecordError
+from topgb.errors import DamagedRecordError, InputError, RecordError, UnfitRecordError
 from topgb.features import Feature, FeatureSpec
 from topgb.records import codec as example
 from topgb.records import wire
@@ -243,7 +243,7 @@ def test_wrong_level():
 @pytest.mark.parametrize("spec", [FRAMES, VECTORS])
 @pytest.mark.parametrize("encoder", [encode_example, encode_sequence_example])
 def test_no_features_at_all(spec, encoder):
-    refused(encoder("v", {}, [1]), spec, DamagedRecordError, "neither frames nor features")
+    refused(encoder("v", {}, [1]), spec, UnfitRecordError, "neither frames nor features")
 
 
 def test_wrong_width():
@@ -271,21 +271,21 @@ def test_label_outside_the_classes(label):
 
 
 def test_zero_frames():
-    refused(frame_record_of(rgb=(0, 4), audio=(0, 2)), FRAMES, DamagedRecordError, "no frames")
+    refused(frame_record_of(rgb=(0, 4), audio=(0, 2)), FRAMES, UnfitRecordError, "no frames")
 
 
 def test_unequal_frame_counts():
-    refused(frame_record_of(audio=(2, 2)), FRAMES, DamagedRecordError, "unequal numbers of frames", "rgb 3, audio 2")
+    refused(frame_record_of(audio=(2, 2)), FRAMES, UnfitRecordError, "unequal numbers of frames", "rgb 3, audio 2")
 
 
 def test_unequal_widths_in_one_list():
     message = SequenceExample.FromString(frame_record_of())
     message.feature_lists.feature_list["rgb"].feature[1].bytes_list.value[0] = b"123"
-    refused(message.SerializeToString(), FRAMES, DamagedRecordError, "unequal widths", "3, 4")
+    refused(message.SerializeToString(), FRAMES, UnfitRecordError, "unequal widths", "3, 4")
 
     # Widths that together make as many bytes as the right ones would.
     message.feature_lists.feature_list["rgb"].feature[2].bytes_list.value[0] = b"12345"
-    refused(message.SerializeToString(), FRAMES, DamagedRecordError, "unequal widths", "3, 4, 5")
+    refused(message.SerializeToString(), FRAMES, UnfitRecordError, "unequal widths", "3, 4, 5")
 
 
 def test_other_kinds_of_the_same_length():
@@ -316,13 +316,13 @@ def test_fields_that_exceed_their_message_are_not_walked(data):
 def test_two_values_in_one_frame():
     message = SequenceExample.FromString(frame_record_of())
     message.feature_lists.feature_list["rgb"].feature[1].bytes_list.value.append(b"1234")
-    refused(message.SerializeToString(), FRAMES, DamagedRecordError, "frame 1 .*has 2 values")
+    refused(message.SerializeToString(), FRAMES, UnfitRecordError, "frame 1 .*has 2 values")
 
 
 def test_no_id():
     message = SequenceExample.FromString(frame_record_of())
     del message.context.feature["id"]
-    refused(message.SerializeToString(), FRAMES, DamagedRecordError, "no id")
+    refused(message.SerializeToString(), FRAMES, UnfitRecordError, "no id")
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_floats_that_are_not_finite(spec, wrong, irregular):
     values = random_features(spec, 3, 0)
     values["mean_rgb"][..., 2] = wrong
     payload = encode(spec, "v", values, [1]) + irregular
-    with pytest.raises(DamagedRecordError, match="record 7 .*'mean_rgb' holds values that are not finite"):
+    with pytest.raises(UnfitRecordError, match="record 7 .*'mean_rgb' holds values that are not finite"):
         decode_record(memoryview(payload), Layout(spec, CLASSES), PLACE)
 
 
@@ -354,8 +354,8 @@ def test_labels_that_are_not_looked_at():
 
 
 def test_no_protobuf():
-    refused(b"\xff" * 30, FRAMES, DamagedRecordError, "cannot decode")
-    refused(b"\xff" * 30, VECTORS, DamagedRecordError, "cannot decode")
+    refused(b"\xff" * 30, FRAMES, UnfitRecordError, "no Example or SequenceExample")
+    refused(b"\xff" * 30, VECTORS, UnfitRecordError, "no Example or SequenceExample")
 
 
 def test_unlabelled_is_not_labelled_with_none():

@@ -62,10 +62,28 @@ def test_nothing_named(pattern):
         find_shards(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["{}", "{}/", "{}/de*"])
-def test_folder(folder, pattern):
-    with pytest.raises(InputError, match=r"is a folder; name the files in it, such as .*/\*\.tfrecord"):
-        find_shards(pattern.format(folder))
+@pytest.mark.parametrize("pattern", ["{}", "{}/", "file://{}", "{}/deep/e*"])
+def test_a_folder_stands_for_its_records(folder, pattern):
+    (folder / "vocabulary.csv").write_text("Index,Name\n")
+    (folder / ".hidden.tfrecord").write_bytes(DATA)
+    (folder / "b2.tfrecord.gz").write_bytes(gzip.compress(DATA))
+    expected = ["c.tfrecord"] if "deep" in pattern else ["a1.tfrecord", "a2.tfrecord", "b1.tfrecord", "b2.tfrecord.gz"]
+    assert names(pattern.format(folder)) == expected
+
+
+def test_a_folder_without_records(folder):
+    with pytest.raises(InputError, match=r"deep holds no \*.tfrecord or \*.tfrecord.gz"):
+        find_shards(f"{folder}/deep")
+
+
+def test_signs_of_a_glob_in_a_folder_that_exists_are_its_name(tmp_path):
+    for place in ("run [1]", "run 1", "a,b*"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / f"{place[-2]}.tfrecord").write_bytes(DATA)
+    assert names(f"{tmp_path}/run [1]/*.tfrecord") == ["1.tfrecord"]
+    assert names(f"{tmp_path}/run [1]") == ["1.tfrecord"]
+    assert names(f"{tmp_path}/a,b*/*.tfrecord") == ["b.tfrecord"]
+    assert names(f"{tmp_path}/run ?/*.tfrecord") == [" .tfrecord"]
 
 
 def test_unknown_protocol():
@@ -109,8 +127,7 @@ def test_remote(pack):
     assert [shard.name for shard in shards] == ["a.tfrecord", "b.tfrecord"]
     for shard in [*shards, *find_shards("memory://topgb-test/a.tfrecord")]:
         check(open_shard(shard))
-    with pytest.raises(InputError, match="is a folder"):
-        find_shards("memory://topgb-test")
+    assert find_shards("memory://topgb-test") == find_shards("memory://topgb-test/") == shards
     shards = find_shards("memory://topgb-test/a.tfrecord")
     system.rm("/topgb-test", recursive=True)
     with pytest.raises(InputError, match="no file matches"):

@@ -94,5 +94,5 @@ def parse_weights(text: str) -> list[float]:
 
 
 def damage_rows(damaged: "Sequence[RecordError]") -> list[dict[str, Any]]:
-    """Records that cannot be read or used, as JSON values."""
+    """Records that cannot be read or used, and files that hold none, as JSON values."""
     return [{"file": e.path, "record": e.record, "offset": e.offset, "reason": e.reason} for e in damaged]

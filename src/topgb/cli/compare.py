@@ -40,9 +40,10 @@ def compare(
     keep_freed_memory()
     chosen = choose_device(device)
     a, b = (open_model(path, chosen) for path in (model_a, model_b))
-    data_a, data_b = (open_for(model, data, on_damaged) for model in (a, b))
+    progress = TerminalProgress()
+    data_a, data_b = open_for(a, data, on_damaged, progress=progress), open_for(b, data, on_damaged)
     bootstrap = Bootstrap(resamples, seed, confidence)
-    found = compare_models(a, data_a, b, data_b, chosen, bootstrap, TerminalProgress())
+    found = compare_models(a, data_a, b, data_b, chosen, bootstrap, progress)
     report_damage(data_a.damaged)
     if json:
         typer.echo(json_module.dumps(found.to_json()))

@@ -78,9 +78,10 @@ def evaluate(
         refuse_existing(per_class, force)
     opened = open_for_engine(model, use_ema, device, resident, engine, address)
     header = named(opened.here.header, vocabulary)
-    dataset = open_for(header, data, on_damaged)
+    progress = TerminalProgress()
+    dataset = open_for(header, data, on_damaged, progress=progress)
     draw = FrameDraw(sampling, seed or 0)
-    found = evaluate_rounds(opened.model, dataset, opened.device, draw, rounds, TerminalProgress(), opened.engine)
+    found = evaluate_rounds(opened.model, dataset, opened.device, draw, rounds, progress, opened.engine)
     report_damage(dataset.damaged)
     report_cut(dataset)
     if json:

@@ -80,7 +80,7 @@ def remember(
     (parent,) = open_parents([model], "remember with it", least=1)
     member = _single_member(parent)
     tagger = cast(Tagger, assemble_stored(parent).members[0])
-    memory = _collect_memory(tagger, open_for(parent, pattern, on_damaged), progress)
+    memory = _collect_memory(tagger, open_for(parent, pattern, on_damaged, part="train", progress=progress), progress)
     hidden = isinstance(tagger.head, MLP)
     entries: dict[str, TensorEncoding] = {}
     tensors: dict[str, torch.Tensor] = {}

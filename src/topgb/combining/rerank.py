@@ -96,7 +96,7 @@ def rerank(
     options = settings.options_for(header.classes)
     settings = replace(settings, options=options)
     teachers = _open_scores(scores, header.classes, options.candidates)
-    top = collect_top_classes(open_for(parent, pattern), teachers, options.candidates, progress)
+    top = collect_top_classes(open_for(parent, pattern, part="all"), teachers, options.candidates, progress)
     gain = _gain(top, settings, progress)
     fitted = fit_reranker(top, settings, progress, "fitting")
     entries = {name: entry for name, entry in header.tensors.items() if not name.startswith(RERANKER)}

@@ -97,7 +97,7 @@ def open_records(
     Raises as `open_for`, and `InputError` for labels that are no class numbers: no student could learn beside them.
     """
     copied = score_format == "tfrecord"
-    dataset = open_for(teacher, pattern, on_damaged, with_labels=copied or "check", every_frame=copied)
+    dataset = open_for(teacher, pattern, on_damaged, with_labels=copied or "check", every_frame=copied, part="all")
     check_label_lists(dataset)
     return dataset
 

@@ -1,15 +1,20 @@
 """The one way to open records for a model, for several at once, or for a recipe."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from topgb.features import MOST_VALUES, FeatureSpec
 from topgb.modelfile.header import Header
+from topgb.progress import SILENT, Progress
 from topgb.records.damage import OnDamaged
 from topgb.records.dataset import Dataset, TeacherSource, open_dataset
 from topgb.records.description import check_description
 from topgb.records.layout import LabelUse
+
+if TYPE_CHECKING:
+    from topgb.records.folders import Part
 
 
 class HasHeader(Protocol):
@@ -41,8 +46,13 @@ def open_for(
     on_damaged: OnDamaged = "stop",
     with_labels: LabelUse = True,
     every_frame: bool = False,
+    part: "Part | None" = None,
+    progress: Progress = SILENT,
 ) -> Dataset:
     """Open the records of `pattern` for every one of `models`; the order of the models does not matter.
+
+    Of a folder that holds a part to train on and one to validate on, `part` is taken, which `progress` is told. By
+    default this is the one to validate on where labels are used, to score, and all where they are not.
 
     Videos are read up to the largest `max_frames` of the models, or whole with `every_frame`. The models must take the
     same features and classes. A description beside the records (`dataset.yaml`) must give the value ranges that the
@@ -58,6 +68,11 @@ def open_for(
         max_frames=MOST_VALUES if every_frame else max(header.max_frames for header in headers),
         class_names=next((header.class_names for header in headers if header.class_names is not None), None),
     )
+    if isinstance(pattern, str) and os.path.isdir(os.path.expanduser(pattern)):
+        from topgb.records.folders import part_of
+
+        part = part or ("validate" if with_labels is True else "all")
+        pattern = part_of(pattern, part, "scoring" if part == "validate" else "learning", progress)
     return open_needed(needs, pattern, on_damaged, with_labels)
 
 

@@ -21,6 +21,7 @@ from topgb.records.protobuf_decoding import (
     decode_generally,
     features_message,
     identity,
+    not_finite,
     parse_record,
 )
 from topgb.records.protos import Features, SequenceExample
@@ -75,7 +76,7 @@ def decode_record(payload: memoryview, layout: Layout, place: Place) -> DecodedR
     for feature, values in zip(layout.spec.features, frames, strict=True):
         # One NaN would spread through the whole model. Bytes are always finite.
         if feature.dtype == "float32" and not np.isfinite(values).all():
-            raise place.damaged(f"feature {feature.name!r} holds values that are not finite")
+            raise place.unfit(not_finite(feature.name))
     return DecodedRecord(*who, frames)
 
 

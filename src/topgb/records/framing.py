@@ -8,7 +8,7 @@ import numpy as np
 from crc32c import crc32c
 
 from topgb.checksums import MASK_DELTA, masked_crc
-from topgb.errors import DamagedRecordError, RecordError
+from topgb.errors import DamagedRecordError, RecordError, UnfitRecordError
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -28,8 +28,12 @@ class Place(NamedTuple):
         """The error for this record, which cannot be read for the given reason."""
         return DamagedRecordError(self.path, self.record, self.offset, reason)
 
+    def unfit(self, reason: str) -> UnfitRecordError:
+        """The error for this record, which is whole but which no model can use; the reason ends with the remedy."""
+        return UnfitRecordError(self.path, self.record, self.offset, reason)
+
     def unusable(self, reason: str) -> RecordError:
-        """The error for this record, which is whole but cannot be used for the given reason, remedy included."""
+        """The error for this record, which is not skipped as its kind is wrong everywhere; the remedy included."""
         return RecordError(self.path, self.record, self.offset, reason)
 
     def __str__(self) -> str:

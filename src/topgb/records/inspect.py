@@ -1,31 +1,48 @@
 """Summarise what files of records hold: level, features, widths, frames, labels."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from topgb.errors import DamagedRecordError, RecordError
+from topgb.errors import DamagedRecordError, RecordError, UnfitRecordError
 from topgb.features import Feature, FeatureSpec
 from topgb.records.framing import Place
 from topgb.records.labels import LABELS_KEY, LabelTally, label_list
 from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
 from topgb.records.shards import OpenShard, find_shards, open_shard
+from topgb.records.verify import check_readable
 from topgb.results import Table
 
 Kind = Literal["uint8", "float32", "int64", "mixed", "empty"]
+# Keys that hold labels, or say when they hold, under whatever name; none of them is an input of a model.
+_LABEL_KEYS = ("label", "labels")
+_SEGMENT_PREFIX = "segment_"
 _KINDS: dict[str, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int64_list": "int64"}
 
 
 @dataclass
 class FeatureSummary:
-    """One feature over all records: its kind, its least and greatest width, and the number of records with it."""
+    """One feature over all records: its kind, its least and greatest width, and the number of records with it.
+
+    `text` says whether all its values are printable text, `lists` whether a value is a list of several byte strings.
+    """
 
     name: str
     kind: Kind
     min_width: int
     max_width: int
     records: int
+    text: bool = False
+    lists: bool = False
+
+    @property
+    def may_be_input(self) -> bool:
+        """Whether a model could take the feature, by its name and its kind of values."""
+        named = self.name in _LABEL_KEYS or self.name.startswith(_SEGMENT_PREFIX)
+        sound = self.name.isprintable() and "." not in self.name and not self.text and not self.lists
+        return sound and not named and self.kind in ("uint8", "float32")
 
 
 @dataclass(repr=False)
@@ -44,6 +61,8 @@ class Inspection(Table):
     label_min, …_max  None without labels
     distinct_classes  how many different labels occur
     labels_per_video  mean over labelled records; None without any
+    unusable          number of records that are whole but that no model can use
+    obstacles         what keeps a recipe from reading these records, a sentence each
     damaged           errors of the records and files that could not be read
     """
 
@@ -64,6 +83,8 @@ class Inspection(Table):
     label_max: int | None = None
     distinct_classes: int = 0
     labels_per_video: float | None = None
+    unusable: int = 0
+    obstacles: list[str] = field(default_factory=list)
     damaged: list[DamagedRecordError] = field(default_factory=list)
 
     def columns(self) -> Mapping[str, Sequence[Any]]:
@@ -83,10 +104,9 @@ class Inspection(Table):
         It has the features that all records hold in one kind and width. Byte features get the usual range, because
         records do not say theirs. No recipe reads labels that are no class numbers.
         """
-        if self.level not in ("video", "frame") or self.label_fault is not None:
+        if self.level not in ("video", "frame") or self.unusable or self.label_fault is not None:
             return None
-        steady = [f for f in self.features if f.records == self.records and f.kind in ("uint8", "float32")]
-        steady = [f for f in steady if f.name.isprintable() and "." not in f.name]
+        steady = [f for f in self.features if f.records == self.records and f.may_be_input]
         steady = [f for f in steady if f.min_width == f.max_width > 0]
         if any(f.max_width > 1 for f in steady):
             # Single numbers beside vectors are durations and the like.
@@ -126,10 +146,28 @@ class _FeatureTally:
     kinds: set[Kind] = field(default_factory=set)
     widths: set[int] = field(default_factory=set)
     records: int = 0
+    text: bool = True
+    lists: bool = False
+
+    def add(self, value: Any) -> None:
+        stored = value.WhichOneof("kind")
+        content: Any = getattr(value, stored).value if stored else []
+        if stored:
+            self.kinds.add(_KINDS[stored])
+        if stored == "bytes_list":
+            self.lists |= len(content) > 1
+            self.text = self.text and all(map(_is_text, content))
+        self.widths.add(len(content[0]) if stored == "bytes_list" and len(content) == 1 else len(content))
 
     def summary(self, name: str) -> FeatureSummary:
         kind: Kind = "empty" if not self.kinds else "mixed" if len(self.kinds) > 1 else next(iter(self.kinds))
-        return FeatureSummary(name, kind, min(self.widths, default=0), max(self.widths, default=0), self.records)
+        widths = min(self.widths, default=0), max(self.widths, default=0)
+        return FeatureSummary(name, kind, *widths, self.records, self.text and kind == "uint8", self.lists)
+
+    @property
+    def shared_width(self) -> int:
+        """The greatest width of which all widths are multiples."""
+        return math.gcd(*self.widths)
 
 
 class _Survey:
@@ -144,6 +182,7 @@ class _Survey:
         self.labels: Counter[int] = Counter()
         self.label_lists = LabelTally()
         self.bad_labels: list[RecordError] = []
+        self.unfit: dict[str, list[UnfitRecordError]] = {}
         self.damaged: list[DamagedRecordError] = []
 
     def add_shard(self, opened: OpenShard) -> None:
@@ -152,12 +191,22 @@ class _Survey:
                 opened.check_crc(record)
                 place = opened.place(record)
                 self._add_record(parse_record(opened.data(record), place), place)
+            except UnfitRecordError as error:
+                self._add_unfit(error)
             except DamagedRecordError as error:
                 self.damaged.append(error)
         if opened.damage:
             self.damaged.append(opened.place(len(opened)).damaged(opened.damage.reason))
 
+    def _add_unfit(self, error: UnfitRecordError) -> None:
+        # Numbers in parentheses and remedies differ from record to record.
+        self.unfit.setdefault(error.reason.split("; ")[0].split(" (")[0], []).append(error)
+
     def _add_record(self, message: Any, place: Place) -> None:
+        try:
+            check_readable(message, place)
+        except UnfitRecordError as error:
+            self._add_unfit(error)
         self._add_labels(message.context, place)
         lists = message.feature_lists.feature_list
         context = {name: value for name, value in message.context.feature.items() if not self._is_identity(name, value)}
@@ -186,6 +235,28 @@ class _Survey:
             self.label_lists.add(labels)
             self.labels.update(labels)
 
+    def _obstacles(self) -> list[str]:
+        records = self.levels.total()
+        lines = [
+            f"{len(errors):,} of {records:,} records cannot be used: {errors[0].reason}"
+            for errors in self.unfit.values()
+        ]
+        if self.levels["video"] and self.levels["frame"]:
+            lines.append("some records are of frames and some of whole videos; name one kind with a glob")
+        for name, seen in sorted(self.features.items()):
+            summary = seen.summary(name)
+            if summary.lists and self.levels["video"]:
+                lines.append(
+                    f"{name!r} holds several values, like frames inside an Example; topgb reads frames from a "
+                    "SequenceExample, a value for each frame in its feature lists"
+                )
+            elif summary.may_be_input and len(seen.widths) > 1 and seen.shared_width > 1:
+                lines.append(
+                    f"the widths of {name!r} are all multiples of {seen.shared_width}, like frames joined into one "
+                    "value; topgb reads frames from a SequenceExample, a value for each frame in its feature lists"
+                )
+        return lines
+
     def result(self, files: int) -> Inspection:
         known = {level for level in ("video", "frame") if self.levels[level]}
         videos, lists = self.frames.total(), self.label_lists.lists
@@ -207,6 +278,8 @@ class _Survey:
             label_max=max(self.labels, default=None),
             distinct_classes=len(self.labels),
             labels_per_video=self.labels.total() / lists if lists else None,
+            unusable=sum(map(len, self.unfit.values())),
+            obstacles=self._obstacles(),
             damaged=self.damaged,
         )
 
@@ -215,8 +288,11 @@ def _tally(survey: dict[str, _FeatureTally], name: str, values: Any) -> None:
     seen = survey.setdefault(name, _FeatureTally())
     seen.records += 1
     for value in values:
-        stored = value.WhichOneof("kind")
-        content: Any = getattr(value, stored).value if stored else []
-        if stored:
-            seen.kinds.add(_KINDS[stored])
-        seen.widths.add(len(content[0]) if stored == "bytes_list" and len(content) == 1 else len(content))
+        seen.add(value)
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        return bool(value) and value.decode().isprintable()
+    except UnicodeDecodeError:
+        return False

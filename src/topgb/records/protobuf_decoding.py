@@ -16,6 +16,7 @@ ID_KEYS = ("id", "video_id")
 # 2018: the key that prepare_distill_dataset.py adds to a record.
 PREDICTIONS_KEY = "predictions"
 _KINDS = {"uint8": "bytes_list", "float32": "float_list"}
+NO_FRAMES = "leave such videos out"
 _KIND_WORDS = {"bytes_list": "bytes", "float_list": "floats", "int64_list": "integers", None: "nothing"}
 
 
@@ -51,15 +52,25 @@ def decode_generally(payload: memoryview, layout: Layout, place: Place) -> tuple
             check_holds_features(message, place)
             raise _missing_feature(feature, message, layout, place)
         if not len(rows):
-            raise place.damaged(f"feature {feature.name!r} has no frames")
+            raise place.unfit(f"feature {feature.name!r} has no frames; {NO_FRAMES}")
         frames.append(_stack(rows, feature, place))
     counts = [len(values) for values in frames]
     if len(set(counts)) != 1:
         frame_counts = ", ".join(
             f"{feature.name} {count}" for feature, count in zip(layout.spec.features, counts, strict=True)
         )
-        raise place.damaged(f"its features have unequal numbers of frames ({frame_counts})")
+        raise place.unfit(unequal_frames(frame_counts))
     return who, tuple(frames)
+
+
+def unequal_frames(counts: str) -> str:
+    """The reason against a record whose features have the listed, unequal numbers of frames."""
+    return f"its features have unequal numbers of frames ({counts}); cut them to the same number"
+
+
+def not_finite(name: str) -> str:
+    """The reason against a record with infinite values, or NaN, in the feature of that name."""
+    return f"feature {name!r} holds values that are not finite; leave the video out, or make its features anew"
 
 
 def parse_record(payload: memoryview, place: Place) -> Any:
@@ -80,7 +91,7 @@ def check_holds_features(message: Any, place: Place) -> None:
     """Raise `DamagedRecordError` if a record has no features, neither of frames nor of the whole video."""
     # The lists' field alone proves nothing: YouTube-8M's video-level records have it, empty.
     if not message.feature_lists.feature_list and not feature_names(message.context):
-        raise place.damaged("it has neither frames nor features")
+        raise place.unfit(f"it has neither frames nor features; {NO_FRAMES}")
 
 
 def feature_names(context: Any) -> list[str]:
@@ -123,7 +134,10 @@ def read_id(context: Any, place: Place) -> str:
         stored = feature.get(key)
         if stored is not None and stored.bytes_list.value:
             return stored.bytes_list.value[0].decode("utf-8", "backslashreplace")
-    raise place.damaged("it has no id (neither 'id' nor 'video_id' holds a bytes value)")
+    integers = next((key for key in ID_KEYS if key in feature and feature[key].int64_list.value), None)
+    if integers is not None:
+        raise place.unfit(f"its id, under {integers!r}, is an integer; write it as bytes: b'17'")
+    raise place.unfit("it has no id (neither 'id' nor 'video_id' holds a bytes value); write one into each record")
 
 
 def _labels(context: Any, classes: int, place: Place) -> list[int] | None:
@@ -173,17 +187,25 @@ def _stack(rows: Any, feature: Feature, place: Place) -> np.ndarray:
                     f"{place}: feature {feature.name!r} holds {_KIND_WORDS[stored]}, but the model or recipe expects "
                     f"{feature.dtype}; the two must agree"
                 )
-            raise place.damaged(f"frame {number} of feature {feature.name!r} holds {_KIND_WORDS[stored]}")
+            raise place.unfit(
+                f"frame {number} of feature {feature.name!r} holds {_KIND_WORDS[stored]}; write all frames alike"
+            )
         if kind == "bytes_list":
             values = row.bytes_list.value
             if len(values) != 1:
-                raise place.damaged(f"frame {number} of feature {feature.name!r} has {len(values)} values, not one")
+                raise place.unfit(
+                    f"frame {number} of feature {feature.name!r} has {len(values)} values, not one; write one value "
+                    "per frame, with all bytes of the frame"
+                )
             arrays.append(np.frombuffer(values[0], np.uint8))
         else:
             arrays.append(np.array(row.float_list.value, np.float32))
     widths = {len(array) for array in arrays}
     if len(widths) != 1:
-        raise place.damaged(f"the frames of feature {feature.name!r} have unequal widths ({_join(sorted(widths))})")
+        raise place.unfit(
+            f"the frames of feature {feature.name!r} have unequal widths ({_join(sorted(widths))}); write all frames "
+            "alike"
+        )
     width = widths.pop()
     if width != feature.size:
         raise InputError(
@@ -209,7 +231,7 @@ def _missing_feature(feature: Feature, message: Any, layout: Layout, place: Plac
 
 
 def _not_protobuf(place: Place) -> InputError:
-    return place.damaged("its CRC holds, but protobuf cannot decode it")
+    return place.unfit("its CRC holds, but it is no Example or SequenceExample; write the records anew")
 
 
 def _join(items: list) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, NotRecordsError, TopgbError
 from topgb.files import refuse_unfinished
 from topgb.records.framing import (
     HEADER_BYTES,
@@ -77,11 +77,14 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
     """The files that `pattern` names, in name order, each once, even if several paths lead to it.
 
     `pattern` is a local path, a glob (`**` for any depth), an fsspec URL (with a glob if its file system can list
-    files), or several of these: a string with commas between them, or a sequence, whose items may contain commas.
-    Raises `InputError` for folders, for an item that matches nothing, and where a set of files is only partly in place.
+    files), or several of these: a string with commas between them, or a sequence, whose items may contain commas. A
+    folder stands for its `*.tfrecord` and `*.tfrecord.gz`. Signs of a glob in the name of a folder that exists are
+    taken literally. Raises `InputError` for an item that matches nothing, and where a set of files is only partly in
+    place.
     """
     if isinstance(pattern, str):
-        pieces = [pattern] if os.path.exists(pattern) else [p.strip() for p in pattern.split(",") if p.strip()]
+        whole = os.path.exists(pattern) or ("://" not in pattern and glob.glob(_literal_folders(pattern)))
+        pieces = [pattern] if whole else [p.strip() for p in pattern.split(",") if p.strip()]
     else:
         pieces = [os.fspath(piece) for piece in pattern]
     if not pieces:
@@ -97,17 +100,25 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
 
 def _local_shards(piece: str) -> list[Shard]:
     path = os.path.expanduser(piece)
-    if os.path.isdir(path):
-        raise _folder_error(piece)
-    if os.path.exists(path):
-        return [Shard(path)]
-    matches = glob.glob(path, recursive=True)
+    matches = [path] if os.path.exists(path) else glob.glob(_literal_folders(path), recursive=True)
     files = [match for match in matches if not os.path.isdir(match)]
-    if matches and not files:
-        raise _folder_error(piece)
+    if not files:
+        from topgb.records.folders import records_in
+
+        files = [file for folder in sorted(matches) for file in records_in(folder)]
     if not files:
         raise _no_match_error(piece)
     return [Shard(file) for file in files]
+
+
+def _literal_folders(path: str) -> str:
+    """The glob `path` with the signs escaped in those of its leading folders that exist under that very name."""
+    parts = path.split(os.sep)
+    for count in range(len(parts) - 1, 0, -1):
+        folder = os.sep.join(parts[:count])
+        if folder and os.path.isdir(folder):
+            return os.sep.join([glob.escape(folder), *parts[count:]])
+    return path
 
 
 def _remote_shards(url: str) -> list[Shard]:
@@ -120,16 +131,19 @@ def _remote_shards(url: str) -> list[Shard]:
             return _local_shards(path)
         # A question mark begins the query of a web address; elsewhere it stands for one character.
         wild = any(sign in path for sign in ("*[" if url.startswith("http") else "*?["))
-        if not wild:
-            if system.isdir(path):
-                raise _folder_error(url)
-            if not system.exists(path):
-                raise _no_match_error(url)
+        if wild:
+            entries = system.glob(path, detail=True)
+        elif system.isdir(path):
+            from topgb.records.folders import ENDINGS
+
+            entries = {}
+            for ending in ENDINGS:
+                entries |= system.glob(f"{path.rstrip('/')}/*{ending}", detail=True)
+        elif system.exists(path):
             return [Shard(url, remote=True)]
-        entries = system.glob(path, detail=True)
+        else:
+            raise _no_match_error(url)
     files = [name for name, entry in entries.items() if entry.get("type") != "directory"]
-    if entries and not files:
-        raise _folder_error(url)
     if not files:
         raise _no_match_error(url)
     return [Shard(_fill_glob(url, system.unstrip_protocol(name), name), remote=True) for name in files]
@@ -145,10 +159,6 @@ def _fill_glob(url: str, full_name: str, name: str) -> str:
     return f"{first}::{rest.split('://')[0]}://{name.lstrip('/')}" if "://" in rest else full_name
 
 
-def _folder_error(piece: str) -> InputError:
-    return InputError(f"{piece} is a folder; name the files in it, such as {piece.rstrip('/*')}/*.tfrecord")
-
-
 def _no_match_error(piece: str) -> InputError:
     return InputError(f"no file matches {piece!r}; check the path, and quote globs so that the shell leaves them alone")
 
@@ -157,10 +167,11 @@ def open_shard(shard: Shard) -> OpenShard:
     """Map a shard into memory and find its records.
 
     A remote or gzip-compressed shard (detected by content, not by name) is first copied to an unlinked temporary file,
-    so that memory stays bounded. Raises `InputError` if the file is gone or not readable, `DamagedRecordError` if it is
-    empty, `TopgbError` if the temporary folder is full or the network fails.
+    so that memory stays bounded. Raises `InputError` if the file is gone or not readable, `NotRecordsError` if it is
+    recognised as something else, `DamagedRecordError` if it is empty, `TopgbError` if the temporary folder is full or
+    the network fails.
     """
-    cut_short = None
+    cut_short, unpacked = None, False
     if shard.remote:
         file, cut_short = _fetch_remote(shard)
     else:
@@ -168,7 +179,7 @@ def open_shard(shard: Shard) -> OpenShard:
         head = file.read(HEADER_BYTES)
         file.seek(0)
         if _is_gzip(head):
-            file, cut_short = _unpack_gzip(file, shard)
+            (file, cut_short), unpacked = _unpack_gzip(file, shard), True
     with file:
         size = os.fstat(file.fileno()).st_size
         if not size:
@@ -179,10 +190,23 @@ def open_shard(shard: Shard) -> OpenShard:
     _advise(mapped, "MADV_RANDOM")
     index = index_records(buffer)
     _advise(mapped, "MADV_NORMAL")
+    if not len(index):
+        _refuse_foreign(buffer, shard, unpacked)
     if cut_short:
         end = index.damage.offset if index.damage else size
         index = RecordIndex(index.offsets, index.lengths, Damage(len(index), end, cut_short))
     return OpenShard(shard, buffer, index)
+
+
+def _refuse_foreign(buffer: memoryview, shard: Shard, unpacked: bool) -> None:
+    """Raise `NotRecordsError` if a file without a readable record is recognised as something else."""
+    from topgb.records.foreign import recognised
+
+    foreign = recognised(buffer, shard.path)
+    if foreign is not None:
+        begins = "unpacked, it begins" if unpacked else "it begins"
+        reason = f"{shard.path} is not a TFRecord file; {begins} like {foreign.like}; {foreign.remedy}"
+        raise NotRecordsError(shard.path, 0, 0, reason)
 
 
 def _advise(mapped: mmap.mmap, advice: str) -> None:

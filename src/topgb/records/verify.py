@@ -6,13 +6,21 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from topgb.errors import DamagedRecordError, RecordError
+from topgb.errors import DamagedRecordError, NotRecordsError, RecordError, UnfitRecordError
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine, Piece
 from topgb.progress import Progress
 from topgb.records.framing import Place
 from topgb.records.labels import LabelTally, label_list
-from topgb.records.protobuf_decoding import check_holds_features, feature_names, parse_record, read_id
+from topgb.records.protobuf_decoding import (
+    NO_FRAMES,
+    check_holds_features,
+    feature_names,
+    not_finite,
+    parse_record,
+    read_id,
+    unequal_frames,
+)
 from topgb.records.shards import Shard, find_shards, open_shard
 from topgb.results import Table, plain
 
@@ -97,10 +105,18 @@ def verify_shard(shard: Shard) -> Verification:
     except DamagedRecordError as empty:
         found.damaged.append(empty)
         return found
+    except NotRecordsError as foreign:
+        found.unusable.append(foreign)
+        return found
     for record in range(len(opened)):
         try:
             opened.check_crc(record)
-            labels = _check_readable(opened.data(record), opened.place(record))
+            place = opened.place(record)
+            message = parse_record(opened.data(record), place)
+            check_readable(message, place)
+            labels = label_list(message.context, place)
+        except UnfitRecordError as error:
+            found.unusable.append(error)
         except DamagedRecordError as error:
             found.damaged.append(error)
         except RecordError as error:
@@ -115,18 +131,17 @@ def verify_shard(shard: Shard) -> Verification:
     return found
 
 
-def _check_readable(payload: memoryview, place: Place) -> list[int] | None:
-    """Return a record's labels. Raise `RecordError` for a record that no model could use, whatever its features are."""
-    message = parse_record(payload, place)
+def check_readable(message: Any, place: Place) -> None:
+    """Raise `UnfitRecordError` for a record that no model could use, whatever its features are; labels apart."""
     read_id(message.context, place)
     check_holds_features(message, place)
     lists = message.feature_lists.feature_list
     counts = {name: len(values.feature) for name, values in lists.items()}
     if not all(counts.values()):
-        raise place.damaged("it has no frames")
+        raise place.unfit(f"it has no frames; {NO_FRAMES}")
     if len(set(counts.values())) > 1:
         frame_counts = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        raise place.damaged(f"its features have unequal numbers of frames ({frame_counts})")
+        raise place.unfit(unequal_frames(frame_counts))
     if lists:
         values = {name: rows.feature for name, rows in lists.items()}
     else:
@@ -134,5 +149,4 @@ def _check_readable(payload: memoryview, place: Place) -> list[int] | None:
     for name, rows in values.items():
         # One test per row: a 64-bit sum of 32-bit values cannot overflow, so it is finite if all values are.
         if not all(math.isfinite(sum(row.float_list.value)) for row in rows):
-            raise place.damaged(f"feature {name!r} holds values that are not finite")
-    return label_list(message.context, place)
+            raise place.unfit(not_finite(name))

@@ -12,6 +12,7 @@ from topgb.evaluation.opening import RecordNeeds, open_needed
 from topgb.models import Tagger
 from topgb.progress import Progress
 from topgb.records.dataset import Dataset, TeacherSource
+from topgb.records.folders import has_parts, part_of
 from topgb.records.label_statistics import check_teacher_knows, require_labels
 from topgb.records.sampling import parse_sampling
 from topgb.records.teacher import Teacher
@@ -66,8 +67,14 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Pr
         check_names(job.class_names, job.recipe.data.classes)
     teacher = Teacher(job.teacher) if isinstance(job.teacher, Path) else job.teacher
     # Records need no labels if the model learns only from the teacher.
-    data = _open(job, job.data, teacher, with_labels=teacher is None or options.distill_weight < 1.0)
-    validation = None if job.validate is None else _open(job, job.validate, class_names=job.class_names)
+    # A folder may hold a part to validate on, beside the one to train on.
+    held_out = job.data if job.validate is None and has_parts(job.data) else job.validate
+    training_files = part_of(job.data, "train", "training", progress)
+    data = _open(job, training_files, teacher, with_labels=teacher is None or options.distill_weight < 1.0)
+    validation = None
+    if held_out is not None:
+        held_out_files = part_of(held_out, "validate", "validation", progress)
+        validation = _open(job, held_out_files, class_names=job.class_names)
     init_from, ema_source = (None if path is None else open_stored(path) for path in (job.init_from, job.ema_source))
     settings = {
         "records": data.fingerprint(),
@@ -121,6 +128,6 @@ def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, 
         raise InputError(f"a teacher's scores are learned by cross entropy; leave out training.loss={options.loss}")
     check_teacher_knows(data)
     if validation is not None:
-        require_labels(validation, f"the records of {job.validate}", "validate on")
+        require_labels(validation, f"the records of {job.validate or job.data}", "validate on")
     if data.num_records < ranks:
         raise InputError(f"{job.data} holds {data.num_records} records, too few for {ranks} processes; use fewer")

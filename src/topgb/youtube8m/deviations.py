@@ -14,7 +14,7 @@ from topgb.records.codec import decode_record
 from topgb.records.framing import Place
 from topgb.records.ids import read_record_id
 from topgb.records.layout import Layout
-from topgb.records.protobuf_decoding import feature_names, parse_record
+from topgb.records.protobuf_decoding import NO_FRAMES, feature_names, parse_record
 
 # The names in YouTube-8M's frame-level and video-level records.
 USUAL_FEATURES = ("rgb", "mean_rgb")
@@ -145,7 +145,7 @@ def _layout_of(payload: memoryview, names: tuple[str, ...], place: Place) -> Lay
             continue
         rows = lists[name].feature if level == "frame" else [context.feature[name]]
         if not len(rows):
-            raise place.damaged(f"feature {name!r} has no frames")
+            raise place.unfit(f"feature {name!r} has no frames; {NO_FRAMES}")
         kind = rows[0].WhichOneof("kind")
         if kind == "bytes_list" and len(rows[0].bytes_list.value) == 1:
             stored = Feature(name, max(1, len(rows[0].bytes_list.value[0])), "uint8")

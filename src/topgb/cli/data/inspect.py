@@ -43,9 +43,15 @@ def _report(found: "Inspection") -> str:
         )
     if found.damaged:
         lines.append(f"damaged   {len(found.damaged):,} records; topgb data verify says which and why")
+    lines += [f"in the way   {obstacle}" for obstacle in found.obstacles]
     if found.suggested_spec is not None:
-        lines += ["", "a recipe that reads these records begins", *_recipe_section(found)]
+        lines += ["", _heading(found), *_recipe_section(found)]
     return "\n".join(lines)
+
+
+def _heading(found: "Inspection") -> str:
+    skipping = ", with --on-damaged skip," if found.damaged else ""
+    return f"a recipe that reads these records{skipping} begins"
 
 
 def _summary(feature: "FeatureSummary", records: int) -> str:

@@ -21,7 +21,9 @@ def verify(data: Data, json: Json = False, engine: EngineOption = "local", addre
         typer.echo(json_module.dumps({**counts, "damaged": damaged, "unusable": unusable}))
     else:
         for row in (*damaged, *unusable):
-            typer.echo(f"{row['file']}: record {row['record']} at byte {row['offset']}: {row['reason']}")
+            # The reason of a file that is not a TFRecord names the file.
+            where = f"{row['file']}: record {row['record']} at byte {row['offset']}: "
+            typer.echo(f"{'' if row['reason'].startswith(row['file']) else where}{row['reason']}")
         if fault:
             typer.echo(f"{data}: {fault}")
         more = f", {len(unusable):,} unusable" if unusable else ""

@@ -81,9 +81,10 @@ def _fit(
     keep_freed_memory()
     chosen = choose_device(device)
     parents = open_parents(models, "make an ensemble")
-    dataset = open_for(parents, data, on_damaged)
+    progress = TerminalProgress()
+    dataset = open_for(parents, data, on_damaged, progress=progress)
     loaded = (assemble_stored(parent).to(chosen) for parent in parents)
-    fitted = fit_models(loaded, dataset, chosen, seed, TerminalProgress())
+    fitted = fit_models(loaded, dataset, chosen, seed, progress)
     report_damage(dataset.damaged)
     return fitted
 

@@ -53,7 +53,7 @@ def quantize(
     settings = QuantizeOptions(method, bits, group, min_elements)
     stored, chosen, progress = open_stored(model), choose_device(device), TerminalProgress()
     calibration = None if calibrate is None else open_for(stored, calibrate, with_labels=False)
-    checked = None if check is None else open_for(stored, check)
+    checked = None if check is None else open_for(stored, check, progress=progress)
     summaries = quantize_file(stored, out, settings, calibration, force, progress)
     before, after = stored.file_bytes, out.stat().st_size
     scores = None

@@ -40,8 +40,9 @@ def shrink(
 
     limit = parse_budget(budget)
     stored = [open_stored(model) for model in models]
+    progress = TerminalProgress()
     options = ShrinkOptions(work, seed, force)
-    found = shrink_models(stored, limit, open_for(stored, data), out, options, TerminalProgress())
+    found = shrink_models(stored, limit, open_for(stored, data, progress=progress), out, options, progress)
     if json:
         value = {
             "bytes": found.file_bytes,
