@@ -21,7 +21,8 @@ def packed(small_records, tmp_path) -> Path:
         for path in Path(small_records[part]).parent.glob(f"{part}*.tfrecord"):
             shutil.copy(path, folder)
     (folder / FILE).write_text(
-        "level: frame\nfeatures:\n  - {name: rgb, size: 32, dtype: uint8}\n  - {name: audio, size: 8, dtype: uint8}\nclasses: 12\n"
+        "level: frame\nclasses: 12\nfeatures:\n"
+        "  - {name: rgb, size: 32, dtype: uint8}\n  - {name: audio, size: 8, dtype: uint8}\n"
     )
     return folder
 

@@ -78,7 +78,10 @@ def test_damaged_data(files):
         (["check", "{tmp}/absent.csv"], "cannot read {tmp}/absent.csv: No such file"),
         (["check", "{tmp}"], "{tmp} is not a file; name a CSV"),
         (["check", "{tmp}/good.csv", "--data", "{tmp}/none"], "no file matches"),
-        (["check", "{tmp}/good.csv", "--data", "{tmp}/good.csv"], "good.csv: record 0 at byte 0 is damaged"),
+        (
+            ["check", "{tmp}/good.csv", "--data", "{tmp}/good.csv"],
+            "good.csv is not a TFRecord file; it begins like a CSV",
+        ),
         (["concat", "{tmp}/good.csv", "{tmp}/good.csv", "--out", "{tmp}/o"], "video 'a' again, after line 2 of"),
         (["concat", "{tmp}/good.csv", "{tmp}/x.tfrecord", "--out", "{tmp}/o"], "x.tfrecord"),
         (["concat", "{tmp}/good.csv", "{tmp}/fake.csv", "--out", "{tmp}/bad.csv"], "bad.csv exists already"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from topgb.errors import DamagedRecordError, InputError
+from topgb.errors import DamagedRecordError, InputError, UnfitRecordError
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import Place
@@ -64,7 +64,7 @@ def test_another_feature():
         (encode_example("v", {"rgb": np.float32([])}, None), InputError, "'rgb' has fewer than two values"),
         (encode_sequence_example("v", {"rgb": np.float32([[1, 2]])[:0]}, None), DamagedRecordError, "has no frames"),
         (encode_example("v", {"rgb": np.float32([1, np.nan])}, None), DamagedRecordError, "not finite"),
-        (b"\xff" * 9, DamagedRecordError, "cannot decode"),
+        (b"\xff" * 9, UnfitRecordError, "no Example or SequenceExample"),
         (encode_example("v", {"rgb": np.float32([1, 2])}, None).replace(b"id", b"ix"), DamagedRecordError, "no id"),
     ],
 )

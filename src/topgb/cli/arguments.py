@@ -19,7 +19,8 @@ ModelsOrRuns = Annotated[
     list[Path], typer.Argument(help="Two model files or more, or folders of runs.", metavar="MODEL|RUN…")
 ]
 Data = Annotated[
-    str, typer.Argument(help="Records: a file, a glob in quotes, a comma-separated list, or a URL.", metavar="DATA")
+    str,
+    typer.Argument(help="Records: a file, a folder, a glob in quotes, a list with commas, or a URL.", metavar="DATA"),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]

@@ -10,7 +10,7 @@ from topgb.cli.arguments import Force, OnDamagedOption, Vocabulary, report_damag
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe that comes with topgb, or a YAML file.", metavar="RECIPE")],
-    data: Annotated[str, typer.Option(help="Training records: a file, a glob in quotes, a list, or a URL.")],
+    data: Annotated[str, typer.Option(help="Training records: a file, a folder, a glob in quotes, a list, or a URL.")],
     out: Annotated[Path, typer.Option(help="Directory of the run: checkpoints, curves, model.safetensors.")],
     validate: Annotated[
         str | None, typer.Option(help="Records to score after each epoch; the best checkpoint becomes the model.")

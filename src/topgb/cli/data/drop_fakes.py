@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def drop_fakes(
     source: Annotated[
         str,
-        typer.Argument(help="Records: a file, a glob in quotes, a comma-separated list, or a URL.", metavar="SRC"),
+        typer.Argument(
+            help="Records: a file, a folder, a glob in quotes, a list with commas, or a URL.", metavar="SRC"
+        ),
     ],
     folder: Annotated[Path, typer.Argument(help="Directory to write shards of the same names to.", metavar="DST")],
     stats: Annotated[

@@ -10,7 +10,7 @@ from topgb.cli.arguments import Force, ModelOrRun, OnDamagedOption
 
 def remember(
     model: ModelOrRun,
-    data: Annotated[str, typer.Option(help="Labelled records to keep: a file, a glob in quotes, a list, or a URL.")],
+    data: Annotated[str, typer.Option(help="Labelled records to keep: a file, a folder, a glob in quotes, a URL.")],
     out: Annotated[Path, typer.Option(help="The model file to write.")],
     neighbours: Annotated[int, typer.Option(min=1, help="How many of the most alike videos count.")] = 50,
     temperature: Annotated[float, typer.Option(help="The smaller, the more the nearest ones count.")] = 0.06,

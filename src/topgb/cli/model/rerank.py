@@ -11,7 +11,7 @@ from topgb.cli.arguments import Force, ModelOrRun
 def rerank(
     model: ModelOrRun,
     data: Annotated[
-        str, typer.Option(help="Labelled records to learn from: a file, a glob in quotes, a list, or a URL.")
+        str, typer.Option(help="Labelled records to learn from: a file, a folder, a glob in quotes, a list, or a URL.")
     ],
     scores: Annotated[
         str,
