@@ -154,10 +154,12 @@ def test_steps_may_have_fewer_videos_than_there_are_ranks(kind, small_recipe, tw
             raw[start + 20] ^= 1
         shard.write_bytes(bytes(raw))
     data = ["--data", str(shard), "--device", "cpu", "--on-damaged", on_damaged, "--workers", "1"]
+    # Batch norm over one video is refused where the number of records tells.
+    plain = ["model.batch_norm=false"] if count == 3 else []
     more = [*NO_DROPOUT, "--out", str(tmp_path / "two"), "--set=training.batch_size=1"]
-    for rank in two_ranks(["train", str(small_recipe), *data, *more]):
+    for rank in two_ranks(["train", str(small_recipe), *data, *more, *(f"--set={setting}" for setting in plain)]):
         assert rank.code == 0, rank.err
-    recipe = load_recipe(str(small_recipe), ["model.dropout=0", "training.batch_size=2"])
+    recipe = load_recipe(str(small_recipe), ["model.dropout=0", "training.batch_size=2", *plain])
     train(TrainingJob(recipe, str(shard), tmp_path / "one", device="cpu", on_damaged=on_damaged))
     first, second = (latest_checkpoint(tmp_path / name) for name in ("one", "two"))
     assert first is not None
