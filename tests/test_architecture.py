@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "checksums": {"errors"},
     "devices": {"errors"},
     "csv_rows": {"errors"},
-    "tensors": {"errors", "files"},
+    "tensors": {"errors", "files", "checksums"},
     "csv_tables": {"csv_rows", "errors"},
     "vocabulary": {"csv_rows", "csv_tables", "errors", "files"},
     "jobs": {"errors", "progress", "version"},

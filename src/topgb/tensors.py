@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from topgb.checksums import masked_crc
 from topgb.errors import InputError, printable
 from topgb.files import atomic_write
 
@@ -56,6 +57,13 @@ def file_parts(
         yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
+def _begins_with_record(path: str | os.PathLike) -> bool:
+    """Whether a file begins like a TFRecord: with a length, and the CRC of that length."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return len(head) == 12 and masked_crc(head[:8]) == int.from_bytes(head[8:], "little")
+
+
 def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors (mapped) and metadata of a safetensors file. Raises `InputError` if it cannot be read."""
     if Path(path).is_dir():
@@ -66,6 +74,11 @@ def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except SafetensorError as error:
+        if _begins_with_record(path):
+            raise InputError(
+                f"{path} holds records, where a model file is wanted; put a glob of records in quotes, so that the "
+                "shell does not make many arguments of it"
+            ) from None
         reason = printable(str(error))
         raise InputError(f"{path} is truncated or not a safetensors file ({reason}); get it again") from None
     except (TypeError, ValueError, RuntimeError):

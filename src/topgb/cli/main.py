@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from topgb.cli.flags import in_flags
 from topgb.cli.interrupts import INTERRUPTED, end, end_interrupted
-from topgb.errors import InterruptError, TopgbError, set_wording
+from topgb.errors import InputError, InterruptError, TopgbError, set_wording
 from topgb.version import __version__
 
 # Each command's file and function; a file is imported when its command is called, or listed on a help page.
@@ -62,6 +62,32 @@ _STYLE: dict[str, Any] = {
 }
 
 
+class _Command(TyperCommand):
+    """A command that knows an unquoted glob, which the shell has replaced by many names, when it sees one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # Click would name all surplus arguments, which may be thousands.
+        ctx.allow_extra_args = True
+        rest = super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            raise InputError(_surplus(ctx.args, ctx.command_path))
+        return rest
+
+
+def _surplus(arguments: list[str], command: str) -> str:
+    first, count = arguments[0], len(arguments)
+    more = f" and {count - 1:,} more" if count > 1 else ""
+    if not os.path.exists(first):
+        return f"{first!r}{more} {'are' if more else 'is'} too much; {command} --help lists what it takes"
+    # Names of shards differ in their numbers.
+    begin = os.path.splitext(first)[0].rstrip("0123456789")
+    glob = f"{begin}*{os.path.splitext(first)[1]}"
+    return (
+        f"{first!r}{more} {'are' if more else 'is'} too much, as when the shell fills in a glob; put it in quotes: "
+        f"'{glob}'"
+    )
+
+
 class _LazyGroup(TyperGroup):
     """A group with the commands in `lazy`, which are imported when they are needed, besides those that Typer knows."""
 
@@ -76,7 +102,7 @@ class _LazyGroup(TyperGroup):
         module, _, function = self.lazy[cmd_name].partition(":")
         alone = typer.Typer(**_STYLE)
         recipes = f"Recipes: {', '.join(_shipped_recipes())}." if cmd_name == "train" else None
-        alone.command(cmd_name, epilog=recipes)(getattr(import_module(module), function))
+        alone.command(cmd_name, cls=_Command, epilog=recipes)(getattr(import_module(module), function))
         return typer.main.get_command(alone)
 
 
