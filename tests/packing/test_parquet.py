@@ -175,7 +175,7 @@ def test_labels_twice_and_labels_in_some_tables_only(tmp_path):
 def test_arrays_and_tables_do_not_mix(tmp_path):
     _write(tmp_path / "a.parquet", _columns(0))
     np.save(tmp_path / "b.npy", _frames(1))
-    with pytest.raises(InputError, match="both NumPy files and Parquet tables"):
+    with pytest.raises(InputError, match="both files of single videos and Parquet tables"):
         pack(str(tmp_path), tmp_path / "p")
 
 

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def pack(
     source: Annotated[
         str,
-        typer.Argument(help="A folder, a glob in quotes or a file: .npy, .npz, .parquet or .pq.", metavar="SOURCE"),
+        typer.Argument(
+            help="A folder, a glob in quotes or a file: .npy, .npz, .parquet, .pq, or MediaPipe's .pb.",
+            metavar="SOURCE",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Directory to write shards, vocabulary.csv and dataset.yaml to.")],
     labels: Annotated[
