@@ -136,6 +136,29 @@ def test_a_few_unusable_records_are_enough(tmp_path):
     assert RECIPE not in printed
 
 
+@pytest.mark.parametrize("level", ["frame", "video"])
+def test_another_key_of_the_labels_is_named(level, tmp_path):
+    records = [_record(level, number, context=[("label", [number % 3])], omit="labels") for number in range(VIDEOS)]
+    found, printed = _inspect(tmp_path, records)
+    assert found.labelled == 0
+    assert "topgb reads the key 'labels'; integers are here under 'label'" in printed
+
+
+@pytest.mark.parametrize("level", ["frame", "video"])
+@pytest.mark.parametrize("kind", ["int64_list", "float_list", "bytes_list"])
+def test_an_empty_list_of_any_kind_is_empty(level, kind, tmp_path):
+    records = []
+    for number in range(VIDEOS):
+        message = SequenceExample.FromString(_record(level, number, omit="labels" if number % 2 else None))
+        if number % 2:
+            getattr(message.context.feature["labels"], kind).SetInParent()
+        records.append(message.SerializeToString())
+    found, printed = _inspect(tmp_path, records)
+    assert (found.labelled, found.empty_labels, found.bad_labels) == (VIDEOS, VIDEOS // 2, 0)
+    assert "labels    in 12 of 12 records, 6 of them empty" in printed
+    assert RECIPE in printed
+
+
 def test_the_case_text_as_feature(cases):
     for name in ("url.tfrecord", "u1.tfrecord", "u2.tfrecord"):
         found = inspect_shards(str(cases / "text-as-feature" / name))

@@ -26,8 +26,11 @@ def label_list(context: Any, place: Place) -> list[int] | None:
     kind = stored.WhichOneof("kind") if stored is not None else None
     if kind is None:
         return None
+    if not getattr(stored, kind).value:
+        # Of whatever kind: NumPy makes floats of an empty list.
+        return []
     if kind == "bytes_list":
-        first = "".join(bytes(value).decode(errors="replace")[:40] for value in stored.bytes_list.value[:1])
+        first = bytes(stored.bytes_list.value[0]).decode(errors="replace")[:40]
         raise place.unusable(f"labels hold bytes ({printable(first)!r} …), not integers; {_NUMBERS}, as an int64 list")
     if kind == "float_list":
         raise place.unusable(_floats(list(stored.float_list.value)))

@@ -25,6 +25,8 @@ def inspect(data: Data, json: Json = False) -> None:
 
 
 def _report(found: "Inspection") -> str:
+    from topgb.records.protobuf_decoding import ID_KEYS
+
     lines = [f"{found.files:,} files, {found.records:,} records, {found.level} level"]
     if found.max_frames is not None:
         lines.append(f"frames    {found.min_frames} to {found.max_frames}, mean {found.mean_frames:.1f}")
@@ -34,6 +36,12 @@ def _report(found: "Inspection") -> str:
         lines.append(f"ids       {key!r} in {count:,} records")
     empty = f", {found.empty_labels:,} of them empty" if found.empty_labels else ""
     lines.append(f"labels    in {found.labelled:,} of {found.records:,} records{empty}")
+    integers = [repr(f.name) for f in (*found.features, *found.other) if f.kind == "int64" and f.name not in ID_KEYS]
+    if not found.labelled and not found.bad_labels and integers:
+        keys = " and ".join(integers)
+        lines.append(
+            f"          topgb reads the key 'labels'; integers are here under {keys}: rename it if it holds them"
+        )
     if found.label_fault is not None:
         lines.append(f"          unusable in {found.bad_labels or found.labelled:,} records: {found.label_fault}")
     if found.label_max is not None:
