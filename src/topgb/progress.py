@@ -1,11 +1,13 @@
-"""Progress of long work: silent for the Python API, a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal and in a notebook, a line now and then elsewhere, or silence."""
 
+import html
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 LINE_SECONDS = 10.0
+NOTEBOOK_SECONDS = 0.2
 
 
 class Progress:
@@ -29,11 +31,13 @@ _shown: "TerminalProgress | None" = None
 
 
 class TerminalProgress(Progress):
-    """Progress on standard error: a bar if that is a terminal, else a line every ten seconds."""
+    """Progress on standard error: a bar if that is a terminal or a notebook, else a line every ten seconds."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
+        # A notebook's output that can be changed.
+        self._cell: Any = None
 
     def begin(self, what: str, total: int, unit: str, done: int = 0) -> None:
         self.end()
@@ -43,12 +47,20 @@ class TerminalProgress(Progress):
         self._last_line = self._started
         if sys.stderr.isatty():
             self._begin_bar()
+        elif _in_notebook():
+            from IPython.display import display
+
+            self._cell = display(self._figures(), display_id=True)
 
     def advance(self, count: int, note: str = "") -> None:
         self._done += count
         self._note = note or self._note
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=self._note, speed=self._speed())
+        elif self._cell is not None:
+            if time.monotonic() - self._last_line > NOTEBOOK_SECONDS:
+                self._last_line = time.monotonic()
+                self._cell.update(self._figures())
         elif time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
             self.say(self._line())
@@ -58,6 +70,9 @@ class TerminalProgress(Progress):
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = _shown = None
+        if self._cell is not None:
+            self._cell.update(self._figures())
+            self._cell = None
 
     def say(self, line: str) -> None:
         if self._bar is not None:
@@ -74,6 +89,9 @@ class TerminalProgress(Progress):
         rate = (self._done - self._first) / max(time.monotonic() - self._started, 1e-9)
         left = f"{(self._total - self._done) / rate:,.0f} s left" if rate else ""
         return "  ".join(part for part in (f"{self._what} {share:4.0%}", self._speed(), left, self._note) if part)
+
+    def _figures(self) -> "_InNotebook":
+        return _InNotebook(self._done, self._total, self._line())
 
     def _begin_bar(self) -> None:
         from rich.console import Console
@@ -96,6 +114,28 @@ class TerminalProgress(Progress):
         self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, note="", speed="")
         self._bar.start()
         _shown = self
+
+
+class _InNotebook:
+    """A bar and its figures, as a notebook displays them; plain text where the notebook's page is not seen."""
+
+    def __init__(self, done: int, total: int, line: str):
+        self.line = line
+        self.bar = f'<progress value="{done}" max="{max(total, 1)}"></progress>'
+
+    def __repr__(self) -> str:
+        return self.line
+
+    def _repr_html_(self) -> str:
+        return f"{self.bar} {html.escape(self.line)}"
+
+
+def _in_notebook() -> bool:
+    if "IPython" not in sys.modules:
+        return False
+    from rich.console import Console
+
+    return Console().is_jupyter
 
 
 def end_shown() -> None:

@@ -10,7 +10,7 @@ from topgb.errors import InputError, RecordError
 if TYPE_CHECKING:
     import pandas as pd
 
-_LINE = 100
+_LINE = 120
 _MOST_ENTRIES = 6
 
 
