@@ -1,4 +1,4 @@
-"""Imports that docs/api.md showed before the rooms were divided go on working."""
+"""Imports that docs/api.md showed before the rooms were divided, and before there were public calls, go on working."""
 
 import subprocess
 import sys
@@ -46,6 +46,29 @@ from topgb.training.loop import TrainingJob, train
 from topgb.training.memory import estimate_memory
 from topgb.training.recipe import load_recipe
 from topgb.vocabulary import read_vocabulary
+from topgb.combining.average import average
+from topgb.combining.ensemble import ensemble
+from topgb.combining.parents import open_parents
+from topgb.combining.remember import remember
+from topgb.combining.rerank import rerank
+from topgb.combining.shrink import shrink
+from topgb.combining.weights import fit_models
+from topgb.evaluation.distill import DistillOptions, distill, open_records, open_teacher
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.predictions import FrameDraw
+from topgb.features import Feature, FeatureSpec, YOUTUBE8M_FRAMES
+from topgb.from2018.checkpoint import open_checkpoint
+from topgb.from2018.flags import config_from_flags
+from topgb.from2018.importing import import_checkpoint
+from topgb.from2018.variables import state_from_variables
+from topgb.modelfile.loaded import assemble_stored
+from topgb.packing.pack import PackOptions, pack
+from topgb.quantizing.quantize import QuantizeOptions, quantize_file
+from topgb.records.description import find_description
+from topgb.records.synth import SynthOptions, write_synthetic
+from topgb.youtube8m.download import DownloadOptions, download
+from topgb.youtube8m.fakes import FakeCriterion, drop_fakes
+from topgb.youtube8m.submission import check
 """.strip().splitlines()
 
 
