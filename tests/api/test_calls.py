@@ -16,7 +16,9 @@ import pytest
 import torch
 
 import topgb
+from api.conftest import AVERAGE
 from cli.program import topgb as program
+from combining.small_models import model_file
 from topgb.modelfile import read_model_file
 from topgb.progress import TerminalProgress
 from topgb.training.stopping import Asked
@@ -48,6 +50,29 @@ def test_evaluate_takes_models_and_records_of_every_form(place):
         (model, "records/validate*.tfrecord,records/validate0000.tfrecord"),
     ):
         assert topgb.evaluate(given, data, progress=False).to_dict() == expected
+
+
+def test_a_folder_is_its_part(place, tmp_path):
+    packed = tmp_path / "packed"
+    parts = topgb.pack("features", packed, labels=Path("labels.csv"), validate=0.25, progress=False)
+    files = [str(packed / "train*.tfrecord")], [packed / "validate0000.tfrecord"]
+    wanted = topgb.train(place.recipe, files[0], tmp_path / "a", validate=files[1], progress=False)
+    for data in (packed, [packed]):
+        trained = topgb.train(place.recipe, data, tmp_path / "b", force=True, progress=False)
+        assert trained.validation == wanted.validation
+        assert _same_weights(trained.model, wanted.model)
+    assert topgb.load(wanted).class_names == parts.description.class_names()
+    assert topgb.evaluate(wanted, packed, progress=False).videos == parts.validate
+
+
+def test_videos_longer_than_a_model_looks_at_are_warned_of(place, tmp_path):
+    short = model_file(tmp_path / "short.safetensors", AVERAGE | {"max_frames": 3})
+    for call, more in ((topgb.evaluate, ()), (topgb.predict, ()), (topgb.distill, (tmp_path / "scores",))):
+        with pytest.warns(
+            UserWarning, match="60 of 60 videos are longer than the 3 frames .* greater model.max_frames"
+        ) as said:
+            call(short, "records/validate*.tfrecord", *more, progress=False)
+        assert said[0].filename == __file__
 
 
 def test_a_path_with_a_comma_is_one_path(place, tmp_path):

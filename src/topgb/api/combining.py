@@ -148,9 +148,10 @@ def _fit(models: "list[StoredModel]", data: Data, how: _Fitting) -> "tuple[Fitte
     keep_freed_memory()
     chosen = choose_device(how.device)
     parents = open_parents(models, "make an ensemble")
-    dataset = open_for(parents, to_pattern(data), how.on_damaged)
+    shown = to_progress(how.progress)
+    dataset = open_for(parents, to_pattern(data), how.on_damaged, progress=shown)
     loaded = (assemble_stored(parent).to(chosen) for parent in parents)
-    return fit_models(loaded, dataset, chosen, how.seed, to_progress(how.progress)), dataset.damaged
+    return fit_models(loaded, dataset, chosen, how.seed, shown), dataset.damaged
 
 
 def remember(

@@ -130,7 +130,7 @@ def evaluate(
         refuse_existing(table, force)
     opened = open_given(model, Opening(use_ema, device, resident, engine, address))
     header, shown = named(opened.here.header, vocabulary), to_progress(progress)
-    dataset = open_for(header, to_pattern(data), on_damaged)
+    dataset = open_for(header, to_pattern(data), on_damaged, progress=shown)
     draw = FrameDraw(sampling, seed or 0)
     found = evaluate_rounds(opened.model, dataset, opened.device, draw, rounds, shown, opened.engine)
     warn_of_cut(dataset)
@@ -170,6 +170,9 @@ def compare(
     check_least(resamples=(resamples, 2), seed=(seed, 0))
     bootstrap = Bootstrap(resamples, seed, confidence)
     first, second = (open_given(model, Opening(device=device)) for model in (a, b))
-    data_a, data_b = (open_for(one.here, to_pattern(data), on_damaged) for one in (first, second))
-    chosen = choose_device(device)
-    return compare_models(first.here, data_a, second.here, data_b, chosen, bootstrap, to_progress(progress))
+    pattern, shown = to_pattern(data), to_progress(progress)
+    data_a, data_b = (
+        open_for(first.here, pattern, on_damaged, progress=shown),
+        open_for(second.here, pattern, on_damaged),
+    )
+    return compare_models(first.here, data_a, second.here, data_b, choose_device(device), bootstrap, shown)

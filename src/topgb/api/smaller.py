@@ -94,7 +94,7 @@ def quantize(
     source, path, shown = to_path(model), to_path(out), to_progress(progress)
     stored, chosen = open_stored(source), choose_device(device)
     calibration = None if calibrate is None else open_for(stored, to_pattern(calibrate), with_labels=False)
-    checked = None if check is None else open_for(stored, to_pattern(check))
+    checked = None if check is None else open_for(stored, to_pattern(check), progress=shown)
     summaries = quantize_file(stored, path, settings, calibration, force, shown)
     before, after = stored.file_bytes, path.stat().st_size
     if checked is None:
@@ -171,5 +171,7 @@ def shrink(
     limit, path = parse_budget(str(budget)), to_path(out)
     stored = [open_stored(model) for model in to_paths(models)]
     options = ShrinkOptions(to_optional_path(work), seed, force)
-    found = shrink_models(stored, limit, open_for(stored, to_pattern(data)), path, options, to_progress(progress))
+    shown = to_progress(progress)
+    dataset = open_for(stored, to_pattern(data), progress=shown)
+    found = shrink_models(stored, limit, dataset, path, options, shown)
     return Shrunk(path, found.file_bytes, limit, found.gap, found.member_names, found.choice, found.frontier)
