@@ -152,9 +152,9 @@ def _refusals(folder: Path) -> dict[str, tuple[str, str]]:
             "state it in the recipe or with set={'model.head': '…'}",
             "state it in the recipe or with --set model.head=…",
         ),
-        str(diverged(5)): (
-            "(set={'optimizer.learning_rate': '…'}); the last checkpoint is kept",
-            "(--set optimizer.learning_rate=…); the last checkpoint is kept",
+        str(diverged(5, folder)): (
+            "(set={'optimizer.learning_rate': '…'}) or clipped gradients (set={'optimizer.clip_norm': 1.0})",
+            "(--set optimizer.learning_rate=…) or clipped gradients (--set optimizer.clip_norm=1)",
         ),
         str(DamagedRecordError("a", 0, 0, "cut")): ("with on_damaged='skip'", "with --on-damaged skip"),
     }

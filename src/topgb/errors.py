@@ -53,6 +53,11 @@ def set_wording(chosen: Wording) -> Wording:
     return earlier
 
 
+def install_extra(extra: str) -> str:
+    """The advice to install an extra of topgb, which is on no package index."""
+    return f"in topgb's checkout, pip install '.[{extra}]'"
+
+
 def printable(text: str) -> str:
     """`text` with every character escaped that a terminal might obey; for messages that quote files."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

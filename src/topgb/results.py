@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from topgb.errors import InputError, RecordError
+from topgb.errors import InputError, RecordError, install_extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ class Table(Result):
             import pandas
         except ImportError:
             raise InputError(
-                "a DataFrame needs pandas, which is not installed here; pip install 'topgb[pandas]'"
+                f"a DataFrame needs pandas, which is not installed here; {install_extra('pandas')}"
             ) from None
         return pandas.DataFrame(dict(self.columns()))
 

@@ -57,11 +57,18 @@ def file_parts(
         yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _begins_with_record(path: str | os.PathLike) -> bool:
-    """Whether a file begins like a TFRecord: with a length, and the CRC of that length."""
+def _no_tensors(path: str | os.PathLike, reason: str) -> str:
+    """Why a file that safetensors refuses for `reason` is no model file, and what to do."""
     with open(path, "rb") as file:
         head = file.read(12)
-    return len(head) == 12 and masked_crc(head[:8]) == int.from_bytes(head[8:], "little")
+    if len(head) == 12 and masked_crc(head[:8]) == int.from_bytes(head[8:], "little"):
+        return (
+            f"{path} holds records, where a model file is wanted; put a glob of records in quotes, so that the shell "
+            "does not make many arguments of it"
+        )
+    if head[8:9] == b"{" and ("incomplete" in reason or "invalid header length" in reason):
+        return f"{path} is cut off ({reason}); copy or download it again, or use another file"
+    return f"{path} is not a safetensors file, or is damaged ({reason}); name a model file that topgb has written"
 
 
 def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -74,15 +81,9 @@ def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except SafetensorError as error:
-        if _begins_with_record(path):
-            raise InputError(
-                f"{path} holds records, where a model file is wanted; put a glob of records in quotes, so that the "
-                "shell does not make many arguments of it"
-            ) from None
-        reason = printable(str(error))
-        raise InputError(f"{path} is truncated or not a safetensors file ({reason}); get it again") from None
+        raise InputError(_no_tensors(path, printable(str(error)))) from None
     except (TypeError, ValueError, RuntimeError):
         # An empty tensor may have dimensions beyond 64 bits in the file, but not in PyTorch.
-        raise InputError(f"{path} has a tensor of an impossible shape; get it again") from None
+        raise InputError(f"{path} has a tensor of an impossible shape; name another file") from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None

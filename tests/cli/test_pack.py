@@ -303,7 +303,7 @@ def test_a_table_needs_pyarrow_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     done = _pack(tmp_path, features="t.parquet", labels=False)
     assert done.returncode
-    assert "pip install 'topgb[parquet]'" in done.stderr
+    assert "pip install '.[parquet]'" in done.stderr
 
 
 def test_a_model_refuses_bytes_that_stand_for_other_values(tmp_path):

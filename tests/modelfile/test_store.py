@@ -288,7 +288,7 @@ def test_show_does_not_hand_control_characters_to_the_terminal(tmp_path):
 def test_a_truncated_file_is_refused(tmp_path, kept):
     path = _write(tmp_path / "m.safetensors", {1.0: _tagger(1)})
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(InputError, match="truncated or not a safetensors file"):
+    with pytest.raises(InputError, match="is cut off" if kept > 8 else "is not a safetensors file"):
         load(path)
 
 

@@ -38,7 +38,7 @@ def test_overrides_reach_every_section():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("training.epcohs=3", "unknown key 'training.epcohs'; training knows: .*epochs"),
+        ("training.epcohs=3", "unknown key 'training.epcohs'; did you mean 'epochs'. training knows: .*epochs"),
         ("training.epochs=three", "'training.epochs' is 'three'"),
         ("training.epochs=2.5", "'training.epochs' is 2.5"),
         ("training.epochs=0", "'training.epochs' is 0"),

@@ -5,7 +5,7 @@ import os
 import socket
 from typing import Any
 
-from topgb.errors import InputError, TopgbError, option
+from topgb.errors import InputError, TopgbError, install_extra, option
 
 _ANSWER_SECONDS = 10.0
 
@@ -20,7 +20,7 @@ def connected(address: str | None) -> Any:
         import ray
     except ImportError:
         raise InputError(
-            f"{option('engine', 'ray')} needs Ray, which is not installed here; pip install 'topgb[ray]'"
+            f"{option('engine', 'ray')} needs Ray, which is not installed here; {install_extra('ray')}"
         ) from None
     if not ray.is_initialized():
         _check_answers(address or os.environ.get("RAY_ADDRESS"))

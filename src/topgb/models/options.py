@@ -1,5 +1,6 @@
 """The base of every architecture's options: typed, closed and immutable."""
 
+import difflib
 import reprlib
 from typing import Any, TypeVar
 
@@ -36,7 +37,10 @@ def _sentence(
     key = ".".join([path, *location]).strip(".")
     if first["type"] == "extra_forbidden":
         where = ".".join([path, *location[:-1]]).strip(".") or "the top level"
-        return f"unknown key {key!r}; {where} knows: {', '.join(_known_keys(schema, first['loc'][:-1]))}"
+        known = _known_keys(schema, first["loc"][:-1])
+        meant = _meant(location[-1], known)
+        question = f"; did you mean {meant!r}?" if meant else ";"
+        return f"unknown key {key!r}{question} {where} knows: {', '.join(known)}"
     if first["type"] == "missing":
         in_recipe = f"state it in the recipe or with {option('set', {key: '…'})}"
         return f"{key!r} is missing; {if_missing or in_recipe}"
@@ -44,6 +48,14 @@ def _sentence(
     messages = dict.fromkeys(_message(error) for error in errors if _keys(error, value) == location)
     message = " or ".join(messages).replace(" or input should be ", " or ")
     return f"{key!r} is {reprlib.repr(first['input'])}: {message}" if key else message
+
+
+def _meant(key: str, known: list[str]) -> str | None:
+    """The known key that is spelled like `key`, or is a word of it, as 2018's flags have: `netvlad_cluster_size`."""
+    close = difflib.get_close_matches(key, known, 1)
+    words = set(key.lower().split("_"))
+    within = [name for name in known if words & {name, name.removesuffix("s")}]
+    return next(iter(close or within), None)
 
 
 def _message(error: ErrorDetails) -> str:

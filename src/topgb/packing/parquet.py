@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, TopgbError, install_extra
 from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def _open_table(path: str) -> "Iterator[pq.ParquetFile]":
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise TopgbError("reading Parquet needs pyarrow; install it with: pip install 'topgb[parquet]'") from None
+        raise TopgbError(
+            f"reading Parquet needs pyarrow, which is not installed here; {install_extra('parquet')}"
+        ) from None
     try:
         # By default pyarrow keeps a whole row group in memory, and that may be the whole table.
         file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)

@@ -66,7 +66,7 @@ class Curves:
         """
         value = sum(loss for loss, _ in parts)
         if not math.isfinite(value):
-            raise diverged(step)
+            raise diverged(step, self._path.parent)
         entry = {"step": step, "examples": examples, "loss": value, "learning_rate": rate}
         batch = [metrics for _, metrics in parts if metrics is not None]
         if not batch:
@@ -111,9 +111,12 @@ class Curves:
             raise write_failure(self._path.parent, error) from error
 
 
-def diverged(step: int) -> TopgbError:
-    """The error for a run whose loss or weights are no longer finite."""
+def diverged(step: int, run: Path) -> TopgbError:
+    """The error for the run in folder `run`, whose loss or weights are no longer finite."""
+    kept = max(run.glob("checkpoints/step-*"), default=None)
+    clip = option("set", {"optimizer.clip_norm": 1.0})
+    before = "" if kept is None else f"; what was learned before is kept in {kept}"
     return TopgbError(
-        f"training diverged: loss or weights are not finite after step {step}; lower the learning rate "
-        f"({option('set', {'optimizer.learning_rate': '…'})}); the last checkpoint is kept"
+        f"training diverged: loss or weights are not finite after step {step}; start anew with a lower learning rate "
+        f"({option('set', {'optimizer.learning_rate': '…'})}) or clipped gradients ({clip}){before}"
     )

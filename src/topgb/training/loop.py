@@ -169,7 +169,7 @@ class _Trainer:
 
     def _require_finite(self) -> None:
         if not self.learner.is_finite():
-            raise diverged(self.step)
+            raise diverged(self.step, self.job.out)
 
     def _end_epoch(self, curves: Curves | None) -> None:
         self._require_finite()

@@ -98,7 +98,7 @@ def _model_file(path: Path, use_ema: bool | None) -> Path | None:
 
         file = path / MODEL_FILE
         return file if use_ema is None and file.is_file() else None
-    if use_ema is not None:
+    if use_ema is not None and path.exists():
         raise InputError(
             f"{path} is a model file, which holds one set of weights; {option('use_ema')} chooses in a run's directory"
         )

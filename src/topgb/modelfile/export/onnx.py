@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from topgb.errors import InputError
+from topgb.errors import InputError, install_extra
 from topgb.files import atomic_path, refuse_existing
 from topgb.modelfile.export.graph import INPUTS, OUTPUT
 from topgb.modelfile.header import METADATA_KEY, Header
@@ -25,7 +25,7 @@ def require_onnx() -> None:
     """Raise `InputError` where the extra `onnx` is not installed."""
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"an export to ONNX needs the onnx extra ({missing[0]} is missing): pip install 'topgb[onnx]'")
+        raise InputError(f"an export to ONNX needs {missing[0]}, which is not installed here; {install_extra('onnx')}")
 
 
 def save_onnx(
