@@ -1,6 +1,7 @@
 """Messages name the options of the Python API; the command line, and it alone, writes them as flags."""
 
 import ast
+import inspect
 import pickle
 import re
 from functools import cache
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from cli.program import topgb
+import topgb
+from cli.program import topgb as program
 from topgb.cli.flags import flag, in_flags
 from topgb.cli.main import app
 from topgb.devices import choose_device
@@ -69,19 +71,9 @@ def _named_options() -> set[str]:
 
 
 def _python_options() -> set[str]:
-    """Parameters of public functions and methods, and annotated fields of public classes."""
-    names: set[str] = set()
-    for tree in _trees().values():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
-                continue
-            if node.name.startswith("_") and node.name != "__init__":
-                continue
-            if isinstance(node, ast.FunctionDef):
-                names |= {each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
-            else:
-                names |= {each.target.id for each in node.body if isinstance(each, ast.AnnAssign)}
-    return names
+    """The parameters of the public calls."""
+    calls = (getattr(topgb, name) for name in topgb.__all__)
+    return {name for call in calls if inspect.isfunction(call) for name in inspect.signature(call).parameters}
 
 
 def _flags(command: Any) -> set[str]:
@@ -191,7 +183,7 @@ def test_wordings(named, in_code, as_flags):
 def test_a_command_words_its_own_messages_alone(tmp_path):
     out = tmp_path / "demo"
     out.write_text("")
-    done = topgb("demo", "--out", out)
+    done = program("demo", "--out", out)
     assert done.returncode == 2
     assert done.stderr.endswith("choose another --out\n")
     assert (wording(), option("out")) == (in_python, "out")
