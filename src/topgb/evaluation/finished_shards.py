@@ -9,6 +9,7 @@ from typing import Any
 
 from topgb.errors import DamagedRecordError, InputError
 from topgb.files import atomic_write, write_failure
+from topgb.json_reading import parse_json, read_json
 
 _DESCRIPTION = "parts.json"
 _VERSION = 1
@@ -55,7 +56,7 @@ class FinishedShards:
     def read(self, shard: int) -> ShardRows:
         """The rows of shard number `shard`, which must be finished."""
         head, _, rows = self._path(shard).read_bytes().partition(b"\n")
-        value = json.loads(head)
+        value = parse_json(head)
         return ShardRows(rows, value["videos"], [DamagedRecordError(*error) for error in value["damaged"]])
 
     def remove(self) -> None:
@@ -71,7 +72,7 @@ class FinishedShards:
 
     def _described(self) -> Any:
         with suppress(OSError, ValueError):
-            return json.loads((self.folder / _DESCRIPTION).read_bytes())
+            return read_json(self.folder / _DESCRIPTION)
         return None
 
     def _files(self) -> Iterator[Path]:

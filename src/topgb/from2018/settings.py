@@ -1,6 +1,5 @@
 """Combine a 2018 checkpoint's flags file, the user's settings and the variables' shapes into an architecture."""
 
-import json
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from topgb.features import YOUTUBE8M_FRAMES, YOUTUBE8M_VIDEOS, Feature, FeatureS
 from topgb.from2018.flags import known_models, section_from_flags
 from topgb.from2018.shapes import VIDEO_MODELS, Shapes, classes_of_shapes, flags_of_shapes
 from topgb.from2018.variables import TOWERS
+from topgb.json_reading import read_json
 from topgb.models import ModelConfig, parse_model
 
 FLAGS_FILE = "model_flags.json"
@@ -23,10 +23,10 @@ def flags_beside(prefix: Path) -> dict[str, Any]:
     """The flags in the file beside a checkpoint; none if there is no file. Raises `InputError` for a damaged file."""
     path = prefix.parent / FLAGS_FILE
     try:
-        flags = json.loads(path.read_text())
+        flags = read_json(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         raise InputError(f"{path} is not readable JSON; mend or remove it and give {_model_setting()}") from None
     if not isinstance(flags, dict):
         raise InputError(f"{path} is not a JSON object of flags; mend or remove it and give {_model_setting()}")

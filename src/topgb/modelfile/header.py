@@ -12,6 +12,7 @@ from pydantic import Field
 
 from topgb.errors import InputError
 from topgb.features import MOST_VALUES, Dtype, Feature, FeatureSpec, Level
+from topgb.json_reading import parse_json
 from topgb.models import ModelConfig, parse_model
 from topgb.models.options import Options, validate
 from topgb.models.reranker import RerankerOptions
@@ -23,8 +24,6 @@ RERANKER = "reranker."
 MOST_MEMBERS = 1000
 # The sum of the members' weights may differ from 1 by this much.
 WEIGHT_TOLERANCE = 1e-4
-# Most nested levels of lists and mappings in a header.
-DEEPEST = 50
 # Largest product of a tensor's dimensions, zeros left out: torch overflows soon above, even where there are no values.
 MOST_PRODUCT = 1 << 60
 
@@ -190,10 +189,10 @@ def weights_fault(weights: Sequence[float]) -> str | None:
 
 def _parse(text: str, path: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         value = None
-    if not isinstance(value, dict) or "version" not in value or _is_deep(value):
+    if not isinstance(value, dict) or "version" not in value:
         raise InputError(f"{path}: the model file's header is not readable; get the file again")
     version = value["version"]
     if type(version) is int and version > FORMAT_VERSION:
@@ -208,18 +207,3 @@ def _member(index: int, entry: _MemberEntry) -> Member:
         return Member(entry.weight, parse_model(entry.model))
     except InputError as error:
         raise InputError(f"member {index}: {error}") from None
-
-
-def _finite(text: str) -> float:
-    # Python's JSON parser accepts NaN and Infinity, and reads 1e400 as Infinity.
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not finite")
-    return number
-
-
-def _is_deep(value: Any, levels: int = DEEPEST) -> bool:
-    # Code that prints or copies a header recurses once per level.
-    if not isinstance(value, dict | list) or levels == 0:
-        return levels == 0
-    return any(_is_deep(part, levels - 1) for part in (value.values() if isinstance(value, dict) else value))

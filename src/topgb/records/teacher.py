@@ -13,6 +13,7 @@ import torch
 
 from topgb.errors import InputError, option
 from topgb.files import atomic_write
+from topgb.json_reading import read_json
 from topgb.records.teacher_scores import read_scores
 
 DESCRIPTION_FILE = "teacher.json"
@@ -60,7 +61,7 @@ class TeacherDescription:
         """Read the description in `folder`. Raises `InputError` if there is none or it makes no sense."""
         path = folder / DESCRIPTION_FILE
         try:
-            value = json.loads(path.read_text())
+            value = read_json(path)
             version = value.pop("version")
             if version != VERSION:
                 raise InputError(f"{path} is of another version of topgb ({version}); upgrade topgb, or distill anew")

@@ -11,6 +11,7 @@ import torch
 
 from topgb.errors import InputError
 from topgb.files import atomic_write, rename_folder, write_failure
+from topgb.json_reading import read_json
 from topgb.tensors import load_tensors, save_tensors
 
 KEPT = {"step": 2, "best": 1}
@@ -108,7 +109,7 @@ def _remove(folder: Path) -> None:
 def _load(folder: Path) -> Checkpoint:
     ema = folder / "ema.safetensors"
     try:
-        progress = json.loads((folder / "progress.json").read_text())
+        progress = read_json(folder / "progress.json")
         return Checkpoint(
             weights=load_tensors(folder / "weights.safetensors")[0],
             optimizer=load_tensors(folder / "optimizer.safetensors")[0],

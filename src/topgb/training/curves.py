@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from topgb.errors import TopgbError, option
 from topgb.evaluation.metrics import Metrics, Scores
 from topgb.files import atomic_write, write_failure
+from topgb.json_reading import parse_json
 
 METRICS_FILE = "metrics.jsonl"
 # Seconds between logged steps: reading figures from the device makes it wait.
@@ -28,7 +29,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     entries = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            entries.append(json.loads(line))
+            entries.append(parse_json(line))
         except ValueError:
             continue
     return entries

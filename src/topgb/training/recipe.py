@@ -2,19 +2,18 @@
 
 import copy
 import os
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec
 from topgb.models import ModelConfig, parse_model
 from topgb.models.options import Options, validate
+from topgb.yaml_reading import MOST_BYTES, parse_yaml
 
 # A run's resolved recipe.
 RECIPE_FILE = "recipe.yaml"
@@ -137,7 +136,7 @@ def load_recipe(
         value = copy.deepcopy(dict(recipe))
     else:
         name = os.fspath(recipe)
-        value = parse_yaml(_recipe_text(name), name)
+        value = recipe_value(_recipe_text(name), name)
         if not isinstance(value, dict):
             raise InputError(f"{name} is not a recipe: a YAML mapping with data, model, training, optimizer and ema")
     if data is not None:
@@ -184,7 +183,8 @@ def _recipe_text(name: str) -> str:
     if path.is_dir() and not (path / RECIPE_FILE).is_file():
         raise InputError(f"{name} is no run: it has no {RECIPE_FILE}; name a recipe or a run")
     try:
-        return (path / RECIPE_FILE if path.is_dir() else path).read_text()
+        with open(path / RECIPE_FILE if path.is_dir() else path, "rb") as file:
+            return file.read(MOST_BYTES + 1).decode()
     except UnicodeDecodeError:
         raise InputError(f"{name} is not a recipe: it is not text") from None
     except OSError:
@@ -207,7 +207,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
     if not equals or not key:
         example = option("set", {"model.clusters": 64})
         raise InputError(f"{option('set')} {override!r} is not KEY=VALUE, such as {example}")
-    return key, parse_yaml(text, option("set", {key: text}))
+    return key, recipe_value(text, option("set", {key: text}))
 
 
 def _leaves(value: Any, key: str) -> set[str]:
@@ -216,29 +216,9 @@ def _leaves(value: Any, key: str) -> set[str]:
     return set().union(*(_leaves(entry, f"{key}.{name}") for name, entry in value.items()))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that reads 2e-4 as a number, as authors of recipes mean it."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise yaml.YAMLError(f"the key {key!r} stands there twice")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
-
-
-def parse_yaml(text: str, where: str) -> Any:
+def recipe_value(text: str, where: str) -> Any:
     """The value of a YAML text. Raises `InputError` naming `where` the text is from."""
     try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
-        raise InputError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+        return parse_yaml(text)
+    except ValueError as error:
+        raise InputError(f"{where} is not YAML: {error}") from None

@@ -10,7 +10,8 @@ import yaml
 
 from topgb.errors import InputError, TopgbError, option
 from topgb.files import atomic_write, partials_of
-from topgb.training.recipe import RECIPE_FILE, Recipe, parse_recipe, parse_yaml
+from topgb.json_reading import read_json
+from topgb.training.recipe import RECIPE_FILE, Recipe, parse_recipe, recipe_value
 
 SETTINGS_FILE = "settings.json"
 MODEL_FILE = "model.safetensors"
@@ -68,15 +69,15 @@ def run_recipe(folder: Path) -> Recipe:
         raise InputError(
             f"{folder} is not a run: it has no {RECIPE_FILE}; name a directory that topgb train has filled"
         )
-    return parse_recipe(parse_yaml(_read_text(path), str(path)))
+    return parse_recipe(recipe_value(_read_text(path), str(path)))
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """The run's settings. Raises `InputError` where they cannot be read."""
     path = folder / SETTINGS_FILE
     try:
-        settings = json.loads(_read_text(path))
-    except ValueError:
+        settings = read_json(path)
+    except (OSError, ValueError):
         settings = None
     if not isinstance(settings, dict):
         raise InputError(f"{path} is not readable; the run is broken, train it anew")

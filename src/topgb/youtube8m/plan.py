@@ -1,7 +1,6 @@
 """A partition's plan, which lists its files with their MD5 sums, and the part of it to download."""
 
 import hashlib
-import json
 import re
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from topgb.errors import InputError, TopgbError, option
+from topgb.json_reading import parse_json
 from topgb.youtube8m.http import FetchError, Patience, fetch_bytes
 
 MIRRORS = ("us", "eu", "asia")
@@ -81,8 +81,8 @@ def fetch_plan(partition: Partition, patience: Patience) -> dict[str, str]:
             raise TopgbError(f"{sentence}; check the connection and try again") from error
         raise InputError(f"{sentence}; check the names of partition and server") from error
     try:
-        plan = json.loads(raw)
-    except (ValueError, RecursionError):
+        plan = parse_json(raw)
+    except ValueError:
         raise InputError(f"the plan at {partition.plan} is not JSON; check that the server holds plans") from None
     return _checked_plan(plan, partition.plan)
 
