@@ -22,8 +22,8 @@ PRIVATE = {
     "_modules": "models/byfeature.py",
     "_new_shared": "records/collate.py",
     "_foreach_lerp_": "training/ema.py",
-    "torch.utils._python_dispatch": "training/memory.py",
-    "torch.utils._pytree": "training/memory.py",
+    "torch.utils._python_dispatch": "models/activations.py",
+    "torch.utils._pytree": "models/activations.py",
     "_foreach_norm": "training/optimizer.py",
     "_foreach_mul_": "training/optimizer.py",
 }

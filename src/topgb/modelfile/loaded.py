@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from topgb.batch import Batch
+from topgb.devices import free_memory
 from topgb.errors import InputError
 from topgb.modelfile.header import RERANKER, Header, TensorEncoding
 from topgb.modelfile.member import decode_member, decode_reranker
 from topgb.modelfile.packed import Resident, checked_resident
 from topgb.modelfile.store import MappedApart, StoredModel, read_model_file
 from topgb.models import Tagger
+from topgb.models.activations import ActivationCheck
 from topgb.models.reranker import Reranker
 
 
@@ -28,6 +30,7 @@ class LoadedModel(nn.Module):
         self.header = header
         self.members = nn.ModuleList(taggers)
         self.reranker = reranker
+        self._check_activations = ActivationCheck(free_memory)
         self.eval()
 
     @property
@@ -51,7 +54,12 @@ class LoadedModel(nn.Module):
         """Probabilities float32 [B, V] of a batch on the model's device.
 
         They are the weighted mean of the members' probabilities; a second stage rescores each video's best classes.
+        Raises `InputError` if the device has too little memory for the batch.
         """
+        self._check_activations(self, self._probabilities, batch)
+        return self._probabilities(batch)
+
+    def _probabilities(self, batch: Batch) -> torch.Tensor:
         mixture = torch.zeros(len(batch), self.header.classes, device=batch.features.device)
         for member, tagger in zip(self.header.members, self.members, strict=True):
             mixture += member.weight * cast(Tagger, tagger).predict_batch(batch)

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from weakref import WeakSet, finalize
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from topgb.devices import free_memory
 from topgb.errors import InputError, option
 from topgb.models import Tagger, build_tagger
+from topgb.models.activations import Living
 from topgb.models.initial_values import unfilled
 from topgb.progress import Progress
 from topgb.training.cautions import LEAST_TOGETHER, uses_batch_norm
@@ -117,41 +115,12 @@ def _pieces_that_fit(recipe: Recipe, batch: tuple[int, int], together: int, free
     return next(filter(fits, pieces)) if pieces and fits(pieces[-1]) else None
 
 
-class _Living(TorchDispatchMode):
-    """Counts the bytes of living tensors that operations have made: `now` at present, `most` at the peak.
-
-    The tensors in `known` exist before and are not counted.
-    """
-
-    def __init__(self, known: Iterable[torch.Tensor]):
-        super().__init__()
-        self.now = self.most = 0
-        # Count storages: a view, or a tensor changed in place, takes no new memory.
-        self._known = WeakSet(tensor.untyped_storage() for tensor in known)
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self._known:
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        self._known.add(storage)
-        self.now += storage.nbytes()
-        self.most = max(self.most, self.now)
-        finalize(storage, self._forget, storage.nbytes())
-
-    def _forget(self, count: int) -> None:
-        self.now -= count
-
-
 def _most_of_a_step(
     tagger: Tagger, training: Training, features: torch.Tensor, labels: torch.Tensor
 ) -> tuple[int, bool]:
     """Peak bytes of a step's tensors, gradients included, and whether the step could be computed to its end."""
     rows = -(-len(features) // training.accumulate)
-    with _Living([*tagger.parameters(), *tagger.buffers(), features, labels]) as living:
+    with Living([*tagger.parameters(), *tagger.buffers(), features, labels]) as living:
         try:
             # The second piece runs beside the gradients of the first; further pieces take the same memory.
             for start in range(0, min(2 * rows, len(features)), rows):

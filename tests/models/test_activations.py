@@ -1,0 +1,67 @@
+"""A model file may ask for more memory than its own size says; that is estimated before the first batch."""
+
+import numpy as np
+import pytest
+
+import topgb
+from combining.small_models import model_file, videos
+from topgb.errors import InputError
+from topgb.features import Feature, FeatureSpec
+from topgb.modelfile import loaded
+from topgb.models import activations
+
+MB = 1 << 20
+VECTORS = FeatureSpec("video", (Feature("mean_rgb", 16, "float32"),))
+CLUSTERS = {
+    "aggregator": "netvlad",
+    "clusters": 8_000,
+    "hidden": 1,
+    "features": ["audio"],
+    "head": {"name": "logistic"},
+}
+PADDED = {
+    **{"aggregator": "attention", "hidden": 64, "attend_to_padding": True, "max_frames": 4000},
+    "head": {"name": "logistic"},
+}
+WIDE = {"aggregator": "average", "head": {"name": "mlp", "width": 200_000}}
+
+
+@pytest.fixture
+def free(monkeypatch):
+    monkeypatch.setattr(loaded, "free_memory", lambda device: 40 * MB)
+
+
+@pytest.mark.parametrize("section", [CLUSTERS, PADDED], ids=["clusters", "padding"])
+def test_frames_that_need_too_much(section, free, tmp_path):
+    model = topgb.load(model_file(tmp_path / "m.safetensors", section))
+    with pytest.raises(InputError, match=r"needs about .* GB of memory to predict 100 videos of 6 frames"):
+        model.predict(videos(100))
+    # A video alone fits, and so is not refused.
+    assert model.predict(videos(1)).shape == (1, 12)
+
+
+@pytest.mark.parametrize("resident", ["packed", "full"])
+def test_videos_that_need_too_much(resident, free, tmp_path):
+    path = model_file(tmp_path / "m.safetensors", WIDE, features=VECTORS)
+    model = topgb.load(path, resident=resident)
+    with pytest.raises(InputError, match="predict 128 videos of 1 frames"):
+        model.predict(np.zeros((400, 1, 16), np.float32))
+
+
+def test_what_does_not_grow_with_the_videos_counts_once(free, tmp_path, monkeypatch):
+    model = topgb.load(model_file(tmp_path / "m.safetensors"))
+    monkeypatch.setattr(activations, "_peak", lambda model, predict, batch, videos: 30 * MB + videos)
+    assert model.predict(videos(9)).shape == (9, 12)
+
+
+def test_the_check_is_made_once_and_changes_nothing(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loaded, "free_memory", lambda device: asked.append(device) or 1 << 40)
+    model = topgb.load(model_file(tmp_path / "m.safetensors"))
+    first = model.predict(videos(9))
+    np.testing.assert_array_equal(first, model.predict(videos(9)))
+    model.predict(videos(5))
+    model.predict(videos(2))
+    assert len(asked) == 1
+    model.predict(videos(20))
+    assert len(asked) == 2
