@@ -4,6 +4,7 @@ import codecs
 import csv
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 from topgb.errors import InputError
+from topgb.unpacking import BoundedReader
 
 # YouTube-8M's vocabulary has descriptions of some thousand characters.
 LONGEST_LINE = 1 << 20
@@ -80,7 +82,8 @@ class Lines:
         # Both have `peek`: binary files are opened with a buffer.
         source = cast(io.BufferedReader, file)
         if path.suffix == ".gz":
-            source = io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)))
+            size = os.fstat(file.fileno()).st_size
+            source = io.BufferedReader(BoundedReader(gzip.GzipFile(fileobj=file), str(path), size))
         self._file: io.BufferedReader | TextIO = source
         if marked:
             self._begin_wide(source)

@@ -1,6 +1,7 @@
 """A user's own features in Parquet tables."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from topgb.errors import InputError, TopgbError
 from topgb.features import Feature, FeatureSpec
 from topgb.packing.pack import PackOptions, pack
-from topgb.packing.parquet import read_rows
+from topgb.packing.parquet import count_rows, read_rows
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.description import find_description
 from topgb.vocabulary import read_vocabulary
@@ -219,3 +220,17 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(TopgbError, match="pip install 'topgb\\[parquet\\]'"):
         pack(str(tmp_path / "a.parquet"), tmp_path / "p")
+
+
+def test_a_footer_that_contradicts_itself(tmp_path):
+    """pyarrow ends the process where it is asked for the sizes of this file's columns."""
+    path = tmp_path / "a.parquet"
+    columns = {"id": ["a", "b"], "labels": [["x"], ["y", "z"]], "rgb": [[[1.0, 2.0]], [[3.0, 4.0]]]}
+    pq.write_table(pa.table(columns), path)
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[-8:-4], "little")
+    for place in range(len(raw) - 8 - length, len(raw) - 8):
+        for bits in (1, 16):
+            path.write_bytes(raw[:place] + bytes((raw[place] ^ bits,)) + raw[place + 1 :])
+            with suppress(InputError):
+                count_rows(str(path))

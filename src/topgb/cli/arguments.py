@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from topgb.unpacking import parse_size, set_max_unpacked
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -97,3 +99,26 @@ def parse_weights(text: str) -> list[float]:
 def damage_rows(damaged: "Sequence[RecordError]") -> list[dict[str, Any]]:
     """Records that cannot be read or used, and files that hold none, as JSON values."""
     return [{"file": e.path, "record": e.record, "offset": e.offset, "reason": e.reason} for e in damaged]
+
+
+def _choose_max_unpacked(text: str | None) -> None:
+    set_max_unpacked(None if text is None else parse_size(text))
+
+
+def max_unpacked_option() -> Any:
+    """--max-unpacked, as commands hold options; the bound is the process's, so no command hands it on."""
+    alone = typer.Typer()
+
+    @alone.command()
+    def _(
+        max_unpacked: str | None = typer.Option(
+            None,
+            metavar="SIZE",
+            help="What a packed file may unpack to, such as 8G.  [default: 1G, or 20 times the file if that is more]",
+            callback=_choose_max_unpacked,
+            expose_value=False,
+        ),
+    ) -> None:
+        pass
+
+    return next(option for option in typer.main.get_command(alone).params if option.name == "max_unpacked")

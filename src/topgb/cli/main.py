@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from topgb.cli.arguments import max_unpacked_option
 from topgb.cli.flags import in_flags
 from topgb.cli.interrupts import INTERRUPTED, end, end_interrupted
-from topgb.errors import InputError, InterruptError, TopgbError, set_wording
+from topgb.errors import InputError, InterruptError, TopgbError, printable, set_wording
+from topgb.unpacking import set_max_unpacked
 from topgb.version import __version__
 
 # Each command's file and function; a file is imported when its command is called, or listed on a help page.
@@ -55,6 +57,8 @@ COMMANDS_OF = {
         "export": "topgb.cli.model.export:export",
     },
 }
+# Every other command takes --max-unpacked.
+UNPACKING_NOTHING = {"demo", "build", "download", "synth", "show", "import-tf", "average", "export"}
 _STYLE: dict[str, Any] = {
     "add_completion": False,
     "rich_markup_mode": "markdown",
@@ -103,7 +107,10 @@ class _LazyGroup(TyperGroup):
         alone = typer.Typer(**_STYLE)
         recipes = f"Recipes: {', '.join(_shipped_recipes())}." if cmd_name == "train" else None
         alone.command(cmd_name, cls=_Command, epilog=recipes)(getattr(import_module(module), function))
-        return typer.main.get_command(alone)
+        command = typer.main.get_command(alone)
+        if cmd_name not in UNPACKING_NOTHING:
+            command.params.append(max_unpacked_option())
+        return command
 
 
 def _shipped_recipes() -> list[str]:
@@ -167,6 +174,13 @@ def run(interrupted: Callable[[], bool] = lambda: False) -> None:
         end(*ending)
     finally:
         set_wording(earlier)
+        set_max_unpacked(None)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    # NumPy's and pyarrow's errors are MemoryErrors; PyTorch's have only their words, and on a GPU a class of their own.
+    words = ("DefaultCPUAllocator", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def _message_and_code(error: Exception) -> tuple[str, int] | None:
@@ -176,6 +190,10 @@ def _message_and_code(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, OSError):
         place = "" if error.filename is None else f"{error.filename}: "
         return f"{place}{error.strerror or error}; check the path, its permissions and the room on the disk", 1
+    if _is_lack_of_memory(error):
+        reason = printable(" ".join(str(error).split())[:160]) or "Python could not get any"
+        hint = "lower the batch size, or the sizes that the recipe or the file asks for, or use a machine with more"
+        return f"there is not enough memory ({reason}); {hint}", 1
     # PyTorch raises this wherever the program happens to be.
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         reason = str(error).removeprefix("DataLoader ").split(". ")[0]

@@ -1,5 +1,6 @@
 """Read a user's own features from NumPy files, one file per video, without unpickling anything."""
 
+import io
 import os
 import zipfile
 import zlib
@@ -10,11 +11,20 @@ from typing import IO
 
 import numpy as np
 
-from topgb.errors import InputError
+from topgb.errors import InputError, printable
 from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
+from topgb.unpacking import check_unpacked, max_unpacked
 
 SUFFIXES = (".npy", ".npz")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# np.savez's own ways. The unpackers of the others may make gigabytes of one read.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# Magic, version and the length of the header: of two bytes in version 1, of four in version 2.
+_SIZED = 12
+# NumPy's own limit.
+_LONGEST_HEADER = 10_000
+# Values read at once.
+_PIECE = 1 << 18
 # zipfile raises these for archives that are damaged, encrypted or compressed in a way that it does not know.
 _BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
@@ -48,6 +58,7 @@ def read_arrays(path: str, name: str) -> RawVideo:
 
 def _read_archive(file: IO[bytes], path: str) -> dict[str, np.ndarray]:
     features: dict[str, np.ndarray] = {}
+    unpacked = 0
     try:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
@@ -55,20 +66,23 @@ def _read_archive(file: IO[bytes], path: str) -> dict[str, np.ndarray]:
                 check_name(name, path)
                 if name in features:
                     raise InputError(f"{path} holds the array {name!r} twice; save it anew with np.savez")
+                if entry.compress_type not in _METHODS:
+                    raise ValueError("its arrays are compressed in another way than NumPy's")
                 with archive.open(entry) as member:
-                    features[name] = _read_array(member, entry.file_size, name, path)
+                    features[name] = _read_array(member, entry.file_size, name, path, unpacked)
+                unpacked += features[name].nbytes
     except _BROKEN_ARCHIVE as error:
         raise InputError(f"{path} is not a .npz file ({_one_line(error)}); save it anew with np.savez") from None
     return features
 
 
-def _read_array(file: IO[bytes], size: int, name: str, path: str) -> np.ndarray:
-    """Read the array in `size` bytes as uint8 or float32; its header is checked before anything is allocated."""
+def _read_array(file: IO[bytes], size: int, name: str, path: str, unpacked: int = 0) -> np.ndarray:
+    """Read the array in `size` bytes as uint8 or float32; its header is checked before anything is allocated.
+
+    `unpacked` bytes of the same archive have been read before.
+    """
     try:
-        version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
-            raise ValueError(f"its version is {version}")
-        shape, fortran_order, dtype = _HEADERS[version](file)
+        shape, fortran_order, dtype = _read_header(file)
     except Exception as error:
         # The header is Python text, and NumPy's parser raises errors without a common base class.
         raise InputError(f"{path}: {name!r} is not a NumPy array ({_one_line(error)}); save it with np.save") from None
@@ -80,11 +94,28 @@ def _read_array(file: IO[bytes], size: int, name: str, path: str) -> np.ndarray:
     wanted = values * dtype.itemsize
     if wanted > size:
         raise _cut_short_error(path, name)
-    data = file.read(wanted)
-    if len(data) < wanted:
-        raise _cut_short_error(path, name)
-    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
-    return as_stored(array)
+    check_unpacked(path, unpacked + wanted, os.path.getsize(path), max_unpacked())
+    array = np.empty(values, np.uint8 if dtype == np.uint8 else np.float32)
+    for start in range(0, values, _PIECE):
+        piece = array[start : start + _PIECE]
+        data = file.read(len(piece) * dtype.itemsize)
+        if len(data) < len(piece) * dtype.itemsize:
+            raise _cut_short_error(path, name)
+        piece[:] = as_stored(np.frombuffer(data, dtype))
+    return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and dtype. NumPy alone would read a header of gigabytes before refusing it."""
+    start = file.read(_SIZED)
+    version = np.lib.format.read_magic(io.BytesIO(start))
+    if version not in _HEADERS:
+        raise ValueError(f"its version is {version}")
+    length = int.from_bytes(start[8:10] if version == (1, 0) else start[8:12], "little")
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"its header has {length:,} bytes")
+    read_already = _SIZED - 10 if version == (1, 0) else 0
+    return _HEADERS[version](io.BytesIO(start[8:] + file.read(max(0, length - read_already))))
 
 
 def _cut_short_error(path: str, name: str) -> InputError:
@@ -92,5 +123,5 @@ def _cut_short_error(path: str, name: str) -> InputError:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(" ".join(str(error).split()) or type(error).__name__)
     return text if len(text) <= 80 else text[:80] + "…"

@@ -1,13 +1,16 @@
 """Read a user's own features from Parquet tables, one row per video."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from topgb.errors import InputError, TopgbError, install_extra
+from topgb.errors import InputError, TopgbError, install_extra, printable
+from topgb.packing.parquet_sizes import column_sizes
 from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
+from topgb.unpacking import check_unpacked, max_unpacked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,6 +20,8 @@ SUFFIXES = (".parquet", ".pq")
 # Rows in memory at a time. A row of 300 frames of YouTube-8M's widths takes 1.4 MB as floats.
 ROWS = 64
 _BUFFER_BYTES = 1 << 20
+# A value takes at least this while it is read, with its levels in nested lists.
+_VALUE_BYTES = 4
 ID, LABELS = "id", "labels"
 
 
@@ -44,6 +49,10 @@ def read_rows(path: str) -> Iterator[RawVideo]:
             for position in range(batch.num_rows):
                 yield _read_video(batch, position, features, f"{path}: row {row}")
                 row += 1
+        if row != file.metadata.num_rows:
+            raise InputError(
+                f"{path} says that it has {file.metadata.num_rows:,} rows, but {row:,} can be read; write the file anew"
+            )
 
 
 @contextmanager
@@ -61,7 +70,18 @@ def _open_table(path: str) -> "Iterator[pq.ParquetFile]":
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable_error(path, error) from None
     with file:
+        _check_sizes(path)
         yield file
+
+
+def _check_sizes(path: str) -> None:
+    """Raise `InputError` if the file's values take more than it may unpack to, or its footer is malformed."""
+    try:
+        # Encodings can hold a thousand million equal values in some bytes, so the bytes of a column say too little.
+        needed = sum(max(size, values * _VALUE_BYTES) for values, size in column_sizes(path))
+    except (OSError, ValueError) as error:
+        raise _unreadable_error(path, error) from None
+    check_unpacked(path, needed, os.path.getsize(path), max_unpacked())
 
 
 def _next_batch(batches: "Iterator[pa.RecordBatch]", path: str) -> "pa.RecordBatch | None":
@@ -69,13 +89,17 @@ def _next_batch(batches: "Iterator[pa.RecordBatch]", path: str) -> "pa.RecordBat
 
     try:
         return next(batches, None)
-    except (pa.ArrowException, OSError, ValueError, NotImplementedError, MemoryError) as error:
+    except MemoryError:
+        raise InputError(
+            f"{path} has rows that need more memory than there is; write it anew, fewer rows at a time"
+        ) from None
+    except (pa.ArrowException, OSError, ValueError, RuntimeError) as error:
         raise _unreadable_error(path, error) from None
 
 
 def _unreadable_error(path: str, error: BaseException) -> InputError:
     text = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"cannot read {path} as Parquet: {text[:120]}; check the path, or write the file anew")
+    return InputError(f"cannot read {path} as Parquet: {printable(text[:120])}; check the path, or write the file anew")
 
 
 def _feature_axes(schema: "pa.Schema", path: str) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """TFRecord framing: u64 length, u32 masked CRC of the length, the data, u32 masked CRC of the data; little-endian."""
 
 import struct
+from array import array
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -15,6 +16,9 @@ FOOTER_BYTES = 4
 _HEADER = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
+# An id and a feature of one value take more. A file may hold some shorter records, but not millions of them.
+LEAST_BYTES = 24
+MOST_HOLLOW = 10_000
 
 
 class Place(NamedTuple):
@@ -77,7 +81,8 @@ def index_records(buffer: memoryview) -> RecordIndex:
     Only headers are read, and no length field, however large, causes an allocation. The index ends at the first header
     that cannot be trusted; the records before it can be read.
     """
-    offsets, lengths, damage = [], [], None
+    # As numbers of 8 bytes, because a file may be of empty records alone.
+    offsets, lengths, damage, hollow = array("q"), array("q"), None, 0
     position, end = 0, len(buffer)
     unpack, crc_of = _HEADER.unpack_from, crc32c
     while position < end:
@@ -90,6 +95,11 @@ def index_records(buffer: memoryview) -> RecordIndex:
         if ((((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF) != stored:
             damage = "its length field does not match the length's CRC"
             break
+        if length < LEAST_BYTES:
+            hollow += 1
+            if hollow > MOST_HOLLOW:
+                damage = f"{MOST_HOLLOW:,} records before it are too short to hold a video"
+                break
         start = position + HEADER_BYTES
         position = start + length + FOOTER_BYTES
         if position > end:

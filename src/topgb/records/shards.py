@@ -7,7 +7,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from topgb.errors import InputError, NotRecordsError, TopgbError
@@ -21,6 +21,7 @@ from topgb.records.framing import (
     index_records,
     starts_with_record,
 )
+from topgb.unpacking import max_unpacked
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Shard:
 
     path: str
     remote: bool = False
+    # The bound of the process that found the shard (`topgb.unpacking`) goes to workers with it.
+    max_unpacked: int | None = field(default_factory=max_unpacked, compare=False)
 
     @property
     def name(self) -> str:
@@ -248,7 +251,7 @@ def _unpack_gzip(file: BinaryIO, shard: Shard) -> tuple[BinaryIO, str | None]:
     from topgb.records.spooling import spool
 
     with file as compressed:
-        return spool(compressed, shard.path, compressed=True)
+        return spool(compressed, shard.path, True, os.fstat(compressed.fileno()).st_size, shard.max_unpacked)
 
 
 @contextmanager

@@ -6,21 +6,25 @@ import zlib
 from typing import BinaryIO
 
 from topgb.errors import TopgbError
+from topgb.unpacking import check_unpacked
 
 _COPY_BYTES = 1 << 20
 
 
-def spool(source: BinaryIO, path: str, compressed: bool) -> tuple[BinaryIO, str | None]:
+def spool(
+    source: BinaryIO, path: str, compressed: bool, packed: int = 0, chosen: int | None = None
+) -> tuple[BinaryIO, str | None]:
     """Copy `source`, unpacked if `compressed`, to an unlinked temporary file at its beginning.
 
     Returns the file, and the reason why a broken gzip stream ends early or None. `path` names the source in the
-    `TopgbError` that is raised if the temporary folder is full.
+    `TopgbError` that is raised if the temporary folder is full. Raises `InputError` if a compressed source of `packed`
+    bytes unpacks to more than `unpacking.most_unpacked` allows for the number `chosen`.
     """
     reader = gzip.GzipFile(fileobj=source, mode="rb") if compressed else source
     # read1 returns the bytes that were decompressed before a break; read would lose them.
     read = reader.read1 if compressed else reader.read  # type: ignore[union-attr]
     copy = tempfile.TemporaryFile(prefix="topgb-")  # noqa: SIM115 - the caller closes it
-    reason = None
+    reason, size = None, 0
     try:
         while True:
             try:
@@ -32,6 +36,9 @@ def spool(source: BinaryIO, path: str, compressed: bool) -> tuple[BinaryIO, str 
                 break
             if not chunk:
                 break
+            size += len(chunk)
+            if compressed:
+                check_unpacked(path, size, packed, chosen)
             _write_chunk(copy, chunk, path)
         copy.flush()
         copy.seek(0)
