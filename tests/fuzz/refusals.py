@@ -19,3 +19,14 @@ def unless_refused(read: Callable[[], Value], path: object) -> Value | None:
     # Out of memory is no damage; protobuf alone says so with the same error.
     assert "Arena alloc failed" not in str(cause), "the memory did not suffice"
     return None
+
+
+def unless_malformed(parse: Callable[[], Value]) -> Value | None:
+    """What `parse` gives, None where it raises `ValueError` in a few printable words."""
+    try:
+        return parse()
+    except ValueError as error:
+        words = str(error)
+    assert words.isprintable(), f"not printable: {words!r}"
+    assert 0 < len(words) < 250, f"not a few words: {words!r}"
+    return None

@@ -4,17 +4,33 @@
 """
 
 import random
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz import checkpoint_target, modelfile_target, records_target
+from fuzz import (
+    checkpoint_target,
+    checks_target,
+    gzip_target,
+    json_target,
+    modelfile_target,
+    records_target,
+    yaml_target,
+)
 from fuzz.limits import limited, return_freed_memory
 from fuzz.mutations import mutated
 
-TARGETS = {"records": records_target, "modelfile": modelfile_target, "checkpoint": checkpoint_target}
+TARGETS: dict[str, ModuleType] = {
+    **{"records": records_target, "modelfile": modelfile_target, "checkpoint": checkpoint_target},
+    **{"yaml": yaml_target, "json": json_target, "gzip": gzip_target, "checks": checks_target},
+}
+if find_spec("pyarrow") is not None:
+    TARGETS["packing"] = import_module("fuzz.packing_target")
 MUTATIONS = {"records": 600, "modelfile": 400, "checkpoint": 600}
 
 
@@ -32,7 +48,7 @@ def harness(request, tmp_path_factory):
 def test_changed_inputs_are_read_or_refused(harness):
     name, target, seeds = harness
     generator = random.Random(f"{name} 1")
-    for number in range(MUTATIONS[name]):
+    for number in range(MUTATIONS.get(name, 200)):
         data = mutated(generator, seeds, target.tokens)
         with limited(len(data)):
             try:
