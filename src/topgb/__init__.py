@@ -8,7 +8,8 @@ use       load, Model, evaluate, compare, predict
 models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf
 
 Errors are `InputError` (wrong input) and `TopgbError` (the work failed). What calls return has `to_dict()`, and
-`to_pandas()` where it is a table. Long work shows a bar, unless `progress=False`.
+`to_pandas()` where it is a table. Long work shows a bar, unless `progress=False`. `set_max_unpacked` is the command
+line's `--max-unpacked`, for all calls that follow.
 """
 
 from importlib import import_module
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from topgb.api.training import build, train
     from topgb.api.youtube8m import download, drop_fakes
     from topgb.modelfile.loaded import LoadedModel
+    from topgb.unpacking import set_max_unpacked
 
 # PyTorch takes a second to import; `import topgb` and the command line's help do not wait for it.
 _LAZY = {
@@ -52,6 +54,7 @@ _LAZY = {
     "quantize": "topgb.api.smaller",
     "remember": "topgb.api.combining",
     "rerank": "topgb.api.combining",
+    "set_max_unpacked": "topgb.unpacking",
     "shrink": "topgb.api.smaller",
     "synth": "topgb.api.records",
     "train": "topgb.api.training",
@@ -80,6 +83,7 @@ __all__ = [
     "quantize",
     "remember",
     "rerank",
+    "set_max_unpacked",
     "shrink",
     "synth",
     "train",

@@ -16,10 +16,13 @@ _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _chosen: int | None = None
 
 
-def set_max_unpacked(most: int | None) -> None:
-    """Let a file unpack to `most` bytes in the whole process; None means 1 GiB or 20 times the file, what is more."""
+def set_max_unpacked(max_unpacked: int | str | None) -> None:
+    """Let a packed file unpack to that many bytes in the whole process; a text is a size such as "8G".
+
+    None is the default: 1 GiB, or 20 times the file if that is more. Raises `InputError` for a text that is no size.
+    """
     global _chosen
-    _chosen = most
+    _chosen = parse_size(max_unpacked) if isinstance(max_unpacked, str) else max_unpacked
 
 
 def max_unpacked() -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from topgb.unpacking import parse_size, set_max_unpacked
+from topgb.unpacking import set_max_unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def damage_rows(damaged: "Sequence[RecordError]") -> list[dict[str, Any]]:
 
 
 def _choose_max_unpacked(text: str | None) -> None:
-    set_max_unpacked(None if text is None else parse_size(text))
+    set_max_unpacked(text)
 
 
 def max_unpacked_option() -> Any:
