@@ -135,6 +135,43 @@ def test_wrong_options_are_named_as_in_python(place, options, said):
         topgb.evaluate("run", "records/validate*.tfrecord", progress=False, **options)
 
 
+@pytest.mark.parametrize(
+    ("call", "options", "said"),
+    [
+        ("synth", {"frames": (5,)}, r"frames=\(5,\) is not two numbers"),
+        ("synth", {"frames": (9, 4)}, "frames"),
+        ("synth", {"features": {"rgb": "8"}}, "does not give widths by name"),
+        ("synth", {"videos": "many"}, "videos='many' is no number"),
+        ("download", {"partition": "2/frame/train", "shard": "1,100"}, "shard='1,100' is not two numbers"),
+        ("download", {"partition": "2/frame"}, "2/frame"),
+    ],
+)
+def test_wrong_values_get_a_sentence(tmp_path, call, options, said):
+    with pytest.raises(topgb.InputError, match=said):
+        getattr(topgb, call)(tmp_path / "out", progress=False, **options)
+
+
+@pytest.mark.parametrize("given", [3, (3,), {"embedding": 3}, {"embedding": ("a", "b")}])
+def test_a_range_is_two_numbers(place, tmp_path, given):
+    with pytest.raises(topgb.InputError, match="range=.* is not two numbers"):
+        topgb.pack("features", tmp_path / "p", range=given, progress=False)
+
+
+@pytest.mark.parametrize("given", [3, "training.epochs=1", [3], ["epochs"]])
+def test_set_is_values_by_key(place, tmp_path, given):
+    with pytest.raises(topgb.InputError, match="set .*(gives no values by key|is not KEY=VALUE)"):
+        topgb.train(place.recipe, "records/train*.tfrecord", tmp_path / "r", set=given, progress=False)
+
+
+def test_weights_and_frames_are_checked(place, tmp_path):
+    with pytest.raises(topgb.InputError, match="are not numbers"):
+        topgb.ensemble(["a.safetensors", "b.safetensors"], tmp_path / "e", weights=["a", "b"])
+    with pytest.raises(topgb.InputError, match="frame sampling 300 is not known"):
+        topgb.evaluate("run", "records/validate*.tfrecord", frames=300, progress=False)
+    with pytest.raises(topgb.InputError, match="no method 3"):
+        topgb.quantize("run", tmp_path / "q", method=3, progress=False)
+
+
 def test_options_that_open_a_model_do_not_go_with_an_open_one(place):
     with pytest.raises(
         topgb.InputError, match="the model is open already, and device, use_ema, resident and engine say"

@@ -67,10 +67,22 @@ def check_choices(**given: tuple[Any, Any]) -> None:
 
 
 def check_least(**given: tuple[float | None, float]) -> None:
-    """Check options of (number, its least value). Raises `InputError` for a number below that; None is fine."""
+    """Check options of (number, its least value). Raises `InputError` for anything else; None is fine."""
     for name, (value, least) in given.items():
+        if value is not None and not isinstance(value, int | float):
+            raise InputError(f"{wording()(name, value)} is no number")
         if value is not None and not value >= least:
             raise InputError(f"{wording()(name, value)} is too small; it is {least:g} at least")
+
+
+def check_pairs(kind: type[int] | type[float], **given: Any) -> None:
+    """Check options that are two numbers. Raises `InputError` for anything else; None is fine."""
+    for name, value in given.items():
+        numbers = int if kind is int else int | float
+        if value is not None and not (
+            isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(one, numbers) for one in value)
+        ):
+            raise InputError(f"{wording()(name, value)} is not two numbers")
 
 
 def named(header: "Header", vocabulary: PathLike | None) -> "Header":

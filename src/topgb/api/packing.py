@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from topgb.api.arguments import PathLike, check_choices, check_least, to_optional_path, to_path, to_progress
+from topgb.api.arguments import (
+    PathLike,
+    check_choices,
+    check_least,
+    check_pairs,
+    to_optional_path,
+    to_path,
+    to_progress,
+)
 
 if TYPE_CHECKING:
     from topgb.packing.pack import Packed
@@ -46,7 +54,7 @@ def pack(
     from topgb.packing.pack import PackOptions
     from topgb.packing.pack import pack as run_pack
 
-    check_least(videos_per_shard=(videos_per_shard, 1))
+    check_least(videos_per_shard=(videos_per_shard, 1), validate=(validate, 0))
     if store is not None:
         check_choices(store=(store, Store))
     ranges: dict[str | None, Range] = {}
@@ -54,6 +62,8 @@ def pack(
         ranges.update(range)
     elif range is not None:
         ranges[None] = range
+    for ends in ranges.values():
+        check_pairs(float, range=ends)
     options = PackOptions(store, ranges, validate, videos_per_shard, name, separator)
     csv, classes = to_optional_path(labels), to_optional_path(vocabulary)
     return run_pack(str(to_path(source)), to_path(out), csv, classes, options, force, to_progress(progress))

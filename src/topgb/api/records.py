@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from topgb.api.arguments import Data, PathLike, check_choices, check_least, to_path, to_pattern, to_progress
+from topgb.api.arguments import (
+    Data,
+    PathLike,
+    check_choices,
+    check_least,
+    check_pairs,
+    to_path,
+    to_pattern,
+    to_progress,
+)
 from topgb.errors import InputError, option
 from topgb.progress import counting
 from topgb.results import Result
@@ -93,6 +102,7 @@ def synth(
     check_choices(level=(level, Level))
     check_least(videos=(videos, 1), classes=(classes, 1), videos_per_shard=(videos_per_shard, 1), seed=(seed, 0))
     check_least(noise=(noise, 0))
+    check_pairs(int, frames=frames)
     written = write_synthetic(
         to_path(folder),
         _spec(level, features),

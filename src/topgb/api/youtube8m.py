@@ -8,6 +8,7 @@ from topgb.api.arguments import (
     PathLike,
     check_choices,
     check_least,
+    check_pairs,
     to_optional_path,
     to_path,
     to_pattern,
@@ -49,6 +50,8 @@ def download(
     from topgb.youtube8m.download import download as run_download
     from topgb.youtube8m.plan import PLANS
 
+    check_least(jobs=(jobs, 1))
+    check_pairs(int, shard=shard)
     options = DownloadOptions(mirror, plans or PLANS, jobs)
     return run_download(to_path(folder), partition, shard, options, force, to_progress(progress))
 

@@ -63,6 +63,8 @@ def checked_weights(weights: Sequence[float], models: int) -> list[float]:
     """
     if len(weights) != models:
         raise InputError(f"there are {len(weights)} weights for {models} models; name one for each model, in order")
+    if not all(isinstance(weight, int | float) for weight in weights):
+        raise InputError(f"{option('weights')} {list(weights)!r} are not numbers; give shares that sum to 1")
     fault = weights_fault(weights)
     if fault is not None:
         raise InputError(f"{fault}; give shares that sum to 1 in {option('weights')}, such as 0.7,0.3")

@@ -63,7 +63,7 @@ class Cut:
 
 def parse_sampling(text: str) -> FrameSampling:
     """Parse `all`, `random:N`, `sequence:N`, `sample_all` or `shuffle`. Raises `InputError` for anything else."""
-    mode, _, count = text.partition(":")
+    mode, _, count = str(text).partition(":")
     if text in ("all", "sample_all", "shuffle"):
         return FrameSampling(text)  # type: ignore[arg-type]
     if mode in ("random", "sequence") and count.isascii() and count.isdigit() and int(count) > 0:

@@ -157,6 +157,10 @@ def parse_overrides(overrides: Overrides | None) -> dict[str, Any]:
     """The values of overrides by key. Raises `InputError` for a text that is not of the form `KEY=VALUE`."""
     if isinstance(overrides, Mapping):
         return copy.deepcopy(dict(overrides))
+    if isinstance(overrides, str) or not isinstance(overrides, Sequence | None):
+        raise InputError(
+            f"{option('set')} {overrides!r} gives no values by key, as {option('set', {'model.clusters': 64})} does"
+        )
     return dict(_parse_override(override) for override in overrides or [])
 
 
@@ -203,7 +207,7 @@ def _apply(recipe: Any, key: str, value: Any) -> None:
 
 
 def _parse_override(override: str) -> tuple[str, Any]:
-    key, equals, text = override.partition("=")
+    key, equals, text = str(override).partition("=")
     if not equals or not key:
         example = option("set", {"model.clusters": 64})
         raise InputError(f"{option('set')} {override!r} is not KEY=VALUE, such as {example}")
