@@ -1,6 +1,7 @@
 """The public calls: what they accept, what they return, and how they say what is wrong."""
 
 import builtins
+import gzip
 import json
 import os
 import pickle
@@ -163,6 +164,17 @@ def test_set_is_values_by_key(place, tmp_path, given):
         topgb.train(place.recipe, "records/train*.tfrecord", tmp_path / "r", set=given, progress=False)
 
 
+def test_what_packed_records_unpack_to_is_bounded_for_one_call(place, tmp_path):
+    packed = tmp_path / "r.tfrecord.gz"
+    packed.write_bytes(gzip.compress(Path("records/validate0000.tfrecord").read_bytes()))
+    with pytest.raises(topgb.InputError, match="allow more with max_unpacked="):
+        topgb.evaluate("run", packed, max_unpacked=100, progress=False)
+    with pytest.raises(topgb.InputError, match="max_unpacked='much' is not a size"):
+        topgb.evaluate("run", packed, max_unpacked="much", progress=False)
+    assert topgb.evaluate("run", packed, max_unpacked="1M", progress=False).videos == 60
+    assert topgb.evaluate("run", packed, progress=False).videos == 60
+
+
 def test_weights_and_frames_are_checked(place, tmp_path):
     with pytest.raises(topgb.InputError, match="are not numbers"):
         topgb.ensemble(["a.safetensors", "b.safetensors"], tmp_path / "e", weights=["a", "b"])
@@ -192,7 +204,7 @@ def test_tables_become_data_frames(place, monkeypatch):
     assert list(topgb.inspect(data, progress=False).to_pandas()["name"]) == ["audio", "rgb"]
     assert len(topgb.verify(data, progress=False).to_pandas()) == 0
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(topgb.InputError, match=r"needs pandas, .* pip install 'topgb\[pandas\]'"):
+    with pytest.raises(topgb.InputError, match=r"needs pandas, .* pip install '\.\[pandas\]'"):
         scored.to_pandas()
 
 

@@ -1,14 +1,16 @@
 """Arguments that several public calls share: what they accept, and what is said of others."""
 
+import functools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 from topgb.errors import InputError, option, wording
 from topgb.progress import SILENT, Progress, TerminalProgress
+from topgb.unpacking import max_unpacked, parse_size, set_max_unpacked
 
 if TYPE_CHECKING:
     from topgb.api.model import Model
@@ -21,6 +23,28 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 # A path, a glob, a URL or several of these with commas between them; or a sequence of them.
 Data = PathLike | Sequence[PathLike]
+
+
+# Bytes, or a text such as 8G.
+Size = int | str
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def unpacking(call: Call) -> Call:
+    """A public call that lets packed files unpack to `max_unpacked` (see `topgb.unpacking`) while it runs."""
+
+    @functools.wraps(call)
+    def bounded(*arguments: Any, **options: Any) -> Any:
+        size, earlier = options.get("max_unpacked"), max_unpacked()
+        if size is not None:
+            set_max_unpacked(parse_size(str(size)))
+        try:
+            return call(*arguments, **options)
+        finally:
+            set_max_unpacked(earlier)
+
+    return cast(Call, bounded)
 
 
 def to_path(given: PathLike) -> Path:
@@ -100,7 +124,7 @@ def warn_of_cut(dataset: "Dataset") -> None:
     """Warn, in the name of the public call's caller, of videos that are longer than what the model looks at."""
     cut = dataset.cut.sentence(dataset.num_records)
     if cut is not None:
-        warnings.warn(f"{cut}; a model trained with a greater model.max_frames looks at more", stacklevel=3)
+        warnings.warn(f"{cut}; a model trained with a greater model.max_frames looks at more", stacklevel=4)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from topgb.api.arguments import (
     Data,
     PathLike,
+    Size,
     check_choices,
     check_least,
     to_path,
     to_paths,
     to_pattern,
     to_progress,
+    unpacking,
 )
 from topgb.api.results import ModelFile, model_file
 from topgb.errors import DamagedRecordError, InputError, option
@@ -79,6 +81,7 @@ class Ensemble(Table):
         return {"model": list(map(str, self.models)), "weight": self.weights, **gaps}
 
 
+@unpacking
 def ensemble(
     models: Sequence[PathLike],
     out: PathLike,
@@ -89,6 +92,7 @@ def ensemble(
     on_damaged: "OnDamaged" = "stop",
     device: str = "auto",
     force: bool = False,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Ensemble:
     """Put models into one file, whose prediction is their weighted mean (`topgb model ensemble`).
@@ -154,6 +158,7 @@ def _fit(models: "list[StoredModel]", data: Data, how: _Fitting) -> "tuple[Fitte
     return fit_models(loaded, dataset, chosen, how.seed, shown), dataset.damaged
 
 
+@unpacking
 def remember(
     model: PathLike,
     out: PathLike,
@@ -163,6 +168,7 @@ def remember(
     temperature: float = 0.06,
     on_damaged: "OnDamaged" = "stop",
     force: bool = False,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> ModelFile:
     """Make a model that gives a video the labels of the most alike records of `data` (`topgb model remember`).
@@ -209,6 +215,7 @@ class Reranked(Result):
         return os.fspath(self.path)
 
 
+@unpacking
 def rerank(
     model: PathLike,
     out: PathLike,
@@ -219,6 +226,7 @@ def rerank(
     epochs: int = 8,
     seed: int = 0,
     force: bool = False,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Reranked:
     """Add a second stage that judges each video's best classes anew, together (`topgb model rerank`).

@@ -8,6 +8,7 @@ from topgb.api.arguments import (
     Data,
     Opening,
     PathLike,
+    Size,
     check_choices,
     check_least,
     named,
@@ -15,6 +16,7 @@ from topgb.api.arguments import (
     to_path,
     to_pattern,
     to_progress,
+    unpacking,
     warn_of_cut,
 )
 from topgb.errors import DamagedRecordError, InputError, option
@@ -76,6 +78,7 @@ class Evaluation(Table):
         }
 
 
+@unpacking
 def evaluate(
     model: "PathLike | Model",
     data: Data,
@@ -92,6 +95,7 @@ def evaluate(
     resident: "Resident | None" = None,
     engine: "EngineKind" = "local",
     address: str | None = None,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss (`topgb eval`; 2018: `eval.py`).
@@ -139,6 +143,7 @@ def evaluate(
     return Evaluation(**found.mean().to_json(), rounds=found, header=header, damaged=dataset.damaged)
 
 
+@unpacking
 def compare(
     a: "PathLike | Model",
     b: "PathLike | Model",
@@ -149,6 +154,7 @@ def compare(
     seed: int = 0,
     on_damaged: "OnDamaged" = "stop",
     device: str = "auto",
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> "Comparison":
     """Say by how much the GAP@20 of `b` is above that of `a` on labelled records, and how sure that is.

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Literal
 
 from topgb.api.arguments import (
     PathLike,
+    Size,
     check_choices,
     check_least,
     check_pairs,
     to_optional_path,
     to_path,
     to_progress,
+    unpacking,
 )
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ Range = tuple[float, float]
 Store = Literal["bytes", "float32"]
 
 
+@unpacking
 def pack(
     source: PathLike,
     out: PathLike,
@@ -33,6 +36,7 @@ def pack(
     videos_per_shard: int = 1000,
     name: str = "embedding",
     force: bool = False,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> "Packed":
     """Make records of your own features, for `train`, `evaluate` and `predict` (`topgb data pack`).

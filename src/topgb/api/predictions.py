@@ -11,6 +11,7 @@ from topgb.api.arguments import (
     Data,
     Opening,
     PathLike,
+    Size,
     check_choices,
     check_least,
     named,
@@ -19,6 +20,7 @@ from topgb.api.arguments import (
     to_path,
     to_pattern,
     to_progress,
+    unpacking,
     warn_of_cut,
 )
 from topgb.errors import DamagedRecordError, InputError, option
@@ -83,6 +85,7 @@ class Predictions(Table):
         }
 
 
+@unpacking
 def predict(
     model: "PathLike | Model",
     data: Data,
@@ -97,6 +100,7 @@ def predict(
     resident: "Resident | None" = None,
     engine: "EngineKind" = "local",
     address: str | None = None,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Predictions:
     """Predict records: each video's 20 best classes (`topgb predict`; 2018: `inference.py`).
@@ -160,6 +164,7 @@ def _best(opened: "OpenedModel", dataset: "Dataset", progress: "Progress") -> tu
     return ids, np.concatenate(classes), np.concatenate(scores)
 
 
+@unpacking
 def distill(
     model: PathLike,
     data: Data,
@@ -173,6 +178,7 @@ def distill(
     resident: "Resident | None" = None,
     engine: "EngineKind" = "local",
     address: str | None = None,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> "Distilled":
     """Write a teacher's probabilities for every video, for `train(teacher=…)` (`topgb distill`).

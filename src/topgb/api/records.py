@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from topgb.api.arguments import (
     Data,
     PathLike,
+    Size,
     check_choices,
     check_least,
     check_pairs,
     to_path,
     to_pattern,
     to_progress,
+    unpacking,
 )
 from topgb.errors import InputError, option
 from topgb.progress import counting
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 Level = Literal["video", "frame"]
 
 
-def inspect(data: Data, *, progress: bool = True) -> "Inspection":
+@unpacking
+def inspect(data: Data, *, max_unpacked: Size | None = None, progress: bool = True) -> "Inspection":
     """Look at what records hold, without a recipe: level, features, frames, labels, classes (`topgb data inspect`).
 
     The table has a row for each feature. Raises `InputError` if nothing matches `data` or a file cannot be opened;
@@ -43,8 +46,14 @@ def inspect(data: Data, *, progress: bool = True) -> "Inspection":
     return inspect_shards(to_pattern(data), counting(to_progress(progress), "reading", "files"))
 
 
+@unpacking
 def verify(
-    data: Data, *, engine: "EngineKind" = "local", address: str | None = None, progress: bool = True
+    data: Data,
+    *,
+    engine: "EngineKind" = "local",
+    address: str | None = None,
+    max_unpacked: Size | None = None,
+    progress: bool = True,
 ) -> "Verification":
     """Check every record's CRCs and contents (`topgb data verify`); the table has a row for each damaged record.
 

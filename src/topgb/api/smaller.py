@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from topgb.api.arguments import (
     Data,
     PathLike,
+    Size,
     check_least,
     to_optional_path,
     to_path,
     to_paths,
     to_pattern,
     to_progress,
+    unpacking,
 )
 from topgb.results import Table, plain
 
@@ -57,6 +59,7 @@ class Quantized(Table):
         return {name: [getattr(summary, name) for summary in self.tensors] for name in names}
 
 
+@unpacking
 def quantize(
     model: PathLike,
     out: PathLike,
@@ -69,6 +72,7 @@ def quantize(
     check: Data | None = None,
     device: str = "auto",
     force: bool = False,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Quantized:
     """Store a model's large tensors in fewer bits, and say what that costs (`topgb model quantize`).
@@ -138,6 +142,7 @@ class Shrunk(Table):
         return {"bytes": sizes, "gap": gaps, "members": [len(choice.bits) for choice in self.frontier]}
 
 
+@unpacking
 def shrink(
     models: Sequence[PathLike],
     out: PathLike,
@@ -147,6 +152,7 @@ def shrink(
     work: PathLike | None = None,
     seed: int = 0,
     force: bool = False,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Shrunk:
     """Make the best mixture that fits a budget: choose members, and bits for their tensors (`topgb model shrink`).

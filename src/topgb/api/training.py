@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from topgb.api.arguments import (
     Data,
     PathLike,
+    Size,
     check_choices,
     check_least,
     to_optional_path,
     to_path,
     to_pattern,
     to_progress,
+    unpacking,
 )
 from topgb.api.results import ModelFile, model_file
 from topgb.errors import InputError, InterruptError, option
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 RecipeLike = PathLike | Mapping[str, Any]
 
 
+@unpacking
 def train(
     recipe: RecipeLike,
     data: Data,
@@ -49,6 +52,7 @@ def train(
     device: str = "auto",
     devices: int | None = None,
     num_nodes: int | None = None,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> "TrainingResult":
     """Train a recipe on labelled records and write a model file into the folder `out` (`topgb train`).

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from topgb.api.arguments import (
     Data,
     PathLike,
+    Size,
     check_choices,
     check_least,
     check_pairs,
@@ -13,6 +14,7 @@ from topgb.api.arguments import (
     to_path,
     to_pattern,
     to_progress,
+    unpacking,
 )
 from topgb.errors import InputError, option
 from topgb.progress import counting
@@ -56,6 +58,7 @@ def download(
     return run_download(to_path(folder), partition, shard, options, force, to_progress(progress))
 
 
+@unpacking
 def drop_fakes(
     source: Data,
     folder: PathLike,
@@ -66,6 +69,7 @@ def drop_fakes(
     fakes: PathLike | None = None,
     on_damaged: "OnDamaged" = "stop",
     force: bool = False,
+    max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> "DroppedFakes":
     """Copy test records without the fake videos of YouTube-8M's 2018 test set (`topgb data drop-fakes`).
