@@ -62,10 +62,14 @@ def _inspect(tmp_path: Path, records: list[bytes], packed: bool = False) -> tupl
     [
         ({"url": [b"https://example.org/watch?v=abc"]}, False),
         ({"title": ["Größe 7".encode()]}, False),
+        ({"title": [b"a cat\n\tand a dog".ljust(32, b"\0")]}, False),
+        ({"title": ["Größe und Länge".encode("latin-1")]}, False),
+        ({"title": ["👩\u200d🚀 lifts off".encode()]}, False),
         ({"label": [1.0, 0.0, 0.0]}, False),
         ({"segment_scores": [1.0, 0.0]}, False),
         ({"segment_start_times": [5, 40]}, False),
         ({"thumbnail": [bytes(range(200, 216))]}, True),
+        ({"thumbnail": [bytes(16)]}, True),
     ],
 )
 def test_only_inputs_are_suggested(level, packed, context, inputs, tmp_path):
@@ -181,3 +185,14 @@ def test_cases_that_no_recipe_reads(case, cases):
 def test_the_case_segments(cases):
     found = inspect_shards(str(cases / "segments-2019/validate00.tfrecord"))
     assert not any(feature.name.startswith("segment_") for feature in found.suggested_spec.features)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("level", ["frame", "video"])
+def test_labels_of_segments_are_told_not_to_count(level, packed, tmp_path):
+    context = {"segment_labels": [3, 5], "segment_start_times": [5, 40]}
+    records = [_record(level, number, context=context.items()) for number in range(VIDEOS)]
+    _, said = _inspect(tmp_path, records, packed)
+    assert "'segment_labels'; topgb learns and scores the labels of whole videos only" in said
+    _, said = _inspect(tmp_path, [_record(level, number) for number in range(VIDEOS)], packed)
+    assert "segments" not in said

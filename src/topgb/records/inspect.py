@@ -12,6 +12,7 @@ from topgb.records.framing import Place
 from topgb.records.labels import LABELS_KEY, LabelTally, label_list
 from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
 from topgb.records.shards import OpenShard, find_shards, open_shard
+from topgb.records.text_values import is_text
 from topgb.records.verify import check_readable
 from topgb.results import Table
 
@@ -26,7 +27,7 @@ _KINDS: dict[str, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int6
 class FeatureSummary:
     """One feature over all records: its kind, its least and greatest width, and the number of records with it.
 
-    `text` says whether all its values are printable text, `lists` whether a value is a list of several byte strings.
+    `text` says whether all its values are text, `lists` whether a value is a list of several byte strings.
     """
 
     name: str
@@ -156,7 +157,7 @@ class _FeatureTally:
             self.kinds.add(_KINDS[stored])
         if stored == "bytes_list":
             self.lists |= len(content) > 1
-            self.text = self.text and all(map(_is_text, content))
+            self.text = self.text and all(map(is_text, content))
         self.widths.add(len(content[0]) if stored == "bytes_list" and len(content) == 1 else len(content))
 
     def summary(self, name: str) -> FeatureSummary:
@@ -289,10 +290,3 @@ def _tally(survey: dict[str, _FeatureTally], name: str, values: Any) -> None:
     seen.records += 1
     for value in values:
         seen.add(value)
-
-
-def _is_text(value: bytes) -> bool:
-    try:
-        return bool(value) and value.decode().isprintable()
-    except UnicodeDecodeError:
-        return False

@@ -49,6 +49,10 @@ def _report(found: "Inspection") -> str:
             f"          {found.label_min} to {found.label_max}, {found.distinct_classes:,} different, "
             f"{found.labels_per_video:.2f} a video"
         )
+    if any(feature.name == "segment_labels" for feature in (*found.features, *found.other)):
+        lines.append(
+            "segments  labelled under 'segment_labels'; topgb learns and scores the labels of whole videos only"
+        )
     if found.damaged:
         lines.append(f"damaged   {len(found.damaged):,} records; topgb data verify says which and why")
     lines += [f"in the way   {obstacle}" for obstacle in found.obstacles]
