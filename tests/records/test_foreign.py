@@ -54,6 +54,7 @@ KINDS = {
     "one message": (_bare, "a single SequenceExample .*topgb data pack"),
     "JSON": (lambda shard: b'{"features": [1, 2]}', "JSON"),
     "text": (lambda shard: "Größe und Länge\n".encode(), "text"),
+    "prose": (lambda shard: b"# What, where, when\n", r"text \("),
     "UTF-16": (lambda shard: "id,labels\n".encode("utf-16"), "text in UTF-16"),
     "Parquet": (lambda shard: b"PAR1" + bytes(40), "a Parquet table; topgb data pack"),
     "video": (lambda shard: b"\0\0\0 ftypisom" + bytes(40), "an MP4 video"),

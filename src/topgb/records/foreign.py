@@ -97,13 +97,15 @@ def _text(head: bytes, data: memoryview, path: str) -> Foreign | None:
     if first.startswith("<"):
         kind = "HTML" if "html" in text[:200].lower() else "XML"
         return Foreign(kind, _SERVED)
-    if os.path.basename(path) == "dataset.yaml" or text.startswith("# What"):
+    if os.path.basename(path) == "dataset.yaml" or text.startswith("# What the records"):
         return Foreign("the description that topgb data pack writes beside records", records)
     if first.startswith(("{", "[")):
         return Foreign("JSON", records)
     if os.path.splitext(path)[1] in (".yaml", ".yml"):
         return Foreign("YAML", records)
-    if any(lines[0].count(sign) == lines[-1].count(sign) > 0 for sign in ",;\t"):
+    # In prose a blank follows a comma.
+    dense = [line.replace(", ", "").replace("; ", "") for line in lines]
+    if any(dense[0].count(sign) == dense[-1].count(sign) > 0 for sign in ",;\t"):
         return Foreign(f"a CSV ({first[:40]!r})", records)
     return Foreign(f"text ({first[:40]!r})", records)
 
