@@ -225,7 +225,7 @@ def test_damaged_records_are_named(kind, words, run, small_records, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("truncated", "truncated"), ("nan", "not finite"), ("newer", "upgrade topgb")]
+    ("kind", "words"), [("truncated", "cut off"), ("nan", "not finite"), ("newer", "upgrade topgb")]
 )
 def test_broken_model_files_are_refused(kind, words, run, small_records, tmp_path):
     header, tensors = read_model_file(run / "model.safetensors")

@@ -138,7 +138,7 @@ def one_line(ended: Ended) -> str:
 
 
 # What commands say before they begin, and no stack.
-QUIET = ("memory: ", "resuming after ", "epoch ", "member ", "searching")
+QUIET = ("memory: ", "warning: ", "resuming after ", "epoch ", "member ", "searching")
 
 
 def _fresh(folder: Path) -> tuple[Path, Path]:

@@ -109,7 +109,7 @@ def test_a_class_that_variables_do_not_tell(topgb, tmp_path):
         (b"[" * 100_000, "not readable JSON"),
         (b"[1]", "not a JSON object of flags"),
         (b'{"model": 3}', "names no model"),
-        (b'{"model": "NetVLADModelLF", "label_loss": NaN}', "'label_loss' is nan"),
+        (b'{"model": "NetVLADModelLF", "label_loss": NaN}', "is not readable JSON"),
         (
             b'{"model": "NetVLADModelLF", "frame_features": "yes"}',
             "'frame_features' is 'yes'; it must be true or false",
@@ -118,7 +118,7 @@ def test_a_class_that_variables_do_not_tell(topgb, tmp_path):
         (b'{"model": "MoeModel", "frame_features": true}', "this class takes one vector a video"),
         (b'{"model": "NetVLADModelLF", "feature_names": ["rgb", "audio"]}', "'feature_names' is ['rgb', 'audio']"),
         (b'{"model": "NetVLADModelLF", "batch_size": 80}', "no 2018 flag 'batch_size' of models"),
-        (b'{"model": "NetVLADModelLF", "iterations": Infinity}', "'iterations' is inf; it must be a whole number"),
+        (b'{"model": "NetVLADModelLF", "iterations": Infinity}', "is not readable JSON"),
     ],
     ids=lambda value: value[:60].decode(errors="replace") if isinstance(value, bytes) else "",
 )
@@ -142,7 +142,7 @@ def test_a_damaged_flags_file(content, words, topgb, tmp_path):
         ("moe_num_mixtures=1.5", "the 2018 flag 'moe_num_mixtures' is 1.5; it must be a whole number"),
         ("fv_coupling_factor=abc", "the 2018 flag 'fv_coupling_factor' is 'abc'; it must be a finite number"),
         ("moe_l2=.nan", "the 2018 flag 'moe_l2' is nan; it must be a finite number"),
-        (f"moe_l2=1{'0' * 400}", "it must be a finite number"),
+        (f"moe_l2=1{'0' * 400}", "a number has 401 characters"),
         ("dbof_pooling_method=2001-01-01", "it must be a word"),
         ("moe_prob_gating_input=both", "'both'; it must be prob or input"),
         ("video_level_classifier_model=Moe", "'Moe'; it must be LogisticModel or MoeModel"),

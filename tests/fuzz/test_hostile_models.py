@@ -35,7 +35,7 @@ def _write(path: Path, header: dict, tensors: dict[str, Stored]) -> int:
 def test_a_model_file_with_a_huge_header(length, path, bases):
     raw = file_bytes(bases[0])
     path.write_bytes(struct.pack("<Q", length) + raw[8:])
-    refused(lambda: topgb.load(path), len(raw), "not a safetensors file")
+    refused(lambda: topgb.load(path), len(raw), "is cut off|not a safetensors file")
 
 
 SHAPES = [[2**31, 2**31], [2**32, 2**32], [2**63], [2**64 - 1], [2**40], [2**62, 4], [3, 2**62]]
@@ -77,7 +77,7 @@ def test_a_tensor_at_huge_offsets(offsets, path, bases):
     entries[next(iter(bases[0].tensors))]["data_offsets"] = offsets
     text = json.dumps(entries).encode()
     size = path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-    refused(lambda: topgb.load(path), size, "not a safetensors file")
+    refused(lambda: topgb.load(path), size, "is cut off|not a safetensors file")
 
 
 SIZES = [

@@ -49,7 +49,7 @@ def test_what_is_opened_there_arrives_open():
 
 def test_without_ray_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"pip install 'topgb\[ray\]'"):
+    with pytest.raises(InputError, match=r"pip install '.\[ray\]'"):
         connected(None)
 
 

@@ -112,7 +112,7 @@ def test_the_same_model_gives_the_same_bytes_and_nothing_is_overwritten_without_
 
 def test_without_the_extra_onnx_one_sentence_says_so(model, monkeypatch):
     monkeypatch.setattr(onnx_export.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs the onnx extra.*pip install 'topgb\[onnx\]'"):
+    with pytest.raises(InputError, match=r"needs onnx, which is not installed here; .*pip install '.\[onnx\]'"):
         export_model(model, model.with_suffix(".onnx"), "onnx")
 
 

@@ -218,7 +218,7 @@ def test_damage_is_one_sentence(tmp_path):
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     _write(tmp_path / "a.parquet", _columns(0))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(TopgbError, match="pip install 'topgb\\[parquet\\]'"):
+    with pytest.raises(TopgbError, match="pip install '.\\[parquet\\]'"):
         pack(str(tmp_path / "a.parquet"), tmp_path / "p")
 
 

@@ -94,7 +94,7 @@ def test_what_cannot_be_joined(tmp_path, good, fake, words):
 
 def test_a_header_that_is_none(tmp_path):
     good = _csv(tmp_path / "good.csv", "a,1 1")
-    for header, words in ((f"{HEADER},ClassNames", "predict without class_names"), ("vids,std", "is no submission")):
+    for header, words in ((f"{HEADER},ClassNames", "predict without names=True"), ("vids,std", "is no submission")):
         with pytest.raises(InputError, match=f"fake.csv does not begin with the line {HEADER}.*{words}"):
             concat(good, _csv(tmp_path / "fake.csv", header=header), tmp_path / "out.csv")
 
@@ -138,7 +138,7 @@ def test_wrong_headers(tmp_path):
     rows = ["a,1 1,name", "b,1 1,name"]
     found = check(_csv(tmp_path / "names.csv", *rows, header=f"{HEADER},ClassNames"))
     assert _told(found) == [
-        f"line 1: there is a column of class names; predict without class_names, so that it is {HEADER}"
+        f"line 1: there is a column of class names; predict without names=True, so that it is {HEADER}"
     ]
     found = check(_csv(tmp_path / "bom.csv", "a,1 1", header=f"\ufeff{HEADER}"))
     assert _told(found) == [f"line 1: the header is '\\ufeff{HEADER}', not {HEADER}"]
