@@ -55,7 +55,7 @@ def test_a_killed_loader_worker_is_named(inputs, zygote, tmp_path):
     ended = running.wait()
     assert ended.code == 1
     # Python may still complain where the loss is noticed again while the loader is taken down.
-    assert ended.err.splitlines()[-1].startswith("topgb: a process that reads records ahead was lost (worker (pid")
+    assert ended.err.splitlines()[-1].startswith("topgb: a process that reads records ahead was lost (")
     assert leftovers(tmp_path) == []
 
 

@@ -11,11 +11,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from topgb.cli.arguments import max_unpacked_option
-from topgb.cli.flags import in_flags
 from topgb.cli.interrupts import INTERRUPTED, end, end_interrupted
 from topgb.errors import InputError, InterruptError, TopgbError, printable, set_wording
 from topgb.unpacking import set_max_unpacked
-from topgb.version import __version__
 
 # Each command's file and function; a file is imported when its command is called, or listed on a help page.
 COMMANDS = {
@@ -134,6 +132,8 @@ for _name, _help in GROUPS.items():
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from topgb.version import __version__
+
         print(f"topgb {__version__}")
         raise typer.Exit
 
@@ -145,12 +145,19 @@ def _options(
     pass
 
 
+def _in_flags(name: str, value: Any = None) -> str:
+    # Imported with the first message that names an option; most commands end without one.
+    from topgb.cli.flags import in_flags
+
+    return in_flags(name, value)
+
+
 def run(interrupted: Callable[[], bool] = lambda: False) -> None:
     """Run the command line. Exit codes: 0, 1 failure, 2 bad input, 130 interrupted.
 
     Once `interrupted()` is true, any error counts as the interrupt's.
     """
-    earlier = set_wording(in_flags)
+    earlier = set_wording(_in_flags)
     try:
         app(prog_name="topgb")
     except SystemExit as ended:
@@ -196,7 +203,7 @@ def _message_and_code(error: Exception) -> tuple[str, int] | None:
         return f"there is not enough memory ({reason}); {hint}", 1
     # PyTorch raises this wherever the program happens to be.
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-        reason = str(error).removeprefix("DataLoader ").split(". ")[0]
-        hint = "go on with --resume, or with fewer --workers"
-        return f"a process that reads records ahead was lost ({reason}); {hint}", 1
+        from topgb.records.training_batches import lost_reader
+
+        return str(lost_reader(str(error).removeprefix("DataLoader ").split(". ")[0])), 1
     return None

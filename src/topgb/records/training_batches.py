@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from topgb.errors import InputError, TopgbError
+from topgb.errors import InputError, TopgbError, option
 from topgb.records.dataset import Dataset, LoadedBatch
 from topgb.records.order import epoch_order, piece
 from topgb.records.sampling import FrameSampling, sampling_for
@@ -106,7 +106,7 @@ def load_batches(
     """The batches of `steps` in order, read ahead by `workers` processes (0: each is read here, when asked for).
 
     Each batch comes with the damaged records left out of it, which are also added to this process's data set. Raises as
-    `TrainingBatches.__getitem__`.
+    `TrainingBatches.__getitem__`, and `TopgbError` where a worker is lost.
     """
     loader: DataLoader = DataLoader(
         _ErrorsAsValues(batches),
@@ -116,8 +116,24 @@ def load_batches(
         pin_memory=pin_memory,
         worker_init_fn=_end_with_main,
     )
-    for item in loader:
+    items = iter(loader)
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except (ConnectionError, EOFError) as error:
+            # Where the process ends while it hands a batch over; else PyTorch itself raises a RuntimeError.
+            raise lost_reader(str(error) or "its connection broke") from error
         if isinstance(item, TopgbError):
             raise item
         batches.dataset.note_damage(item[1])
         yield item
+
+
+def lost_reader(reason: str) -> TopgbError:
+    """The error for a worker process that has ended before its work, as when the system lacks memory."""
+    return TopgbError(
+        f"a process that reads records ahead was lost ({reason}); go on with {option('resume', True)}, or with fewer "
+        f"{option('workers')}"
+    )
