@@ -196,4 +196,4 @@ def test_a_damaged_record_is_worded_where_it_arrives(on_the_command_line):
 
 
 def test_the_wording_travels_to_other_processes(on_the_command_line):
-    assert pickle.loads(pickle.dumps(wording())) is in_flags
+    assert pickle.loads(pickle.dumps(wording()))("top_k", 3) == in_flags("top_k", 3) == "--top-k 3"

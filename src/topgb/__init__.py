@@ -8,8 +8,7 @@ use       load, Model, evaluate, compare, predict
 models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf
 
 Errors are `InputError` (wrong input) and `TopgbError` (the work failed). What calls return has `to_dict()`, and
-`to_pandas()` where it is a table. Long work shows a bar, unless `progress=False`. `set_max_unpacked` is the command
-line's `--max-unpacked`, for all calls that follow.
+`to_pandas()` where it is a table. Long work shows a bar, unless `progress=False`.
 """
 
 from importlib import import_module
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from topgb.errors import InputError, TopgbError
 from topgb.moved import install
-from topgb.version import __version__
 
 if TYPE_CHECKING:
     from topgb.api.combining import average, ensemble, remember, rerank
@@ -31,10 +29,11 @@ if TYPE_CHECKING:
     from topgb.api.training import build, train
     from topgb.api.youtube8m import download, drop_fakes
     from topgb.modelfile.loaded import LoadedModel
-    from topgb.unpacking import set_max_unpacked
+    from topgb.version import __version__
 
 # PyTorch takes a second to import; `import topgb` and the command line's help do not wait for it.
 _LAZY = {
+    "__version__": "topgb.version",
     "LoadedModel": "topgb.modelfile.loaded",
     "Model": "topgb.api.model",
     "average": "topgb.api.combining",
@@ -54,7 +53,6 @@ _LAZY = {
     "quantize": "topgb.api.smaller",
     "remember": "topgb.api.combining",
     "rerank": "topgb.api.combining",
-    "set_max_unpacked": "topgb.unpacking",
     "shrink": "topgb.api.smaller",
     "synth": "topgb.api.records",
     "train": "topgb.api.training",
@@ -83,7 +81,6 @@ __all__ = [
     "quantize",
     "remember",
     "rerank",
-    "set_max_unpacked",
     "shrink",
     "synth",
     "train",

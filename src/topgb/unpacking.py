@@ -20,9 +20,6 @@ def set_max_unpacked(max_unpacked: int | str | None) -> None:
     """Let a packed file unpack to that many bytes in the whole process; a text is a size such as "8G".
 
     None is the default: 1 GiB, or 20 times the file if that is more. Raises `InputError` for a text that is no size.
-
-    >>> topgb.set_max_unpacked("8G")
-    >>> topgb.set_max_unpacked(None)
     """
     global _chosen
     _chosen = parse_size(max_unpacked) if isinstance(max_unpacked, str) else max_unpacked
