@@ -25,6 +25,8 @@ from topgb.progress import Progress
 from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.vocabulary import read_vocabulary
 
+# Ray gives its workers a low priority; beside tests in other processes they would hardly run.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own spelling
 ray = pytest.importorskip("ray")
 from ray._private import state, worker  # noqa: E402 - Ray may be absent
 from ray.cluster_utils import Cluster  # noqa: E402
