@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from topgb.records.folders import DESCRIPTION
 from topgb.records.protos import SequenceExample
 
 # How much of a file is looked at; a bare message is parsed whole up to `MOST_MESSAGE` bytes.
@@ -97,7 +98,7 @@ def _text(head: bytes, data: memoryview, path: str) -> Foreign | None:
     if first.startswith("<"):
         kind = "HTML" if "html" in text[:200].lower() else "XML"
         return Foreign(kind, _SERVED)
-    if os.path.basename(path) == "dataset.yaml" or text.startswith("# What the records"):
+    if os.path.basename(path) == DESCRIPTION:
         return Foreign("the description that topgb data pack writes beside records", records)
     if first.startswith(("{", "[")):
         return Foreign("JSON", records)
