@@ -1,6 +1,7 @@
 """What several tests share: small synthetic records, where real records lie, and which files begin."""
 
 import gc
+import multiprocessing
 import os
 import signal
 
@@ -82,6 +83,13 @@ def _heed_interrupts() -> Iterator[None]:
     earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """A process that reads ahead must end with what it read for, whether that ended well or in an error."""
+    yield
+    assert multiprocessing.active_children() == []
 
 
 @pytest.fixture(scope="session")

@@ -110,6 +110,8 @@ class Zygote:
         """End the process that forks."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        # Closing the pipe would not do: any process that the tests forked meanwhile holds it open.
+        self._process.stdin.write("\n")
         self._process.stdin.close()
         self._process.wait(PATIENCE)
         self._process.stdout.close()

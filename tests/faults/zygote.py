@@ -1,7 +1,7 @@
 """Runs topgb again and again in forks of a process that has imported everything, as importing takes seconds.
 
 Each line of standard input is a request, JSON {arguments, out, err, die, variables}; the answers are lines `pid N` and,
-once it has ended, `status N` (as of `os.waitpid`). `variables` are added to the environment. With `die` K the process
+once it has ended, `status N` (as of `os.waitpid`). An empty line ends it. `variables` are added to the environment. With `die` K the process
 kills itself before its K-th call (from 1) that makes something on disk final: a rename, an fsync, a removal.
 """
 
@@ -28,6 +28,8 @@ def main() -> None:
     # A fork that collects garbage would copy all of it.
     gc.freeze()
     for line in sys.stdin:
+        if not line.strip():
+            return
         request = json.loads(line)
         child = os.fork()
         if child == 0:

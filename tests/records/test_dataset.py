@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import multiprocessing
 import pickle
 import shutil
 import sys
@@ -358,6 +359,17 @@ def test_damage_in_workers_reaches_this_process(shards, spec, damage):
         with pytest.raises(DamagedRecordError) as caught:
             list(load_batches(TrainingBatches(dataset, 1, 0, FrameSampling()), range(10), workers=workers))
         assert caught.value.record == 5
+        # The error is still held here, and its traceback with it.
+        assert multiprocessing.active_children() == []
+
+
+def test_workers_end_with_the_one_who_no_longer_reads(shards, spec):
+    dataset = open_dataset(shards(6), spec, CLASSES, 300)
+    batches = load_batches(TrainingBatches(dataset, 1, 0, FrameSampling()), range(100), workers=2)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    assert multiprocessing.active_children() == []
 
 
 def test_workers_do_not_tell_of_the_end_of_main(shards, spec, monkeypatch, capfd):

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import TracebackType
 
 import numpy as np
@@ -102,11 +102,11 @@ def _print_unless_disconnected(
 
 def load_batches(
     batches: TrainingBatches, steps: range, workers: int = 0, pin_memory: bool = False
-) -> Iterator[LoadedBatch]:
+) -> Generator[LoadedBatch, None, None]:
     """The batches of `steps` in order, read ahead by `workers` processes (0: each is read here, when asked for).
 
     Each batch comes with the damaged records left out of it, which are also added to this process's data set. Raises as
-    `TrainingBatches.__getitem__`, and `TopgbError` where a worker is lost.
+    `TrainingBatches.__getitem__`, and `TopgbError` where a worker is lost. Closing the iterator ends the workers.
     """
     loader: DataLoader = DataLoader(
         _ErrorsAsValues(batches),
@@ -117,18 +117,22 @@ def load_batches(
         worker_init_fn=_end_with_main,
     )
     items = iter(loader)
-    while True:
-        try:
-            item = next(items)
-        except StopIteration:
-            return
-        except (ConnectionError, EOFError) as error:
-            # Where the process ends while it hands a batch over; else PyTorch itself raises a RuntimeError.
-            raise lost_reader(str(error) or "its connection broke") from error
-        if isinstance(item, TopgbError):
-            raise item
-        batches.dataset.note_damage(item[1])
-        yield item
+    try:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except (ConnectionError, EOFError) as error:
+                # Where the process ends while it hands a batch over; else PyTorch itself raises a RuntimeError.
+                raise lost_reader(str(error) or "its connection broke") from error
+            if isinstance(item, TopgbError):
+                raise item
+            batches.dataset.note_damage(item[1])
+            yield item
+    finally:
+        # An error's traceback would keep the loader alive, and with it the workers, for as long as it is kept itself.
+        del items
 
 
 def lost_reader(reason: str) -> TopgbError:

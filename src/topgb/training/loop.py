@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -120,23 +121,22 @@ class _Trainer:
         saved = time.monotonic()
         self.tagger.train()
         self.progress.begin("training", self.total_examples, "videos", self.batches.examples_before(self.step))
-        loader = load_batches(
-            self.batches, range(self.step, self.total_steps), self.job.workers, self.fabric.device.type == "cuda"
-        )
-        for batch, _ in loader:
-            if self._stopped_early():
-                break
-            stopping = self._take_step(batch, curves, bool(stop))
-            if self.step % self.batches.steps_per_epoch == 0:
-                self._end_epoch(curves)
-                saved = time.monotonic()
-            elif stopping or time.monotonic() - saved > 60 * self.job.checkpoint_minutes:
-                self._require_finite()
-                self._save("step")
-                saved = time.monotonic()
-            if stopping and self.step < self.total_steps:
-                with together(self.fabric):
-                    raise stop.error(f"after step {self.step} of {self.total_steps}")
+        steps, pin_memory = range(self.step, self.total_steps), self.fabric.device.type == "cuda"
+        with closing(load_batches(self.batches, steps, self.job.workers, pin_memory)) as loader:
+            for batch, _ in loader:
+                if self._stopped_early():
+                    break
+                stopping = self._take_step(batch, curves, bool(stop))
+                if self.step % self.batches.steps_per_epoch == 0:
+                    self._end_epoch(curves)
+                    saved = time.monotonic()
+                elif stopping or time.monotonic() - saved > 60 * self.job.checkpoint_minutes:
+                    self._require_finite()
+                    self._save("step")
+                    saved = time.monotonic()
+                if stopping and self.step < self.total_steps:
+                    with together(self.fabric):
+                        raise stop.error(f"after step {self.step} of {self.total_steps}")
 
     def _take_step(self, batch: Batch, curves: Curves | None, asked_to_stop: bool) -> bool:
         """Take one step with all ranks; return whether any rank was asked to stop."""
