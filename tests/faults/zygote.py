@@ -1,6 +1,6 @@
 """Runs topgb again and again in forks of a process that has imported everything, as importing takes seconds.
 
-Each line of standard input is a request, JSON {arguments, out, err, die, variables}, and an empty one ends it; the answers
+Each line of standard input is a request, JSON {arguments, out, err, die, variables}; an empty line ends it. The answers
 are lines `pid N` and, once it has ended, `status N` (as of `os.waitpid`). `variables` are added to the environment.
 With `die` K the process kills itself before its K-th call (from 1) that makes something on disk final: a rename, an
 fsync, a removal.
