@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from faults import figures
+from faults.programs import Zygote
 from topgb.features import Feature, FeatureSpec
 from topgb.records.synth import SynthOptions, write_synthetic
 
@@ -90,6 +91,14 @@ def _no_process_is_left() -> Iterator[None]:
     """A process that reads ahead must end with what it read for, whether that ended well or in an error."""
     yield
     assert multiprocessing.active_children() == []
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory) -> Iterator[Zygote]:
+    """Runs topgb in processes that need not import it."""
+    program = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield program
+    program.close()
 
 
 @pytest.fixture(scope="session")

@@ -31,13 +31,6 @@ def inputs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def zygote(tmp_path_factory):
-    program = Zygote(tmp_path_factory.mktemp("zygote"))
-    yield program
-    program.close()
-
-
-@pytest.fixture(scope="session")
 def command(tmp_path_factory) -> Command:
     return Command(tmp_path_factory.mktemp("command"))
 

@@ -1,5 +1,6 @@
 """Two ways to run the command line: as a user does, and in a fork of a process that has imported everything."""
 
+import itertools
 import json
 import os
 import signal
@@ -75,12 +76,12 @@ class Command:
 
 
 class Zygote:
-    """The same in forks of one process (`zygote.py`), which start in milliseconds. One at a time."""
+    """The same in forks of one process (`zygote.py`), which start in milliseconds."""
 
     words = "at work"
 
     def __init__(self, folder: Path):
-        self._folder = folder
+        self._folder, self._numbers = folder, itertools.count()
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("zygote.py"))],
             stdin=subprocess.PIPE,
@@ -91,20 +92,25 @@ class Zygote:
         )
 
     def start(
-        self, arguments: Sequence[str | Path], die: int | None = None, variables: dict[str, str] | None = None
+        self,
+        arguments: Sequence[str | Path],
+        die: int | None = None,
+        variables: dict[str, str] | None = None,
+        script: Path | None = None,
     ) -> Running:
-        """Start the program; `die` and `variables` as in `zygote.py`."""
-        out, err = _fresh(self._folder)
+        """Start the program; `die`, `variables` and `script` as in `zygote.py`."""
+        folder = self._folder / str(next(self._numbers))
+        out, err = _fresh(folder)
         request = {
+            "script": None if script is None else str(script),
             "arguments": [str(a) for a in arguments],
             "out": str(out),
             "err": str(err),
             "die": die,
             "variables": variables or {},
         }
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        return Running(self._answer("pid"), self._folder, self._wait)
+        process = self._ask(json.dumps(request))
+        return Running(process, folder, lambda: os.waitstatus_to_exitcode(self._ask(str(process))))
 
     def close(self) -> None:
         """End the process that forks."""
@@ -116,14 +122,11 @@ class Zygote:
         self._process.wait(PATIENCE)
         self._process.stdout.close()
 
-    def _wait(self) -> int:
-        return os.waitstatus_to_exitcode(self._answer("status"))
-
-    def _answer(self, word: str) -> int:
+    def _ask(self, request: str) -> int:
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        said = self._process.stdout.readline().split()
-        assert said[:1] == [word], said
-        return int(said[1])
+        self._process.stdin.write(request + "\n")
+        return int(self._process.stdout.readline())
 
 
 def killed(ended: Ended) -> bool:

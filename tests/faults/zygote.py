@@ -1,9 +1,9 @@
 """Runs topgb again and again in forks of a process that has imported everything, as importing takes seconds.
 
-Each line of standard input is a request, JSON {arguments, out, err, die, variables}; an empty line ends it. The answers
-are lines `pid N` and, once it has ended, `status N` (as of `os.waitpid`). `variables` are added to the environment.
-With `die` K the process kills itself before its K-th call (from 1) that makes something on disk final: a rename, an
-fsync, a removal.
+Each line of standard input asks for a process, JSON {script, arguments, out, err, die, variables}, and is answered by
+its number; or asks for the end of a process, its number, and is answered by its status (as of `os.waitpid`); an empty
+line ends this program. `script` is run instead of topgb. `variables` are added to the environment. With `die` K the
+process kills itself before its K-th call (from 1) that makes something on disk final: a rename, an fsync, a removal.
 """
 
 import atexit
@@ -12,10 +12,14 @@ import itertools
 import json
 import os
 import pkgutil
+import runpy
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from typing import NoReturn
 
 FINAL = ("replace", "rename", "fsync", "unlink", "rmdir")
 
@@ -32,19 +36,18 @@ def main() -> None:
         if not line.strip():
             return
         request = json.loads(line)
+        if isinstance(request, int):
+            print(os.waitpid(request, 0)[1], flush=True)
+            continue
         child = os.fork()
         if child == 0:
-            _become(**request)
-            break
-        print("pid", child, flush=True)
-        _, status = os.waitpid(child, 0)
-        print("status", status, flush=True)
-    else:
-        return
-    _run()
+            _run(_become(**request))
+        print(child, flush=True)
 
 
-def _become(arguments: list[str], out: str, err: str, die: int | None, variables: dict[str, str]) -> None:
+def _become(
+    script: str | None, arguments: list[str], out: str, err: str, die: int | None, variables: dict[str, str]
+) -> Callable[[], object]:
     # A group of its own, as a terminal gives to every command.
     os.setpgid(0, 0)
     for number, path in ((1, out), (2, err)):
@@ -52,14 +55,17 @@ def _become(arguments: list[str], out: str, err: str, die: int | None, variables
     if die is not None:
         _die_before(die)
     os.environ.update(variables)
-    sys.argv = ["topgb", *arguments]
-
-
-def _run() -> None:
+    sys.argv = [script or "topgb", *arguments]
+    if script is not None:
+        return partial(runpy.run_path, script, run_name="__main__")
     from topgb.__main__ import run
 
+    return run
+
+
+def _run(program: Callable[[], object]) -> NoReturn:
     try:
-        run()
+        program()
         code: object = 0
     except SystemExit as end:
         code = end.code

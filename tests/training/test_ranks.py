@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ import torch.distributed as dist
 
 from cli.program import topgb
 from conftest import SMALL_CLASSES, SMALL_SPEC
-from faults.programs import Ended, Zygote
 from topgb.errors import InputError
 from topgb.records.framing import index_records
 from topgb.records.synth import SynthOptions, write_synthetic
@@ -27,7 +25,6 @@ from topgb.training.loop import train
 from topgb.training.ranks import planned_ranks
 from topgb.training.recipe import load_recipe
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 # Without dropout, whose draws differ between one batch and two halves of it.
 NO_DROPOUT = ["--set", "model.dropout=0"]
 
@@ -37,36 +34,6 @@ pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="this PyTor
 def _command(recipe: Path | str, records: dict[str, str], out: Path, *more: str) -> list[str]:
     validate = ["--validate", records["validate"]]
     return ["train", str(recipe), "--data", records["train"], *validate, "--out", str(out), "--device", "cpu", *more]
-
-
-def _run(launcher: list[str], command: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run([*launcher, *command], capture_output=True, text=True, timeout=300, check=False)
-
-
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
-    """A command as `torchrun` runs it in two processes, but without importing everything anew: how each has ended."""
-    folder = tmp_path_factory.mktemp("ranks")
-    zygotes = [Zygote(folder / str(rank)) for rank in range(2)]
-
-    def run(command: list[str]) -> list[Ended]:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "test"}
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        running = [
-            zygote.start(command, variables={**world, **where, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-            for rank, zygote in enumerate(zygotes)
-        ]
-        return [each.wait() for each in running]
-
-    yield run
-    for zygote in zygotes:
-        zygote.close()
-
-
-def _alone(command: list[str]) -> subprocess.CompletedProcess:
-    return _run([sys.executable, "-m", "topgb"], command)
 
 
 def _root_mean_square(tensors: list[torch.Tensor]) -> float:
@@ -122,13 +89,13 @@ def test_two_ranks_train_as_one_with_the_double_batch(
             assert theirs[key] == pytest.approx(ours[key], rel=2e-3)
 
 
-def test_one_step_of_two_ranks_has_the_gradient_of_the_double_batch(small_recipe, small_records, tmp_path):
+def test_one_step_of_two_ranks_has_the_gradient_of_the_double_batch(small_recipe, small_records, two_ranks, tmp_path):
     settings = [*NO_DROPOUT, "--set", "training.epochs=1", "--set", "optimizer.clip_norm=null"]
     one = topgb(*_command(small_recipe, small_records, tmp_path / "one", *settings, "--set=training.batch_size=230"))
-    # Started here, and each half in uneven pieces.
-    halves = ["--devices", "2", "--set=training.batch_size=115", "--set=training.accumulate=1"]
-    two = _alone(_command(small_recipe, small_records, tmp_path / "two", *settings, *halves))
-    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    # Each half in uneven pieces.
+    halves = ["--set=training.batch_size=115", "--set=training.accumulate=1"]
+    two, other = two_ranks(_command(small_recipe, small_records, tmp_path / "two", *settings, *halves))
+    assert (one.returncode, two.code, other.code) == (0, 0, 0), one.stderr + two.err + other.err
     # After one step Adam's first moment is a tenth of the gradient.
     folders = [tmp_path / name / "checkpoints/step-0000000001" for name in ("one", "two")]
     ours, theirs = (load_tensors(folder / "optimizer.safetensors")[0] for folder in folders)
@@ -193,15 +160,16 @@ def test_ranks_stopped_by_sigterm_go_on_to_the_same_weights(small_recipe, small_
     assert "was started with ranks = 2, now it is None" in alone.stderr
 
 
-def test_what_all_ranks_find_wrong_is_said_once(small_recipe, small_records, tmp_path):
-    command = _command(small_recipe, {**small_records, "validate": "nowhere*"}, tmp_path / "run", "--devices", "2")
-    done = _alone(command)
-    assert done.returncode == 2
-    assert done.stderr.count("topgb:") == 1
-    assert "Traceback" not in done.stderr
+def test_what_all_ranks_find_wrong_is_said_once(small_recipe, small_records, two_ranks, tmp_path):
+    command = _command(small_recipe, {**small_records, "validate": "nowhere*"}, tmp_path / "run")
+    ranks = two_ranks(command)
+    assert [rank.code for rank in ranks] == [2, 2]
+    told = "".join(rank.err for rank in ranks)
+    assert told.count("topgb:") == 1
+    assert "Traceback" not in told
 
 
-def test_ranks_that_see_different_records_are_refused(small_recipe, small_records, tmp_path):
+def test_ranks_that_see_different_records_are_refused(small_recipe, small_records, two_ranks, tmp_path):
     script = tmp_path / "two_nodes.py"
     script.write_text(
         f"""
@@ -217,14 +185,14 @@ except TopgbError as error:
     print("refused:", error)
 """
     )
-    done = _run(TORCHRUN, [str(script)])
-    assert "refused: the first process and process 1 do not see the same records" in done.stdout
-    assert done.stdout.count("refused") == 1
+    told = "".join(rank.out for rank in two_ranks([], script))
+    assert "refused: the first process and process 1 do not see the same records" in told
+    assert told.count("refused") == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list threads in /proc")
 @pytest.mark.parametrize("ending", ["trained", "failed"])
-def test_no_thread_of_the_transport_outlives_training(ending, small_recipe, small_records, tmp_path):
+def test_no_thread_of_the_transport_outlives_training(ending, small_recipe, small_records, two_ranks, tmp_path):
     script = tmp_path / "threads.py"
     script.write_text(
         f"""
@@ -263,7 +231,7 @@ except TopgbError:
     tell("failed")
 """
     )
-    done = _run(TORCHRUN, [str(script)])
+    done = two_ranks([], script)
     first, second = ((tmp_path / f"told{rank}").read_text().splitlines() for rank in (0, 1))
     assert first[-2:] == second == [ending, "at the end 0 threads"], done
     (middle,) = first[:-2]

@@ -1,7 +1,5 @@
 """Ranks without videos: the gradients and statistics are those of the videos there are, and all ranks stay equal."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,13 +15,11 @@ pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="this PyTor
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory) -> Path:
+def ranks(two_ranks, tmp_path_factory) -> Path:
     """The folder in which both ranks have written their states after each case."""
     folder = tmp_path_factory.mktemp("ranks")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command = [*launcher, uneven_ranks.__file__, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    for rank in two_ranks([str(folder)], Path(uneven_ranks.__file__)):
+        assert rank.code == 0, rank.err
     return folder
 
 
