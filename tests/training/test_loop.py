@@ -4,8 +4,6 @@ import json
 import math
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -86,28 +84,25 @@ def test_workers_do_not_change_the_weights(job):
     _assert_same_bits(one, two)
 
 
-def test_killed_and_resumed_gives_the_weights_of_an_uninterrupted_run(job, small_recipe, small_records, tmp_path):
+def test_killed_and_resumed_gives_the_weights_of_an_uninterrupted_run(
+    job, small_recipe, small_records, zygote, tmp_path
+):
     """A real SIGKILL in mid-epoch, from another process, between two checkpoints."""
     settings = ["--set", "training.epochs=12"]
     command = ["train", str(small_recipe), "--data", small_records["train"], *settings]
     command += ["--device", "cpu", "--checkpoint-minutes", "0"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     assert program.topgb(*command, "--out", str(whole)).returncode == 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", "topgb", *command, "--out", str(killed)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    running = zygote.start([*command, "--out", str(killed)])
     steps_per_epoch = 8
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline:
         steps = [int(p.name.removeprefix("step-")) for p in killed.glob("checkpoints/step-*")]
         if steps and max(steps) > steps_per_epoch and max(steps) % steps_per_epoch == 3:
             break
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
+    running.signal(signal.SIGKILL)
+    assert running.wait().code == -signal.SIGKILL
     assert not (killed / "model.safetensors").exists()
     resumed = program.topgb(*command, "--out", str(killed), "--resume")
     assert resumed.returncode == 0, resumed.stderr
