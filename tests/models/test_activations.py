@@ -40,6 +40,21 @@ def test_frames_that_need_too_much(section, free, tmp_path):
     assert model.predict(videos(1)).shape == (1, 12)
 
 
+@pytest.mark.parametrize("videos_at_once", [1, 2])
+@pytest.mark.parametrize(("section", "room"), [(CLUSTERS, 1_100_000), (PADDED, MB)], ids=["clusters", "padding"])
+def test_one_video_that_needs_too_much(section, room, videos_at_once, monkeypatch, tmp_path):
+    monkeypatch.setattr(loaded, "free_memory", lambda device: room)
+    model = topgb.load(model_file(tmp_path / "m.safetensors", section))
+    taken, measure = [], activations._peak
+    monkeypatch.setattr(activations, "_peak", lambda *arguments: taken.append(measure(*arguments)) or taken[-1])
+    count = "one video" if videos_at_once == 1 else "2 videos"
+    with pytest.raises(InputError, match=f"GB of memory to predict {count} of 6 frames, but .* are free on cpu"):
+        model.predict(videos(videos_at_once))
+    # What is refused is not tried, but for a frame or two.
+    assert max(taken) < 2 * room
+    assert [one.max_frames for one in activations._padding(model)] in ([], [4000])
+
+
 @pytest.mark.parametrize("resident", ["packed", "full"])
 def test_videos_that_need_too_much(resident, free, tmp_path):
     path = model_file(tmp_path / "m.safetensors", WIDE, features=VECTORS)
@@ -50,7 +65,7 @@ def test_videos_that_need_too_much(resident, free, tmp_path):
 
 def test_what_does_not_grow_with_the_videos_counts_once(free, tmp_path, monkeypatch):
     model = topgb.load(model_file(tmp_path / "m.safetensors"))
-    monkeypatch.setattr(activations, "_peak", lambda model, predict, batch, videos: 30 * MB + videos)
+    monkeypatch.setattr(activations, "_peak", lambda model, predict, batch, videos, frames: 30 * MB + videos)
     assert model.predict(videos(9)).shape == (9, 12)
 
 

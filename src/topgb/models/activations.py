@@ -12,9 +12,12 @@ from torch.utils._pytree import tree_leaves
 
 from topgb.batch import Batch
 from topgb.errors import InputError
+from topgb.models.frontend import Frontend
 
 # Memory inside of single operations, and the allocator's own, are not counted.
 _RESERVE = 1.5
+# Where fewer more frames are sure to fit, the frames tried tell enough.
+_LEAST_GROWTH = 1.5
 
 
 class Living(TorchDispatchMode):
@@ -56,38 +59,70 @@ class ActivationCheck:
     def __call__(self, model: nn.Module, predict: Callable[[Batch], torch.Tensor], batch: Batch) -> None:
         """Raise `InputError` if predicting `batch` needs more memory than its device has free.
 
-        One of its videos is predicted, and two where one leaves doubt: what does not grow with the videos is then
-        known. Two videos or fewer are not checked.
+        Parts of it are predicted for that: one video, of as many frames as are sure to fit; and two where one leaves
+        doubt, as what does not grow with the videos is then known.
         """
         videos, frames = batch.features.shape[:2]
-        if videos <= 2 or (videos <= self._videos and frames <= self._frames):
+        if videos <= self._videos and frames <= self._frames:
             return
         device = batch.features.device
         free = self._free_memory(device)
         if free is not None:
-            one = _peak(model, predict, batch, 1)
-            needed = float(one * videos)
-            if needed * _RESERVE > free:
-                needed = one + (_peak(model, predict, batch, 2) - one) * (videos - 1)
+            needed = _needed(model, predict, batch, free)
             if needed > free:
+                many = "one video" if videos == 1 else f"{videos} videos"
                 raise InputError(
-                    f"the model needs about {needed / 1e9:.1f} GB of memory to predict {videos} videos of {frames} "
-                    f"frames, but {free / 1e9:.1f} GB are free on {device}; if its sizes are as they should be, use a "
-                    "machine with more memory, otherwise get the file again"
+                    f"the model needs about {needed / 1e9:.1f} GB of memory to predict {many} of {frames} frames, but "
+                    f"{free / 1e9:.1f} GB are free on {device}; use a machine with more memory, or mistrust the file "
+                    "if its sizes, which topgb model show prints, are not what you expect"
                 )
         self._videos, self._frames = max(videos, self._videos), max(frames, self._frames)
 
 
-def _peak(model: nn.Module, predict: Callable[[Batch], torch.Tensor], batch: Batch, videos: int) -> int:
-    """The bytes of all tensors that live at once while the first `videos` videos of a batch are predicted."""
+def _needed(model: nn.Module, predict: Callable[[Batch], torch.Tensor], batch: Batch, free: int) -> float:
+    """About the bytes that predicting `batch` takes; no more than `free` are taken to find out."""
+    videos = len(batch)
+    whole = max([batch.features.shape[1], *(one.max_frames for one in _padding(model))])
+    # One frame takes little more than the weights, and memory grows with the square of the frames at most.
+    tried, slope, peak = 1, 0.0, _peak(model, predict, batch, 1, 1)
+    while tried < whole:
+        bound = peak * videos * (whole / tried) ** 2
+        if bound * _RESERVE < free:
+            return bound
+        ahead = max(tried + 1, min(whole, int(tried * (free / max(peak, 1)) ** 0.5)))
+        if tried > 1 and ahead < min(whole, _LEAST_GROWTH * tried):
+            break
+        before, peak = peak, _peak(model, predict, batch, 1, ahead)
+        slope, tried = (peak - before) / (ahead - tried), ahead
+    beyond = slope * (whole - tried)
+    needed = (peak + beyond) * videos
+    if needed * _RESERVE > free and videos > 1:
+        return peak + beyond + (_peak(model, predict, batch, 2, tried) - peak + beyond) * (videos - 1)
+    return needed
+
+
+def _peak(model: nn.Module, predict: Callable[[Batch], torch.Tensor], batch: Batch, videos: int, frames: int) -> int:
+    """The bytes of all tensors that live at once while `frames` frames of the first `videos` videos are predicted."""
     part = replace(
         batch,
         ids=batch.ids[:videos],
-        features=batch.features[:videos],
-        num_frames=batch.num_frames[:videos],
+        features=batch.features[:videos, :frames],
+        num_frames=batch.num_frames[:videos].clamp_max(frames),
         labels=None,
         teacher=None,
     )
-    with Living([*model.parameters(), *model.buffers(), part.features, part.num_frames]) as living:
-        predict(part)
+    padding = {one: one.max_frames for one in _padding(model)}
+    try:
+        for one, most in padding.items():
+            one.max_frames = min(frames, most)
+        with Living([*model.parameters(), *model.buffers(), part.features, part.num_frames]) as living:
+            predict(part)
+    finally:
+        for one, most in padding.items():
+            one.max_frames = most
     return living.most
+
+
+def _padding(model: nn.Module) -> list[Frontend]:
+    """The frontends that make every video as long as the longest may be."""
+    return [one for one in model.modules() if isinstance(one, Frontend) and one.pads_to_max_frames]
