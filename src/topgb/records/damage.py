@@ -1,11 +1,25 @@
 """Damaged records: stop at the first one, or note each and go on without it."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
-from topgb.errors import DamagedRecordError
+from topgb.errors import DamagedRecordError, InputError, RecordError
 from topgb.records.shards import OpenShard
 
 OnDamaged = Literal["stop", "skip"]
+# A small file can unpack to millions of damaged records, and each one's error takes half a kilobyte.
+MOST_FAULTS = 100_000
+
+Fault = TypeVar("Fault", bound=RecordError)
+
+
+def note(fault: Fault, faults: list[Fault]) -> None:
+    """Add `fault` to `faults`. Raises `InputError` if there are too many to keep, or to go on without."""
+    if len(faults) >= MOST_FAULTS:
+        raise InputError(
+            f"{fault.path}: more than {MOST_FAULTS:,} records are damaged or cannot be used, the last of them because "
+            f"of this: {fault.reason}; name other files, or fewer"
+        )
+    faults.append(fault)
 
 
 class NoteDamage:
@@ -22,7 +36,7 @@ class NoteDamage:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if self.skip and isinstance(error, DamagedRecordError):
-            self.damaged.append(error)
+            note(error, self.damaged)
             return True
         return False
 
@@ -30,4 +44,4 @@ class NoteDamage:
 def raise_damage(opened: OpenShard) -> None:
     """Raise `DamagedRecordError` if a part of the file cannot be reached."""
     if opened.damage:
-        raise opened.place(len(opened)).damaged(f"{opened.damage.reason}, and what follows cannot be reached")
+        raise opened.damage.error(opened.shard.path)

@@ -13,7 +13,7 @@ from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.features import FeatureSpec
 from topgb.records.codec import DecodedRecord, count_frames, decode_record, read_identity
 from topgb.records.collate import empty_features, label_matrix
-from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
+from topgb.records.damage import NoteDamage, OnDamaged, note, raise_damage
 from topgb.records.framing import ShardSize, measure
 from topgb.records.labels import label_advice
 from topgb.records.layout import LabelUse, Layout
@@ -111,11 +111,13 @@ class Dataset:
 
     def note_damage(self, found: Sequence[DamagedRecordError]) -> None:
         """Add to `damaged` the errors that are not there yet; workers find the same record in every epoch."""
+        if not found:
+            return
         known = {(error.path, error.record) for error in self.damaged}
         for error in found:
             if (error.path, error.record) not in known:
                 known.add((error.path, error.record))
-                self.damaged.append(error)
+                note(error, self.damaged)
 
     def read_batch(self, records: Sequence[RecordKey]) -> Batch:
         """Read `records`, in that order, with all their frames up to `max_frames`; T is the most frames of any.

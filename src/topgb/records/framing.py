@@ -46,11 +46,22 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Damage:
-    """The reason why a file's records end early, and number and byte offset of the first unreachable record."""
+    """The reason why a file's records end early, and number and byte offset of the first unreachable record.
+
+    A file whose bytes are not at fault is `unfit`: the reason then ends with the remedy.
+    """
 
     record: int
     offset: int
     reason: str
+    unfit: bool = False
+
+    def error(self, path: str) -> DamagedRecordError:
+        """The error for what cannot be reached in the file `path`."""
+        place = Place(path, self.record, self.offset)
+        if self.unfit:
+            return place.unfit(self.reason)
+        return place.damaged(f"{self.reason}, and what follows it in the file cannot be reached")
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ def index_records(buffer: memoryview) -> RecordIndex:
         if length < LEAST_BYTES:
             hollow += 1
             if hollow > MOST_HOLLOW:
-                damage = f"{MOST_HOLLOW:,} records before it are too short to hold a video"
+                damage = f"{MOST_HOLLOW:,} records before it are too short to hold a video; name files of videos"
                 break
         start = position + HEADER_BYTES
         position = start + length + FOOTER_BYTES
@@ -111,7 +122,9 @@ def index_records(buffer: memoryview) -> RecordIndex:
         return RecordIndex(np.array(offsets, np.int64), np.array(lengths, np.int64), None)
     broken_at = offsets[-1] + lengths[-1] + FOOTER_BYTES if offsets else 0
     return RecordIndex(
-        np.array(offsets, np.int64), np.array(lengths, np.int64), Damage(len(offsets), broken_at, damage)
+        np.array(offsets, np.int64),
+        np.array(lengths, np.int64),
+        Damage(len(offsets), broken_at, damage, hollow > MOST_HOLLOW),
     )
 
 

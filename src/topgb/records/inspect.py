@@ -1,6 +1,5 @@
 """Summarise what files of records hold: level, features, widths, frames, labels."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -8,42 +7,16 @@ from typing import Any, Literal
 
 from topgb.errors import DamagedRecordError, RecordError, UnfitRecordError
 from topgb.features import Feature, FeatureSpec
+from topgb.records.damage import note
+from topgb.records.feature_tallies import FeatureSummary, FeatureTally, check_bound, tally
 from topgb.records.framing import Place
 from topgb.records.labels import LABELS_KEY, LabelTally, label_list
 from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
 from topgb.records.shards import OpenShard, find_shards, open_shard
-from topgb.records.text_values import is_text
 from topgb.records.verify import check_readable
 from topgb.results import Table
 
-Kind = Literal["uint8", "float32", "int64", "mixed", "empty"]
-# Keys that hold labels, or say when they hold, under whatever name; none of them is an input of a model.
-_LABEL_KEYS = ("label", "labels")
-_SEGMENT_PREFIX = "segment_"
-_KINDS: dict[str, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int64_list": "int64"}
-
-
-@dataclass
-class FeatureSummary:
-    """One feature over all records: its kind, its least and greatest width, and the number of records with it.
-
-    `text` says whether all its values are text, `lists` whether a value is a list of several byte strings.
-    """
-
-    name: str
-    kind: Kind
-    min_width: int
-    max_width: int
-    records: int
-    text: bool = False
-    lists: bool = False
-
-    @property
-    def may_be_input(self) -> bool:
-        """Whether a model could take the feature, by its name and its kind of values."""
-        named = self.name in _LABEL_KEYS or self.name.startswith(_SEGMENT_PREFIX)
-        sound = self.name.isprintable() and "." not in self.name and not self.text and not self.lists
-        return sound and not named and self.kind in ("uint8", "float32")
+_MOST_KINDS, _MOST_CLASSES = 100, 10_000_000
 
 
 @dataclass(repr=False)
@@ -134,41 +107,10 @@ def inspect_shards(pattern: str | Sequence[str], on_progress: Callable[[int, int
         try:
             survey.add_shard(open_shard(shard))
         except DamagedRecordError as empty:
-            survey.damaged.append(empty)
+            note(empty, survey.damaged)
         if on_progress:
             on_progress(done, len(shards))
     return survey.result(len(shards))
-
-
-@dataclass
-class _FeatureTally:
-    """Kinds and widths of one feature's values. An empty value adds no kind, and a list without frames no width."""
-
-    kinds: set[Kind] = field(default_factory=set)
-    widths: set[int] = field(default_factory=set)
-    records: int = 0
-    text: bool = True
-    lists: bool = False
-
-    def add(self, value: Any) -> None:
-        stored = value.WhichOneof("kind")
-        content: Any = getattr(value, stored).value if stored else []
-        if stored:
-            self.kinds.add(_KINDS[stored])
-        if stored == "bytes_list":
-            self.lists |= len(content) > 1
-            self.text = self.text and all(map(is_text, content))
-        self.widths.add(len(content[0]) if stored == "bytes_list" and len(content) == 1 else len(content))
-
-    def summary(self, name: str) -> FeatureSummary:
-        kind: Kind = "empty" if not self.kinds else "mixed" if len(self.kinds) > 1 else next(iter(self.kinds))
-        widths = min(self.widths, default=0), max(self.widths, default=0)
-        return FeatureSummary(name, kind, *widths, self.records, self.text and kind == "uint8", self.lists)
-
-    @property
-    def shared_width(self) -> int:
-        """The greatest width of which all widths are multiples."""
-        return math.gcd(*self.widths)
 
 
 class _Survey:
@@ -176,14 +118,16 @@ class _Survey:
 
     def __init__(self) -> None:
         self.levels: Counter[str] = Counter()
-        self.features: dict[str, _FeatureTally] = {}
-        self.other: dict[str, _FeatureTally] = {}
+        self.features: dict[str, FeatureTally] = {}
+        self.other: dict[str, FeatureTally] = {}
         self.frames: Counter[int] = Counter()
         self.ids: Counter[str] = Counter()
         self.labels: Counter[int] = Counter()
         self.label_lists = LabelTally()
-        self.bad_labels: list[RecordError] = []
-        self.unfit: dict[str, list[UnfitRecordError]] = {}
+        self.bad_labels, self.label_fault = 0, ""
+        # How many records have a fault, and the reason of the first, by what such reasons have in common.
+        self.unfit: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}
         self.damaged: list[DamagedRecordError] = []
 
     def add_shard(self, opened: OpenShard) -> None:
@@ -192,16 +136,24 @@ class _Survey:
                 opened.check_crc(record)
                 place = opened.place(record)
                 self._add_record(parse_record(opened.data(record), place), place)
-            except UnfitRecordError as error:
-                self._add_unfit(error)
             except DamagedRecordError as error:
-                self.damaged.append(error)
+                self._add_fault(error)
         if opened.damage:
-            self.damaged.append(opened.place(len(opened)).damaged(opened.damage.reason))
+            self._add_fault(opened.damage.error(opened.shard.path))
+
+    def _add_fault(self, error: DamagedRecordError) -> None:
+        if isinstance(error, UnfitRecordError):
+            self._add_unfit(error)
+        else:
+            note(error, self.damaged)
 
     def _add_unfit(self, error: UnfitRecordError) -> None:
         # Numbers in parentheses and remedies differ from record to record.
-        self.unfit.setdefault(error.reason.split("; ")[0].split(" (")[0], []).append(error)
+        kind = error.reason.split("; ")[0].split(" (")[0]
+        if kind not in self.unfit and len(self.unfit) >= _MOST_KINDS:
+            kind, error.reason = "", "of one other fault or another; topgb data verify says which"
+        self.unfit[kind] += 1
+        self.reasons.setdefault(kind, error.reason)
 
     def _add_record(self, message: Any, place: Place) -> None:
         try:
@@ -214,9 +166,9 @@ class _Survey:
         self.levels["frame" if lists else "video" if context else "unknown"] += 1
         for name, value in context.items():
             # A teacher's predictions are no input of a model: a student learns them.
-            _tally(self.other if lists or name == PREDICTIONS_KEY else self.features, name, [value])
+            tally(self.other if lists or name == PREDICTIONS_KEY else self.features, name, [value], place)
         for name, values in lists.items():
-            _tally(self.features, name, values.feature)
+            tally(self.features, name, values.feature, place)
         if lists:
             self.frames[max(len(values.feature) for values in lists.values())] += 1
 
@@ -230,17 +182,18 @@ class _Survey:
         try:
             labels = label_list(context, place)
         except RecordError as error:
-            self.bad_labels.append(error)
+            self.bad_labels, self.label_fault = self.bad_labels + 1, self.label_fault or error.reason
             return
         if labels is not None:
             self.label_lists.add(labels)
             self.labels.update(labels)
+            check_bound(len(self.labels) - 1, _MOST_CLASSES, "classes", place)
 
     def _obstacles(self) -> list[str]:
         records = self.levels.total()
         lines = [
-            f"{len(errors):,} of {records:,} records cannot be used: {errors[0].reason}"
-            for errors in self.unfit.values()
+            f"{count:,} of {records:,} records cannot be used: {self.reasons[kind]}"
+            for kind, count in self.unfit.items()
         ]
         if self.levels["video"] and self.levels["frame"]:
             lines.append("some records are of frames and some of whole videos; name one kind with a glob")
@@ -273,20 +226,13 @@ class _Survey:
             id_keys=dict(sorted(self.ids.items())),
             labelled=lists,
             empty_labels=self.label_lists.empty,
-            bad_labels=len(self.bad_labels),
-            label_fault=self.bad_labels[0].reason if self.bad_labels else self.label_lists.fault,
+            bad_labels=self.bad_labels,
+            label_fault=self.label_fault or self.label_lists.fault,
             label_min=min(self.labels, default=None),
             label_max=max(self.labels, default=None),
             distinct_classes=len(self.labels),
             labels_per_video=self.labels.total() / lists if lists else None,
-            unusable=sum(map(len, self.unfit.values())),
+            unusable=self.unfit.total(),
             obstacles=self._obstacles(),
             damaged=self.damaged,
         )
-
-
-def _tally(survey: dict[str, _FeatureTally], name: str, values: Any) -> None:
-    seen = survey.setdefault(name, _FeatureTally())
-    seen.records += 1
-    for value in values:
-        seen.add(value)

@@ -1,5 +1,6 @@
 """The checks of what models learn: labels are class numbers, each once, and a teacher's scores are probabilities."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +125,7 @@ def _floats(values: list[float]) -> str:
 def _repeated(labels: list[int]) -> str:
     if set(labels) <= {0, 1}:
         return f"labels hold a 0/1 vector of {len(labels)} values; {_instead(labels)}"
-    twice = next(label for label in labels if labels.count(label) > 1)
+    twice = Counter(labels).most_common(1)[0][0]
     return f"labels hold the class {twice} more than once; {_NUMBERS}, each once"
 
 

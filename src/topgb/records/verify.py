@@ -10,6 +10,7 @@ from topgb.errors import DamagedRecordError, NotRecordsError, RecordError, Unfit
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine, Piece
 from topgb.progress import Progress
+from topgb.records.damage import note
 from topgb.records.framing import Place
 from topgb.records.labels import LabelTally, label_list
 from topgb.records.protobuf_decoding import (
@@ -49,12 +50,19 @@ class Verification(Table):
         rows = plain([*self.damaged, *self.unusable])
         return {name: [row[name] for row in rows] for name in ("file", "record", "offset", "reason")}
 
+    def note(self, error: RecordError) -> None:
+        """Add the error of a record or a file. Raises `InputError` if there are too many."""
+        if isinstance(error, DamagedRecordError) and not isinstance(error, UnfitRecordError):
+            note(error, self.damaged)
+        else:
+            note(error, self.unusable)
+
     def add(self, other: "Verification") -> None:
         """Count another part of the same records."""
         self.files += other.files
         self.sound += other.sound
-        self.damaged += other.damaged
-        self.unusable += other.unusable
+        for error in (*other.damaged, *other.unusable):
+            self.note(error)
         self.labels.merge(other.labels)
 
 
@@ -102,11 +110,8 @@ def verify_shard(shard: Shard) -> Verification:
     found = Verification(files=1)
     try:
         opened = open_shard(shard)
-    except DamagedRecordError as empty:
-        found.damaged.append(empty)
-        return found
-    except NotRecordsError as foreign:
-        found.unusable.append(foreign)
+    except (DamagedRecordError, NotRecordsError) as error:
+        found.note(error)
         return found
     for record in range(len(opened)):
         try:
@@ -115,19 +120,14 @@ def verify_shard(shard: Shard) -> Verification:
             message = parse_record(opened.data(record), place)
             check_readable(message, place)
             labels = label_list(message.context, place)
-        except UnfitRecordError as error:
-            found.unusable.append(error)
-        except DamagedRecordError as error:
-            found.damaged.append(error)
         except RecordError as error:
-            found.unusable.append(error)
+            found.note(error)
         else:
             found.sound += 1
             if labels is not None:
                 found.labels.add(labels)
     if opened.damage:
-        reason = f"{opened.damage.reason}, and what follows it in the file cannot be reached"
-        found.damaged.append(opened.place(len(opened)).damaged(reason))
+        found.note(opened.damage.error(shard.path))
     return found
 
 

@@ -9,7 +9,8 @@ import typer
 from topgb.cli.arguments import Data, Json, damage_rows
 
 if TYPE_CHECKING:
-    from topgb.records.inspect import FeatureSummary, Inspection
+    from topgb.records.feature_tallies import FeatureSummary
+    from topgb.records.inspect import Inspection
 
 
 def inspect(data: Data, json: Json = False) -> None:
