@@ -98,7 +98,7 @@ class DamagedRecordError(RecordError):
     def _sentence(place: str, reason: str) -> str:
         return (
             f"{place} is damaged: {reason}; "
-            f"replace the file, or go on without the record with {option('on_damaged', 'skip')}"
+            f"copy or download the file again, or go on without the record with {option('on_damaged', 'skip')}"
         )
 
 

@@ -79,7 +79,7 @@ def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
+        raise InputError(f"there is no file {path}; check the path") from None
     except SafetensorError as error:
         raise InputError(_no_tensors(path, printable(str(error)))) from None
     except (TypeError, ValueError, RuntimeError):

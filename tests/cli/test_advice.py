@@ -4,10 +4,27 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
 
+import topgb as package
 from cli.program import topgb
 from combining.small_models import model_file
+from topgb.cli.main import app
 from topgb.training.curves import diverged
+
+SOURCE = Path(package.__file__).parent
+FETCH_ANEW = re.compile(
+    r"(?:get|copy|download|copy or \w+) (?:it|them|the \w+) again|replace the file|(?:run|model) is broken"
+)
+# Where that helps: the file is shorter than it should be, or does not match its checksum.
+DAMAGED_ON_ITS_WAY = {
+    "errors.py": 1,
+    "tensors.py": 1,
+    "from2018/checkpoint.py": 2,
+    "from2018/sstable.py": 1,
+    "packing/arrays.py": 1,
+    "records/foreign.py": 1,
+}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +53,7 @@ def test_a_key_like_no_other_has_no_question(small_recipe, small_records, tmp_pa
 def test_a_model_that_is_not_there_is_not_there(command, options, small_records, tmp_path):
     out = ["--out", tmp_path / "out"] if command == "predict" else []
     done = topgb(command, tmp_path / "nosuch", small_records["validate"], *out, *options)
-    assert (done.returncode, done.stderr) == (2, f"topgb: there is no file {tmp_path}/nosuch\n")
+    assert (done.returncode, done.stderr) == (2, f"topgb: there is no file {tmp_path}/nosuch; check the path\n")
 
 
 def test_what_a_diverged_run_keeps_is_said_only_where_it_is_kept(tmp_path):
@@ -67,3 +84,39 @@ def test_extras_are_installed_from_the_checkout():
     root = Path(__file__).resolve().parents[2]
     for path in (*root.glob("src/topgb/**/*.py"), *root.glob("docs/*.md"), root / "README.md"):
         assert not re.search(r"pip install '?topgb", path.read_text(encoding="utf-8")), path
+
+
+def test_another_copy_is_advised_only_where_the_file_was_damaged_on_its_way():
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        count = len(FETCH_ANEW.findall(path.read_text()))
+        if count:
+            found[path.relative_to(SOURCE).as_posix()] = count
+    assert found == DAMAGED_ON_ITS_WAY
+
+
+def test_every_command_that_stops_at_a_damaged_record_can_skip_it():
+    # Damaged records are answered with this option, wherever they are met.
+    command = typer.main.get_command(app)
+    context = command.make_context("topgb", ["--"], resilient_parsing=True)
+    groups = {"model": {"quantize", "shrink", "ensemble", "remember", "rerank"}, "data": {"drop-fakes"}}
+    groups |= {"submission": {"check"}, "": {"train", "distill", "eval", "compare", "predict"}}
+    for group, names in groups.items():
+        parent = command.get_command(context, group) if group else command
+        for name in names:
+            options = {flag for each in parent.get_command(context, name).params for flag in each.opts}
+            assert "--on-damaged" in options, f"{group} {name}"
+    openers = [path for path in (SOURCE / "cli").rglob("*.py") if re.search("open_for|rerank as", path.read_text())]
+    assert len(openers) > 5
+    assert all("OnDamagedOption" in path.read_text() for path in openers)
+
+
+def test_a_checkpoint_that_is_gone_is_named_with_what_is_left(tmp_path):
+    from topgb.training.checkpoint import _without
+
+    folders = [tmp_path / "checkpoints" / name for name in ("step-3", "step-5", "best-3")]
+    folders[1].mkdir(parents=True)
+    assert _without(folders[1]) == "no other is there, so train anew"
+    folders[0].mkdir()
+    assert _without(folders[1]) == "remove it to go on from the one before"
+    assert _without(folders[2]) == "remove it to take the latest one instead"

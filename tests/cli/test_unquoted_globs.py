@@ -59,7 +59,7 @@ def test_records_among_models_are_told(command, shards, tmp_path):
     done = topgb("model", command, *models, "--out", tmp_path / "out", *more)
     assert done.returncode == 2
     assert "holds records, where a model file is wanted; put a glob of records in quotes" in done.stderr
-    assert "get it again" not in done.stderr
+    assert "download it again" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -275,7 +275,7 @@ def test_an_odd_block_is_refused(tmp_path, case):
     content, words = ODD_BLOCKS[case]
     path = tmp_path / "odd.index"
     path.write_bytes(bundle.file([content]))
-    with pytest.raises(InputError, match=f"odd.index is damaged.*{words}"):
+    with pytest.raises(InputError, match=f"odd.index is no checkpoint.s index, or is damaged.*{words}"):
         read_table(path)
 
 

@@ -84,7 +84,7 @@ def test_a_part_of_another_shape_or_dtype_is_refused(case):
     entry, stored, _ = CASES[case]()
     for part in stored:
         for wrong in (stored[part].double(), stored[part][None]):
-            with pytest.raises(InputError, match=f"tensor '{part}' is torch.* get the file again"):
+            with pytest.raises(InputError, match=f"tensor '{part}' is torch.* it is not as topgb wrote it"):
                 decode({**stored, part: wrong}, entry, "x")
 
 
@@ -118,7 +118,9 @@ def test_damaged_entropy_coded_codes_are_refused(damage):
         "shorter": compress_codes(torch.zeros(3, 49).char()),
         "empty": codes[:0],
     }[damage]
-    with pytest.raises(InputError, match=r"'x.codes' is damaged: its codes cannot be unpacked; get the file again"):
+    with pytest.raises(
+        InputError, match=r"'x.codes' is damaged: its codes cannot be unpacked; it is not as topgb wrote it"
+    ):
         decode(stored, entry, "x")
 
 

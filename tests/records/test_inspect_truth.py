@@ -178,7 +178,7 @@ def test_cases_that_no_recipe_reads(case, cases):
     assert "damaged" not in done.stdout
     verified = topgb("data", "verify", cases / case / "a.tfrecord")
     assert verified.returncode == 1
-    assert "replace the file" not in verified.stdout
+    assert "download the file again" not in verified.stdout
     assert " 0 damaged" in verified.stdout
 
 

@@ -115,19 +115,19 @@ def test_an_unfinished_folder_and_equal_ids_are_refused(data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "not readable"),
-        ("[]", "not readable"),
-        ("{}", "not readable"),
+        ("", "not as topgb distill wrote it"),
+        ("[]", "not as topgb distill wrote it"),
+        ("{}", "not as topgb distill wrote it"),
         ('{"version": 9}', "version"),
         (
             '{"version": 1, "model": {}, "records": [], "classes": "5", "top_k": null, "format": "safetensors"}',
-            "not read",
+            "not as topgb",
         ),
         (
             '{"version": 1, "model": {}, "records": [["../a"]], "classes": 5, "top_k": null, "format": "tfrecord"}',
-            "not r",
+            "not as",
         ),
-        ("\\xff", "not readable"),
+        ("\\xff", "not as topgb distill wrote it"),
     ],
 )
 def test_descriptions_that_make_no_sense_are_refused(tmp_path, text, words):

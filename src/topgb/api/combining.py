@@ -225,6 +225,7 @@ def rerank(
     candidates: int | None = None,
     epochs: int = 8,
     seed: int = 0,
+    on_damaged: "OnDamaged" = "stop",
     force: bool = False,
     max_unpacked: Size | None = None,
     progress: bool = True,
@@ -233,8 +234,8 @@ def rerank(
 
     It learns from labelled records `data` and from `scores`: folders of `distill` that know these videos, by models
     that were trained without them. `candidates` is the number of a video's best classes that it judges: by default
-    30, or all if there are fewer. Raises `InputError` if a video has no labels or no scores, the classes differ or are
-    fewer than `candidates`, or `out` exists and `force` is off.
+    30, or all if there are fewer. `on_damaged` "skip" leaves damaged records out. Raises `InputError` if a video has no
+    labels or no scores, the classes differ or are fewer than `candidates`, or `out` exists and `force` is off.
 
     >>> stage = {"data": "many/train*.tfrecord", "scores": ["many/scores"], "candidates": 20, "epochs": 1}
     >>> topgb.rerank("many/model.safetensors", "reranked.safetensors", **stage, progress=False).after.videos
@@ -244,13 +245,15 @@ def rerank(
     from topgb.combining.rerank import rerank as add_second_stage
     from topgb.devices import keep_freed_memory
     from topgb.models.reranker import RerankerOptions
+    from topgb.records.damage import OnDamaged
     from topgb.training.opened import open_stored
 
+    check_choices(on_damaged=(on_damaged, OnDamaged))
     check_least(candidates=(candidates, 1), epochs=(epochs, 1), seed=(seed, 0))
     keep_freed_memory()
     folders = [to_path(scores)] if isinstance(scores, str | os.PathLike) else to_paths(scores)
     sizes = None if candidates is None else RerankerOptions(candidates=candidates)
-    settings, path = RerankTraining(sizes, epochs, seed=seed), to_path(out)
+    settings, path = RerankTraining(sizes, epochs, seed=seed, on_damaged=on_damaged), to_path(out)
     stored, shown = open_stored(to_path(model)), to_progress(progress)
     gain = add_second_stage(stored, to_pattern(data), folders, path, settings, force, shown)
     return Reranked(path, path.stat().st_size, gain.before, gain.after)

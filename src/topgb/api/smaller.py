@@ -10,6 +10,7 @@ from topgb.api.arguments import (
     Data,
     PathLike,
     Size,
+    check_choices,
     check_least,
     to_optional_path,
     to_path,
@@ -23,6 +24,7 @@ from topgb.results import Table, plain
 if TYPE_CHECKING:
     from topgb.combining.search import Choice
     from topgb.quantizing.quantize import TensorSummary
+    from topgb.records.damage import OnDamaged
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +72,7 @@ def quantize(
     min_elements: int = 17000,
     calibrate: Data | None = None,
     check: Data | None = None,
+    on_damaged: "OnDamaged" = "stop",
     device: str = "auto",
     force: bool = False,
     max_unpacked: Size | None = None,
@@ -80,7 +83,8 @@ def quantize(
     In 2018 that was `quantize.py`. `method` is float16; one codebook a tensor as in 2018: uniform, quantile, kmeans; a
     scale for each row: int8; packed codes in groups of `group` weights: int6, int5, int4, int3; or entropy: `bits` a
     weight, decoded to 8 bits when loaded, best with records to `calibrate` on. Tensors of at most `min_elements` keep
-    their form. `check` are labelled records to score the model on, before and after, on `device`.
+    their form. `check` are labelled records to score the model on, before and after, on `device`. `on_damaged` "skip"
+    leaves damaged records out.
 
     Raises `InputError` for numbers that make no sense, and if `out` exists and `force` is off.
 
@@ -92,13 +96,15 @@ def quantize(
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.score import evaluate
     from topgb.quantizing.quantize import QuantizeOptions, quantize_file
+    from topgb.records.damage import OnDamaged
     from topgb.training.opened import open_model, open_stored
 
+    check_choices(on_damaged=(on_damaged, OnDamaged))
     settings = QuantizeOptions(method, bits, group, min_elements)
     source, path, shown = to_path(model), to_path(out), to_progress(progress)
     stored, chosen = open_stored(source), choose_device(device)
-    calibration = None if calibrate is None else open_for(stored, to_pattern(calibrate), with_labels=False)
-    checked = None if check is None else open_for(stored, to_pattern(check), progress=shown)
+    calibration = None if calibrate is None else open_for(stored, to_pattern(calibrate), on_damaged, with_labels=False)
+    checked = None if check is None else open_for(stored, to_pattern(check), on_damaged, progress=shown)
     summaries = quantize_file(stored, path, settings, calibration, force, shown)
     before, after = stored.file_bytes, path.stat().st_size
     if checked is None:
@@ -151,6 +157,7 @@ def shrink(
     data: Data,
     work: PathLike | None = None,
     seed: int = 0,
+    on_damaged: "OnDamaged" = "stop",
     force: bool = False,
     max_unpacked: Size | None = None,
     progress: bool = True,
@@ -159,9 +166,9 @@ def shrink(
 
     `budget` is the bytes that the file may have, also as 100MB or 1GiB. `data` are labelled records to choose by, not
     those that you will report a score on. `work` is a folder that keeps what was quantised and scored, for other
-    budgets; None means one beside `out`, removed at the end. `seed` divides the videos to check the fitted shares. A
-    stopped call goes on when repeated. Raises `InputError` if nothing fits, models differ in features or classes, or
-    `out` exists and `force` is off.
+    budgets; None means one beside `out`, removed at the end. `seed` divides the videos to check the fitted shares.
+    `on_damaged` "skip" leaves damaged records out. A stopped call goes on when repeated. Raises `InputError` if nothing
+    fits, models differ in features or classes, or `out` exists and `force` is off.
 
     >>> data = "records/validate*.tfrecord"
     >>> fitted = topgb.shrink(["run"], "fitted.safetensors", budget="1MB", data=data, progress=False)
@@ -171,13 +178,15 @@ def shrink(
     from topgb.combining.shrink import ShrinkOptions, parse_budget
     from topgb.combining.shrink import shrink as shrink_models
     from topgb.evaluation.opening import open_for
+    from topgb.records.damage import OnDamaged
     from topgb.training.opened import open_stored
 
+    check_choices(on_damaged=(on_damaged, OnDamaged))
     check_least(seed=(seed, 0))
     limit, path = parse_budget(str(budget)), to_path(out)
     stored = [open_stored(model) for model in to_paths(models)]
     options = ShrinkOptions(to_optional_path(work), seed, force)
     shown = to_progress(progress)
-    dataset = open_for(stored, to_pattern(data), progress=shown)
+    dataset = open_for(stored, to_pattern(data), on_damaged, progress=shown)
     found = shrink_models(stored, limit, dataset, path, options, shown)
     return Shrunk(path, found.file_bytes, limit, found.gap, found.member_names, found.choice, found.frontier)

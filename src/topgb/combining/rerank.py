@@ -22,6 +22,7 @@ from topgb.modelfile.header import RERANKER
 from topgb.modelfile.loaded import assemble_stored
 from topgb.models.reranker import Reranker, RerankerOptions
 from topgb.progress import SILENT, Progress
+from topgb.records.damage import OnDamaged
 from topgb.records.teacher import DESCRIPTION_FILE, Teacher
 
 BATCH = 256
@@ -35,6 +36,7 @@ class RerankTraining:
     """The sizes of a second stage, and how it is trained: AdamW with a learning rate that falls as a cosine.
 
     `options` None takes the defaults, with all classes as candidates where there are fewer than the default.
+    `on_damaged` says what becomes of damaged records.
     """
 
     options: RerankerOptions | None = None
@@ -42,6 +44,7 @@ class RerankTraining:
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     seed: int = 0
+    on_damaged: OnDamaged = "stop"
 
     def options_for(self, classes: int) -> RerankerOptions:
         """The sizes for a model of `classes` classes. Raises `InputError` for candidates that it does not have.
@@ -96,7 +99,9 @@ def rerank(
     options = settings.options_for(header.classes)
     settings = replace(settings, options=options)
     teachers = _open_scores(scores, header.classes, options.candidates)
-    top = collect_top_classes(open_for(parent, pattern, part="all"), teachers, options.candidates, progress)
+    top = collect_top_classes(
+        open_for(parent, pattern, settings.on_damaged, part="all"), teachers, options.candidates, progress
+    )
     gain = _gain(top, settings, progress)
     fitted = fit_reranker(top, settings, progress, "fitting")
     entries = {name: entry for name, entry in header.tensors.items() if not name.startswith(RERANKER)}

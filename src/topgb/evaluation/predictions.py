@@ -92,7 +92,8 @@ def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> 
     if not bool(finite.all()):
         video = batch.ids[int(finite.int().argmin())]
         raise TopgbError(
-            f"the model's probabilities for video {video} are not finite; the model or the record is broken"
+            f"the model's probabilities for video {video} are not finite: values of its features, or of the model, are "
+            "too large; compare them with those of other videos, and try another model"
         )
     return probabilities
 

@@ -36,6 +36,8 @@ _LITTLE_ENDIAN = 0
 _VERSION = 1
 # The most axes that NumPy can hold.
 _MAX_RANK = 64
+# The remedy where the checksums hold, so that no copy of the same file helps.
+_NO_TENSORFLOW = "no TensorFlow writes that; use the checkpoint as it was saved"
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class TF1Checkpoint:
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
         if len(stored) != entry.size or masked_crc(stored.data) != entry.crc:
-            raise InputError(f"{path}: the variable {name!r} does not match its CRC; get the file again")
+            raise InputError(f"{path}: the variable {name!r} does not match its CRC; copy or download the file again")
         # To NumPy, a bool whose byte is neither 0 nor 1 is neither true nor false.
         values = stored != 0 if entry.dtype == np.bool_ else stored.view(entry.dtype)
         return values.reshape(entry.shape)
@@ -125,7 +127,7 @@ def open_checkpoint(path: str | os.PathLike) -> TF1Checkpoint:
     index = _find_index(Path(path))
     table = read_table(index)
     if b"" not in table:
-        raise InputError(f"{index} has no header, so it is not the index of a checkpoint; get it again")
+        raise InputError(f"{index} has no header, so it is not the index of a checkpoint; name another")
     header = _parse_message(_Header, table.pop(b""), index, "its header")
     if header.endianness != _LITTLE_ENDIAN:
         raise InputError(
@@ -137,7 +139,7 @@ def open_checkpoint(path: str | os.PathLike) -> TF1Checkpoint:
             "save it with an earlier TensorFlow"
         )
     if header.num_shards < 1:
-        raise InputError(f"{index} says that it has {header.num_shards} data files; get the checkpoint again")
+        raise InputError(f"{index} says that it has {header.num_shards} data files; {_NO_TENSORFLOW}")
     entries = {}
     for key, value in table.items():
         # Skip the slices of a partitioned variable, which also has an entry under its name.
@@ -171,29 +173,29 @@ def _decode_name(key: bytes, index: Path) -> str:
     try:
         return key.decode()
     except UnicodeDecodeError:
-        raise InputError(f"{index}: the variable name {key!r} is not UTF-8; get the checkpoint again") from None
+        raise InputError(f"{index}: the variable name {key!r} is not UTF-8; {_NO_TENSORFLOW}") from None
 
 
 def _checked_entry(value: bytes, shards: int, index: Path, name: str) -> Entry:
     """Parse an entry, and check that its numbers agree with each other."""
     stored = _parse_message(_Entry, value, index, f"the entry of {name!r}")
     if len(stored.shape.dim) > _MAX_RANK or any(dim.size < 0 for dim in stored.shape.dim) or stored.shape.unknown_rank:
-        raise InputError(f"{index}: the shape of the variable {name!r} is not possible; get the checkpoint again")
+        raise InputError(f"{index}: the shape of the variable {name!r} is not possible; {_NO_TENSORFLOW}")
     shape = tuple(dim.size for dim in stored.shape.dim)
     entry = Entry(stored.dtype, shape, bool(stored.slices), stored.shard_id, stored.offset, stored.size, stored.crc32c)
     if entry.partitioned:
         return entry
     if not 0 <= entry.shard < shards or entry.offset < 0 or entry.size < 0:
-        raise InputError(f"{index}: the place of the variable {name!r} is not possible; get the checkpoint again")
+        raise InputError(f"{index}: the place of the variable {name!r} is not possible; {_NO_TENSORFLOW}")
     if entry.dtype is not None:
         itemsize = entry.dtype.itemsize
         # NumPy refuses an empty array whose other dimensions are too large.
         if math.prod(max(size, 1) for size in shape) * itemsize > sys.maxsize:
-            raise InputError(f"{index}: the shape of the variable {name!r} is not possible; get the checkpoint again")
+            raise InputError(f"{index}: the shape of the variable {name!r} is not possible; {_NO_TENSORFLOW}")
         if math.prod(shape) * itemsize != entry.size:
             raise InputError(
                 f"{index}: the variable {name!r} is {entry.dtype} {list(shape)}, but has {entry.size} bytes; "
-                "get the checkpoint again"
+                f"{_NO_TENSORFLOW}"
             )
     return entry
 
@@ -210,7 +212,7 @@ def _check_shards(checkpoint: TF1Checkpoint) -> None:
         if entry.offset + entry.size > sizes[entry.shard]:
             raise InputError(
                 f"{path} is cut off: it has {sizes[entry.shard]} bytes, but the variable {name!r} ends at byte "
-                f"{entry.offset + entry.size}; get the file again"
+                f"{entry.offset + entry.size}; copy or download it again"
             )
 
 
@@ -231,7 +233,7 @@ def _parse_message(kind: Any, value: bytes, index: Path, what: str) -> Any:
     try:
         return kind.FromString(value)
     except message.DecodeError:
-        raise InputError(f"{index}: {what} is damaged; get the checkpoint again") from None
+        raise InputError(f"{index}: {what} is damaged; {_NO_TENSORFLOW}") from None
 
 
 def _declare() -> descriptor_pb2.FileDescriptorProto:

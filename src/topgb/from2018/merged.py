@@ -27,7 +27,7 @@ def member_scopes(checkpoint: TF1Checkpoint) -> list[str]:
         raise InputError(f"{source} holds merged models and one more beside them (tower/…); save one or the others")
     missing = next((place for place, number in enumerate(numbers) if place != number), None)
     if missing is not None:
-        raise InputError(f"{source} holds model_{numbers[-1]} but no model_{missing}; get the merged checkpoint again")
+        raise InputError(f"{source} holds model_{numbers[-1]} but no model_{missing}; save all merged models in it")
     if len(numbers) > MOST_MEMBERS:
         raise InputError(f"{source} merges {len(numbers)} models; a model file has at most {MOST_MEMBERS} members")
     return [f"model_{number}/" for number in numbers]

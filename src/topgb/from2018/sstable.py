@@ -52,7 +52,9 @@ def read_table(path: Path) -> dict[bytes, bytes]:
     try:
         return _read_blocks(data, path)
     except _DamagedError as damage:
-        raise InputError(f"{path} is damaged or not the index of a checkpoint: {damage}; get it again") from None
+        raise InputError(
+            f"{path} is no checkpoint's index, or is damaged: {damage}; name another, or copy it again"
+        ) from None
 
 
 def _read_blocks(data: bytes, path: Path) -> dict[bytes, bytes]:

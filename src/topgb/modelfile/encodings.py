@@ -20,7 +20,7 @@ import torch
 
 from topgb.errors import InputError
 from topgb.modelfile.bits import packed_bytes, unpack_bits
-from topgb.modelfile.header import TensorEncoding
+from topgb.modelfile.header import CHANGED, TensorEncoding
 
 PARTS = {
     "float32": {"": torch.float32},
@@ -91,12 +91,10 @@ def checked_parts(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, nam
         if part.dtype != PARTS[entry.encoding][suffix] or not fits:
             raise InputError(
                 f"tensor {name + suffix!r} is {part.dtype} {list(part.shape)}, but the header says {entry.encoding} "
-                f"{reprlib.repr(list(entry.shape))}; get the file again"
+                f"{reprlib.repr(list(entry.shape))}; {CHANGED}"
             )
         if part.dtype.is_floating_point and not bool(torch.isfinite(part).all()):
-            raise InputError(
-                f"tensor {name + suffix!r} has values that are not finite; the model is broken, build it again"
-            )
+            raise InputError(f"tensor {name + suffix!r} has values that are not finite; {CHANGED}")
     if entry.encoding == "codebook":
         _check_codes(parts, name)
     return parts
@@ -164,7 +162,7 @@ def check_deflated(stream: torch.Tensor, size: int, name: str) -> None:
 
 def not_unpacked(name: str) -> InputError:
     """The error for entropy-coded codes of the tensor `name` that cannot be unpacked."""
-    return InputError(f"tensor {name + '.codes'!r} is damaged: its codes cannot be unpacked; get the file again")
+    return InputError(f"tensor {name + '.codes'!r} is damaged: its codes cannot be unpacked; {CHANGED}")
 
 
 def compress_codes(codes: torch.Tensor) -> torch.Tensor:
@@ -183,7 +181,7 @@ def _shapes(entry: TensorEncoding, name: str) -> dict[str, tuple[int, ...] | Non
         groups = -(-math.prod(entry.shape) // group)
         return {".codes": (groups, packed_bytes(group, bits)), ".scales": (groups,), ".minima": (groups,)}
     if entry.bits is not None or entry.group is not None:
-        raise InputError(f"tensor {name!r} has bits or groups, which {entry.encoding} has not; get the file again")
+        raise InputError(f"tensor {name!r} has bits or groups, which {entry.encoding} has not; {CHANGED}")
     if entry.encoding == "codebook":
         return {".codes": entry.shape, ".codebook": None}
     if entry.encoding == "int8":
@@ -195,11 +193,11 @@ def _shapes(entry: TensorEncoding, name: str) -> dict[str, tuple[int, ...] | Non
 
 def _group_sizes(entry: TensorEncoding, name: str) -> tuple[int, int]:
     if entry.bits is None or entry.bits not in GROUP_BITS or entry.group is None or entry.group < 8 or entry.group % 8:
-        raise InputError(f"tensor {name!r} has groups of {entry.group} codes of {entry.bits} bits; get the file again")
+        raise InputError(f"tensor {name!r} has groups of {entry.group} codes of {entry.bits} bits; {CHANGED}")
     return entry.bits, entry.group
 
 
 def _check_codes(parts: Parts, name: str) -> None:
     codes, book = parts[".codes"], parts[".codebook"]
     if len(book) > MOST_CODES or (codes.numel() and int(codes.max()) >= len(book)):
-        raise InputError(f"tensor {name!r} has codes beyond its codebook of {len(book)}; get the file again")
+        raise InputError(f"tensor {name!r} has codes beyond its codebook of {len(book)}; {CHANGED}")

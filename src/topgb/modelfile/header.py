@@ -18,6 +18,8 @@ from topgb.models.options import Options, validate
 from topgb.models.reranker import RerankerOptions
 
 METADATA_KEY = "topgb"
+# The remedy for what no topgb writes: no copy of the same file helps.
+CHANGED = "it is not as topgb wrote it; use an unchanged copy, or make the model anew"
 FORMAT_VERSION = 2
 # Tensors of the second stage are named `reranker.NAME`.
 RERANKER = "reranker."
@@ -156,26 +158,24 @@ class Header:
                 reranker=entry.reranker,
             )
         except InputError as error:
-            raise InputError(f"{path}: the model file's header is malformed, get the file again: {error}") from None
+            raise InputError(f"{path}: the model file's header is malformed: {error}; {CHANGED}") from None
         header._check(path)
         return header
 
     def _check(self, path: str) -> None:
         if self.class_names is not None and len(self.class_names) != self.classes:
-            raise InputError(
-                f"{path}: {len(self.class_names)} class names for {self.classes} classes; get the file again"
-            )
+            raise InputError(f"{path}: {len(self.class_names)} class names for {self.classes} classes; {CHANGED}")
         fault = weights_fault([member.weight for member in self.members])
         if fault is not None:
-            raise InputError(f"{path}: {fault}; get the file again")
+            raise InputError(f"{path}: {fault}; {CHANGED}")
         for name, entry in self.tensors.items():
             if math.prod(max(size, 1) for size in entry.shape) > MOST_PRODUCT:
-                raise InputError(f"{path}: the shape of the tensor {name!r} is not possible; get the file again")
+                raise InputError(f"{path}: the shape of the tensor {name!r} is not possible; {CHANGED}")
             if self.reranker is not None and name.startswith(RERANKER):
                 continue
             match = _MEMBER_TENSOR.fullmatch(name)
             if match is None or int(match[1]) >= len(self.members):
-                raise InputError(f"{path}: the tensor {name!r} belongs to no member; get the file again")
+                raise InputError(f"{path}: the tensor {name!r} belongs to no member; {CHANGED}")
 
 
 def weights_fault(weights: Sequence[float]) -> str | None:
@@ -193,7 +193,7 @@ def _parse(text: str, path: str) -> dict[str, Any]:
     except ValueError:
         value = None
     if not isinstance(value, dict) or "version" not in value:
-        raise InputError(f"{path}: the model file's header is not readable; get the file again")
+        raise InputError(f"{path}: the model file's header is not readable; {CHANGED}")
     version = value["version"]
     if type(version) is int and version > FORMAT_VERSION:
         raise InputError(

@@ -6,7 +6,7 @@ import torch
 
 from topgb.errors import InputError
 from topgb.modelfile.encodings import checked_parts, decode, encode_plain
-from topgb.modelfile.header import RERANKER, Header, TensorEncoding
+from topgb.modelfile.header import CHANGED, RERANKER, Header, TensorEncoding
 from topgb.modelfile.packed import Resident, is_packed, packed_linear
 from topgb.models import Tagger, build_tagger
 from topgb.models.byfeature import set_child
@@ -16,7 +16,7 @@ from topgb.models.reranker import Reranker, RerankerOptions
 
 # The most frames that a model which depends on padding may have: it pads every video to them. YouTube-8M has 300.
 MOST_PADDING = 1 << 12
-IMPOSSIBLE_SIZES = "the sizes in the header make no model; get the file again"
+IMPOSSIBLE_SIZES = f"the sizes in the header make no model; {CHANGED}"
 
 
 def encode_member(
@@ -50,7 +50,8 @@ def decode_member(
     modules = dict(tagger.named_modules())
     if tagger.frontend.pads_to_max_frames and member.model.max_frames > MOST_PADDING:
         raise InputError(
-            f"it looks at padding up to {member.model.max_frames} frames, of at most {MOST_PADDING}; get the file again"
+            f"it looks at padding up to {member.model.max_frames} frames, and at most {MOST_PADDING} are possible; "
+            "make the model anew with a lower 'model.max_frames'"
         )
     state, packed = {}, {}
     for name, entry in entries.items():
@@ -64,7 +65,7 @@ def decode_member(
     _check_fit(entries, state, expected, prefix)
     for name, tensor in state.items():
         if name.endswith("running_var") and bool((tensor < 0).any()):
-            raise InputError(f"tensor {prefix}{name} has a negative variance; the model is broken, build it again")
+            raise InputError(f"tensor {prefix}{name} has a negative variance; {CHANGED}")
     for path, module in packed.items():
         parent, _, child = path.rpartition(".")
         set_child(modules[parent], child, module)
@@ -96,14 +97,12 @@ def _check_fit(
     """Raise `InputError` where names or shapes of the file's tensors differ from the architecture's."""
     if entries.keys() != expected.keys():
         odd = sorted(entries.keys() ^ expected.keys())
-        raise InputError(
-            f"file and architecture disagree about the tensors {', '.join(map(repr, odd[:3]))}; get the file again"
-        )
+        raise InputError(f"file and architecture disagree about the tensors {', '.join(map(repr, odd[:3]))}; {CHANGED}")
     for name, tensor in state.items():
         if tensor.shape != expected[name]:
             raise InputError(
                 f"tensor {prefix}{name} is {list(tensor.shape)}, but its architecture needs {list(expected[name])}; "
-                "get the file again"
+                f"{CHANGED}"
             )
 
 
@@ -111,4 +110,4 @@ def _check_modules(modules: int, entries: Mapping[str, TensorEncoding]) -> None:
     """Raise `InputError` where `modules`, the modules that own tensors, outnumber the tensors of the file."""
     # Building modules takes time and memory, on the meta device too.
     if modules > len(entries):
-        raise InputError("the sizes in the header make no model of its tensors; get the file again")
+        raise InputError(f"the sizes in the header make no model of its tensors; {CHANGED}")

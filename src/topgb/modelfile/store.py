@@ -14,7 +14,7 @@ from topgb.checksums import file_sha256
 from topgb.errors import InputError, printable
 from topgb.files import refuse_existing
 from topgb.modelfile.encodings import part_names
-from topgb.modelfile.header import METADATA_KEY, Header
+from topgb.modelfile.header import CHANGED, METADATA_KEY, Header
 from topgb.tensors import file_parts, load_tensors, save_tensors
 
 # The file is not opened again for tensors of fewer bytes.
@@ -73,7 +73,10 @@ def read_model_file(path: str | os.PathLike) -> tuple[Header, dict[str, torch.Te
     """
     tensors, metadata = load_tensors(path)
     if METADATA_KEY not in metadata:
-        raise InputError(f"{path} is a safetensors file but not a topgb model file (its metadata has no 'topgb')")
+        raise InputError(
+            f"{path} is a safetensors file but not a topgb model file (its metadata has no 'topgb'); name one that "
+            "topgb has written"
+        )
     header = Header.loads(metadata[METADATA_KEY], str(path))
     try:
         parts = {part for name, entry in header.tensors.items() for part in part_names(name, entry)}
@@ -83,7 +86,7 @@ def read_model_file(path: str | os.PathLike) -> tuple[Header, dict[str, torch.Te
     if missing or surplus:
         raise InputError(
             f"{path}: header and tensors disagree (missing: {sorted(missing)[:3]}, surplus: {sorted(surplus)[:3]}); "
-            "get the file again"
+            f"{CHANGED}"
         )
     return header, tensors
 

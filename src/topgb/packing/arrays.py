@@ -119,7 +119,7 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _cut_short_error(path: str, name: str) -> InputError:
-    return InputError(f"{path} is cut off: the array {name!r} lacks some of its bytes; make the file anew")
+    return InputError(f"{path} is cut off: the array {name!r} lacks some of its bytes; copy or save it again")
 
 
 def _one_line(error: Exception) -> str:

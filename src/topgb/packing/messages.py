@@ -44,7 +44,7 @@ def read_message(path: str) -> RawVideo:
     try:
         message.ParseFromString(raw)
     except DecodeError:
-        raise InputError(f"{path} is no SequenceExample; make the file anew, or leave it out") from None
+        raise InputError(f"{path} is no SequenceExample, or is damaged; leave it out, or write it anew") from None
     features = {}
     for key, frames in sorted(message.feature_lists.feature_list.items()):
         values = _frames(frames.feature, f"{path}: {key!r}")
@@ -70,7 +70,7 @@ def _frames(rows: Any, where: str) -> np.ndarray | None:
     if not kinds & {"float_list", "bytes_list"}:
         return None
     if len(kinds) > 1:
-        raise InputError(f"{where} has frames of different kinds; make the file anew")
+        raise InputError(f"{where} has frames of different kinds; write all frames alike")
     if kinds == {"float_list"}:
         arrays = [np.array(row.float_list.value, np.float32) for row in rows]
     else:
@@ -78,5 +78,5 @@ def _frames(rows: Any, where: str) -> np.ndarray | None:
             raise InputError(f"{where} has frames of several byte strings; write one for each frame")
         arrays = [np.frombuffer(row.bytes_list.value[0], np.uint8) for row in rows]
     if len({len(array) for array in arrays}) > 1:
-        raise InputError(f"{where} has frames of unequal widths; make the file anew")
+        raise InputError(f"{where} has frames of unequal widths; write all frames alike")
     return as_stored(np.stack(arrays))

@@ -91,7 +91,7 @@ def _next_batch(batches: "Iterator[pa.RecordBatch]", path: str) -> "pa.RecordBat
         return next(batches, None)
     except MemoryError:
         raise InputError(
-            f"{path} has rows that need more memory than there is; write it anew, fewer rows at a time"
+            f"{path} has rows that need more memory than there is; write it anew with smaller row groups"
         ) from None
     except (pa.ArrowException, OSError, ValueError, RuntimeError) as error:
         raise _unreadable_error(path, error) from None

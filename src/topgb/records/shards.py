@@ -269,7 +269,7 @@ def _remote_errors(url: str) -> Iterator[None]:
     except Exception as error:
         # Each file system raises network errors of its own, without a common base class.
         reason = str(error) or type(error).__name__
-        raise TopgbError(f"cannot read {url}: {reason}; check the connection and try again") from error
+        raise TopgbError(f"cannot read {url}: {reason}; check the address, your rights and the connection") from error
 
 
 class ShardCache:

@@ -1,6 +1,7 @@
 """A teacher's scores for a data set, looked up by video id, in the folder that `topgb distill` fills."""
 
 import json
+import reprlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -64,7 +65,10 @@ class TeacherDescription:
             value = read_json(path)
             version = value.pop("version")
             if version != VERSION:
-                raise InputError(f"{path} is of another version of topgb ({version}); upgrade topgb, or distill anew")
+                raise InputError(
+                    f"{path} is of another version of topgb ({reprlib.repr(version)}); upgrade topgb, or run topgb "
+                    "distill anew, into another folder"
+                )
             description = cls(**value)
             sound = (
                 isinstance(description.model, dict)
@@ -72,14 +76,16 @@ class TeacherDescription:
                 and (description.top_k is None or type(description.top_k) is int)
                 and all(isinstance(row[0], str) and "/" not in row[0] for row in description.records)
             )
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(
                 f"{folder} holds no {DESCRIPTION_FILE}; name a folder that topgb distill has filled"
             ) from None
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             sound = False
         if not sound:
-            raise InputError(f"{path} is not readable; run topgb distill anew")
+            raise InputError(f"{path} is not as topgb distill wrote it; run topgb distill anew, into another folder")
         return description
 
 
@@ -167,7 +173,7 @@ class Teacher:
 
     def lacks(self, video: str) -> InputError:
         """The error for a video without scores."""
-        return InputError(f"{self.folder} has no scores for video {video!r}; run topgb distill on its records too")
+        return InputError(f"{self.folder} has no scores for video {video!r}; run topgb distill on all of these records")
 
     def _locate(self, video: str) -> tuple[int, int] | None:
         """The shard and row of a video's scores, or None if it has none."""

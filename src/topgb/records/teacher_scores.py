@@ -128,4 +128,7 @@ def read_scores(path: Path, classes: int, top_k: int | None, checked: bool = Fal
 
 
 def _wrong_contents_error(path: Path) -> InputError:
-    return InputError(f"{path} does not hold the scores that its folder promises; run topgb distill anew")
+    return InputError(
+        f"{path} does not hold the scores that its folder promises; remove that file and run the same topgb distill "
+        "again, which makes it anew"
+    )

@@ -81,7 +81,9 @@ def final_checkpoint(run: Path) -> Checkpoint:
     while True:
         folders = _folders(run, "best") or _folders(run, "step")
         if not folders:
-            raise InputError(f"{run} holds no checkpoint; name a directory that topgb train has filled")
+            raise InputError(
+                f"{run} holds no checkpoint yet; topgb train writes the first after an epoch or some minutes"
+            )
         try:
             return _load(folders[-1])
         except InputError:
@@ -117,6 +119,13 @@ def _load(folder: Path) -> Checkpoint:
             progress={key: progress[key] for key in PROGRESS_KEYS},
         )
     except (OSError, ValueError, KeyError, TypeError, InputError) as error:
-        raise InputError(
-            f"the checkpoint {folder} is not readable ({error}); remove it to go on from the one before"
-        ) from None
+        raise InputError(f"the checkpoint {folder} is not readable ({error}); {_without(folder)}") from None
+
+
+def _without(folder: Path) -> str:
+    """What can be done without the checkpoint in `folder`, in words."""
+    run, kind = folder.parent.parent, folder.name.partition("-")[0]
+    steps = [other for other in _folders(run, "step") if other != folder]
+    if kind == "best" and steps:
+        return "remove it to take the latest one instead"
+    return "remove it to go on from the one before" if steps else "no other is there, so train anew"

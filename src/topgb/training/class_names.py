@@ -47,6 +47,7 @@ def run_names(run: Path, classes: int) -> tuple[str, ...] | None:
         return None
     if not isinstance(names, list) or len(names) != classes or not all(isinstance(name, str) for name in names):
         raise InputError(
-            f"{run / SETTINGS_FILE} does not hold {classes:,} class names; the run is broken, train it anew"
+            f"{run / SETTINGS_FILE} does not hold {classes:,} class names, as topgb train wrote it; put that back, or "
+            "train anew"
         )
     return tuple(normalize("NFC", name) for name in names)

@@ -35,6 +35,12 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def _step_of(entry: Any) -> float:
+    """The step of a line of the log; beyond every step if somebody else wrote the line."""
+    step = entry.get("step") if isinstance(entry, dict) else None
+    return step if type(step) is int else math.inf
+
+
 class Curves:
     """Writes the curves of the run in `folder`, continuing after `step`.
 
@@ -43,7 +49,7 @@ class Curves:
 
     def __init__(self, folder: Path, step: int):
         self._path = folder / METRICS_FILE
-        kept = [entry for entry in read_metrics(folder) if entry["step"] <= step]
+        kept = [entry for entry in read_metrics(folder) if _step_of(entry) <= step]
         with atomic_write(self._path) as file:
             file.writelines(json.dumps(entry).encode() + b"\n" for entry in kept)
         with self._writing():

@@ -6,7 +6,7 @@ import torch
 from lightning_fabric import Fabric
 
 from topgb.batch import Batch
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.models import Tagger
 from topgb.records.order import piece
 from topgb.training.checkpoint import Checkpoint
@@ -52,7 +52,10 @@ class Learner:
         self._adam.load_moments(parameters, checkpoint.optimizer, checkpoint.progress["updates"])
         if self.shadows is not None:
             if checkpoint.ema is None:
-                raise InputError("the run's last checkpoint lacks its EMA weights; remove that checkpoint")
+                raise InputError(
+                    "the run's last checkpoint has lost its ema.safetensors, which its recipe keeps; put that back, or "
+                    f"start anew with {option('force', True)}"
+                )
             for name, value in self.shadows.values.items():
                 value.copy_(checkpoint.ema[name])
 

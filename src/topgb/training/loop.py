@@ -115,7 +115,7 @@ class _Trainer:
             if curves is not None:
                 curves.close()
         if self.learner.updates == 0:
-            raise TopgbError(f"no record of {self.job.data} could be trained on; every one is damaged")
+            raise TopgbError(f"no record of {self.job.data} could be trained on; topgb data verify says why")
 
     def _run(self, curves: Curves | None, stop: Asked) -> None:
         saved = time.monotonic()

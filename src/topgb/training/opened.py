@@ -100,7 +100,7 @@ def _model_file(path: Path, use_ema: bool | None) -> Path | None:
         return file if use_ema is None and file.is_file() else None
     if use_ema is not None and path.exists():
         raise InputError(
-            f"{path} is a model file, which holds one set of weights; {option('use_ema')} chooses in a run's directory"
+            f"{option('use_ema')} chooses among the weights in a run's directory, and {path} is a file; leave it out"
         )
     return path
 

@@ -77,10 +77,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS_FILE
     try:
         settings = read_json(path)
-    except (OSError, ValueError):
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    except ValueError:
         settings = None
     if not isinstance(settings, dict):
-        raise InputError(f"{path} is not readable; the run is broken, train it anew")
+        raise InputError(f"{path} is not the JSON that topgb train wrote; put that back, or train anew")
     return settings
 
 
@@ -120,8 +122,10 @@ def _clear(folder: Path, keep: Sequence[Path]) -> None:
 def _read_text(path: Path) -> str:
     try:
         return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not readable ({error}); the run is broken, train it anew") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not the recipe that topgb train wrote; put that back, or train anew") from None
 
 
 def _write_text(path: Path, text: str) -> None:

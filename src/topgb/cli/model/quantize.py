@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from topgb.cli.arguments import Device, Force, Json, ModelOrRun
+from topgb.cli.arguments import Device, Force, Json, ModelOrRun, OnDamagedOption, report_damage
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,7 @@ def quantize(
     check: Annotated[
         str | None, typer.Option(help="Labelled records to score the model on, before and after.", metavar="DATA")
     ] = None,
+    on_damaged: OnDamagedOption = "stop",
     device: Device = "auto",
     force: Force = False,
     json: Json = False,
@@ -52,13 +53,15 @@ def quantize(
 
     settings = QuantizeOptions(method, bits, group, min_elements)
     stored, chosen, progress = open_stored(model), choose_device(device), TerminalProgress()
-    calibration = None if calibrate is None else open_for(stored, calibrate, with_labels=False)
-    checked = None if check is None else open_for(stored, check, progress=progress)
+    calibration = None if calibrate is None else open_for(stored, calibrate, on_damaged, with_labels=False)
+    checked = None if check is None else open_for(stored, check, on_damaged, progress=progress)
     summaries = quantize_file(stored, out, settings, calibration, force, progress)
     before, after = stored.file_bytes, out.stat().st_size
     scores = None
     if checked is not None:
         scores = [_gap(open_model(path, chosen), checked, chosen, progress) for path in (model, out)]
+    for dataset in (calibration, checked):
+        report_damage([] if dataset is None else dataset.damaged)
     if json:
         value = {
             "tensors": [asdict(summary) | {"bits": summary.bits} for summary in summaries],

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force, ModelOrRun
+from topgb.cli.arguments import Force, ModelOrRun, OnDamagedOption
 
 
 def rerank(
@@ -28,6 +28,7 @@ def rerank(
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the videos.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Of the second stage's weights and the order of videos.")] = 0,
+    on_damaged: OnDamagedOption = "stop",
     force: Force = False,
 ) -> None:
     """Add a second stage that judges each video's best classes anew, together.
@@ -44,7 +45,7 @@ def rerank(
     keep_freed_memory()
     folders = [Path(part.strip()) for part in scores.split(",") if part.strip()]
     sizes = None if candidates is None else RerankerOptions(candidates=candidates)
-    settings = RerankTraining(sizes, epochs, seed=seed)
+    settings = RerankTraining(sizes, epochs, seed=seed, on_damaged=on_damaged)
     gain = add_second_stage(open_stored(model), data, folders, out, settings, force, TerminalProgress())
     for name, before, after in (
         ("GAP@20", gain.before.gap, gain.after.gap),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force, Json
+from topgb.cli.arguments import Force, Json, OnDamagedOption, report_damage
 
 
 def shrink(
@@ -25,6 +25,7 @@ def shrink(
         typer.Option(help="Keep what was quantised and scored here, for other budgets.  [default: OUT.work, removed]"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="How the videos are divided to check the fitted shares.")] = 0,
+    on_damaged: OnDamagedOption = "stop",
     force: Force = False,
     json: Json = False,
 ) -> None:
@@ -42,7 +43,9 @@ def shrink(
     stored = [open_stored(model) for model in models]
     progress = TerminalProgress()
     options = ShrinkOptions(work, seed, force)
-    found = shrink_models(stored, limit, open_for(stored, data, progress=progress), out, options, progress)
+    dataset = open_for(stored, data, on_damaged, progress=progress)
+    found = shrink_models(stored, limit, dataset, out, options, progress)
+    report_damage(dataset.damaged)
     if json:
         value = {
             "bytes": found.file_bytes,
