@@ -137,7 +137,7 @@ def test_synth_inspect_verify(tmp_path):
         (["eval", "{model}", "{tmp}"], "holds no *.tfrecord or *.tfrecord.gz"),
         (["eval", "{model}", "{unlabelled}"], "topgb predict"),
         (["eval", "{tmp}/absent.safetensors", "{validate}"], "there is no file"),
-        (["eval", "{model}", "{validate}", "--use-ema"], "one set of weights"),
+        (["eval", "{model}", "{validate}", "--use-ema"], "chooses among the weights"),
         (["eval", "{tmp}", "{validate}"], "not a run"),
         (["eval", "{model}", "{validate}", "--device", "abacus"], "no device 'abacus'"),
         (["eval", "{model}", "{validate}", "--per-class", "{model}"], "--force"),

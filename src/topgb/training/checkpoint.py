@@ -123,7 +123,7 @@ def _load(folder: Path) -> Checkpoint:
 
 
 def _without(folder: Path) -> str:
-    """What can be done without the checkpoint in `folder`, in words."""
+    """How to go on without the checkpoint in `folder`, in words."""
     run, kind = folder.parent.parent, folder.name.partition("-")[0]
     steps = [other for other in _folders(run, "step") if other != folder]
     if kind == "best" and steps:
