@@ -1,6 +1,7 @@
 """Training and inference speed of every family of models, beside this machine's own matrix-product peak.
 
 .venv/bin/python benchmarks/models.py [--only netvlad,bilstm] [--device cuda] [--full] [--seconds 4]
+.venv/bin/python benchmarks/models.py --against ../earlier-checkout [--only netvlad] [--rounds 15] [--threads 2]
 
 One step of training is what the training loop does without reading: frontend, forward, loss, backward, clipping, Adam.
 Speeds are medians, the peak is the best of several runs. GFLOP/s count the matrix products that PyTorch was asked for
@@ -9,6 +10,9 @@ is not credited. Sizes are those of the table of the 2018 code's speed (1024 + 1
 3,862 classes, batch 32, MoE of two mixtures); `--full` measures inference at the sizes of 2018's recipes instead. Where
 the 2018 code's own speed on a like machine is known, the last columns compare with it, scaled by both machines' float32
 peaks.
+
+`--against` compares with another checkout of topgb (`git worktree add ../earlier-checkout COMMIT`): see
+`benchmarks/against.py`.
 """
 
 import argparse
@@ -20,6 +24,8 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import torch
+from against import add_arguments, alternate
+from families import BATCH, FAMILIES
 from torch.utils.flop_counter import FlopCounterMode
 
 from topgb.devices import choose_device, computes_in_bfloat16, flush_subnormals, keep_freed_memory
@@ -29,33 +35,6 @@ from topgb.models import Tagger, build_tagger, parse_model
 from topgb.training.optimizer import TF1Adam, clip_each
 from topgb.training.recipe import load_recipe
 
-BATCH = 32
-MOE = {"name": "moe", "mixtures": 2}
-VLAD = {"aggregator": "netvlad", "clusters": {"rgb": 64, "audio": 32}, "hidden": 512}
-BAG = {"clusters": {"rgb": 1024, "audio": 128}, "hidden": 1024, "relu": False}
-FAMILIES: dict[str, dict] = {
-    "average": {"aggregator": "average", "head": "logistic"},
-    "dbof": {"aggregator": "dbof", "clusters": 1024, "hidden": 1024, "head": MOE},
-    "soft_dbof": {"aggregator": "soft_dbof", **BAG, "head": MOE},
-    "gated_dbof": {"aggregator": "gated_dbof", "gated": ["rgb"], **BAG, "head": MOE},
-    "netvlad": {**VLAD, "head": MOE},
-    "netvlad-gated": {**VLAD, "relu": False, "gating": True, "head": {**MOE, "gating": "probabilities"}},
-    "netvlad-light": {**VLAD, "light": True, "head": MOE},
-    "netfv": {"aggregator": "netfv", "clusters": {"rgb": 64, "audio": 32}, "hidden": 512, "head": MOE},
-    "nextvlad": {
-        "aggregator": "nextvlad",
-        "clusters": {"rgb": 64, "audio": 32},
-        "groups": {"rgb": 8, "audio": 4},
-        "hidden": 512,
-        "head": "logistic",
-    },
-    "attention": {"aggregator": "attention", "hidden": {"rgb": 2048, "audio": 256}, "head": "logistic"},
-    "lstm": {"aggregator": "lstm", "cells": 512, "layers": 2, "head": "logistic"},
-    "bilstm": {"aggregator": "bilstm", "cells": 512, "head": "logistic"},
-    "bigru-2018": {"aggregator": "bigru", "cells": 512, "reset": "before", "head": "logistic"},
-    "bigru-cudnn": {"aggregator": "bigru", "cells": 512, "reset": "after", "head": "logistic"},
-    "branched_gru": {"aggregator": "branched_gru", "cells": {"rgb": 512, "audio": 64}, "head": "logistic"},
-}
 RECIPES_OF_2018 = (
     "netvlad1", "netvlad2", "netfv", "gated-dbof1", "gated-dbof2", "gated-dbof3", "rnn1", "rnn3",
 )  # fmt: skip
@@ -79,7 +58,11 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="inference at the sizes of 2018's recipes")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--untuned", action="store_true", help="leave the allocator and subnormal floats as they are")
+    add_arguments(parser)
     options = parser.parse_args()
+    if options.against is not None:
+        alternate(options)
+        return
     if not options.untuned:
         keep_freed_memory()
         flush_subnormals()

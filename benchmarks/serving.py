@@ -77,15 +77,25 @@ class Server:
 
 
 def start(
-    python: str | Path, script: Path, arguments: Sequence[str], core: int | None = None, threads: int = 1
+    python: str | Path,
+    script: Path,
+    arguments: Sequence[str],
+    core: int | None = None,
+    threads: int = 1,
+    source: Path | None = None,
 ) -> Server:
-    """Start `script`, pinned to `core` if there is one, and wait until it is ready; `threads` are OpenMP's."""
+    """Start `script`, pinned to `core` if there is one, and wait until it is ready; `threads` are OpenMP's.
+
+    `source` is a folder whose packages come before the installed ones.
+    """
 
     def pin() -> None:
         if core is not None:
             os.sched_setaffinity(0, {core})
 
     settings = {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if source is not None:
+        settings["PYTHONPATH"] = str(source)
     process = subprocess.Popen(
         [python, str(script), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env={**os.environ, **settings}, preexec_fn=pin,
