@@ -24,6 +24,8 @@ PRIVATE = {
     "_foreach_lerp_": "training/ema.py",
     "torch.utils._python_dispatch": "models/activations.py",
     "torch.utils._pytree": "models/activations.py",
+    "_fused_adamw_": "training/optimizer.py",
+    "_version": "models/factored.py",
     "_foreach_norm": "training/optimizer.py",
     "_foreach_mul_": "training/optimizer.py",
 }

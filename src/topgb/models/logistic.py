@@ -35,7 +35,7 @@ class Logistic(nn.Module):
         return torch.sigmoid(self.output(vectors).float())
 
     def regularization(self) -> torch.Tensor:
-        return l2_penalty(self.l2, self.output.weight)
+        return l2_penalty(self.l2, self.output)
 
     def start_at(self, frequencies: torch.Tensor) -> None:
         start_bias_at(self.output.bias, frequencies)

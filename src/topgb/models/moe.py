@@ -77,7 +77,7 @@ class MixtureOfExperts(nn.Module):
         return logits.float().view(-1, self.classes, mixtures).movedim(2, 0).contiguous()
 
     def regularization(self) -> torch.Tensor:
-        return l2_penalty(self.l2, *(linear.weight for linear in self._regularized()))
+        return l2_penalty(self.l2, *self._regularized())
 
     def _regularized(self) -> list[nn.Linear]:
         return [module for module in (*self.gates.modules(), self.experts) if isinstance(module, nn.Linear)]

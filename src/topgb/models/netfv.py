@@ -6,6 +6,7 @@ from pydantic import Field
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import Affine
 from topgb.models.byfeature import number_by_feature
+from topgb.models.framesums import weighted_sums
 from topgb.models.frontend import l2_normalize, normalize_clusters
 from topgb.models.initial_values import normal
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
@@ -36,9 +37,8 @@ class FisherVector(SoftAssignment):
         deviations = self.deviations.square() + LEAST_DEVIATION
         centres = self.assign.weight.T * (self.coupling or 0.0) if self.centres is None else self.centres
         total = assignment.sum(1, keepdim=True).float()
-        by_feature = frames.transpose(1, 2)
-        first = (by_feature @ assignment).float()
-        second = (by_feature.square() @ assignment).float()
+        first = weighted_sums(frames, assignment).float()
+        second = weighted_sums(frames.square(), assignment).float()
         if affine is not None:
             # The batch norm's scale s and shift t act on the sums of x and x², not on the frames.
             scale, shift = affine[0][:, None], affine[1][:, None]

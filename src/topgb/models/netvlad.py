@@ -5,6 +5,7 @@ import torch
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import Affine
 from topgb.models.byfeature import number_by_feature
+from topgb.models.framesums import weighted_sums
 from topgb.models.frontend import normalize_clusters
 from topgb.models.initial_values import normal
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
@@ -26,7 +27,7 @@ class VLAD(SoftAssignment):
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         assignment = self.assignment(frames, affine, valid).to(frames.dtype)
         # Σ a (s x + t - c) = s Σ a x + (t - c) Σ a, so that the batch norm's s and t act on [D, K], not on the frames.
-        descriptor = frames.transpose(1, 2) @ assignment
+        descriptor = weighted_sums(frames, assignment)
         offset = -self.centres if self.centres is not None else None
         if affine is not None:
             descriptor = descriptor * affine[0][:, None]

@@ -7,6 +7,7 @@ from topgb.errors import InputError
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import Affine, BatchNorm
 from topgb.models.byfeature import number_by_feature
+from topgb.models.framesums import sums_and_maxima
 from topgb.models.frontend import l2_normalize
 from topgb.models.initial_values import normal_
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
@@ -23,10 +24,9 @@ class SoftBag(SoftAssignment):
 
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         assignment = self.assignment(frames, affine, valid)
-        pooled = l2_normalize(assignment.sum(1), dim=1)
-        if self.max_pool:
-            pooled = torch.cat([pooled, l2_normalize(assignment.amax(1), dim=1)], dim=1)
-        return pooled
+        if not self.max_pool:
+            return l2_normalize(assignment.sum(1), dim=1)
+        return torch.cat([l2_normalize(pooled, dim=1) for pooled in sums_and_maxima(assignment)], dim=1)
 
 
 class GatedBag(SoftAssignment):
@@ -46,10 +46,11 @@ class GatedBag(SoftAssignment):
 
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         assignment = self.assignment(frames, affine, valid)
-        gates = self.expand(self.reduce(l2_normalize(assignment.amax(1), dim=1)))
+        sums, maxima = sums_and_maxima(assignment)
+        gates = self.expand(self.reduce(l2_normalize(maxima, dim=1)))
         if self.gate_norm is not None:
             gates = self.gate_norm(gates)
-        return l2_normalize(assignment.sum(1) * torch.sigmoid(gates.float()), dim=1)
+        return l2_normalize(sums * torch.sigmoid(gates.float()), dim=1)
 
 
 class BagOptions(HiddenOptions):

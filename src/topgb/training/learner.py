@@ -8,11 +8,12 @@ from lightning_fabric import Fabric
 from topgb.batch import Batch
 from topgb.errors import InputError, option
 from topgb.models import Tagger
+from topgb.models.factored import keep_factors
 from topgb.records.order import piece
 from topgb.training.checkpoint import Checkpoint
 from topgb.training.ema import Shadows
 from topgb.training.losses import LOSSES, mixed_labels, outcome
-from topgb.training.optimizer import TF1Adam, clip_each
+from topgb.training.optimizer import TF1Adam
 from topgb.training.recipe import Recipe
 
 
@@ -37,7 +38,12 @@ class Learner:
         self.tagger = tagger
         self._recipe, self._fabric = recipe, fabric
         self._loss = LOSSES[recipe.training.loss]
-        self._adam = TF1Adam(tagger.parameters(), recipe.optimizer.learning_rate, recipe.optimizer.weight_decay)
+        # Several ranks sum gradients, and so need them whole.
+        factored = keep_factors(tagger) if fabric.world_size == 1 and fabric.device.type == "cpu" else []
+        options = recipe.optimizer
+        self._adam = TF1Adam(
+            tagger.parameters(), options.learning_rate, options.weight_decay, options.clip_norm, factored
+        )
         self._model, self._optimizer = fabric.setup(tagger, self._adam)
         self.shadows = None if recipe.ema is None else Shadows(tagger, recipe.ema)
 
@@ -98,8 +104,6 @@ class Learner:
                 self._fabric.backward((found.loss + found.extra) * (share * ranks))
             losses.append(found.loss.detach() * share)
             outputs.append(found.probabilities.detach())
-        if self._recipe.optimizer.clip_norm is not None:
-            clip_each(self.tagger.parameters(), self._recipe.optimizer.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
         if self.shadows is not None:

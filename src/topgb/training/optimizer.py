@@ -1,8 +1,11 @@
 """Adam as TensorFlow 1 computes it, and gradient clipping variable by variable."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+
+from topgb.models.factored import FactoredLinear
 
 EPSILON = 1e-8
 # Squares are summed in float32 within blocks of this many values, and over blocks in float64, to lose no digits.
@@ -14,9 +17,19 @@ class TF1Adam(torch.optim.AdamW):
 
     TensorFlow 1 divides by √v + ε (Kingma and Ba 2015, the form before section 2.1), PyTorch by √v / √(1 - β₂ᵗ) + ε
     (algorithm 1). PyTorch's step with ε / √(1 - β₂ᵗ) is therefore TensorFlow's. Weight decay acts on matrices only.
+
+    Each gradient is first scaled to a norm of at most `clip_norm` (2018: `clip_gradient_norm`), unless that is None.
+    `factored` are the layers whose weights, among the `parameters`, may have factors in place of a gradient.
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], learning_rate: float, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+        factored: Sequence[FactoredLinear] = (),
+    ):
         matrices: list[torch.nn.Parameter] = []
         others: list[torch.nn.Parameter] = []
         for parameter in parameters:
@@ -24,12 +37,48 @@ class TF1Adam(torch.optim.AdamW):
         groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
         super().__init__([group for group in groups if group["params"]], lr=learning_rate, fused=True)
         self.steps = 0
+        self._clip_norm = clip_norm
+        self._factored = {linear.weight: linear for linear in factored}
 
     def step(self, closure=None):
         self.steps += 1
         for group in self.param_groups:
             group["eps"] = EPSILON / (1 - group["betas"][1] ** self.steps) ** 0.5
+            for parameter in group["params"]:
+                linear = self._factored.get(parameter)
+                if linear is not None and linear.factors:
+                    self._step_by_blocks(linear, group)
+            if self._clip_norm is not None:
+                clip_each(group["params"], self._clip_norm)
         return super().step(closure)
+
+    @torch.no_grad()
+    def _step_by_blocks(self, linear: FactoredLinear, group: dict[str, Any]) -> None:
+        """The step of a weight with factors, which are cleared; what `AdamW` does with the product."""
+        weight, factors = linear.weight, linear.factors
+        if weight.grad is not None:
+            # A call had too many rows for factors.
+            factors.add_to(weight.grad, weight)
+            factors.clear()
+            return
+        scale = 1.0
+        if self._clip_norm is not None:
+            scale = self._clip_norm / max(factors.norm(), self._clip_norm)
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        for rows, block in factors.blocks(weight, scale):
+            moments = state["exp_avg"][rows], state["exp_avg_sq"][rows]
+            torch._fused_adamw_(
+                [weight[rows]], [block], [moments[0]], [moments[1]], [], [state["step"]], lr=group["lr"], beta1=beta1,
+                beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+            )  # fmt: skip
+            linear.round_rows(rows)
+        linear.all_rounded()
+        factors.clear()
 
     def set_learning_rate(self, learning_rate: float) -> None:
         for group in self.param_groups:

@@ -1,0 +1,61 @@
+"""Sums and maxima over a video's frames, with gradients that pass over the frames as rarely as they can."""
+
+from typing import Any
+
+import torch
+
+# Values of a gradient that are made at once on a CPU: they stay in the cache.
+BLOCK = 1 << 18
+
+
+def weighted_sums(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Each video's sums of its frames under K weights: frames [B, T, D] and weights [B, T, K] to [B, D, K].
+
+    This is framesᵀ · weights. The product is made the other way round, so that the narrower matrix is transposed.
+    """
+    if torch.is_grad_enabled() and (weights.requires_grad or frames.requires_grad):
+        return _WeightedSums.apply(frames, weights)
+    return (weights.transpose(1, 2) @ frames).transpose(1, 2).contiguous()
+
+
+class _WeightedSums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(frames, weights)
+        return (weights.transpose(1, 2) @ frames).transpose(1, 2).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        frames, weights = ctx.saved_tensors
+        of_frames = weights @ gradients[0].transpose(1, 2) if ctx.needs_input_grad[0] else None
+        return of_frames, frames @ gradients[0] if ctx.needs_input_grad[1] else None
+
+
+def sums_and_maxima(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums and maxima over the frames of values [B, T, K], float [B, K] each.
+
+    The gradient of a maximum goes to all frames that have it, in equal shares, as in TensorFlow.
+    """
+    if torch.is_grad_enabled() and values.requires_grad:
+        return _SumsAndMaxima.apply(values)
+    return values.sum(1), values.amax(1)
+
+
+class _SumsAndMaxima(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maxima = values.amax(1)
+        ctx.save_for_backward(values, maxima)
+        return values.sum(1), maxima
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        values, maxima = ctx.saved_tensors
+        found = torch.empty_like(values)
+        at_once = BLOCK // max(1, values.shape[1] * values.shape[2]) if values.device.type == "cpu" else len(values)
+        parts = (tensor.split(max(1, at_once)) for tensor in (values, maxima, *gradients, found))
+        for own, most, of_sum, of_maximum, out in zip(*parts, strict=True):
+            torch.eq(own, most[:, None], out=out)
+            share = of_maximum / out.sum(1)
+            torch.addcmul(of_sum[:, None], out, share[:, None], out=out)
+        return found
