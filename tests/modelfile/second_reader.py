@@ -23,7 +23,7 @@ class SecondReader:
         (size,) = struct.unpack("<Q", raw[:8])
         outer = json.loads(raw[8 : 8 + size])
         self.header = json.loads(outer.pop("__metadata__")["topgb"])
-        assert self.header["version"] == (2 if self.header.get("reranker") else 1)
+        assert self.header["version"] == (3 if "extras" in self.header else 2 if self.header.get("reranker") else 1)
         self._stored = {}
         for name, entry in outer.items():
             start, stop = entry["data_offsets"]

@@ -58,7 +58,8 @@ def sound(tmp_path_factory) -> Path:
         entries[f"reranker.{name}"], parts = encode_plain(value, "float16")
         tensors[f"reranker.{name}"] = parts[""]
     path = tmp_path_factory.mktemp("fuzz") / "sound.safetensors"
-    header = Header(SPEC, 2, tuple(members), entries, ("a", "b"), {"step": 1}, reranker.options)
+    extras = {"thresholds": {"goal": "f1", "common": 0.5, "values": [0.5, 0.25]}, "other": [1]}
+    header = Header(SPEC, 2, tuple(members), entries, ("a", "b"), {"step": 1}, reranker.options, extras)
     write_model_file(path, header, tensors)
     topgb.load(path)
     return path

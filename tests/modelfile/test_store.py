@@ -174,7 +174,7 @@ def _all_huge(header: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda h: h.update(version=3), "format 3.*upgrade topgb"),
+        (lambda h: h.update(version=4), "format 4.*upgrade topgb"),
         (lambda h: h.update(version="x"), "'version' is 'x'"),
         (lambda h: h.update(version=0), "'version' is 0"),
         (lambda h: h.update(version=-1), "'version' is -1"),

@@ -8,7 +8,7 @@ import yaml
 
 from topgb.errors import printable
 from topgb.modelfile.encodings import stored_bytes
-from topgb.modelfile.header import RERANKER, Header, TensorEncoding
+from topgb.modelfile.header import RERANKER, THRESHOLDS, Header, TensorEncoding
 
 MOST_CLASS_NAMES = 20
 
@@ -27,6 +27,7 @@ def to_json(header: Header, tensors: Mapping[str, torch.Tensor], file_bytes: int
         },
         "reranker": None if header.reranker is None else header.reranker.model_dump(mode="json"),
         "origin": header.origin,
+        **({"extras": header.extras} if header.extras else {}),
     }
 
 
@@ -43,6 +44,13 @@ def describe(header: Header, tensors: Mapping[str, torch.Tensor], file_bytes: in
         lines += ["", "second stage", *_indented(header.reranker.model_dump(mode="json"))]
         lines += _tensor_table(header, tensors, RERANKER)
     lines += ["", "origin", *_indented(header.origin), ""]
+    if header.thresholds is not None:
+        low, high = header.thresholds.min(), header.thresholds.max()
+        goal = header.extras[THRESHOLDS]["goal"]
+        lines.append(f"thresholds for {goal}: from {low:.3f} to {high:.3f}, one for each class")
+    others = sorted(header.extras.keys() - {THRESHOLDS})
+    if others:
+        lines.append(f"extras that this topgb does not know: {', '.join(others)}")
     if header.class_names is None:
         lines.append("the file names no classes")
     else:

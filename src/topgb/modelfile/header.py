@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 from unicodedata import normalize
 
+import numpy as np
 from pydantic import Field
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.features import MOST_VALUES, Dtype, Feature, FeatureSpec, Level
 from topgb.json_reading import parse_json
 from topgb.models import ModelConfig, parse_model
@@ -20,10 +21,14 @@ from topgb.models.reranker import RerankerOptions
 METADATA_KEY = "topgb"
 # The remedy for what no topgb writes: no copy of the same file helps.
 CHANGED = "it is not as topgb wrote it; use an unchanged copy, or make the model anew"
-FORMAT_VERSION = 2
+# Files without a second stage and without extras are of version 1, those without extras of version 2, so that older
+# readers open what they understand.
+FORMAT_VERSION = 3
 # Tensors of the second stage are named `reranker.NAME`.
 RERANKER = "reranker."
 MOST_MEMBERS = 1000
+# The key of `extras` with the least probability at which each class is given.
+THRESHOLDS = "thresholds"
 # The sum of the members' weights may differ from 1 by this much.
 WEIGHT_TOLERANCE = 1e-4
 # Largest product of a tensor's dimensions, zeros left out: torch overflows soon above, even where there are no values.
@@ -67,6 +72,15 @@ class _HeaderEntry(Options):
     tensors: dict[str, _TensorEntry]
     origin: dict[str, Any]
     reranker: RerankerOptions | None = None
+    extras: dict[str, Any] = Field(default_factory=dict)
+
+
+class _ThresholdsEntry(Options, extra="ignore"):
+    """The value of `extras.thresholds`; later versions may say more."""
+
+    goal: str
+    common: float = Field(ge=0.0, le=1.0)
+    values: list[Annotated[float, Field(ge=0.0, le=1.0)]]
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,7 @@ class Header:
     `tensors` maps the full name of every stored weight, `members.I.NAME` or `reranker.NAME`, to its encoding. `origin`
     holds JSON values that say where the file came from (recipe, parents, scores, software); nothing in it changes a
     prediction. `reranker` holds the sizes of the second stage over the members' mixture, None where there is none.
+    `extras` holds JSON values that users of the predictions need, such as thresholds; unknown ones are kept.
     """
 
     features: FeatureSpec
@@ -110,6 +125,34 @@ class Header:
     class_names: tuple[str, ...] | None = None
     origin: dict[str, Any] = field(default_factory=dict)
     reranker: RerankerOptions | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """float64 [V]: the least probability at which each class is given, where the file says so."""
+        entry = self.extras.get(THRESHOLDS)
+        return None if entry is None else np.array(entry["values"], np.float64)
+
+    def thresholds_for(self, given: str | float | None) -> tuple[np.ndarray, str | float]:
+        """The thresholds float64 [V] that `given` means, and what to call them: their one number, or "model".
+
+        `given` is a probability for all classes, "model" for the file's own, or None: these if there are some, else
+        0.5. Raises `InputError` for anything else, and where the file has none.
+        """
+        own = self.thresholds
+        if own is not None and given in (None, "model"):
+            return own, "model"
+        if given == "model":
+            raise InputError(
+                f"the model's file has no thresholds; topgb thresholds finds some, or give {option('threshold', 0.5)}"
+            )
+        try:
+            value = 0.5 if given is None else float(given)
+        except (TypeError, ValueError):
+            value = math.nan
+        if not 0 <= value <= 1:
+            raise InputError(f"{option('threshold', given)} is no probability; use a number from 0 to 1, or model")
+        return np.full(self.classes, value), value
 
     @property
     def max_frames(self) -> int:
@@ -123,8 +166,7 @@ class Header:
     def dumps(self) -> str:
         """The header as JSON text with sorted keys, so that equal headers give equal bytes."""
         value = {
-            # Readers of version 1 do not know the second stage, so only files with one need version 2.
-            "version": 1 if self.reranker is None else FORMAT_VERSION,
+            "version": FORMAT_VERSION if self.extras else 1 if self.reranker is None else 2,
             "features": self.features.to_json(),
             "classes": self.classes,
             "class_names": None if self.class_names is None else list(self.class_names),
@@ -134,6 +176,8 @@ class Header:
         }
         if self.reranker is not None:
             value["reranker"] = self.reranker.model_dump(mode="json")
+        if self.extras:
+            value["extras"] = self.extras
         return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -156,7 +200,9 @@ class Header:
                 },
                 origin=entry.origin,
                 reranker=entry.reranker,
+                extras=entry.extras,
             )
+            _check_thresholds(entry.extras, entry.classes)
         except InputError as error:
             raise InputError(f"{path}: the model file's header is malformed: {error}; {CHANGED}") from None
         header._check(path)
@@ -176,6 +222,13 @@ class Header:
             match = _MEMBER_TENSOR.fullmatch(name)
             if match is None or int(match[1]) >= len(self.members):
                 raise InputError(f"{path}: the tensor {name!r} belongs to no member; {CHANGED}")
+
+
+def _check_thresholds(extras: dict[str, Any], classes: int) -> None:
+    if THRESHOLDS in extras:
+        entry = validate(_ThresholdsEntry, extras[THRESHOLDS], f"extras.{THRESHOLDS}", if_missing="thresholds have it")
+        if len(entry.values) != classes:
+            raise InputError(f"there are {len(entry.values)} thresholds for {classes} classes")
 
 
 def weights_fault(weights: Sequence[float]) -> str | None:

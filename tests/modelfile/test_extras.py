@@ -1,0 +1,52 @@
+"""Extras of a model file: what is unknown is kept, what is malformed refused, and older files stay as they were."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from combining.small_models import model_file
+from conftest import SMALL_CLASSES
+from topgb.errors import InputError
+from topgb.modelfile import Header, read_model_file, write_model_file
+from topgb.quantizing.quantize import QuantizeOptions, quantize_file
+
+THRESHOLDS = {"goal": "f1", "common": 0.5, "values": [0.25] * SMALL_CLASSES, "more": 1}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return model_file(tmp_path_factory.mktemp("extras") / "m.safetensors")
+
+
+def test_unknown_extras_are_kept_by_what_changes_no_model(plain, tmp_path):
+    header, tensors = read_model_file(plain)
+    extras = {"thresholds": THRESHOLDS, "from the future": {"a": [1, None]}}
+    path, out = tmp_path / "m.safetensors", tmp_path / "q.safetensors"
+    write_model_file(path, replace(header, extras=extras), tensors)
+    quantize_file(path, out, QuantizeOptions("int8", min_elements=10))
+    assert read_model_file(out)[0].extras == extras
+    assert read_model_file(out)[0].thresholds.tolist() == [0.25] * SMALL_CLASSES
+
+
+def test_a_file_without_extras_is_of_the_version_that_it_was(plain):
+    value = json.loads(read_model_file(plain)[0].dumps())
+    assert value["version"] == 1
+    assert "extras" not in value
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"values": [0.5]}, "1 thresholds for 12 classes"),
+        ({"values": [1.5] * SMALL_CLASSES}, "'extras.thresholds.values.0' is 1.5"),
+        ({"values": "x"}, "'extras.thresholds.values' is 'x'"),
+        ({"common": None}, "'extras.thresholds.common' is None"),
+    ],
+)
+def test_malformed_thresholds_are_refused(plain, change, said):
+    header = replace(read_model_file(plain)[0], extras={"thresholds": {**THRESHOLDS, **change}})
+    with pytest.raises(InputError, match=said):
+        Header.loads(header.dumps(), "m")
+    with pytest.raises(InputError, match="'extras.thresholds' is 3: input should be a mapping"):
+        Header.loads(replace(header, extras={"thresholds": 3}).dumps(), "m")
