@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from topgb.errors import InputError
+from topgb.evaluation.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, RankedPairs, resampled
 from topgb.evaluation.metrics import TOP_K
 from topgb.evaluation.predictions import Predictor, predictions
 from topgb.progress import SILENT, Progress
@@ -14,28 +15,6 @@ from topgb.records.dataset import Dataset
 from topgb.results import Result
 
 PURPOSE = "compare on"
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """A bootstrap over videos: `resamples` draws of as many videos as there are, with replacement, keyed by `seed`.
-
-    `resamples` is at least 2; `confidence`, between 0 and 1, is the share of the draws inside the interval. Raises
-    `InputError` for other numbers.
-    """
-
-    resamples: int = 1000
-    seed: int = 0
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.resamples < 2 or not 0 < self.confidence < 1:
-            raise InputError(
-                f"{self.resamples} resamples or confidence {self.confidence:g} give no interval; take 2 and 0.95 or so"
-            )
-
-
-DEFAULT_BOOTSTRAP = Bootstrap()
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,41 +42,6 @@ class Comparison(Result):
 
     def to_json(self) -> dict[str, Any]:
         return self.to_dict()
-
-
-class RankedPairs:
-    """The 20 best classes of every video as (video, class) pairs, in one list, best score first; to be resampled.
-
-    `ids` are the N videos in file order; `positives` int64 [N] counts the labels of each.
-    """
-
-    def __init__(self, ids: list[str], scores: np.ndarray, hits: np.ndarray, positives: np.ndarray):
-        """Rank the K best classes of N videos by `scores` float32 [N, K]; `hits` bool [N, K] tells which are labels."""
-        self.ids, self.positives = ids, positives
-        order = np.argsort(-scores.ravel(), kind="stable")
-        self._videos = (order // scores.shape[1]).astype(np.int32)
-        self._hits = np.flatnonzero(hits.ravel()[order])
-        # Entry n is 1/1 + 1/2 + … + 1/n.
-        self._harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, len(order) + 1))])
-
-    def gap(self, counts: np.ndarray) -> float:
-        """GAP@20 of the data set in which video i occurs `counts[i]` times (int [N], sum at most N).
-
-        Every pair and every label of video i counts `counts[i]` times; the copies of a pair are neighbours in the
-        ranking. Really repeated records may give another GAP if different videos have pairs of the same score, because
-        the order within such a tie can differ.
-        """
-        # One entry per hit: its copies (`weights`), the rank of its last copy (`above`), the pairs that rank before its
-        # first copy (`ranks`), and the hits among those pairs (`hits`).
-        weights = counts[self._videos]
-        above = np.cumsum(weights)[self._hits]
-        weights = weights[self._hits]
-        ranks = above - weights
-        hits = np.cumsum(weights) - weights
-        # Behind R pairs, T of them hits, copy c = 1 … w of a hit has the precision (T + c) / (R + c). The w precisions
-        # sum to w - (R - T) Σ 1 / (R + c); the sum in it is a difference of two harmonic numbers (`inverse`).
-        inverse = self._harmonic[above] - self._harmonic[ranks]
-        return float((weights - (ranks - hits) * inverse).sum() / max(int(counts @ self.positives), 1))
 
 
 @torch.inference_mode()
@@ -141,21 +85,14 @@ def compare_pairs(
     a: RankedPairs, b: RankedPairs, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP, progress: Progress = SILENT
 ) -> Comparison:
     """`compare`, given each model's ranked pairs. Raises `InputError` if their videos or labels differ."""
-    resamples, confidence = bootstrap.resamples, bootstrap.confidence
     if a.ids != b.ids or not np.array_equal(a.positives, b.positives):
         raise InputError("the models were given different videos, so their figures do not compare; check the records")
     videos = len(a.ids)
-    generator = np.random.default_rng(bootstrap.seed)
-    differences = np.empty(resamples)
-    progress.begin("resampling", resamples, "resamples")
-    for index in range(resamples):
-        counts = np.bincount(generator.integers(0, videos, videos), minlength=videos)
-        differences[index] = b.gap(counts) - a.gap(counts)
-        progress.advance(1)
-    progress.end()
+    draws = resampled(lambda counts: np.array([b.gap(counts) - a.gap(counts)]), videos, bootstrap, progress)
+    differences = draws[:, 0]
     once = np.ones(videos, np.int64)
     gap_a, gap_b = a.gap(once), b.gap(once)
-    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = bootstrap.interval(differences)
     return Comparison(
         videos=videos,
         gap_a=gap_a,
@@ -163,9 +100,9 @@ def compare_pairs(
         difference=gap_b - gap_a,
         low=float(low),
         high=float(high),
-        confidence=confidence,
+        confidence=bootstrap.confidence,
         standard_error=float(differences.std(ddof=1)),
         share_below_zero=float((differences < 0).mean()),
-        resamples=resamples,
+        resamples=bootstrap.resamples,
         seed=bootstrap.seed,
     )
