@@ -4,7 +4,7 @@ Each command is one call, with the command's options as keywords:
 
 records   inspect, verify, pack, synth, download, drop_fakes
 train     train, build, distill
-use       load, Model, evaluate, compare, predict
+use       load, Model, evaluate, compare, thresholds, predict
 models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf
 
 Errors are `InputError` (wrong input) and `TopgbError` (the work failed). What calls return has `to_dict()`, and
@@ -20,7 +20,7 @@ from topgb.moved import install
 if TYPE_CHECKING:
     from topgb.api.combining import average, ensemble, remember, rerank
     from topgb.api.conversion import export, import_tf
-    from topgb.api.figures import compare, evaluate
+    from topgb.api.figures import compare, evaluate, thresholds
     from topgb.api.model import Model, load
     from topgb.api.packing import pack
     from topgb.api.predictions import distill, predict
@@ -55,6 +55,7 @@ _LAZY = {
     "rerank": "topgb.api.combining",
     "shrink": "topgb.api.smaller",
     "synth": "topgb.api.records",
+    "thresholds": "topgb.api.figures",
     "train": "topgb.api.training",
     "verify": "topgb.api.records",
 }
@@ -83,6 +84,7 @@ __all__ = [
     "rerank",
     "shrink",
     "synth",
+    "thresholds",
     "train",
     "verify",
 ]

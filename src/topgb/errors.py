@@ -24,6 +24,10 @@ class InterruptError(TopgbError):
     exit_code = 130
 
 
+class TopgbWarning(UserWarning):
+    """Something that its user should know, and that stops no work. The command line prints it as a line."""
+
+
 def in_python(name: str, value: Any = None) -> str:
     """An option as Python code writes it: `force=True`, or `top_k` without a value."""
     return name if value is None else f"{name}={value!r}"

@@ -24,7 +24,9 @@ from topgb.modelfile import read_model_file
 from topgb.progress import TerminalProgress
 from topgb.training.stopping import Asked
 
-FIGURES = ["videos", "gap", "hit_at_1", "perr", "map", "map_present", "loss"]
+FIGURES = ["videos", "gap", "hit_at_1", "perr", "map", "map_present", "loss", "threshold"]
+DECIDED = ["threshold", "precision", "recall", "f1"]
+FIGURES += [f"{name}_{mean}" for mean in ("micro", "macro") for name in ("precision", "recall", "f1")]
 
 
 @pytest.fixture
@@ -196,7 +198,7 @@ def test_tables_become_data_frames(place, monkeypatch):
     data = "records/validate*.tfrecord"
     scored = topgb.evaluate("run", data, progress=False)
     frame = scored.to_pandas()
-    assert list(frame.columns) == ["class", "name", "positives", "average_precision"]
+    assert list(frame.columns) == ["class", "name", "positives", "average_precision", *DECIDED]
     assert np.isclose(frame["average_precision"].mean(), scored.map_present)
     pairs = topgb.predict("run", data, progress=False).to_pandas()
     assert list(pairs.columns) == ["id", "class", "name", "probability"]
@@ -215,7 +217,7 @@ def test_results_are_readable_and_json(place):
     assert repr(found).startswith("Inspection(\n    files=1,\n    records=60,\n    level='frame',\n")
     verified = topgb.verify(data, progress=False).to_dict()
     assert verified == json.loads(program("data", "verify", data, "--json").stdout)
-    assert repr(topgb.evaluate("run", data, progress=False)).startswith("Evaluation(videos=60, gap=0.")
+    assert repr(topgb.evaluate("run", data, progress=False)).startswith("Evaluation(\n    videos=60,\n    gap=0.")
 
 
 @pytest.mark.parametrize("form", ["dict", "file", "run"])

@@ -1,6 +1,7 @@
 """Each call takes what its command takes, under the same names."""
 
 import inspect
+from keyword import iskeyword
 
 import click
 import pytest
@@ -28,6 +29,7 @@ COMMANDS = {
     "rerank": "model rerank",
     "shrink": "model shrink",
     "synth": "data synth",
+    "thresholds": "thresholds",
     "train": "train",
     "verify": "data verify",
 }
@@ -48,9 +50,8 @@ def _command(words: str) -> click.Command:
 def _names(command: click.Command) -> tuple[list[str], set[str]]:
     """Arguments by position, and options as Python names of their flags."""
     positions = [each.name for each in command.params if each.param_type_name == "argument"]
-    options = {
-        each.opts[0].lstrip("-").replace("-", "_") for each in command.params if each.param_type_name == "option"
-    }
+    flags = [each.opts[0].lstrip("-") for each in command.params if each.param_type_name == "option"]
+    options = {flag + "_" if iskeyword(flag) else flag.replace("-", "_") for flag in flags}
     return positions, options - {"help"}
 
 

@@ -64,7 +64,8 @@ def test_eval_prints_one_json_object(run, small_records, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout)
-    assert set(scores) == {"videos", "gap", "hit_at_1", "perr", "map", "map_present", "loss"}
+    ranked, decided = {"gap", "hit_at_1", "perr", "map", "map_present", "loss"}, {"precision", "recall", "f1"}
+    assert set(scores) == {"videos", "threshold", *ranked} | {f"{n}_{m}" for n in decided for m in ("micro", "macro")}
     assert scores["videos"] == 90
     assert len((tmp_path / "c.csv").read_text().splitlines()) == 13
 
@@ -81,7 +82,7 @@ def test_eval_samples_frames(run, small_records):
     assert f"loss     {np.mean(losses):.4f} ± {np.std(losses, ddof=1):.4f}\n" in words
     assert "rounds   3, mean ± standard deviation\n" in words
     once = json.loads(_topgb(*arguments, *sampled[:2], "--seed", "5", "--json").stdout)
-    assert once == scores["rounds"][0]
+    assert once == {**scores["rounds"][0], "threshold": 0.5}
     assert "±" not in _topgb(*arguments, *sampled[:2]).stdout
     every = _topgb(*arguments, "--json").stdout
     assert every == _topgb(*arguments, "--json", "--frames", "all").stdout
@@ -234,7 +235,7 @@ def test_broken_model_files_are_refused(kind, words, run, small_records, tmp_pat
         next(iter(tensors.values())).view(-1)[0] = float("nan")
     write_model_file(path, header, tensors)
     if kind == "newer":
-        path.write_bytes(path.read_bytes().replace(b'\\"version\\":1', b'\\"version\\":3'))
+        path.write_bytes(path.read_bytes().replace(b'\\"version\\":1', b'\\"version\\":4'))
     elif kind == "truncated":
         path.write_bytes(path.read_bytes()[:-1000])
     done = _topgb("eval", path, small_records["validate"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from topgb.evaluation.metrics import TOP_K, Metrics, _descending_order, _top_k, cross_entropy
+from topgb.evaluation.metrics import TOP_K, Metrics, _top_k, cross_entropy, descending_order
 
 pytestmark = pytest.mark.numeric
 
@@ -111,7 +111,7 @@ def test_ranking_is_a_stable_sort():
     generator = np.random.default_rng(0)
     scores = generator.integers(-5, 5, 1000).astype(np.float32) / 7
     scores[:3] = -0.0, 0.0, -0.0
-    assert _descending_order(scores).tolist() == np.argsort(-scores, kind="stable").tolist()
+    assert descending_order(scores).tolist() == np.argsort(-scores, kind="stable").tolist()
 
 
 def test_loss_is_cross_entropy_and_any_number_of_labels_counts():

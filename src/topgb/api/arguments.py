@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
-from topgb.errors import InputError, option, wording
+from topgb.errors import InputError, TopgbWarning, option, wording
 from topgb.progress import SILENT, Progress, TerminalProgress
 from topgb.unpacking import max_unpacked, parse_size, set_max_unpacked
 
@@ -124,7 +124,9 @@ def warn_of_cut(dataset: "Dataset") -> None:
     """Warn, in the name of the public call's caller, of videos that are longer than what the model looks at."""
     cut = dataset.cut.sentence(dataset.num_records)
     if cut is not None:
-        warnings.warn(f"{cut}; a model trained with a greater model.max_frames looks at more", stacklevel=4)
+        warnings.warn(
+            f"{cut}; a model trained with a greater model.max_frames looks at more", TopgbWarning, stacklevel=4
+        )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""Calls that score models on labelled records: `evaluate` and `compare`."""
+"""Calls that score models on labelled records, `evaluate` and `compare`, and choose `thresholds` by them."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from topgb.api.arguments import (
     Data,
@@ -23,7 +25,10 @@ from topgb.errors import DamagedRecordError, InputError, option
 from topgb.results import Table
 
 if TYPE_CHECKING:
+    import torch
+
     from topgb.api.model import Model
+    from topgb.evaluation.bootstrap import Interval
     from topgb.evaluation.compare import Comparison
     from topgb.evaluation.score import Rounds
     from topgb.jobs.engine import EngineKind
@@ -49,20 +54,33 @@ class Evaluation(Table):
     map: float
     map_present: float
     loss: float
+    threshold: float | str
+    precision_micro: float
+    recall_micro: float
+    f1_micro: float
+    precision_macro: float
+    recall_macro: float
+    f1_macro: float
     rounds: "Rounds"
     header: "Header"
+    intervals: "dict[str, Interval] | None" = None
     damaged: list[DamagedRecordError] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures by name: videos, gap, hit_at_1, perr, map, map_present, loss; others if they say more.
+        """The figures by name: videos, gap, hit_at_1, perr, map, map_present, loss; threshold, and the figures at it.
 
-        These are `rounds`, the figures of each of several, and `unlabelled`, the number of videos without labels.
+        Others if they say more: `rounds`, the figures of each of several, `unlabelled`, the number of videos without
+        labels, and `interval`, with [low, high] of each figure.
         """
-        unlabelled = self.rounds.metrics.unlabelled
-        return {**self.rounds.to_json(), **({"unlabelled": unlabelled} if unlabelled else {})}
+        from topgb.evaluation.score import to_json
+
+        return to_json(self.rounds, self.threshold, self.intervals)
 
     def columns(self) -> Mapping[str, Sequence[Any]]:
-        """`class`, `name`, `positives` and `average_precision`, which is NaN for a class without positives."""
+        """`class`, `name`, `positives` and `average_precision`, which is NaN for a class without positives.
+
+        Then the class's `threshold`, and `precision`, `recall` and `f1` at it.
+        """
         metrics = self.rounds.metrics
         averages = [
             average if positives else float("nan")
@@ -75,6 +93,8 @@ class Evaluation(Table):
             "name": [self.header.class_name(index) for index in range(self.header.classes)],
             "positives": metrics.positives.tolist(),
             "average_precision": averages,
+            "threshold": cast("torch.Tensor", metrics.thresholds).tolist(),
+            **{name: values.tolist() for name, values in metrics.decided_classes().items()},
         }
 
 
@@ -85,6 +105,8 @@ def evaluate(
     *,
     use_ema: bool | None = None,
     per_class: PathLike | None = None,
+    threshold: float | str | None = None,
+    interval: bool = False,
     vocabulary: PathLike | None = None,
     force: bool = False,
     frames: str = "all",
@@ -98,23 +120,27 @@ def evaluate(
     max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss (`topgb eval`; 2018: `eval.py`).
+    """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss, F1 (`topgb eval`; 2018: `eval.py`).
 
     `model` is a model file, a run's folder (`use_ema` chooses its weights) or a `topgb.Model`. Every frame is looked at
     once, unless `frames` samples them as 2018 did: random:N, sequence:N, sample_all or shuffle, in `rounds` draws keyed
-    by `seed`. `per_class` is a CSV to write with every class's figures, with the names of `vocabulary`.
+    by `seed`. `per_class` is a CSV to write with every class's figures, with the names of `vocabulary`. Precision,
+    recall and F1 are those of the classes that reach `threshold`: a probability, or "model" for the file's own (see
+    `thresholds`); None takes these where there are some, else 0.5. `interval` adds 95% bootstrap intervals over videos.
 
     Raises `InputError` if records have no labels, do not fit the model, or are damaged (unless `on_damaged` is "skip").
 
     >>> found = topgb.evaluate("run", "records/validate*.tfrecord", progress=False)
-    >>> list(found.to_dict())
+    >>> list(found.to_dict())[:7]
     ['videos', 'gap', 'hit_at_1', 'perr', 'map', 'map_present', 'loss']
+    >>> list(found.to_dict())[7:11]
+    ['threshold', 'precision_micro', 'recall_micro', 'f1_micro']
     >>> found.videos, found.gap > 0.3
     (60, True)
     """
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.predictions import FrameDraw
-    from topgb.evaluation.score import evaluate_rounds, write_per_class
+    from topgb.evaluation.score import Scoring, intervals_of, score, write_per_class
     from topgb.files import refuse_existing
     from topgb.records.damage import OnDamaged
     from topgb.records.sampling import parse_sampling
@@ -129,18 +155,25 @@ def evaluate(
         )
     if per_class is not None and rounds > 1:
         raise InputError(f"{option('per_class')} writes the figures of one round; leave out {option('rounds')}")
+    if interval and rounds > 1:
+        raise InputError(f"{option('interval', True)} is one of one round; leave out {option('rounds')}")
     table = None if per_class is None else to_path(per_class)
     if table is not None:
         refuse_existing(table, force)
     opened = open_given(model, Opening(use_ema, device, resident, engine, address))
     header, shown = named(opened.here.header, vocabulary), to_progress(progress)
+    least, at = header.thresholds_for(threshold)
     dataset = open_for(header, to_pattern(data), on_damaged, progress=shown)
-    draw = FrameDraw(sampling, seed or 0)
-    found = evaluate_rounds(opened.model, dataset, opened.device, draw, rounds, shown, opened.engine)
+    how = Scoring(FrameDraw(sampling, seed or 0), rounds, least, interval)
+    found = score(opened.model, dataset, opened.device, how, shown, opened.engine)
     warn_of_cut(dataset)
     if table is not None:
         write_per_class(table, found.metrics, header, force)
-    return Evaluation(**found.mean().to_json(), rounds=found, header=header, damaged=dataset.damaged)
+    figures = found.mean().to_json() | found.mean_decisions()
+    intervals = intervals_of(found.metrics, shown) if interval else None
+    return Evaluation(
+        **figures, threshold=at, rounds=found, header=header, intervals=intervals, damaged=dataset.damaged
+    )
 
 
 @unpacking
@@ -182,3 +215,93 @@ def compare(
         open_for(second.here, pattern, on_damaged),
     )
     return compare_models(first.here, data_a, second.here, data_b, choose_device(device), bootstrap, shown)
+
+
+@dataclass(frozen=True, repr=False)
+class ThresholdsFile(Table):
+    """A model file with thresholds; other calls take it for a path. The table has a row for each class.
+
+    path       where it is
+    goal       what the thresholds are for
+    common     the best threshold that is the same for all classes
+    values     the least probability at which each class is given
+    positives  the number of labels by which each was found
+    videos     the number of videos by which they were found
+    """
+
+    path: Path
+    goal: str
+    common: float
+    values: list[float]
+    positives: list[int]
+    videos: int
+    header: "Header"
+    damaged: list[DamagedRecordError] = field(default_factory=list)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`path`, `goal`, `videos`, `common` and `thresholds`, a number for each class."""
+        path = os.fspath(self.path)
+        return {
+            "path": path, "goal": self.goal, "videos": self.videos, "common": self.common, "thresholds": self.values
+        }  # fmt: skip
+
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """`class`, `name`, `positives` and `threshold`."""
+        classes = range(self.header.classes)
+        names = [self.header.class_name(index) for index in classes]
+        return {"class": classes, "name": names, "positives": self.positives, "threshold": self.values}
+
+
+@unpacking
+def thresholds(
+    model: PathLike,
+    data: Data,
+    out: PathLike,
+    *,
+    for_: str = "f1",
+    use_ema: bool | None = None,
+    force: bool = False,
+    on_damaged: "OnDamaged" = "stop",
+    device: str = "auto",
+    max_unpacked: Size | None = None,
+    progress: bool = True,
+) -> ThresholdsFile:
+    """Find the probability from which each class is given, and keep it in the model's file (`topgb thresholds`).
+
+    `model` is a model file or a run's folder, `data` labelled records that it was not trained on, `out` the model file
+    to write. `for_` says what the thresholds are for: "f1", the mean of F1 over all pairs and the mean F1 of the
+    classes, or one of the two, "f1_micro" and "f1_macro"; "precision=0.9" or "recall=0.8", and then the most of the
+    other. A class with few labels is judged by its probabilities and by what holds for all classes.
+
+    Raises `InputError` as `evaluate` does, and if `out` exists and `force` is off.
+
+    >>> found = topgb.thresholds("run", "records/validate*.tfrecord", "decided.safetensors", progress=False)
+    >>> len(found.values)
+    12
+    >>> topgb.evaluate(found, "records/validate*.tfrecord", progress=False).threshold
+    'model'
+    """
+    from topgb.devices import choose_device
+    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.thresholds import Goal, collect_curves, find_thresholds, write_thresholds
+    from topgb.files import refuse_existing
+    from topgb.records.damage import OnDamaged
+    from topgb.training.opened import open_model, open_stored
+
+    check_choices(on_damaged=(on_damaged, OnDamaged))
+    goal, source, path, shown = Goal.parse(for_), to_path(model), to_path(out), to_progress(progress)
+    refuse_existing(path, force)
+    chosen = choose_device(device)
+    stored, loaded = open_stored(source, use_ema), open_model(source, chosen, use_ema)
+    dataset = open_for(stored, to_pattern(data), on_damaged, progress=shown)
+    curves = collect_curves(loaded, dataset, chosen, shown)
+    warn_of_cut(dataset)
+    found = find_thresholds(curves, goal)
+    header = write_thresholds(path, stored, found, force)
+    return ThresholdsFile(
+        path, str(goal), found.common, found.values.tolist(), curves.positives.tolist(), curves.videos, header,
+        dataset.damaged,
+    )  # fmt: skip

@@ -93,32 +93,29 @@ class Model:
         return probabilities[0] if given.single else probabilities
 
     @overload
-    def tag(self, videos: np.ndarray, top: int | None = 5, threshold: float | None = None) -> Tags: ...
+    def tag(self, videos: np.ndarray, top: int | None = 5, threshold: float | str | None = None) -> Tags: ...
     @overload
-    def tag(self, videos: Sequence[Any], top: int | None = 5, threshold: float | None = None) -> list[Tags]: ...
-    def tag(self, videos: Any, top: int | None = 5, threshold: float | None = None) -> Tags | list[Tags]:
+    def tag(self, videos: Sequence[Any], top: int | None = 5, threshold: float | str | None = None) -> list[Tags]: ...
+    def tag(self, videos: Any, top: int | None = 5, threshold: float | str | None = None) -> Tags | list[Tags]:
         """The best classes of one video as [(name, probability), …], best first; for several videos a list of these.
 
         `videos` is as in `predict`. `top` is how many classes to give at most (None: all), `threshold` the least
-        probability. Equal probabilities are in the order of class numbers; a class without a name has its number's.
-        Raises `InputError` as `predict` does, and where `top` or `threshold` make no sense.
+        probability, or "model": the file's own for each class (see `topgb.thresholds`). Equal probabilities are in the
+        order of class numbers; a class without a name has its number's. Raises `InputError` as `predict` does, and
+        where `top` or `threshold` make no sense.
         """
         if top is not None and top < 1:
             raise InputError(f"top={top!r} gives no class; use 1 or more, or None for all")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise InputError(f"threshold={threshold!r} is no probability; use a number from 0 to 1")
+        least = None if threshold is None else self.header.thresholds_for(threshold)[0].astype(np.float32)
         probabilities = self._predict(videos, None)
-        tags = [self._tags(row, top, threshold) for row in np.atleast_2d(probabilities)]
+        tags = [self._tags(row, top, least) for row in np.atleast_2d(probabilities)]
         return tags[0] if probabilities.ndim == 1 else tags
 
-    def _tags(self, probabilities: np.ndarray, top: int | None, threshold: float | None) -> Tags:
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        least = -1.0 if threshold is None else threshold
-        return [
-            (self.header.class_name(index), float(probabilities[index]))
-            for index in best.tolist()
-            if probabilities[index] >= least
-        ]
+    def _tags(self, probabilities: np.ndarray, top: int | None, least: np.ndarray | None) -> Tags:
+        best = np.argsort(-probabilities, kind="stable")
+        if least is not None:
+            best = best[probabilities[best] >= least[best]]
+        return [(self.header.class_name(index), float(probabilities[index])) for index in best[:top].tolist()]
 
     def _warn(self, given: Videos) -> None:
         # The warnings name the line that called `predict` or `tag`.

@@ -24,6 +24,7 @@ from topgb.cli.arguments import (
 )
 
 if TYPE_CHECKING:
+    from topgb.evaluation.bootstrap import Interval
     from topgb.evaluation.score import Rounds
 
 
@@ -37,6 +38,15 @@ def evaluate(
     use_ema: UseEma = None,
     json: Json = False,
     per_class: Annotated[Path | None, typer.Option(help="Also write a CSV with every class's figures.")] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            help="For precision, recall and F1: the least probability of a class, or model for the file's own.  "
+            "[default: model if it has some, else 0.5]",
+            metavar="T|model",
+        ),
+    ] = None,
+    interval: Annotated[bool, typer.Option("--interval", help="Add 95% bootstrap intervals over videos.")] = False,
     vocabulary: Vocabulary = None,
     force: Force = False,
     frames: Annotated[
@@ -54,14 +64,14 @@ def evaluate(
     engine: EngineOption = "local",
     address: Address = None,
 ) -> None:
-    """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss.
+    """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss, F1.
 
     Every frame is looked at once, and the figures are always the same; --frames samples them as the 2018 system did.
     """
     from topgb.errors import InputError
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.predictions import FrameDraw
-    from topgb.evaluation.score import evaluate_rounds, write_per_class
+    from topgb.evaluation.score import Scoring, intervals_of, score, to_json, write_per_class
     from topgb.files import refuse_existing
     from topgb.progress import TerminalProgress
     from topgb.records.sampling import parse_sampling
@@ -72,35 +82,43 @@ def evaluate(
         raise InputError("--rounds and --seed go with sampled frames; add --frames random:300, or leave them out")
     if per_class is not None and rounds > 1:
         raise InputError("--per-class writes the figures of one round; leave out --rounds")
+    if interval and rounds > 1:
+        raise InputError("--interval is one of one round; leave out --rounds")
     if vocabulary is not None and per_class is None:
         raise InputError("--vocabulary names classes in the CSV of --per-class; give that too")
     if per_class is not None:
         refuse_existing(per_class, force)
     opened = open_for_engine(model, use_ema, device, resident, engine, address)
     header = named(opened.here.header, vocabulary)
+    least, at = header.thresholds_for(threshold)
     progress = TerminalProgress()
     dataset = open_for(header, data, on_damaged, progress=progress)
-    draw = FrameDraw(sampling, seed or 0)
-    found = evaluate_rounds(opened.model, dataset, opened.device, draw, rounds, progress, opened.engine)
+    how = Scoring(FrameDraw(sampling, seed or 0), rounds, least, interval)
+    found = score(opened.model, dataset, opened.device, how, progress, opened.engine)
+    intervals = intervals_of(found.metrics, progress) if interval else {}
     report_damage(dataset.damaged)
     report_cut(dataset)
     if json:
-        unlabelled = {"unlabelled": found.metrics.unlabelled} if found.metrics.unlabelled else {}
-        typer.echo(json_module.dumps({**found.to_json(), **unlabelled}))
+        typer.echo(json_module.dumps(to_json(found, at, intervals)))
     else:
-        _print(found)
+        _print(found, at, intervals)
     if per_class is not None:
         write_per_class(per_class, found.metrics, header, force)
 
 
-def _print(found: "Rounds") -> None:
-    mean = found.mean().to_json()
+def _print(found: "Rounds", threshold: str | float, intervals: "dict[str, Interval]") -> None:
+    mean = found.mean().to_json() | found.mean_decisions()
     deviation = found.deviation() if len(found.scores) > 1 else {}
     positives = found.metrics.positives
     unlabelled = f", {found.metrics.unlabelled:,} of them without labels" if found.metrics.unlabelled else ""
     typer.echo(f"videos   {mean['videos']:,}{unlabelled}")
     if deviation:
         typer.echo(f"rounds   {len(found.scores):,}, mean ± standard deviation")
+    at = "the model's thresholds" if threshold == "model" else f"threshold {threshold:g}"
+    precisions = {
+        kind: f"precision {mean[f'precision_{kind}']:.4f}, recall {mean[f'recall_{kind}']:.4f}"
+        for kind in ("micro", "macro")
+    }
     for label, key, note in (
         ("GAP@20", "gap", ""),
         ("Hit@1", "hit_at_1", ""),
@@ -108,6 +126,10 @@ def _print(found: "Rounds") -> None:
         ("MAP", "map", f"   over all {len(positives):,} classes"),
         ("", "map_present", f"   over the {int((positives > 0).sum()):,} classes that occur"),
         ("loss", "loss", ""),
+        ("F1", "f1_micro", f"   of all pairs at {at}: {precisions['micro']}"),
+        ("", "f1_macro", f"   mean over the classes that occur: {precisions['macro']}"),
     ):
         spread = f" ± {deviation[key]:.4f}" if deviation else ""
+        if key in intervals:
+            spread = f" ({intervals[key][0]:.4f} to {intervals[key][1]:.4f})"
         typer.echo(f"{label:<9}{mean[key]:.4f}{spread}{note}")

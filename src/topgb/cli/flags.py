@@ -9,8 +9,8 @@ _FOR_SHELLS = set(" ;|&\\")
 
 
 def flag(name: str) -> str:
-    """The flag of the option `name`: `--top-k` for `top_k`."""
-    return f"--{name.replace('_', '-')}"
+    """The flag of the option `name`: `--top-k` for `top_k`, `--for` for `for_`, as Python reserves the word."""
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def in_flags(name: str, value: Any = None) -> str:

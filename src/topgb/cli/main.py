@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from topgb.cli.arguments import max_unpacked_option
 from topgb.cli.interrupts import INTERRUPTED, end, end_interrupted
-from topgb.errors import InputError, InterruptError, TopgbError, printable, set_wording
+from topgb.errors import InputError, InterruptError, TopgbError, TopgbWarning, printable, set_wording
 from topgb.unpacking import set_max_unpacked
 
 # Each command's file and function; a file is imported when its command is called, or listed on a help page.
@@ -24,6 +25,7 @@ COMMANDS = {
     "eval": "topgb.cli.eval:evaluate",
     "compare": "topgb.cli.compare:compare",
     "predict": "topgb.cli.predict:predict",
+    "thresholds": "topgb.cli.thresholds:thresholds",
 }
 GROUPS = {
     "data": "Get records, look at them, check them, and make them.",
@@ -152,6 +154,18 @@ def _in_flags(name: str, value: Any = None) -> str:
     return in_flags(name, value)
 
 
+def _show_by(others: Callable[..., None]) -> Callable[..., None]:
+    """How warnings are shown: topgb's own as a line, the rest by `others`."""
+
+    def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
+        if issubclass(category, TopgbWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            others(message, category, *more, **named)
+
+    return show
+
+
 def run(interrupted: Callable[[], bool] = lambda: False) -> None:
     """Run the command line. Exit codes: 0, 1 failure, 2 bad input, 130 interrupted.
 
@@ -159,7 +173,10 @@ def run(interrupted: Callable[[], bool] = lambda: False) -> None:
     """
     earlier = set_wording(_in_flags)
     try:
-        app(prog_name="topgb")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", TopgbWarning)
+            warnings.showwarning = _show_by(warnings.showwarning)
+            app(prog_name="topgb")
     except SystemExit as ended:
         # Typer ends with this code at a KeyboardInterrupt.
         if ended.code == INTERRUPTED:

@@ -1,12 +1,14 @@
 """Parents are the model files that another one is made of: what they must share, and how its header names them."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from topgb.errors import InputError
+from topgb.errors import InputError, TopgbWarning
 from topgb.features import FeatureSpec
 from topgb.modelfile import Header, StoredModel, stored_model
+from topgb.modelfile.header import THRESHOLDS
 from topgb.modelfile.loaded import assemble_stored
 from topgb.version import __version__
 
@@ -28,6 +30,7 @@ def open_parents(models: Sequence[Path | StoredModel], what: str, least: int = 2
             )
         # Decoding every weight finds a broken file.
         assemble_stored(parent)
+        warn_of_dropped(parent)
     first = parents[0]
     first_named = next((parent for parent in parents if parent.header.class_names is not None), first)
     for parent in parents[1:]:
@@ -36,6 +39,17 @@ def open_parents(models: Sequence[Path | StoredModel], what: str, least: int = 2
         if parent.header.class_names is not None:
             refuse_difference(first_named, parent, _names(first_named.header), _names(parent.header))
     return parents
+
+
+def warn_of_dropped(parent: StoredModel) -> None:
+    """Warn where a parent has thresholds, which are not those of another model made from it."""
+    if THRESHOLDS in parent.header.extras:
+        warnings.warn(
+            f"the thresholds of {parent.path} are for its own probabilities, and are left out; topgb thresholds finds "
+            "the new model's",
+            TopgbWarning,
+            stacklevel=4,
+        )
 
 
 def class_names(parents: Sequence[StoredModel]) -> tuple[str, ...] | None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from topgb.checksums import file_sha256
 from topgb.combining.cooccurrence import class_vectors
-from topgb.combining.parents import named, origin
+from topgb.combining.parents import named, origin, warn_of_dropped
 from topgb.combining.top_classes import SCORING_BATCH, TopClasses, collect_top_classes
 from topgb.errors import InputError, option
 from topgb.evaluation.metrics import TOP_K, Scores
@@ -18,7 +18,7 @@ from topgb.evaluation.opening import open_for
 from topgb.files import refuse_existing
 from topgb.modelfile import StoredModel, stored_model, write_model_file
 from topgb.modelfile.encodings import encode_plain
-from topgb.modelfile.header import RERANKER
+from topgb.modelfile.header import RERANKER, THRESHOLDS
 from topgb.modelfile.loaded import assemble_stored
 from topgb.models.reranker import Reranker, RerankerOptions
 from topgb.progress import SILENT, Progress
@@ -95,7 +95,9 @@ def rerank(
     refuse_existing(out, force)
     parent = stored_model(model)
     assemble_stored(parent)
-    header = parent.header
+    warn_of_dropped(parent)
+    extras = {name: value for name, value in parent.header.extras.items() if name != THRESHOLDS}
+    header = replace(parent.header, extras=extras)
     options = settings.options_for(header.classes)
     settings = replace(settings, options=options)
     teachers = _open_scores(scores, header.classes, options.candidates)

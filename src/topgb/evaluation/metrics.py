@@ -41,6 +41,27 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Decisions:
+    """Figures of the classes that reach their thresholds, all of them and not a video's best 20; in [0, 1].
+
+    precision_*  share of the given classes that are labels; 0 where none is given
+    recall_*     share of the labels that are given
+    f1_*         harmonic mean of the two
+    *_micro      of all pairs of a video and a class; *_macro: mean over the classes with positives
+    """
+
+    precision_micro: float
+    recall_micro: float
+    f1_micro: float
+    precision_macro: float
+    recall_macro: float
+    f1_macro: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Ranking:
     """All P kept pairs, best score first: `scores` float32 [P], `classes` uint16 or int32 [P], `hits` bool [P]."""
 
@@ -54,11 +75,12 @@ class Metrics:
 
     It keeps the 20 best classes of each video as pairs (video, class), each with its score and whether it is a hit,
     that is, one of the video's labels. `unlabelled` counts the `videos` that have none: their best class is never a
-    hit, which lowers Hit@1.
+    hit, which lowers Hit@1. With `thresholds`, float [V], it counts the pairs that reach them too.
     """
 
-    def __init__(self, classes: int):
-        self.positives = np.zeros(classes, np.int64)
+    def __init__(self, classes: int, thresholds: np.ndarray | None = None):
+        self.thresholds = None if thresholds is None else torch.from_numpy(np.asarray(thresholds, np.float32))
+        self.positives, self._given, self._right = np.zeros((3, classes), np.int64)
         self.videos = self.unlabelled = 0
         self._class_dtype = np.uint16 if classes <= 1 << 16 else np.int32
         self._hit_at_1 = 0
@@ -87,16 +109,23 @@ class Metrics:
         # PERR looks at as many of a video's best classes as it has labels, which may be more than 20.
         most = int(count.max()) if videos else 0
         if most <= scores.shape[1]:
-            self._perr += float(_precision_at_equal_recall(scores, hits, count).sum())
+            self._perr += float(precisions_at_equal_recall(scores, hits, count).sum())
         else:
             scores_of_most, best_of_most = _top_k(probabilities, most)
-            self._perr += float(_precision_at_equal_recall(scores_of_most, labels.gather(1, best_of_most), count).sum())
+            self._perr += float(precisions_at_equal_recall(scores_of_most, labels.gather(1, best_of_most), count).sum())
         self._loss += float(_summed_cross_entropy(probabilities, positions))
+        if self.thresholds is not None:
+            given = _label_positions(probabilities >= self.thresholds.to(probabilities.device))
+            right = given[labels.flatten()[given]]
+            for counts, pairs in ((self._given, given), (self._right, right)):
+                counts += torch.bincount(pairs % classes, minlength=classes).cpu().numpy()
         self._parts.append((scores.cpu().numpy(), best.cpu().numpy().astype(self._class_dtype), hits.cpu().numpy()))
 
     def merge(self, other: "Metrics") -> None:
         """Add the counts of other metrics over the same classes."""
         self.positives += other.positives
+        self._given += other._given
+        self._right += other._right
         self.videos += other.videos
         self.unlabelled += other.unlabelled
         self._hit_at_1 += other._hit_at_1
@@ -111,7 +140,7 @@ class Metrics:
         scores, classes, hits = (
             np.concatenate([part.ravel() for part in parts]) for parts in zip(*self._parts, strict=True)
         )
-        order = _descending_order(scores)
+        order = descending_order(scores)
         return Ranking(scores[order], classes[order], hits[order])
 
     def average_precisions(self) -> np.ndarray:
@@ -146,6 +175,29 @@ class Metrics:
             loss=self._loss / self.videos,
         )
 
+    def decided_classes(self) -> dict[str, np.ndarray]:
+        """`precision`, `recall` and `f1` at the thresholds, float64 [V]; 0 where nothing is there to divide by."""
+        return f1_figures(self._right, self._given, self.positives)
+
+    def decisions(self) -> Decisions:
+        """The figures at the thresholds."""
+        counts = (self._right, self._given, self.positives)
+        micro, macro = f1_figures(*(count.sum(keepdims=True) for count in counts)), self.decided_classes()
+        present = self.positives > 0
+        values = {f"{name}_micro": float(value[0]) for name, value in micro.items()}
+        return Decisions(
+            **values, **{f"{n}_macro": float(v[present].mean()) if present.any() else 0.0 for n, v in macro.items()}
+        )
+
+
+def f1_figures(right: np.ndarray, given: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
+    """`precision`, `recall` and `f1` float64 [...], from counts of given pairs that are right, of all, of labels."""
+    return {
+        "precision": right / np.maximum(given, 1),
+        "recall": right / np.maximum(positives, 1),
+        "f1": 2 * right / np.maximum(given + positives, 1),
+    }
+
 
 def average_precision(hits: np.ndarray, positives: int) -> float:
     """Average precision of P ranked pairs: `hits` bool [P] tells which are right, best pair first.
@@ -161,7 +213,7 @@ def pooled_average_precision(scores: torch.Tensor, hits: torch.Tensor, positives
 
     Equal scores keep their order, as in `Metrics.ranking`.
     """
-    return average_precision(hits.flatten().numpy()[_descending_order(scores.flatten().float().numpy())], positives)
+    return average_precision(hits.flatten().numpy()[descending_order(scores.flatten().float().numpy())], positives)
 
 
 def cross_entropy(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -184,7 +236,7 @@ def _summed_cross_entropy(probabilities: torch.Tensor, positions: torch.Tensor) 
     return -chosen.add_(LOSS_EPSILON).log_().sum(1).sum()
 
 
-def _precision_at_equal_recall(scores: torch.Tensor, hits: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+def precisions_at_equal_recall(scores: torch.Tensor, hits: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
     """float [B]: share of a video's n best classes that are labels and above probability 0; n is its number of labels.
 
     `scores` and `hits` [B, K] are those of its K best classes. `count` [B] holds each n, at most K.
@@ -223,7 +275,7 @@ def _label_positions(labels: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.flatnonzero(labels.numpy()))
 
 
-def _descending_order(scores: np.ndarray) -> np.ndarray:
+def descending_order(scores: np.ndarray) -> np.ndarray:
     """int64 [P]: indices that sort `scores` float32 [P] from greatest to least, stably; P is below 2^32.
 
     A float's bits can be mapped to an integer that orders as the float does. It is the upper half of a 64-bit key, and

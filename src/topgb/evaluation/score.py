@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from topgb.errors import DamagedRecordError
-from topgb.evaluation.metrics import Metrics, Scores
+from topgb.evaluation.metrics import Decisions, Metrics, Scores
 
 # Imported under this name too: docs/api.md once showed topgb.evaluation.score.open_for.
 from topgb.evaluation.opening import open_for as open_for
@@ -21,30 +21,73 @@ from topgb.modelfile import Header
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 
+if TYPE_CHECKING:
+    from topgb.evaluation.bootstrap import Interval
+
 FIGURES = tuple(field.name for field in fields(Scores) if field.name != "videos")
 PURPOSE = "score against"
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """How to score: in `rounds` rounds (one or more), each with frames of its own; the first is round `draw.round`.
+
+    With `thresholds`, float [V], the classes that reach them are counted too. With `resampled` the metrics are
+    `ResampledMetrics`, which have intervals.
+    """
+
+    draw: FrameDraw = ALL_FRAMES
+    rounds: int = 1
+    thresholds: np.ndarray | None = None
+    resampled: bool = False
+
+    def metrics(self, classes: int) -> Metrics:
+        """Metrics of no video yet."""
+        if not self.resampled:
+            return Metrics(classes, self.thresholds)
+        # Imported here, because few evaluations have intervals.
+        from topgb.evaluation.intervals import ResampledMetrics
+
+        return ResampledMetrics(classes, self.thresholds)
+
+
+ALL = Scoring()
+
+
+@dataclass(frozen=True)
 class Rounds:
-    """The scores of each round (there is at least one), and the full metrics of the last."""
+    """The scores of each round (there is at least one), and the full metrics of the last.
+
+    With thresholds, `decisions` are the figures of each round at these.
+    """
 
     scores: tuple[Scores, ...]
     metrics: Metrics
+    decisions: tuple[Decisions, ...] = ()
 
     def mean(self) -> Scores:
         """The mean of each figure over the rounds."""
         means = {name: float(np.mean([getattr(scores, name) for scores in self.scores])) for name in FIGURES}
         return Scores(videos=self.scores[0].videos, **means)
 
+    def mean_decisions(self) -> dict[str, float]:
+        """The mean of each figure at the thresholds, by name; none without thresholds."""
+        each = [decisions.to_json() for decisions in self.decisions]
+        return {name: float(np.mean([one[name] for one in each])) for name in (each[0] if each else ())}
+
     def deviation(self) -> dict[str, float]:
         """The sample standard deviation (divisor: rounds - 1) of each figure. Needs at least two rounds."""
-        return {name: float(np.std([getattr(scores, name) for scores in self.scores], ddof=1)) for name in FIGURES}
+        each = self._each()
+        return {name: float(np.std([one[name] for one in each], ddof=1)) for name in each[0] if name != "videos"}
 
     def to_json(self) -> dict[str, Any]:
         """The mean figures, and under `rounds` those of each round if there are several."""
-        rounds = {"rounds": [scores.to_json() for scores in self.scores]} if len(self.scores) > 1 else {}
-        return {**self.mean().to_json(), **rounds}
+        rounds = {"rounds": self._each()} if len(self.scores) > 1 else {}
+        return {**self.mean().to_json(), **self.mean_decisions(), **rounds}
+
+    def _each(self) -> list[dict[str, Any]]:
+        decided = [one.to_json() for one in self.decisions] or [{}] * len(self.scores)
+        return [one.to_json() | more for one, more in zip(self.scores, decided, strict=True)]
 
 
 def evaluate(
@@ -71,11 +114,11 @@ def evaluate_shard(
     shard: int,
     device: torch.device,
     progress: Progress = SILENT,
-    draw: FrameDraw = ALL_FRAMES,
+    how: Scoring = ALL,
 ) -> Metrics:
     """`evaluate` on shard number `shard` alone; merging these in shard order gives the whole to the bit."""
-    metrics = Metrics(dataset.classes)
-    for batch, probabilities in predictions(model, dataset, device, progress, PURPOSE, shard, draw):
+    metrics = how.metrics(dataset.classes)
+    for batch, probabilities in predictions(model, dataset, device, progress, PURPOSE, shard, how.draw):
         metrics.add(probabilities, cast(torch.Tensor, batch.labels).to(device))
     return metrics
 
@@ -94,57 +137,99 @@ def evaluate_rounds(
     2018 sampled frames in evaluation too, with an unseeded generator: its figures are those of one such round. Raises
     as `evaluate` does.
     """
+    return score(model, dataset, device, Scoring(draw, rounds), progress, engine)
+
+
+def score(
+    model: Predictor,
+    dataset: Dataset,
+    device: torch.device,
+    how: Scoring = ALL,
+    progress: Progress = SILENT,
+    engine: Engine = LOCAL,
+) -> Rounds:
+    """`evaluate` as `how` says. Raises as `evaluate` does."""
     shards = shard_pieces(dataset)
-    pieces = [shard._replace(number=r * len(shards) + shard.number) for r in range(rounds) for shard in shards]
-    metrics = Metrics(dataset.classes)
+    pieces = [shard._replace(number=r * len(shards) + shard.number) for r in range(how.rounds) for shard in shards]
+    metrics = how.metrics(dataset.classes)
     scores: list[Scores] = []
+    decisions: list[Decisions] = []
 
     def merge(number: int, result: tuple[Metrics, list[DamagedRecordError]]) -> None:
         nonlocal metrics
-        metrics = metrics if number % len(shards) else Metrics(dataset.classes)
+        metrics = metrics if number % len(shards) else how.metrics(dataset.classes)
         metrics.merge(result[0])
         dataset.note_damage(result[1])
         if (number + 1) % len(shards) == 0:
             check_found(metrics.positives, metrics.videos, PURPOSE)
             scores.append(metrics.compute())
+            decisions.extend([] if how.thresholds is None else [metrics.decisions()])
 
-    progress.begin("evaluating", rounds * dataset.num_records, "videos")
-    work = _Scoring(model, dataset, device, draw)
+    progress.begin("evaluating", how.rounds * dataset.num_records, "videos")
+    work = _Scoring(model, dataset, device, how)
     # Merged in order, because sums of floats depend on it.
     dispatch(work, pieces, in_order(pieces, merge), engine, progress, shared_files(dataset))
     progress.end()
-    return Rounds(tuple(scores), metrics)
+    return Rounds(tuple(scores), metrics, tuple(decisions))
 
 
 @dataclass(frozen=True)
 class _Scoring:
-    """The work on a piece; with S shards, piece n is shard n mod S in round `draw.round` + n div S."""
+    """The work on a piece; with S shards, piece n is shard n mod S in round `how.draw.round` + n div S."""
 
     model: Predictor
     dataset: Dataset
     device: torch.device
-    draw: FrameDraw
+    how: Scoring
 
     def __call__(self, number: int, progress: Progress) -> tuple[Metrics, list[DamagedRecordError]]:
         later, shard = divmod(number, len(self.dataset.shards))
-        draw = replace(self.draw, round=self.draw.round + later)
-        metrics = evaluate_shard(self.model, self.dataset, shard, self.device, progress, draw)
+        how = replace(self.how, draw=replace(self.how.draw, round=self.how.draw.round + later))
+        metrics = evaluate_shard(self.model, self.dataset, shard, self.device, progress, how)
         return metrics, damage_in(self.dataset, shard)
 
 
 def write_per_class(path: Path, metrics: Metrics, header: Header, force: bool = False) -> None:
     """Write a CSV with one row per class: index, name, positives, average precision over the videos' 20 best classes.
 
-    Raises `InputError` if `path` exists and `force` is off, `TopgbError` if it cannot be written.
+    If `metrics` has thresholds, the class's own, and precision, recall and F1 at it, stand behind these. Raises
+    `InputError` if `path` exists and `force` is off, `TopgbError` if it cannot be written.
     """
     # Imported here, because few evaluations write a CSV.
     from topgb.csv_rows import csv_field
 
     refuse_existing(path, force)
-    rows = ["class,name,positives,average_precision\n"]
+    decided = {} if metrics.thresholds is None else metrics.decided_classes()
+    rows = [",".join(["class,name,positives,average_precision", *(["threshold"] if decided else []), *decided]) + "\n"]
     averages = metrics.average_precisions()
     for index, (positives, average) in enumerate(zip(metrics.positives, averages, strict=True)):
         name = csv_field(header.class_name(index))
-        rows.append(f"{index},{name},{positives},{f'{average:.6f}' if positives else ''}\n")
+        row = [str(index), name, str(positives), f"{average:.6f}" if positives else ""]
+        if metrics.thresholds is not None:
+            row.append(f"{float(metrics.thresholds[index]):.6g}")
+            row += [
+                f"{values[index]:.6f}" if positives or key == "precision" else "" for key, values in decided.items()
+            ]
+        rows.append(",".join(row) + "\n")
     with atomic_write(path) as file:
         file.write("".join(rows).encode())
+
+
+def intervals_of(metrics: Metrics, progress: Progress = SILENT) -> "dict[str, Interval]":
+    """The 95% bootstrap interval of each figure. `metrics` must be of a `Scoring` with `resampled`."""
+    from topgb.evaluation.intervals import ResampledMetrics
+
+    return cast(ResampledMetrics, metrics).intervals(progress=progress)
+
+
+def to_json(found: Rounds, threshold: str | float, intervals: "dict[str, Interval] | None" = None) -> dict[str, Any]:
+    """The JSON values that `topgb eval --json` prints."""
+    unlabelled = found.metrics.unlabelled
+    shown = {name: list(bounds) for name, bounds in (intervals or {}).items()}
+    return {
+        **found.mean().to_json(),
+        "threshold": threshold,
+        **found.to_json(),
+        **({"unlabelled": unlabelled} if unlabelled else {}),
+        **({"interval": shown} if shown else {}),
+    }

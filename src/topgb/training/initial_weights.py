@@ -43,6 +43,9 @@ def fresh_tagger(
     elif new_head:
         anyway = "without it the head is new anyway"
         raise InputError(f"{option('new_head', True)} goes with {option('init_from')}; {anyway}")
+    for parent in (init_from, ema_source):
+        if parent is not None and parent.header.thresholds is not None:
+            progress.say(f"warning: the thresholds of {parent.path} are for its own probabilities, and are left out")
     head_is_new = any(name.startswith("head.") for name in anew)
     if head_is_new and recipe.training.start_at_class_frequencies:
         tagger.head.start_at(_frequencies(data, recipe.training.distill_weight))

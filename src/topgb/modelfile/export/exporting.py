@@ -62,9 +62,11 @@ def exported_program(graph: ExportGraph, header: Header) -> torch.export.Exporte
 
 
 def description(header: Header) -> str:
-    """JSON for users of the exported file: the features of its inputs and the class names of its output."""
+    """JSON for users of the exported file: the features of its inputs, class names and thresholds of its output."""
     names = None if header.class_names is None else list(header.class_names)
     value = {"features": header.features.to_json(), "classes": header.classes, "class_names": names}
+    if header.thresholds is not None:
+        value["thresholds"] = header.thresholds.tolist()
     return json.dumps(value, sort_keys=True)
 
 
