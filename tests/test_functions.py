@@ -21,6 +21,7 @@ PRIVATE = {
     "_weight_int8pack_mm": "modelfile/packed.py",
     "_modules": "models/byfeature.py",
     "_new_shared": "records/collate.py",
+    "_shutdown_workers": "records/reader_processes.py",
     "_foreach_lerp_": "training/ema.py",
     "torch.utils._python_dispatch": "models/activations.py",
     "torch.utils._pytree": "models/activations.py",

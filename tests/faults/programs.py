@@ -16,6 +16,7 @@ from pathlib import Path
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "no_proxy": "127.0.0.1"}
 # No command of these tests takes so long; a hung one is told from a slow machine's.
 PATIENCE = 300.0
+PATIENCE_AT_END = 60.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Running:
 
     def __init__(self, group: int, folder: Path, wait: Callable[[], int]):
         self.group, self._folder, self._wait, self._begun = group, folder, wait, time.monotonic()
+        self.ended = False
 
     def signal(self, number: int) -> None:
         """Send a signal to the whole group, as a terminal does; nothing where it has ended."""
@@ -44,6 +46,7 @@ class Running:
         patience = threading.Timer(PATIENCE, self.signal, [signal.SIGKILL])
         patience.start()
         code = self._wait()
+        self.ended = True
         patience.cancel()
         seconds = time.monotonic() - self._begun
         return Ended(code, (self._folder / "out").read_text(), (self._folder / "err").read_text(), seconds)
@@ -82,6 +85,7 @@ class Zygote:
 
     def __init__(self, folder: Path):
         self._folder, self._numbers = folder, itertools.count()
+        self._started: list[Running] = []
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("zygote.py"))],
             stdin=subprocess.PIPE,
@@ -110,7 +114,9 @@ class Zygote:
             "variables": variables or {},
         }
         process = self._ask(json.dumps(request))
-        return Running(process, folder, lambda: os.waitstatus_to_exitcode(self._ask(str(process))))
+        running = Running(process, folder, lambda: os.waitstatus_to_exitcode(self._ask(str(process))))
+        self._started.append(running)
+        return running
 
     def close(self) -> None:
         """End the process that forks."""
@@ -119,8 +125,18 @@ class Zygote:
         # Closing the pipe would not do: any process that the tests forked meanwhile holds it open.
         self._process.stdin.write("\n")
         self._process.stdin.close()
-        self._process.wait(PATIENCE)
-        self._process.stdout.close()
+        # What a failed test did not wait for.
+        for running in self._started:
+            if not running.ended:
+                running.signal(signal.SIGKILL)
+        try:
+            self._process.wait(PATIENCE_AT_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise AssertionError("the zygote was told to end and did not; it is killed") from None
+        finally:
+            self._process.stdout.close()
 
     def _ask(self, request: str) -> int:
         assert self._process.stdin is not None

@@ -10,6 +10,7 @@ import atexit
 import gc
 import itertools
 import json
+import math
 import os
 import pkgutil
 import runpy
@@ -17,19 +18,23 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import NoReturn
+
+import topgb.progress
+from topgb.cli.interrupts import Interrupts
 
 FINAL = ("replace", "rename", "fsync", "unlink", "rmdir")
 
 
 def main() -> None:
-    import topgb
-
     for module in pkgutil.walk_packages(topgb.__path__, "topgb."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
+    # What is said every few seconds would only be said on a slow machine.
+    topgb.progress.LINE_SECONDS = math.inf
     # A fork that collects garbage would copy all of it.
     gc.freeze()
     for line in sys.stdin:
@@ -39,17 +44,21 @@ def main() -> None:
         if isinstance(request, int):
             print(os.waitpid(request, 0)[1], flush=True)
             continue
+        # An interrupt of the child waits until it hears interrupts.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         child = os.fork()
         if child == 0:
             _run(_become(**request))
+        # The child does so too; whoever is told its number may signal its group at once.
+        _lead_a_group(child)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         print(child, flush=True)
 
 
 def _become(
     script: str | None, arguments: list[str], out: str, err: str, die: int | None, variables: dict[str, str]
 ) -> Callable[[], object]:
-    # A group of its own, as a terminal gives to every command.
-    os.setpgid(0, 0)
+    _lead_a_group(0)
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     if die is not None:
@@ -57,10 +66,27 @@ def _become(
     os.environ.update(variables)
     sys.argv = [script or "topgb", *arguments]
     if script is not None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return partial(runpy.run_path, script, run_name="__main__")
-    from topgb.__main__ import run
+    from topgb import __main__ as program
 
-    return run
+    program.Interrupts = _Unblocking
+    return program.run
+
+
+def _lead_a_group(process: int) -> None:
+    """Give a process a group of its own, as a terminal gives to every command."""
+    # The one that comes second may find that the child has ended.
+    with suppress(OSError):
+        os.setpgid(process, process)
+
+
+class _Unblocking(Interrupts):
+    """Hears the interrupts that have come since the fork, too."""
+
+    def install(self) -> None:
+        super().install()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _run(program: Callable[[], object]) -> NoReturn:

@@ -1,9 +1,6 @@
 """Training's batches: shuffled, numbered by global step, and read ahead by worker processes if asked."""
 
-import signal
-import sys
 from collections.abc import Generator
-from types import TracebackType
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -12,6 +9,7 @@ from torch.utils.data import Dataset as TorchDataset
 from topgb.errors import InputError, TopgbError, option
 from topgb.records.dataset import Dataset, LoadedBatch
 from topgb.records.order import epoch_order, piece
+from topgb.records.reader_processes import prepare_reader, reading_ahead
 from topgb.records.sampling import FrameSampling, sampling_for
 
 
@@ -86,20 +84,6 @@ class _ErrorsAsValues(TorchDataset):
             return error
 
 
-def _end_with_main(worker: int) -> None:
-    # Terminals and clusters signal whole groups of processes. A worker ignores that; it ends with the main process.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.excepthook = _print_unless_disconnected
-
-
-def _print_unless_disconnected(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    # The thread of `multiprocessing` that hands tensors over prints an error for every connection that breaks.
-    if not issubclass(kind, ConnectionError | EOFError):
-        sys.__excepthook__(kind, error, traceback)
-
-
 def load_batches(
     batches: TrainingBatches, steps: range, workers: int = 0, pin_memory: bool = False
 ) -> Generator[LoadedBatch, None, None]:
@@ -114,10 +98,9 @@ def load_batches(
         sampler=steps,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_end_with_main,
+        worker_init_fn=prepare_reader,
     )
-    items = iter(loader)
-    try:
+    with reading_ahead(loader) as items:
         while True:
             try:
                 item = next(items)
@@ -130,9 +113,6 @@ def load_batches(
                 raise item
             batches.dataset.note_damage(item[1])
             yield item
-    finally:
-        # An error's traceback would keep the loader alive, and with it the workers, for as long as it is kept itself.
-        del items
 
 
 def lost_reader(reason: str) -> TopgbError:
