@@ -13,6 +13,7 @@ from topgb.packing.pack import PackOptions, pack
 from topgb.packing.parquet import count_rows, read_rows
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.description import find_description
+from topgb.unpacking import set_max_unpacked
 from topgb.vocabulary import read_vocabulary
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow (the extra topgb[parquet]) is absent")
@@ -234,3 +235,59 @@ def test_a_footer_that_contradicts_itself(tmp_path):
             path.write_bytes(raw[:place] + bytes((raw[place] ^ bits,)) + raw[place + 1 :])
             with suppress(InputError):
                 count_rows(str(path))
+
+
+def _varint(number: int, length: int = 0) -> bytes:
+    """`number` as Thrift writes it, in `length` bytes if that is more than it needs."""
+    parts = []
+    while number >= 128 or len(parts) + 1 < length:
+        parts.append(128 | (number & 127))
+        number >>= 7
+    return bytes([*parts, number])
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_footer_that_lies_about_its_pages(tmp_path, version, compression):
+    count = 300_000
+    path = tmp_path / "a.parquet"
+    columns = {"id": ["a"], "rgb": pa.array([np.full(count, 2.5, np.float32)], pa.list_(pa.float32()))}
+    _write(path, columns, compression=compression, data_page_version=version)
+    raw = path.read_bytes()
+    footer = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
+    stored = _varint(2 * count)
+    assert stored in raw[footer:]
+    path.write_bytes(raw[:footer] + raw[footer:].replace(stored, _varint(2, len(stored))))
+    # pyarrow believes the pages.
+    assert len(pq.read_table(path)["rgb"][0]) == count
+    set_max_unpacked("1M")
+    try:
+        with pytest.raises(InputError, match="unpacks to more than 1,048,576, which honest files hardly do"):
+            list(read_rows(str(path)))
+    finally:
+        set_max_unpacked(None)
+    assert next(read_rows(str(path))).features["rgb"].shape == (count,)
+
+
+def test_a_text_that_every_row_repeats(tmp_path):
+    path = tmp_path / "a.parquet"
+    columns = {"id": [str(n) for n in range(64)], "labels": ["x" * 50_000] * 64, "rgb": [[1.0, 2.0]] * 64}
+    _write(path, columns, compression="zstd")
+    assert path.stat().st_size < 10_000
+    set_max_unpacked("1M")
+    try:
+        with pytest.raises(InputError, match="unpacks to more than 1,048,576"):
+            list(read_rows(str(path)))
+    finally:
+        set_max_unpacked(None)
+
+
+def test_pages_that_make_no_sense_are_one_sentence(tmp_path):
+    path = tmp_path / "a.parquet"
+    _write(path, _columns(*range(9)), compression="zstd")
+    raw = path.read_bytes()
+    footer = len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
+    for place in range(4, footer, 3):
+        path.write_bytes(raw[:place] + bytes((raw[place] ^ 0x55,)) + raw[place + 1 :])
+        with suppress(InputError):
+            list(read_rows(str(path)))

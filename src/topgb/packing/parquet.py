@@ -76,12 +76,16 @@ def _open_table(path: str) -> "Iterator[pq.ParquetFile]":
 
 def _check_sizes(path: str) -> None:
     """Raise `InputError` if the file's values take more than it may unpack to, or its footer is malformed."""
+    needed = longest = 0
     try:
-        # Encodings can hold a thousand million equal values in some bytes, so the bytes of a column say too little.
-        needed = sum(max(size, values * _VALUE_BYTES) for values, size in column_sizes(path))
+        for column in column_sizes(path):
+            # Encodings can hold a thousand million equal values in some bytes, so the bytes of a column say too little.
+            needed += max(column.size, column.values * _VALUE_BYTES)
+            longest = max(longest, column.longest)
     except (OSError, ValueError) as error:
         raise _unreadable_error(path, error) from None
-    check_unpacked(path, needed, os.path.getsize(path), max_unpacked())
+    # Of a text that a dictionary holds once, each row in memory gets a copy.
+    check_unpacked(path, max(needed, longest * ROWS), os.path.getsize(path), max_unpacked())
 
 
 def _next_batch(batches: "Iterator[pa.RecordBatch]", path: str) -> "pa.RecordBatch | None":

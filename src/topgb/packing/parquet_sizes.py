@@ -1,29 +1,96 @@
-"""Read the sizes of a Parquet file's columns from its footer (Thrift's compact protocol).
+"""Read the sizes of a Parquet file's columns from its footer and its pages' headers (Thrift's compact protocol).
 
-pyarrow gives them too, but ends the process where a footer contradicts itself.
+pyarrow believes them: a footer that contradicts itself ends the process, and a page whose header asks for gigabytes
+gets them, whatever the footer says.
 """
 
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 _FOOTER_END = 8
 _DEEPEST = 20
 # Field numbers of parquet.thrift: FileMetaData, RowGroup, ColumnChunk, ColumnMetaData.
-_ROW_GROUPS, _COLUMNS, _META, _VALUES, _UNCOMPRESSED = 4, 1, 3, 5, 6
+_ROW_GROUPS, _COLUMNS, _META = 4, 1, 3
+_TYPE, _VALUES, _UNCOMPRESSED, _COMPRESSED, _DATA_OFFSET, _DICTIONARY_OFFSET = 1, 5, 6, 7, 9, 11
+_BYTE_ARRAY = 6
+# Of PageHeader and of the headers in it.
+_PAGE_UNCOMPRESSED, _PAGE_COMPRESSED, _DATA, _DICTIONARY, _DATA_V2, _PAGE_VALUES = 2, 3, 5, 7, 8, 1
+# Headers hold statistics, and these hold values of the column; pyarrow gives up beyond the last.
+_HEADER_BYTES = (1 << 10, 1 << 16, 1 << 20, 1 << 24)
 
 
-def column_sizes(path: str) -> Iterator[tuple[int, int]]:
-    """Yield values and uncompressed bytes of each column in each row group. Raises `ValueError` if malformed."""
+class ColumnSize(NamedTuple):
+    """Values and uncompressed bytes of a column in a row group, by whichever says more, footer or pages.
+
+    `longest` bounds the bytes of a single text: those of the largest page; 0 for numbers.
+    """
+
+    values: int
+    size: int
+    longest: int
+
+
+def column_sizes(path: str) -> Iterator[ColumnSize]:
+    """Yield the size of each column in each row group. Raises `ValueError` if footer or pages are malformed."""
     with open(path, "rb") as file:
-        footer = _Compact(_read_footer(file)).struct()
-    try:
-        for group in footer.get(_ROW_GROUPS, []):
-            for column in group.get(_COLUMNS, []):
-                sizes = column[_META]
-                yield max(0, int(sizes[_VALUES])), max(0, int(sizes[_UNCOMPRESSED]))
-    except (AttributeError, KeyError, TypeError):
-        raise ValueError("its footer lacks the sizes of its columns") from None
+        footer = _Compact(_read_footer(file), "its footer").struct()
+        try:
+            for group in footer.get(_ROW_GROUPS, []):
+                for column in group.get(_COLUMNS, []):
+                    yield _column_size(file, column[_META])
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError("its footer lacks the sizes of its columns") from None
+
+
+def _column_size(file: BinaryIO, column: dict[int, Any]) -> ColumnSize:
+    total = max(0, int(column[_VALUES]))
+    values = size = largest = 0
+    for page in _pages(file, column) if total else ():
+        size += max(0, int(page[_PAGE_UNCOMPRESSED]))
+        largest = max(largest, int(page[_PAGE_UNCOMPRESSED]))
+        # A dictionary's values are read once more where the pages name them.
+        values += _data_values(page) or 0
+        if values >= total:
+            break
+    longest = largest if column[_TYPE] == _BYTE_ARRAY else 0
+    return ColumnSize(max(values, total), max(size, int(column[_UNCOMPRESSED])), longest)
+
+
+def _pages(file: BinaryIO, column: dict[int, Any]) -> Iterator[dict[int, Any]]:
+    """The headers of a column's pages, as pyarrow finds them."""
+    start, dictionary = int(column[_DATA_OFFSET]), int(column.get(_DICTIONARY_OFFSET) or 0)
+    position = dictionary if 0 < dictionary < start else start
+    end = min(position + int(column[_COMPRESSED]), file.seek(0, os.SEEK_END))
+    while 0 <= position < end:
+        header, length = _page_header(file, position)
+        position += length + max(0, int(header[_PAGE_COMPRESSED]))
+        yield header
+
+
+def _page_header(file: BinaryIO, position: int) -> tuple[dict[int, Any], int]:
+    """The header at that byte of the file, and how many bytes it has."""
+    for most in _HEADER_BYTES:
+        file.seek(position)
+        compact = _Compact(file.read(most), "the header of a page")
+        try:
+            header = compact.struct()
+        except ValueError:
+            if most == _HEADER_BYTES[-1]:
+                raise
+            continue
+        # Texts are passed over, and may end beyond what was read.
+        if compact.position <= most:
+            return header, compact.position
+    raise ValueError("the header of a page is cut off")
+
+
+def _data_values(page: dict[int, Any]) -> int | None:
+    """The values in a page; None for a page without any of the column's."""
+    for kind in (_DATA, _DATA_V2):
+        if kind in page:
+            return max(0, int(page[kind][_PAGE_VALUES]))
+    return None
 
 
 def _read_footer(file: BinaryIO) -> bytes:
@@ -39,8 +106,8 @@ def _read_footer(file: BinaryIO) -> bytes:
 class _Compact:
     """Values of Thrift's compact protocol; a struct is a mapping by field number, and texts are left out (None)."""
 
-    def __init__(self, data: bytes):
-        self._data, self._position = data, 0
+    def __init__(self, data: bytes, what: str):
+        self._data, self._what, self.position = data, what, 0
 
     def struct(self, level: int = 0) -> dict[int, Any]:
         fields: dict[int, Any] = {}
@@ -54,7 +121,7 @@ class _Compact:
 
     def _value(self, kind: int, level: int) -> Any:
         if level > _DEEPEST:
-            raise ValueError("its footer is nested too deeply")
+            raise ValueError(f"{self._what} is nested too deeply")
         if kind <= 3:
             return self._byte()
         if kind <= 6:
@@ -70,22 +137,22 @@ class _Compact:
             kinds = self._byte() if count else 0
             return [(self._value(kinds >> 4, level + 1), self._value(kinds & 15, level + 1)) for _ in range(count)]
         if kind not in (7, 8, 13):
-            raise ValueError(f"its footer has a value of the unknown type {kind}")
+            raise ValueError(f"{self._what} has a value of the unknown type {kind}")
         length = self._varint() if kind == 8 else {7: 8, 13: 16}[kind]
-        self._position += length
+        self.position += length
         return None
 
     def _checked(self, count: int) -> int:
         # Each value takes a byte at least.
-        if count > len(self._data) - self._position:
-            raise ValueError("its footer is cut off")
+        if count > len(self._data) - self.position:
+            raise ValueError(f"{self._what} is cut off")
         return count
 
     def _byte(self) -> int:
-        if self._position >= len(self._data):
-            raise ValueError("its footer is cut off")
-        self._position += 1
-        return self._data[self._position - 1]
+        if self.position >= len(self._data):
+            raise ValueError(f"{self._what} is cut off")
+        self.position += 1
+        return self._data[self.position - 1]
 
     def _varint(self) -> int:
         number = shift = 0
@@ -96,7 +163,7 @@ class _Compact:
                 return number
             shift += 7
             if shift > 63:
-                raise ValueError("its footer has a number of more than 64 bits")
+                raise ValueError(f"{self._what} has a number of more than 64 bits")
 
     def _integer(self) -> int:
         number = self._varint()
