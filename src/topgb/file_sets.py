@@ -30,6 +30,7 @@ from topgb.files import (
 # The partial folders' names derive from it.
 _STAGING = "topgb-set"
 _NEW, _GONE = "new", "gone"
+_REPLACEMENT = ".replacement"
 
 
 class NewFiles:
@@ -77,11 +78,7 @@ def write_set(folder: Path, gone: Iterable[Path] = ()) -> Iterator[NewFiles]:
                 (staging / _NEW).mkdir()
             yield NewFiles(folder, staging / _NEW)
             with _failing(folder):
-                names = sorted({path.name for path in gone} - set(os.listdir(staging / _NEW)))
-                (staging / _GONE).write_bytes(b"\0".join(map(os.fsencode, names)))
-                for path in (staging / _GONE, staging / _NEW, staging):
-                    sync(path)
-                _begin(staging, folder)
+                _begin(staging, folder, gone)
         finish_earlier(folder)
     except KeyboardInterrupt:
         finish_earlier(folder)
@@ -114,13 +111,40 @@ def growing_set(folder: Path) -> Iterator[None]:
     with atomic_write(folder / GROWING):
         pass
     yield
+    complete_set(folder)
+
+
+def complete_set(folder: Path) -> None:
+    """Have readers take `folder` again: all of its set is there. Raises `TopgbError` if that fails."""
     with _failing(folder / GROWING):
         (folder / GROWING).unlink(missing_ok=True)
         sync(folder)
 
 
-def _begin(staging: Path, folder: Path) -> None:
-    """Give the staging folder the name `UNFINISHED`: from that moment on the new set holds."""
+def replacement_folder(folder: Path) -> Path:
+    """A folder beside the files of `folder` for others that will replace them; a killed process leaves it as it is.
+
+    Raises `TopgbError` if it cannot be made.
+    """
+    beside = folder / _REPLACEMENT / _NEW
+    with _failing(folder):
+        beside.mkdir(parents=True, exist_ok=True)
+    return beside
+
+
+def replace_files(folder: Path, gone: Iterable[Path]) -> None:
+    """Put the files of `replacement_folder` in place, all or none, and remove `gone`. Raises `TopgbError`."""
+    with _failing(folder):
+        _begin(folder / _REPLACEMENT, folder, gone)
+    finish_earlier(folder)
+
+
+def _begin(staging: Path, folder: Path, gone: Iterable[Path]) -> None:
+    """Give the staging folder the name `UNFINISHED`: from that moment on the new set holds, and `gone` is to go."""
+    names = sorted({path.name for path in gone} - set(os.listdir(staging / _NEW)))
+    (staging / _GONE).write_bytes(b"\0".join(map(os.fsencode, names)))
+    for path in (staging / _GONE, staging / _NEW, staging):
+        sync(path)
     while True:
         try:
             os.rename(staging, folder / UNFINISHED)

@@ -97,7 +97,9 @@ ARGUMENTS: dict[str, Callable[[Inputs, str, Path], list[str | Path]]] = {
         ),
         *("--out", out / "packed", "--validate", "0.2", "--videos-per-shard", "10"),
     ],
-    "drop-fakes": lambda inputs, records, out: ["data", "drop-fakes", records, out / "real", "--threshold", "0.35"],
+    "drop-fakes": lambda inputs, records, out: [
+        *("data", "drop-fakes", records, out / "real", "--threshold", "0.35", "--fakes", out / "fakes.csv.gz"),
+    ],
     "synth": lambda inputs, records, out: [
         *("data", "synth", out / "synth", "--features", "rgb:64", "--videos", "60", "--videos-per-shard", "20"),
     ],

@@ -44,17 +44,25 @@ def source(tmp_path):
     return f"{tmp_path}/src/*.tfrecord", records
 
 
+def _dropped(csv):
+    """The ids in a CSV of fakes."""
+    return [row.partition(",")[0] for row in csv.read_text().splitlines()[1:]]
+
+
 def test_kept_records_are_the_same_bytes(source, tmp_path):
     pattern, records = source
-    dropped, seen = [], []
+    seen = []
     found = drop_fakes(
-        pattern, tmp_path / "dst", on_dropped=dropped.append, on_progress=lambda done, total: seen.append((done, total))
+        pattern,
+        tmp_path / "dst",
+        fakes=tmp_path / "fakes.csv",
+        on_progress=lambda done, total: seen.append((done, total)),
     )
     assert sorted(path.name for path in (tmp_path / "dst").iterdir()) == ["test00.tfrecord", "test02.tfrecord"]
     first = b"".join(frame_record(records["test00.tfrecord"][n]) for n in (1, 2, 4, 5, 7, 8))
     assert (tmp_path / "dst/test00.tfrecord").read_bytes() == first
     assert (tmp_path / "dst/test02.tfrecord").read_bytes() == (tmp_path / "src/test02.tfrecord").read_bytes()
-    assert dropped == ["a0", "a3", "a6", "b0", "b1", "b2", "b3"]
+    assert _dropped(tmp_path / "fakes.csv") == ["a0", "a3", "a6", "b0", "b1", "b2", "b3"]
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert (found.files, found.written, found.videos, found.unlisted, found.damaged) == (3, 2, 16, 0, [])
     assert (found.kept.videos, found.dropped.videos) == (9, 7)
@@ -90,23 +98,16 @@ def test_one_mode_or_two(tmp_path, deviations, threshold, parted, close):
 def test_a_deviation_equal_to_the_threshold_is_that_of_a_fake(tmp_path):
     path = tmp_path / "x.tfrecord"
     path.write_bytes(frame_record(video("v", 0.25)) + frame_record(video("w", 0.5)))
-    dropped = []
-    assert (
-        drop_fakes(str(path), tmp_path / "dst", FakeCriterion(threshold=0.25), on_dropped=dropped.append).kept.videos
-        == 1
-    )
-    assert dropped == ["v"]
+    found = drop_fakes(str(path), tmp_path / "dst", FakeCriterion(threshold=0.25), tmp_path / "fakes.csv")
+    assert found.kept.videos == 1
+    assert _dropped(tmp_path / "fakes.csv") == ["v"]
 
 
 def test_deviations_from_a_csv(source, tmp_path):
     (tmp_path / "stds.csv").write_text("vids,std\na0,0.5\nc1,0.2\nc2,0.1\nelsewhere,3\n")
-    dropped = []
-    found = drop_fakes(
-        source[0],
-        tmp_path / "dst",
-        FakeCriterion(deviations_from_csv(tmp_path / "stds.csv")),
-        on_dropped=dropped.append,
-    )
+    criterion = FakeCriterion(deviations_from_csv(tmp_path / "stds.csv"))
+    found = drop_fakes(source[0], tmp_path / "dst", criterion, tmp_path / "fakes.csv")
+    dropped = _dropped(tmp_path / "fakes.csv")
     assert (found.kept.videos, found.dropped.videos, found.unlisted, found.videos) == (2, 1, 13, 16)
     assert len(dropped) == 14
     assert not {"a0", "c1"} & set(dropped)

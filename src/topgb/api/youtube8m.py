@@ -1,6 +1,5 @@
 """Calls for YouTube-8M's own records: `download` and `drop_fakes`."""
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from topgb.api.arguments import (
@@ -88,7 +87,6 @@ def drop_fakes(
     from topgb.youtube8m.deviations import deviations_from_csv, deviations_from_records
     from topgb.youtube8m.fakes import FakeCriterion
     from topgb.youtube8m.fakes import drop_fakes as run
-    from topgb.youtube8m.submission import fake_rows
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
     check_least(threshold=(threshold, 0))
@@ -98,13 +96,5 @@ def drop_fakes(
         )
     csv, rows = to_optional_path(stats), to_optional_path(fakes)
     measure = deviations_from_records(feature) if csv is None else deviations_from_csv(csv)
-    with nullcontext(lambda video_id: None) if rows is None else fake_rows(rows, force) as on_dropped:
-        return run(
-            to_pattern(source),
-            to_path(folder),
-            FakeCriterion(measure, threshold),
-            on_dropped,
-            on_damaged,
-            force,
-            counting(to_progress(progress), "reading", "files"),
-        )
+    criterion, shown = FakeCriterion(measure, threshold), counting(to_progress(progress), "reading", "files")
+    return run(to_pattern(source), to_path(folder), criterion, rows, on_damaged, force, shown)

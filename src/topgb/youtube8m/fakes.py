@@ -11,19 +11,22 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from topgb.errors import DamagedRecordError, InputError
-from topgb.file_sets import finish_earlier, write_set
-from topgb.files import refuse_existing, write_failure
+from topgb.file_sets import complete_set, finish_earlier, write_set
+from topgb.files import GROWING, refuse_existing, write_failure
 from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
 from topgb.records.framing import FOOTER_BYTES, HEADER_BYTES
 from topgb.records.shards import OpenShard, Shard, find_shards, open_shard
 from topgb.results import Result
 from topgb.youtube8m.deviations import Measure, Spread, deviations_from_records, spread_of
 from topgb.youtube8m.plan import refuse_collisions
+from topgb.youtube8m.submission import fake_rows
 
 # 2018: the threshold of remove_test_fakes.py.
 THRESHOLD = 0.1
 # A deviation is close to the threshold if it differs by at most this share of it.
 CLOSE = 0.1
+# What the mark of an unfinished set says while the CSV of fakes is missing.
+_LACKS_CSV = b"topgb data drop-fakes has yet to write "
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +93,7 @@ def drop_fakes(
     pattern: str | Sequence[str],
     folder: Path,
     criterion: FakeCriterion = DEFAULT_CRITERION,
-    on_dropped: Callable[[str], None] = lambda video_id: None,
+    fakes: Path | None = None,
     on_damaged: OnDamaged = "stop",
     force: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
@@ -98,20 +101,42 @@ def drop_fakes(
     """Copy the shards of `pattern` (see `find_shards`) into `folder` without fakes (2018: `remove_test_fakes.py`).
 
     The records of videos that are not fake by `criterion` are copied byte for byte, in order, to a file of the shard's
-    name, gzipped if it ends in .gz. A shard without such videos gives no file. `on_dropped` is called with the id of
-    every other video, in order, `on_progress` with (files done, files). A record's CRC is checked before it is
-    measured.
+    name, gzipped if it ends in .gz. A shard without such videos gives no file. `fakes` is a CSV to write, with a row of
+    a submission for every other video, in order. `on_progress` is called with (files done, files). A record's CRC is
+    checked before it is measured.
 
     Raises `InputError` if shards share a name or lie in `folder` itself, if a file exists and `force` is off, if no
     record can be read, and for records that the measure refuses; `DamagedRecordError` for damage unless `on_damaged` is
     "skip"; `TopgbError` if writing fails. All files appear together, at the end; after an error, `folder` is as before.
     """
     shards = find_shards(pattern)
-    _check_names(shards, folder, force)
-    judge = _Judge(criterion, on_dropped, on_damaged)
-    written = 0
+    finish_earlier(folder)
+    # Left by a call that was killed between the copies and the end of the CSV.
+    stopped = (folder / GROWING).is_file() and (folder / GROWING).read_bytes().startswith(_LACKS_CSV)
+    _check_names(shards, folder, force or stopped)
+    if fakes is None:
+        return _write_copies(shards, folder, _Judge(criterion, lambda video_id: None, on_damaged), on_progress)
+    mark = _LACKS_CSV + os.fsencode(fakes.absolute())
+    with fake_rows(fakes, force or (stopped and (folder / GROWING).read_bytes() == mark)) as on_dropped:
+        result = _write_copies(shards, folder, _Judge(criterion, on_dropped, on_damaged), on_progress, mark)
+    complete_set(folder)
+    return result
+
+
+def _write_copies(
+    shards: list[Shard],
+    folder: Path,
+    judge: "_Judge",
+    on_progress: Callable[[int, int], None] | None,
+    mark: bytes | None = None,
+) -> DroppedFakes:
+    """Write the copies, and, if something is to come after them, the `mark` that says so."""
+    written, on_damaged = 0, judge.on_damaged
     # With `force`, no earlier copy of a shard stays, even if the shard has no video left.
-    with write_set(folder, gone=[folder / shard.name for shard in shards]) as files:
+    gone = [*(folder / shard.name for shard in shards), folder / GROWING]
+    with write_set(folder, gone) as files:
+        if mark is not None:
+            files.write(GROWING, mark)
         for done, shard in enumerate(shards, start=1):
             with NoteDamage(judge.damaged, on_damaged):
                 opened = open_shard(shard)
@@ -196,7 +221,6 @@ def _check_names(shards: list[Shard], folder: Path, force: bool) -> None:
             raise InputError(f"{shard.path} lies in {folder} itself; write the copies into another folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; the copies need a directory")
-    finish_earlier(folder)
     for name in names:
         refuse_existing(folder / name, force)
     try:

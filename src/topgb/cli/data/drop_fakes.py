@@ -1,7 +1,6 @@
 """topgb data drop-fakes."""
 
 import json as json_module
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,21 +52,12 @@ def drop_fakes(
     from topgb.youtube8m.deviations import deviations_from_csv, deviations_from_records
     from topgb.youtube8m.fakes import FakeCriterion
     from topgb.youtube8m.fakes import drop_fakes as run
-    from topgb.youtube8m.submission import fake_rows
 
     if stats is not None and feature is not None:
         raise InputError("--stats takes the deviations from a CSV, and --feature from the records; give one of them")
     measure = deviations_from_records(feature) if stats is None else deviations_from_csv(stats)
-    with nullcontext(lambda video_id: None) if fakes is None else fake_rows(fakes, force) as on_dropped:
-        found = run(
-            source,
-            folder,
-            FakeCriterion(measure, threshold),
-            on_dropped,
-            on_damaged,
-            force,
-            counting(TerminalProgress(), "reading", "files"),
-        )
+    criterion, shown = FakeCriterion(measure, threshold), counting(TerminalProgress(), "reading", "files")
+    found = run(source, folder, criterion, fakes, on_damaged, force, shown)
     report_damage(found.damaged)
     if json:
         value = {"videos": found.videos, **asdict(replace(found, damaged=[])), "parted": found.parted}
