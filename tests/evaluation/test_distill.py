@@ -72,27 +72,53 @@ def test_bytes_per_video(teacher, records, tmp_path):
     assert best.bytes / 1100 == pytest.approx(4 * (2 + 2) + 4 + ids + 8, abs=1)
 
 
-def test_a_stopped_run_goes_on_and_gives_the_same_bytes(teacher, records, tmp_path):
-    class Interrupting(Progress):
-        def advance(self, count, note=""):
-            self.done = getattr(self, "done", 0) + count
-            if self.done > 800:
-                raise KeyboardInterrupt
+class Interrupting(Progress):
+    """Raises `KeyboardInterrupt` after more than 800 videos."""
 
-    for options in ({}, {"score_format": "tfrecord"}):
-        run(teacher, records, tmp_path / "whole", force=True, **options)
-        with pytest.raises(KeyboardInterrupt):
-            run(teacher, records, tmp_path / "stopped", progress=Interrupting(), force=True, **options)
-        kept = contents(tmp_path / "stopped")
-        whole = contents(tmp_path / "whole")
-        # Copies are marked as a part of what is to come.
-        assert kept.pop(".unfinished", None) == (b"" if options else None)
-        assert kept.items() < whole.items()
-        assert len(kept) > 1
-        times = {path: path.stat().st_mtime_ns for path in (tmp_path / "stopped").glob("train0000*")}
-        run(teacher, records, tmp_path / "stopped", **options)
-        assert contents(tmp_path / "stopped") == whole
-        assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    def __init__(self):
+        self.done = 0
+
+    def advance(self, count, note=""):
+        self.done += count
+        if self.done > 800:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("options", [{}, {"score_format": "tfrecord"}], ids=["safetensors", "tfrecord"])
+def test_a_stopped_run_goes_on_and_gives_the_same_bytes(teacher, records, tmp_path, options):
+    run(teacher, records, tmp_path / "whole", force=True, **options)
+    with pytest.raises(KeyboardInterrupt):
+        run(teacher, records, tmp_path / "stopped", progress=Interrupting(), force=True, **options)
+    kept = contents(tmp_path / "stopped")
+    whole = contents(tmp_path / "whole")
+    # Copies are marked as a part of what is to come.
+    assert kept.pop(".unfinished", None) == (b"" if options else None)
+    assert kept.items() < whole.items()
+    assert len(kept) > 1
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "stopped").glob("train0000*")}
+    run(teacher, records, tmp_path / "stopped", **options)
+    assert contents(tmp_path / "stopped") == whole
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+@pytest.mark.parametrize("options", [{}, {"score_format": "tfrecord"}], ids=["safetensors", "tfrecord"])
+def test_scores_are_replaced_once_all_new_ones_are_there(teacher, records, tmp_path, options):
+    out = tmp_path / "t"
+    run(teacher, records, tmp_path / "whole", **options)
+    run(teacher, records, out, top_k=3)
+    before = contents(out)
+    with pytest.raises(KeyboardInterrupt):
+        run(teacher, records, out, progress=Interrupting(), force=True, **options)
+    beside = out / ".replacement"
+    times = {path: path.stat().st_mtime_ns for path in beside.glob("new/train0000*")}
+    assert times
+    beside.rename(tmp_path / "aside")
+    assert contents(out) == before
+    (tmp_path / "aside").rename(beside)
+    # The same call goes on with what was finished.
+    run(teacher, records, out, force=True, **options)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert set(times.values()) == {path.stat().st_mtime_ns for path in out.glob("train0000*")}
 
 
 def test_shards_may_be_done_in_any_order(teacher, records, tmp_path):

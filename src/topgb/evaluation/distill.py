@@ -20,6 +20,7 @@ from topgb.evaluation.score_folder import (
     files_of,
     is_finished,
     prepare_folder,
+    put_in_place,
     shard_label,
     wait_for,
 )
@@ -124,8 +125,9 @@ def distill(
     on when repeated. Readers of records refuse copies until all are there. On a cluster each worker takes one shard at
     a time and writes into `out` itself; `teacher` must be picklable (see `opened_there`).
 
-    Raises `InputError` if `out` holds scores of another teacher or of other records (`force` replaces them), if it
-    holds anything else, or if the workers' files do not appear in it; and as `predictions` and `dispatch` do.
+    Raises `InputError` if `out` holds scores of another teacher or of other records (`force` replaces them, once all
+    new ones are there), if it holds anything else, or if the workers' files do not appear in it; and as `predictions`
+    and `dispatch` do.
     """
     top_k, score_format = options.top_k, options.score_format
     names = [shard_label(shard.name, score_format) for shard in dataset.shards]
@@ -138,8 +140,8 @@ def distill(
             "TFRecord files all classes"
         )
     description = TeacherDescription(identity, dataset.fingerprint(), dataset.classes, top_k, score_format)
-    prepare_folder(out, description, options.force)
-    pieces = [p for p in shard_pieces(dataset) if not is_finished(out, dataset, p.number, score_format)]
+    target = prepare_folder(out, description, options.force)
+    pieces = [p for p in shard_pieces(dataset) if not is_finished(target, dataset, p.number, score_format)]
     written: list[Path] = []
 
     def note(_: int, result: tuple[list[Path], list[DamagedRecordError]]) -> None:
@@ -149,13 +151,15 @@ def distill(
     done = dataset.num_records - sum(piece.size for piece in pieces)
     progress.begin("distilling", dataset.num_records, "videos", done)
     # Absolute, because nodes may work in other directories.
-    work = _Distilling(teacher, dataset, out.absolute(), device, options)
-    shared = [*shared_files(dataset), str(out / DESCRIPTION_FILE)]
+    work = _Distilling(teacher, dataset, target.absolute(), device, options)
+    shared = [*shared_files(dataset), str(target / DESCRIPTION_FILE)]
     # Scores that are not all there are refused by `Teacher`; nothing in copies of records says how many there are.
-    with growing_set(out) if score_format == "tfrecord" else nullcontext():
+    with growing_set(out) if score_format == "tfrecord" and target == out else nullcontext():
         dispatch(work, pieces, in_order(pieces, note), options.engine, progress, shared)
         progress.end()
         wait_for(written)
+    if target != out:
+        put_in_place(out)
     files = [path for shard in dataset.shards for path in files_of(out, shard.name, score_format)]
     return Distilled(dataset.num_records - len(dataset.damaged), sum(path.stat().st_size for path in files))
 

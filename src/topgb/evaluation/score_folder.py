@@ -1,11 +1,14 @@
 """The folder that a teacher's scores are written to: one file per shard, or copies of its records."""
 
+import shutil
 import time
+from contextlib import suppress
 from itertools import count, takewhile
 from pathlib import Path
 
 from topgb.errors import InputError, option
-from topgb.files import partials_of, write_failure
+from topgb.file_sets import finish_earlier, replace_files, replacement_folder
+from topgb.files import GROWING, partials_of
 from topgb.records.dataset import Dataset
 from topgb.records.teacher import DESCRIPTION_FILE, ScoreFormat, TeacherDescription, scores_path
 
@@ -15,26 +18,48 @@ VIDEOS_PER_FILE = 512
 _SETTLING_SECONDS = 60.0
 
 
-def prepare_folder(out: Path, description: TeacherDescription, force: bool) -> None:
-    """Make `out` a folder for scores of this description. Raises `InputError` if it holds anything else."""
+def prepare_folder(out: Path, description: TeacherDescription, force: bool) -> Path:
+    """The folder to fill with scores of this description: `out`, or, if `force` replaces scores there, one beside them.
+
+    Raises `InputError` if `out` holds anything else.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; a teacher's scores need a folder")
+    finish_earlier(out)
     if (out / DESCRIPTION_FILE).exists():
-        before = TeacherDescription.read(out)
-        if not force:
-            changed = before.differs_from(description)
-            if changed is None:
-                return
-            raise InputError(
-                f"{out} holds scores of {changed}; give back what there was, replace them with "
-                f"{option('force', True)}, or choose another {option('out')}"
-            )
-        for row in before.records:
-            for path in files_of(out, row[0], before.format):
-                _remove(path)
-    elif out.exists() and set(out.iterdir()) - set(partials_of(out / DESCRIPTION_FILE)):
+        changed = TeacherDescription.read(out).differs_from(description)
+        if force:
+            return _prepare_beside(out, description)
+        if changed is None:
+            return out
+        raise InputError(
+            f"{out} holds scores of {changed}; give back what there was, replace them with "
+            f"{option('force', True)}, or choose another {option('out')}"
+        )
+    if out.exists() and set(out.iterdir()) - set(partials_of(out / DESCRIPTION_FILE)):
         raise InputError(f"{out} holds files that topgb distill did not write; choose another {option('out')}")
     description.write(out)
+    return out
+
+
+def _prepare_beside(out: Path, description: TeacherDescription) -> Path:
+    """The folder for scores that will replace those in `out`; a stopped call's scores of this description are kept."""
+    beside = replacement_folder(out)
+    same = False
+    with suppress(InputError):
+        same = TeacherDescription.read(beside).differs_from(description) is None
+    if not same:
+        shutil.rmtree(beside)
+        replacement_folder(out)
+        description.write(beside)
+    return beside
+
+
+def put_in_place(out: Path) -> None:
+    """Replace the scores in `out` by those that were written beside them, all or none."""
+    before = TeacherDescription.read(out)
+    scores = (path for row in before.records for path in files_of(out, row[0], before.format))
+    replace_files(out, [*scores, out / GROWING])
 
 
 def is_finished(out: Path, dataset: Dataset, shard: int, score_format: ScoreFormat) -> bool:
@@ -61,13 +86,6 @@ def copy_path(out: Path, name: str, number: int) -> Path:
 def shard_label(name: str, score_format: ScoreFormat) -> str:
     """The name of the shard `name` in the names of its files."""
     return name if score_format == "safetensors" else name.removesuffix(".gz").removesuffix(".tfrecord")
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink()
-    except OSError as error:
-        raise write_failure(path, error) from error
 
 
 def wait_for(written: list[Path]) -> None:

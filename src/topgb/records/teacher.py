@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from topgb.errors import InputError, option
-from topgb.files import atomic_write
+from topgb.files import atomic_write, refuse_unfinished
 from topgb.json_reading import read_json
 from topgb.records.teacher_scores import read_scores
 
@@ -107,6 +107,7 @@ class Teacher:
 
     def __init__(self, folder: Path, checked: bool = False):
         self.folder = folder
+        refuse_unfinished(folder)
         self.description = TeacherDescription.read(folder)
         if self.description.format != "safetensors":
             raise InputError(

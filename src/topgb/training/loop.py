@@ -24,6 +24,7 @@ from topgb.training.learner import Learner, Update
 from topgb.training.preparation import Preparation, prepare
 from topgb.training.ranks import Precision, agree, check_alike, gather, launch, losing_a_peer, together
 from topgb.training.recipe import Recipe
+from topgb.training.replaced_run import drop_earlier, give_back, settle
 from topgb.training.schedule import learning_rate
 from topgb.training.stopping import Asked, asked_to_stop, interrupts_noted
 from topgb.training.validation import validate
@@ -53,16 +54,25 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     with asked_to_stop() as stop, losing_a_peer(fabric):
         with together(fabric):
             prepared = prepare(job, fabric, precision, progress)
-            going_on = job.resume and runs.is_run(job.out)
         with together(fabric):
             if fabric.is_global_zero:
-                _begin(job, prepared.settings, going_on)
+                settle(job.out)
         with together(fabric):
-            checkpoint = latest_checkpoint(job.out)
-        check_alike(fabric, prepared.settings, 0 if checkpoint is None else checkpoint.step)
-        trainer = _Trainer(prepared, fabric, checkpoint, progress)
-        with interrupts_noted(stop):
-            trainer.run(stop)
+            going_on = job.resume and runs.is_run(job.out)
+        try:
+            with together(fabric):
+                if fabric.is_global_zero:
+                    _begin(job, prepared.settings, going_on)
+            with together(fabric):
+                checkpoint = latest_checkpoint(job.out)
+            check_alike(fabric, prepared.settings, 0 if checkpoint is None else checkpoint.step)
+            trainer = _Trainer(prepared, fabric, checkpoint, progress)
+            with interrupts_noted(stop):
+                trainer.run(stop)
+        except Exception:
+            if fabric.is_global_zero:
+                give_back(job.out)
+            raise
         with together(fabric):
             if fabric.is_global_zero:
                 build_model_file(job.out, job.out / runs.MODEL_FILE, force=True)
@@ -197,6 +207,7 @@ class _Trainer:
     def _save(self, kind: str) -> None:
         if self.fabric.is_global_zero:
             save_checkpoint(self.job.out, self._checkpoint(), kind)
+            drop_earlier(self.job.out)
 
     def _stopped_early(self) -> bool:
         patience = self.recipe.training.early_stop

@@ -1,17 +1,17 @@
 """A run: the directory that training fills, and the settings it must keep when it is resumed."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from topgb.errors import InputError, TopgbError, option
+from topgb.errors import InputError, option
 from topgb.files import atomic_write, partials_of
 from topgb.json_reading import read_json
 from topgb.training.recipe import RECIPE_FILE, Recipe, parse_recipe, recipe_value
+from topgb.training.replaced_run import EARLIER, clear, holds_earlier, set_aside
 
 SETTINGS_FILE = "settings.json"
 MODEL_FILE = "model.safetensors"
@@ -25,7 +25,8 @@ def start_run(
     """Make `folder` a fresh run with this recipe. Raises `InputError` where it holds anything and `force` is off.
 
     `settings` is everything else that the weights depend on (records, parents). With `force` an old run in `folder` is
-    cleared, unless one of the files in `keep` lies in it. A folder in which this call was killed counts as empty.
+    set aside until the new one has a checkpoint, unless one of the files in `keep` lies in it. A folder in which this
+    call was killed counts as empty.
     """
     text = yaml.safe_dump(recipe.to_json(), sort_keys=False, allow_unicode=True)
     if folder.exists() and not folder.is_dir():
@@ -38,7 +39,7 @@ def start_run(
                 f"{folder} is not empty; go on with {option('resume', True)}, overwrite with {option('force', True)}, "
                 f"or choose another {option('out')}"
             )
-        _clear(folder, [path for path in keep if path is not None])
+        _make_way(folder, [path for path in keep if path is not None])
     _write_text(folder / RECIPE_FILE, text)
     # Write the settings last: they make the folder a run.
     write_settings(folder, settings)
@@ -96,14 +97,15 @@ def _is_unbegun(folder: Path, recipe: str) -> bool:
     path = folder / RECIPE_FILE
     # A recipe file of the user's own has another text, and stays.
     ours = {path} if path.is_file() and path.read_bytes() == recipe.encode() else set()
-    return set(folder.iterdir()) <= {*ours, *partials_of(path), *partials_of(folder / SETTINGS_FILE)}
+    known = {folder / EARLIER, *ours, *partials_of(path), *partials_of(folder / SETTINGS_FILE)}
+    return set(folder.iterdir()) <= known
 
 
 def _no_run(folder: Path) -> InputError:
     return InputError(f"{folder} holds files that no run wrote; choose another {option('out')}")
 
 
-def _clear(folder: Path, keep: Sequence[Path]) -> None:
+def _make_way(folder: Path, keep: Sequence[Path]) -> None:
     if not is_run(folder):
         raise _no_run(folder)
     for path in keep:
@@ -111,12 +113,11 @@ def _clear(folder: Path, keep: Sequence[Path]) -> None:
             raise InputError(
                 f"{path} lies in {folder}, which {option('force', True)} would clear; choose another {option('out')}"
             )
-    # Remove the settings last: without them a half-cleared folder would no longer count as a run.
-    try:
-        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == SETTINGS_FILE):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    except OSError as error:
-        raise TopgbError(f"cannot clear {folder}: {error.strerror}; check its permissions") from error
+    if holds_earlier(folder):
+        # This run has no checkpoint, and the one that it was to replace is still there.
+        clear(folder)
+    else:
+        set_aside(folder)
 
 
 def _read_text(path: Path) -> str:
