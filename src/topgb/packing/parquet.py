@@ -84,7 +84,7 @@ def _check_sizes(path: str) -> None:
             longest = max(longest, column.longest)
     except (OSError, ValueError) as error:
         raise _unreadable_error(path, error) from None
-    # Of a text that a dictionary holds once, each row in memory gets a copy.
+    # Each row in memory gets a copy of a text that a dictionary holds once.
     check_unpacked(path, max(needed, longest * ROWS), os.path.getsize(path), max_unpacked())
 
 

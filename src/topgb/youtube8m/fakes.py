@@ -25,7 +25,7 @@ from topgb.youtube8m.submission import fake_rows
 THRESHOLD = 0.1
 # A deviation is close to the threshold if it differs by at most this share of it.
 CLOSE = 0.1
-# What the mark of an unfinished set says while the CSV of fakes is missing.
+# The mark of an unfinished set begins so while the CSV of fakes is missing; its path follows.
 _LACKS_CSV = b"topgb data drop-fakes has yet to write "
 
 
