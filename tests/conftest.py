@@ -9,6 +9,8 @@ import signal
 # sets its own number of threads. PyTorch reads it when it is imported.
 if "TOPGB_PORTABLE" not in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
+# Nothing is timed: a choice would differ between machines, and stay for the tests that follow.
+os.environ.setdefault("TOPGB_MATMUL", "mkl")
 
 from collections.abc import Iterator
 from pathlib import Path

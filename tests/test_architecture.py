@@ -12,7 +12,7 @@ from combining.small_models import model_file
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
-BASE |= {"version", "file_sets", "csv_tables", "results", "json_reading", "yaml_reading", "unpacking"}
+BASE |= {"version", "file_sets", "csv_tables", "results", "json_reading", "yaml_reading", "unpacking", "matmul"}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 # What each room, or file at the top, may import. A room that is not here may import nothing.
@@ -31,15 +31,16 @@ MAY_IMPORT = {
     "file_sets": {"errors", "files"},
     "checksums": {"errors"},
     "devices": {"errors"},
+    "matmul": {"errors", "files", "json_reading"},
     "csv_rows": {"errors", "unpacking"},
     "tensors": {"errors", "files", "checksums"},
     "csv_tables": {"csv_rows", "errors"},
     "vocabulary": {"csv_rows", "csv_tables", "errors", "files"},
-    "jobs": {"errors", "progress", "version"},
+    "jobs": {"errors", "matmul", "progress", "version"},
     "records": {"jobs", *BASE},
     "packing": {"records", *BASE},
     "youtube8m": {"records", "jobs", *BASE},
-    "models": {"errors", "features", "batch"},
+    "models": {"errors", "features", "batch", "matmul"},
     "modelfile": {"models", *BASE},
     "from2018": MODELS,
     "evaluation": FIGURES,

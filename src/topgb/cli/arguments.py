@@ -71,6 +71,16 @@ def named(header: "Header", vocabulary: Path | None) -> "Header":
     return replace(header, class_names=names)
 
 
+def multiply_fast(device: str) -> None:
+    """Let this command's process multiply float32 matrices as its CPU does fastest; a GPU decides by itself."""
+    from topgb.devices import choose_device
+    from topgb.matmul import choose, use
+
+    # With Ray `device` may be one that only the workers have.
+    if device == "cpu" or (device == "auto" and choose_device(device).type == "cpu"):
+        use(choose().path)
+
+
 def report_damage(damaged: "list[DamagedRecordError]") -> None:
     """Say on standard error how many records were left out, and where."""
     if damaged:

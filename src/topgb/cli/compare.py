@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Data, Device, Json, OnDamagedOption, report_damage
+from topgb.cli.arguments import Data, Device, Json, OnDamagedOption, multiply_fast, report_damage
 
 MOST_RESAMPLES = 1_000_000
 
@@ -38,6 +38,7 @@ def compare(
     from topgb.training.opened import open_model
 
     keep_freed_memory()
+    multiply_fast(device)
     chosen = choose_device(device)
     a, b = (open_model(path, chosen) for path in (model_a, model_b))
     progress = TerminalProgress()

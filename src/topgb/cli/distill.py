@@ -13,6 +13,7 @@ from topgb.cli.arguments import (
     Force,
     OnDamagedOption,
     ResidentOption,
+    multiply_fast,
     report_cut,
     report_damage,
 )
@@ -48,6 +49,7 @@ def distill(
     from topgb.progress import TerminalProgress
     from topgb.training.opened import open_for_engine, open_stored
 
+    multiply_fast(device)
     opened = open_for_engine(teacher, None, device, resident, engine, address)
     identity = teacher_identity(open_stored(teacher), opened.device, resident)
     dataset = open_records(opened.here, data, on_damaged, score_format)

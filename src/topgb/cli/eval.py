@@ -18,6 +18,7 @@ from topgb.cli.arguments import (
     ResidentOption,
     UseEma,
     Vocabulary,
+    multiply_fast,
     named,
     report_cut,
     report_damage,
@@ -88,6 +89,7 @@ def evaluate(
         raise InputError("--vocabulary names classes in the CSV of --per-class; give that too")
     if per_class is not None:
         refuse_existing(per_class, force)
+    multiply_fast(device)
     opened = open_for_engine(model, use_ema, device, resident, engine, address)
     header = named(opened.here.header, vocabulary)
     least, at = header.thresholds_for(threshold)

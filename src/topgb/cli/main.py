@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "topgb.cli.compare:compare",
     "predict": "topgb.cli.predict:predict",
     "thresholds": "topgb.cli.thresholds:thresholds",
+    "doctor": "topgb.cli.doctor:doctor",
 }
 GROUPS = {
     "data": "Get records, look at them, check them, and make them.",
@@ -58,7 +59,7 @@ COMMANDS_OF = {
     },
 }
 # Every other command takes --max-unpacked.
-UNPACKING_NOTHING = {"demo", "build", "download", "synth", "show", "import-tf", "average", "export"}
+UNPACKING_NOTHING = {"demo", "doctor", "build", "download", "synth", "show", "import-tf", "average", "export"}
 _STYLE: dict[str, Any] = {
     "add_completion": False,
     "rich_markup_mode": "markdown",

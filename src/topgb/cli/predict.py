@@ -16,6 +16,7 @@ from topgb.cli.arguments import (
     ResidentOption,
     UseEma,
     Vocabulary,
+    multiply_fast,
     named,
     report_cut,
     report_damage,
@@ -48,6 +49,7 @@ def predict(
     from topgb.progress import TerminalProgress
     from topgb.training.opened import open_for_engine
 
+    multiply_fast(device)
     opened = open_for_engine(model, use_ema, device, resident, engine, address)
     class_names = named(opened.here.header, vocabulary).class_names if names or vocabulary is not None else None
     if names and class_names is None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force, OnDamagedOption, Vocabulary, report_damage
+from topgb.cli.arguments import Force, OnDamagedOption, Vocabulary, multiply_fast, report_damage
 
 
 def train(
@@ -123,6 +123,7 @@ def train(
         num_nodes=num_nodes,
     )
     keep_freed_memory()
+    multiply_fast(device)
     flush_subnormals()
     try:
         result = run_training(job, progress)

@@ -12,6 +12,7 @@ from topgb.errors import TopgbError, option, wording
 from topgb.jobs.cluster import connected, in_one_line
 from topgb.jobs.engine import Engine, Piece, Result, Take, Work
 from topgb.jobs.worker import Terms, Worker
+from topgb.matmul import in_use
 from topgb.progress import Progress
 from topgb.version import __version__
 
@@ -31,7 +32,8 @@ def dispatch_on_cluster(
 ) -> None:
     """`dispatch` on the Ray cluster of `engine`."""
     ray = connected(engine.address)
-    terms = Terms(__version__, os.getcwd(), tuple(shared), wording())
+    matmul = None if engine.gpus else in_use()
+    terms = Terms(__version__, os.getcwd(), tuple(shared), wording(), matmul)
     pool = _Pool[Result](ray, work, pieces, engine, progress, terms)
     try:
         while pool.left:

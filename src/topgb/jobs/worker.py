@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from topgb.errors import InputError, TopgbError, Wording, set_wording
+from topgb.matmul import MatmulPath, use
 from topgb.progress import SILENT, Progress
 from topgb.version import __version__
 
@@ -19,12 +20,14 @@ class Terms(NamedTuple):
     folder   the working directory
     shared   local files that must be there, as for `dispatch`
     wording  how messages name options
+    matmul   how float32 matrices are multiplied, or None for GPUs
     """
 
     version: str
     folder: str
     shared: Sequence[str]
     wording: Wording
+    matmul: MatmulPath | None
 
 
 class Worker:
@@ -46,10 +49,12 @@ class Worker:
             self._work = pickle.loads(work)
         except TopgbError as error:
             return type(error)(f"node {node}: {error}") if type(error) in (InputError, TopgbError) else error
-        # The number of threads decides how sums are divided, and so how they are rounded.
+        # The number of threads decides how sums are divided, and so how they are rounded; so does the library.
         torch = sys.modules.get("torch")
         if torch is not None:
             torch.set_num_threads(threads)
+            if terms.matmul is not None:
+                use(terms.matmul)
         return node
 
     def run(self, number: int) -> Any:

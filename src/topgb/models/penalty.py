@@ -5,10 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from topgb.matmul import block_squares
 from topgb.models.factored import FactoredLinear, Factors
-
-# Values whose squares are summed at once.
-BLOCK = 1 << 20
 
 
 class _HalfSquares(torch.autograd.Function):
@@ -19,8 +17,7 @@ class _HalfSquares(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, factors: Factors | None) -> torch.Tensor:
-        # Sum by blocks, so that float32 loses no digits.
-        squares = torch.stack([torch.dot(block, block) for block in weight.reshape(-1).split(BLOCK)]).sum()
+        squares = torch.stack(block_squares(weight)).sum()
         ctx.factors = factors
         ctx.save_for_backward(weight, squares)
         return squares / 2

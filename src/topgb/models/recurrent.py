@@ -76,7 +76,8 @@ class GRU(nn.Module):
             nn.init.zeros_(candidate.bias)  # type: ignore[arg-type]
 
     def forward(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-        by_time = frames.transpose(0, 1)
+        # Contiguous, since oneDNN multiplies a transposed view step by step.
+        by_time = frames.transpose(0, 1).contiguous()
         outputs = []
         for reverse, (gates, candidate) in enumerate(zip(self.gates, self.candidates, strict=True)):
             own, recurrent = gates.weight.split([self.features, self.size], dim=1)  # type: ignore[operator]

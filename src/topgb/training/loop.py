@@ -12,6 +12,7 @@ from topgb.batch import Batch
 from topgb.devices import choose_device, computes_in_bfloat16
 from topgb.errors import DamagedRecordError, TopgbError
 from topgb.evaluation.metrics import Metrics, Scores
+from topgb.matmul import in_use, use
 from topgb.progress import SILENT, Progress
 from topgb.records.training_batches import load_batches
 from topgb.training import run_folder as runs
@@ -52,6 +53,8 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     if job.recipe.training.precision != "float32" and precision == "32-true":
         progress.say("this device does not compute in bfloat16; training in float32")
     with asked_to_stop() as stop, losing_a_peer(fabric):
+        # All ranks round alike.
+        use(gather(fabric, in_use())[0])
         with together(fabric):
             prepared = prepare(job, fabric, precision, progress)
         with together(fabric):

@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 
+from topgb.matmul import block_squares
 from topgb.models.factored import FactoredLinear
 
 EPSILON = 1e-8
-# Squares are summed in float32 within blocks of this many values, and over blocks in float64, to lose no digits.
-BLOCK = 1 << 20
 
 
 class TF1Adam(torch.optim.AdamW):
@@ -113,8 +112,8 @@ def clip_each(parameters: Iterable[torch.nn.Parameter], clip_norm: float) -> Non
         clip_without_waiting(gradients, clip_norm)
         return
     for gradient in gradients:
-        # A dot product reads memory three times as fast as a norm, and a short gradient is not written at all.
-        norm = sum(float(torch.dot(block, block)) for block in gradient.reshape(-1).split(BLOCK)) ** 0.5
+        # Blocks are summed in float64, and a short gradient is not written at all.
+        norm = sum(map(float, block_squares(gradient))) ** 0.5
         if norm > clip_norm:
             gradient.mul_(clip_norm / norm)
 

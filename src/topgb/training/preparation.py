@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 
 from topgb.errors import InputError, option
 from topgb.evaluation.opening import RecordNeeds, open_needed
+from topgb.matmul import in_use
 from topgb.models import Tagger
 from topgb.progress import Progress
 from topgb.records.dataset import Dataset, TeacherSource
@@ -84,6 +85,8 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Pr
         "new_head": job.new_head,
         "teacher": teacher_identity(teacher),
         "arithmetic": precision,
+        # None, as in runs from before there was a choice.
+        "matmul": None if in_use() == "mkl" else in_use(),
         "ranks": fabric.world_size if fabric.world_size > 1 else None,
         runs.NAMES: job_names(job, init_from or ema_source, progress),
     }

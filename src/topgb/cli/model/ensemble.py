@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from topgb.cli.arguments import Device, Force, Json, ModelsOrRuns, OnDamagedOption, parse_weights, report_damage
+from topgb.cli.arguments import (
+    Device,
+    Force,
+    Json,
+    ModelsOrRuns,
+    OnDamagedOption,
+    multiply_fast,
+    parse_weights,
+    report_damage,
+)
 
 if TYPE_CHECKING:
     from topgb.combining.weights import FittedWeights
@@ -79,6 +88,7 @@ def _fit(
     from topgb.progress import TerminalProgress
 
     keep_freed_memory()
+    multiply_fast(device)
     chosen = choose_device(device)
     parents = open_parents(models, "make an ensemble")
     progress = TerminalProgress()

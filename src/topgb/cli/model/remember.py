@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force, ModelOrRun, OnDamagedOption
+from topgb.cli.arguments import Force, ModelOrRun, OnDamagedOption, multiply_fast
 
 
 def remember(
@@ -31,6 +31,7 @@ def remember(
     if not temperature > 0:
         raise InputError(f"--temperature {temperature:g} is not above 0")
     keep_freed_memory()
+    multiply_fast("cpu")
     kept = NeighbourOptions(neighbours, temperature)
     header = write_memory(open_stored(model), data, out, kept, force, on_damaged, TerminalProgress())
     options = header.members[0].model.to_json()["head"]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Force, ModelOrRun, OnDamagedOption
+from topgb.cli.arguments import Force, ModelOrRun, OnDamagedOption, multiply_fast
 
 
 def rerank(
@@ -43,6 +43,7 @@ def rerank(
     from topgb.training.opened import open_stored
 
     keep_freed_memory()
+    multiply_fast("cpu")
     folders = [Path(part.strip()) for part in scores.split(",") if part.strip()]
     sizes = None if candidates is None else RerankerOptions(candidates=candidates)
     settings = RerankTraining(sizes, epochs, seed=seed, on_damaged=on_damaged)

@@ -1,0 +1,204 @@
+"""Which library multiplies float32 matrices on this machine's CPU: PyTorch's default, MKL, or oneDNN.
+
+On some processors oneDNN is twice as fast as MKL at the same accuracy. PyTorch calls it for float32 matrices where the
+process allows products of fewer bits (`torch.set_float32_matmul_precision("medium")`), and oneDNN then computes in
+float32 or, on processors with matrix units, in bfloat16. So its accuracy is measured before it is chosen. The setting
+is the process's: commands make it for theirs, and the Python API leaves it to the caller.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from topgb.errors import InputError, TopgbError
+from topgb.files import atomic_write
+from topgb.json_reading import read_json
+
+if TYPE_CHECKING:
+    import torch
+
+MatmulPath = Literal["mkl", "onednn"]
+VARIABLE = "TOPGB_MATMUL"
+# Products [rows, inner] x [inner, columns] like those of frames and of a hidden layer, and the rounds that time both.
+SHAPES = ((1200, 1024, 512), (32, 8192, 512))
+ROUNDS, MOST_SECONDS = 4, 0.25
+# How many times as fast oneDNN must be: a choice between equals would change from run to run.
+LEAST_GAIN = 1.1
+# The relative error that counts as float32's; MKL has 3e-7, oneDNN 6e-7, products of bfloat16 2e-3.
+MOST_ERROR = 3e-6
+# Squares are summed in float32 within blocks of this many values, to lose no digits.
+BLOCK = 1 << 20
+
+_used: MatmulPath = "mkl"
+
+
+class Choice(NamedTuple):
+    """The path to use and, in words, why."""
+
+    path: MatmulPath
+    reason: str
+
+
+def in_use() -> MatmulPath:
+    """The path that `use` has set for this process."""
+    return _used
+
+
+def use(path: MatmulPath) -> None:
+    """Multiply float32 matrices by `path` in this process from now on."""
+    global _used
+    if path != _used:
+        _set(path)
+        _used = path
+
+
+def choose() -> Choice:
+    """The path for this machine and number of threads.
+
+    The variable TOPGB_MATMUL forces one. Otherwise it is measured once, in a fraction of a second, and kept in the
+    cache folder, so that later runs have the same bits. Where that cannot be written, the processor's instructions
+    decide. Raises `InputError` where the variable names no path.
+    """
+    forced = os.environ.get(VARIABLE)
+    if forced:
+        for path in get_args(MatmulPath):
+            if forced == path:
+                return Choice(path, f"set by {VARIABLE}")
+        raise InputError(f"{VARIABLE} is {forced!r}; set it to {' or '.join(get_args(MatmulPath))}, or unset it")
+    file, key = cache_folder() / "matmul.json", _key()
+    kept = _read(file)
+    if kept.get(key) in get_args(MatmulPath):
+        return Choice(kept[key], f"kept in {file}")
+    try:
+        # Before anything is timed: a choice that cannot be kept might differ the next time.
+        _write(file, kept)
+    except TopgbError:
+        return Choice(_by_instructions(), f"by the processor's instructions, as {file} cannot be written")
+    path = _measured()
+    _write(file, {**_read(file), key: path})
+    return Choice(path, "measured now")
+
+
+def cache_folder() -> Path:
+    """The folder for what topgb has found out about this machine and may find out again."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    # By the XDG specification a relative path counts as none.
+    return (Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~")) / ".cache") / "topgb"
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def instruction_sets() -> list[str]:
+    """The processor's instruction sets on which the speed of products depends."""
+    flags = set(_cpuinfo().get("flags", "").split())
+    return [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in flags]
+
+
+def speed(path: MatmulPath, shape: tuple[int, int, int], dtype: "torch.dtype | None" = None) -> tuple[float, float]:
+    """GFLOP/s of a product [rows, inner] x [inner, columns] by `path`, the best of several, and its relative error.
+
+    `dtype` is float32 unless given; other dtypes do not depend on the path.
+    """
+    import torch
+
+    rows, inner, columns = shape
+    random = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(size, generator=random) for size in ((rows, inner), (inner, columns)))
+    own = [tensor.to(dtype or torch.float32) for tensor in (a, b)]
+    expected = a[:64].double() @ b.double()
+    before = _used
+    _set(path)
+    try:
+        error = ((own[0] @ own[1])[:64].double() - expected).norm() / expected.norm()
+        seconds = min(_seconds(lambda: own[0] @ own[1]) for _ in range(ROUNDS))
+    finally:
+        _set(before)
+    return 2 * rows * inner * columns / seconds / 1e9, float(error)
+
+
+def block_squares(tensor: "torch.Tensor") -> "list[torch.Tensor]":
+    """Sums of squares of `tensor`'s values, block by block, float32 [] each.
+
+    A dot product reads memory three times as fast as a norm. It goes to MKL, as oneDNN's is six times as slow.
+    """
+    import torch
+
+    blocks = tensor.reshape(-1).split(BLOCK)
+    if _used == "mkl" or tensor.device.type != "cpu":
+        return [torch.dot(block, block) for block in blocks]
+    _set("mkl")
+    try:
+        return [torch.dot(block, block) for block in blocks]
+    finally:
+        _set(_used)
+
+
+def _set(path: MatmulPath) -> None:
+    import torch
+
+    torch.set_float32_matmul_precision("medium" if path == "onednn" else "highest")
+
+
+def _measured() -> MatmulPath:
+    """oneDNN where it is as accurate as float32 and clearly faster than MKL."""
+    seconds: dict[MatmulPath, float] = {"mkl": 0.0, "onednn": 0.0}
+    began = time.perf_counter()
+    for shape in SHAPES:
+        for path in seconds:
+            rate, error = speed(path, shape)
+            if error > MOST_ERROR:
+                return "mkl"
+            seconds[path] += 1 / rate
+        if time.perf_counter() - began > MOST_SECONDS:
+            break
+    return "onednn" if seconds["mkl"] > LEAST_GAIN * seconds["onednn"] else "mkl"
+
+
+def _by_instructions() -> MatmulPath:
+    """MKL is fastest on Intel's processors; on others with AVX-512 it is oneDNN, which computes in float32 there."""
+    sets = instruction_sets()
+    other = "Intel" not in _cpuinfo().get("vendor_id", "Intel")
+    fit = other and "avx512f" in sets and "amx_bf16" not in sets
+    return "onednn" if fit and speed("onednn", SHAPES[1])[1] <= MOST_ERROR else "mkl"
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _key() -> str:
+    import torch
+
+    return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The values of the first processor in /proc/cpuinfo by name; empty where there is no such file."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def _read(file: Path) -> dict[str, MatmulPath]:
+    """The paths that are kept, by machine; none where the file is absent or broken."""
+    try:
+        found = read_json(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(file: Path, kept: dict[str, MatmulPath]) -> None:
+    with atomic_write(file) as out:
+        out.write(json.dumps(kept, indent=1).encode())

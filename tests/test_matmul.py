@@ -1,0 +1,141 @@
+"""Which library multiplies: forced, kept, measured; and that nothing but a command changes the caller's products."""
+
+import json
+import os
+
+import pytest
+import torch
+
+import topgb
+from cli.program import topgb as program
+from combining.small_models import model_file
+from topgb import matmul
+from topgb.batch import Batch
+from topgb.errors import InputError
+from topgb.matmul import block_squares, choose
+from topgb.models import Tagger
+
+pytestmark = pytest.mark.numeric
+
+
+@pytest.fixture
+def unforced(tmp_path, monkeypatch):
+    """A cache folder of its own, and no path forced; what the test sets for the process is undone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(matmul.VARIABLE, raising=False)
+    yield tmp_path / "topgb" / "matmul.json"
+    matmul.use("mkl")
+
+
+def _speeds(monkeypatch, mkl: float, onednn: float, error: float = 5e-7) -> None:
+    speeds = {"mkl": (mkl, 3e-7), "onednn": (onednn, error)}
+    monkeypatch.setattr(matmul, "speed", lambda path, shape: speeds[path])
+
+
+@pytest.mark.parametrize(
+    ("mkl", "onednn", "error", "chosen"),
+    [(100, 200, 5e-7, "onednn"), (100, 109, 5e-7, "mkl"), (100, 900, 2e-3, "mkl"), (200, 100, 5e-7, "mkl")],
+    ids=["faster", "a tie", "in bfloat16", "slower"],
+)
+def test_the_faster_path_is_chosen_if_it_is_accurate_and_is_kept(unforced, monkeypatch, mkl, onednn, error, chosen):
+    _speeds(monkeypatch, mkl, onednn, error)
+    assert choose() == (chosen, "measured now")
+    _speeds(monkeypatch, onednn, mkl)
+    assert choose() == (chosen, f"kept in {unforced}")
+    assert [chosen] == list(json.loads(unforced.read_text()).values())
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        assert choose().reason == "measured now"
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"x": 3}', "\x00"])
+def test_a_broken_cache_is_written_anew(unforced, monkeypatch, content):
+    _speeds(monkeypatch, 100, 200)
+    unforced.parent.mkdir()
+    unforced.write_text(content)
+    assert choose() == ("onednn", "measured now")
+    assert choose().reason.startswith("kept")
+
+
+def test_without_a_folder_to_write_to_nothing_is_timed(unforced, monkeypatch, tmp_path):
+    (tmp_path / "topgb").write_text("a file in the folder's place")
+    _speeds(monkeypatch, 100, 200)
+    for vendor, flags, chosen in (
+        ("GenuineIntel", "avx2 avx512f", "mkl"),
+        ("AuthenticAMD", "avx2 avx512f avx512_bf16", "onednn"),
+        ("AuthenticAMD", "avx2", "mkl"),
+        ("AuthenticAMD", "avx512f amx_bf16", "mkl"),
+    ):
+        cpuinfo = {"vendor_id": vendor, "flags": flags}
+        monkeypatch.setattr(matmul, "_cpuinfo", lambda cpuinfo=cpuinfo: cpuinfo)
+        found = choose()
+        assert found.path == chosen
+        assert "cannot be written" in found.reason
+
+
+def test_the_variable_forces_a_path_and_a_wrong_one_is_refused(unforced, monkeypatch):
+    for path in ("mkl", "onednn"):
+        monkeypatch.setenv(matmul.VARIABLE, path)
+        assert choose() == (path, "set by TOPGB_MATMUL")
+    monkeypatch.setenv(matmul.VARIABLE, "blas")
+    with pytest.raises(InputError, match="TOPGB_MATMUL is 'blas'; set it to mkl or onednn, or unset it"):
+        choose()
+    assert not unforced.exists()
+
+
+def test_this_machine_can_be_measured(unforced):
+    assert choose().path in ("mkl", "onednn")
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert matmul.speed("mkl", (64, 64, 64))[1] < matmul.MOST_ERROR
+
+
+@pytest.mark.parametrize("path", ["mkl", "onednn"])
+def test_squares_are_in_float32_by_either_path(unforced, monkeypatch, path):
+    monkeypatch.setattr(matmul, "BLOCK", 1000)
+    values = torch.randn(47, 53, generator=torch.Generator().manual_seed(0))
+    matmul.use(path)
+    found = block_squares(values)
+    assert len(found) == 3
+    torch.testing.assert_close(torch.stack(found).sum().double(), values.double().square().sum(), rtol=1e-6, atol=0)
+    assert torch.get_float32_matmul_precision() == ("medium" if path == "onednn" else "highest")
+
+
+def test_the_api_leaves_the_callers_products_alone(unforced, monkeypatch, tmp_path, small_records):
+    # As if oneDNN were faster here: a command uses it, a call does not.
+    _speeds(monkeypatch, 100, 200)
+    own = torch.nn.Linear(300, 200)
+    inputs = torch.randn(70, 300)
+    before, seen = own(inputs), []
+    predict_batch = Tagger.predict_batch
+
+    def watched(tagger: Tagger, batch: Batch) -> torch.Tensor:
+        seen.append((matmul.in_use(), own(inputs)))
+        return predict_batch(tagger, batch)
+
+    monkeypatch.setattr(Tagger, "predict_batch", watched)
+    file, data = model_file(tmp_path / "model.safetensors"), small_records["validate"]
+    topgb.evaluate(file, data, progress=False)
+    topgb.predict(file, data, progress=False)
+    during = len(seen)
+    seen.append((matmul.in_use(), own(inputs)))
+    assert during > 1
+    assert all(path == "mkl" and torch.equal(outputs, before) for path, outputs in seen)
+    seen.clear()
+    assert program("eval", str(file), data).returncode == 0
+    assert {path for path, _ in seen} == {"onednn"}
+
+
+def test_doctor_says_what_there_is(unforced, monkeypatch):
+    monkeypatch.setattr("topgb.cli.doctor.SHAPES", ((64, 64, 64),))
+    done = program("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["threads"] == torch.get_num_threads()
+    assert found["torch"] == torch.__version__
+    assert found["matmul"].split()[0] in ("mkl", "onednn")
+    assert any("float32 by onednn" in line for line in found["GFLOP/s"])
+    assert os.fspath(unforced) in found["matmul"] or "measured now" in found["matmul"]
+    assert "processor" in program("doctor").stdout
