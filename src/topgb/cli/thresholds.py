@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Data, Device, Force, Json, ModelOrRun, OnDamagedOption, UseEma, report_damage
+from topgb.cli.arguments import (
+    Data,
+    Device,
+    Force,
+    Json,
+    ModelOrRun,
+    OnDamagedOption,
+    UseEma,
+    multiply_fast,
+    report_damage,
+)
 
 
 def thresholds(
@@ -35,6 +45,7 @@ def thresholds(
     """
     from topgb.api.figures import thresholds as find
 
+    multiply_fast(device)
     found = find(model, data, out, for_=goal, use_ema=use_ema, force=force, on_damaged=on_damaged, device=device)
     report_damage(found.damaged)
     if json:
