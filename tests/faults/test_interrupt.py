@@ -1,9 +1,10 @@
-"""Ctrl-C: one line, exit code 130, no stack, at whatever moment; SIGTERM: the end, and nothing half-written."""
+"""Ctrl-C: one line, exit code 130, no stack, at whatever moment; SIGTERM and SIGHUP: the end, nothing half-written."""
 
 import fcntl
 import os
 import pty
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,43 @@ from contextlib import suppress
 import pytest
 
 from faults.after_kill import run_again
-from faults.commands import NAMES, final_files, fresh, spare, succeeded
-from faults.programs import ENVIRONMENT, one_line
+from faults.commands import LONG, NAMES, final_files, fresh, spare, succeeded
+from faults.programs import ENVIRONMENT, Ended, one_line
 from faults.whole import check_whole, leftovers
+from topgb.training.run_folder import is_run
 
-GO_ON = {"train": "; the same command with --resume goes on", "download": "; the same command goes on where"}
+GO_ON = {"download": "; the same command goes on where"}
+# Signals its whole group in a step, as a terminal or a cluster does.
+SIGNALLED = """
+import os, signal
+from topgb.__main__ import run
+from topgb.training.loop import _Trainer
+
+take = _Trainer._take_step
+
+def signalled(self, batch, curves, asked):
+    if self.step == 3:
+        os.killpg(0, signal.{name})
+    return take(self, batch, curves, asked)
+
+_Trainer._take_step = signalled
+if {ignored}:
+    signal.signal(signal.{name}, signal.SIG_IGN)
+run()
+"""
+# Tells when it has come to hear interrupts: Python needs a moment.
+TELLING = """
+import os
+from topgb import __main__ as program
+
+class Telling(program.Interrupts):
+    def install(self):
+        super().install()
+        os.write({ready}, b"!")
+
+program.Interrupts = Telling
+program.run()
+"""
 
 
 def _interrupt(program, arguments, moment, number=signal.SIGINT):
@@ -26,6 +59,18 @@ def _interrupt(program, arguments, moment, number=signal.SIGINT):
     time.sleep(moment)
     running.signal(number)
     return running.wait()
+
+
+def _check_advice(said, run):
+    """`train` says what it has kept, and what goes on with that."""
+    if list(run.glob("checkpoints/step-*")):
+        assert re.fullmatch(
+            r"topgb: interrupted( after .*)?; the same command with --resume goes on( from the last checkpoint)?", said
+        )
+    elif is_run(run):
+        assert said == ("topgb: interrupted; there is no checkpoint yet, so the same command with --resume begins anew")
+    else:
+        assert said in ("topgb: interrupted", "topgb: interrupted; training had not begun")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,7 +87,10 @@ def test_interrupted_while_working(name, dose, few, inputs, zygote, undisturbed,
             continue
         said = one_line(ended)
         assert ended.code == 130
-        assert said == "topgb: interrupted" or said.startswith(f"topgb: interrupted{GO_ON.get(name, '')}"), said
+        if name == "train":
+            _check_advice(said, out / "run")
+        else:
+            assert said == "topgb: interrupted" or said.startswith(f"topgb: interrupted{GO_ON.get(name, '')}"), said
         check_whole(out, inputs.sums(wanted) if name == "download" else None)
         # What a rerun goes on with, or clears away.
         assert name in ("train", "download") or leftovers(out) == []
@@ -63,20 +111,34 @@ def test_interrupted_with_loader_workers(few, inputs, zygote, undisturbed, tmp_p
         assert final_files(out) == wanted
 
 
-def test_interrupted_in_start_up(few, inputs, command, tmp_path):
-    """Imports too: from the program's first line on, which Python needs a moment to reach."""
+def test_interrupted_in_start_up(few, inputs, tmp_path):
+    """Imports too: from the program's first line on."""
     moments = random.Random("start-up")
-    case = inputs.case("train")
+    arguments = inputs.case("train").arguments(tmp_path)
     for _ in range(few):
-        out = fresh(tmp_path / "out")
-        ended = _interrupt(command, case.arguments(out), moments.uniform(0.3, 3))
-        assert ended.code == 130, ended.err
-        assert one_line(ended).startswith("topgb: interrupted")
+        fresh(tmp_path / "run")
+        told, ready = os.pipe()
+        process = subprocess.Popen(
+            [sys.executable, "-c", TELLING.format(ready=ready), *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+            pass_fds=[ready],
+        )
+        os.close(ready)
+        assert os.read(told, 1) == b"!"
+        os.close(told)
+        time.sleep(moments.uniform(0, 2))
+        process.send_signal(signal.SIGINT)
+        said = Ended(process.wait(), "", process.communicate()[1], 0)
+        assert said.code == 130, said.err
+        _check_advice(one_line(said), tmp_path / "run")
 
 
 def test_a_second_interrupt_ends_at_once(inputs, zygote, tmp_path):
     running = zygote.start(inputs.case("train").arguments(tmp_path))
-    time.sleep(0.3)
+    while not list(tmp_path.glob("run/metrics.jsonl")):
+        time.sleep(0.005)
     running.signal(signal.SIGINT)
     running.signal(signal.SIGINT)
     ended = running.wait()
@@ -126,31 +188,42 @@ run()
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "imported\n", "topgb: interrupted\n")
 
 
-def test_an_interrupt_that_leaves_a_loader_half_made(inputs, tmp_path):
-    """PyTorch's finaliser then asks for what its constructor had not yet set, and Python tells of it."""
-    code = """
-import os, signal, sys
+def test_an_interrupt_while_a_loader_is_made(inputs, zygote, tmp_path):
+    """It leaves nothing half made, and is heard."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(
+        """
+import os, signal
 import torch.multiprocessing
 from topgb.__main__ import run
 
-torch.multiprocessing.Queue = lambda *arguments: os.kill(os.getpid(), signal.SIGINT)
+make = torch.multiprocessing.Queue
+
+def interrupted(*arguments):
+    torch.multiprocessing.Queue = make
+    os.kill(os.getpid(), signal.SIGINT)
+    return make(*arguments)
+
+torch.multiprocessing.Queue = interrupted
 run()
 """
-    arguments = [str(a) for a in inputs.case("train").arguments(tmp_path)]
-    command = [sys.executable, "-c", code, *arguments, "--workers", "2"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = [line for line in ended.stderr.splitlines() if not line.startswith(("memory: ", "warning: "))]
-    assert ended.returncode == 130
-    assert [line.split(";")[0] for line in said] == ["topgb: interrupted"]
+    )
+    arguments = [*inputs.case("train").arguments(tmp_path), "--workers", "2"]
+    ended = zygote.start(arguments, script=script).wait()
+    assert ended.code == 130
+    assert one_line(ended) == "topgb: interrupted after step 1 of 26; the same command with --resume goes on"
 
 
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "train"])
-def test_terminated(name, dose, inputs, zygote, undisturbed, tmp_path):
-    spare(name, dose)
+def test_ended_by_a_signal(name, signal_name, dose, inputs, zygote, undisturbed, tmp_path):
+    spare(name, dose, but=LONG if signal_name == "SIGTERM" else ("distill",))
+    number = signal.Signals[signal_name]
     case = inputs.case(name)
     wanted, seconds = undisturbed(case)
-    ended = _interrupt(zygote, case.arguments(tmp_path), seconds / 3, signal.SIGTERM)
-    assert ended.code == -signal.SIGTERM
+    ended = _interrupt(zygote, case.arguments(tmp_path), seconds / 3, number)
+    # A command that ran faster than the undisturbed one may have come to its end.
+    assert ended.code == -number or (ended.code == 0 and final_files(tmp_path) == wanted)
     assert "Traceback" not in ended.err
     check_whole(tmp_path, inputs.sums(wanted) if name == "download" else None)
     if final_files(tmp_path) != wanted:
@@ -158,25 +231,31 @@ def test_terminated(name, dose, inputs, zygote, undisturbed, tmp_path):
     assert leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_terminated_training_saves_a_checkpoint(workers, inputs, zygote, undisturbed, tmp_path):
+@pytest.mark.parametrize(("name", "workers"), [("SIGTERM", 0), ("SIGTERM", 2), ("SIGHUP", 0), ("SIGINT", 2)])
+def test_signalled_training_saves_a_checkpoint(name, workers, inputs, zygote, undisturbed, tmp_path):
     case = inputs.case("train")
     wanted, _ = undisturbed(case)
-    # Seldom enough that any checkpoint in the first epoch is SIGTERM's.
-    seldom = ["--checkpoint-minutes", "60", "--workers", workers]
-    running = zygote.start([*case.arguments(tmp_path), *seldom])
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    while not (metrics.exists() and metrics.stat().st_size):
-        time.sleep(0.005)
-    running.signal(signal.SIGTERM)
-    ended = running.wait()
-    assert ended.code == 143
-    assert "stopped" in one_line(ended)
-    assert "--resume" in one_line(ended)
-    assert [path.name.split("-")[0] for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step"]
-    succeeded(zygote.start([*case.again(tmp_path), *seldom]).wait())
+    # Seldom enough that any checkpoint in the first epoch is the signal's.
+    seldom = ["--checkpoint-minutes", "60", "--workers", str(workers)]
+    script = tmp_path / "signalled.py"
+    script.write_text(SIGNALLED.format(name=name, ignored=False))
+    out = tmp_path / "out"
+    ended = zygote.start([*case.arguments(out), *seldom], script=script).wait()
+    assert ended.code == 128 + signal.Signals[name]
+    asked = "interrupted after step 5 of 26" if name == "SIGINT" else f"stopped after step 5 of 26, as {name} asked"
+    assert one_line(ended) == f"topgb: {asked}; the same command with --resume goes on"
+    assert [path.name.split("-")[0] for path in (out / "run" / "checkpoints").iterdir()] == ["step"]
+    succeeded(zygote.start([*case.again(out), *seldom]).wait())
     model = "run/model.safetensors"
-    assert final_files(tmp_path)[model] == wanted[model]
+    assert final_files(out)[model] == wanted[model]
+
+
+def test_nohup(inputs, zygote, undisturbed, tmp_path):
+    case = inputs.case("train")
+    script = tmp_path / "signalled.py"
+    script.write_text(SIGNALLED.format(name="SIGHUP", ignored=True))
+    succeeded(zygote.start([*case.arguments(tmp_path / "out"), "--workers", "1"], script=script).wait())
+    assert final_files(tmp_path / "out") == undisturbed(case)[0]
 
 
 def test_interrupted_on_a_terminal(inputs, tmp_path):

@@ -74,6 +74,7 @@ def train(
     from topgb.errors import InputError, InterruptError
     from topgb.progress import SILENT, TerminalProgress
     from topgb.records.description import find_description
+    from topgb.training.checkpoint import way_to_go_on
     from topgb.training.ema import continued_recipe
     from topgb.training.job import TrainingJob
     from topgb.training.loop import train as run_training
@@ -128,8 +129,7 @@ def train(
     try:
         result = run_training(job, progress)
     except KeyboardInterrupt:
-        hint = "the same command with --resume goes on from the last checkpoint"
-        raise InterruptError(f"interrupted; {hint}") from None
+        raise InterruptError(f"interrupted; {way_to_go_on(out)}") from None
     if not result.first:
         return
     report_damage(result.damaged)

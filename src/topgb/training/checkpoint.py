@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.files import atomic_write, rename_folder, write_failure
 from topgb.json_reading import read_json
 from topgb.tensors import load_tensors, save_tensors
+from topgb.training.run_folder import is_run
 
 KEPT = {"step": 2, "best": 1}
 PROGRESS_KEYS = ("step", "updates", "examples", "validation", "epochs_since_best", "damaged")
@@ -71,6 +72,15 @@ def latest_checkpoint(run: Path) -> Checkpoint | None:
     """The checkpoint to resume from, or None where the run has none yet."""
     folders = _folders(run, "step")
     return _load(folders[-1]) if folders else None
+
+
+def way_to_go_on(run: Path) -> str:
+    """How to go on with a run that was interrupted, in words."""
+    if _folders(run, "step"):
+        return f"the same command with {option('resume', True)} goes on from the last checkpoint"
+    if is_run(run):
+        return f"there is no checkpoint yet, so the same command with {option('resume', True)} begins anew"
+    return "training had not begun"
 
 
 def final_checkpoint(run: Path) -> Checkpoint:

@@ -39,8 +39,8 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
 
     Interrupted at any moment and called again with `resume`, it ends in the same weights (bit for bit on a CPU with the
     same number of threads). With several ranks (see `topgb.training.ranks.launch`) every one of them runs this, and all
-    end with the same weights. SIGTERM writes a checkpoint and raises `StoppedError`; so does Ctrl-C in Python, where it
-    would have raised `KeyboardInterrupt`, with `InterruptError`.
+    end with the same weights. SIGTERM and SIGHUP write a checkpoint and raise `StoppedError`; the first Ctrl-C writes
+    one and raises `InterruptError`.
 
     Raises `InputError` for wrong input or changed settings and `TopgbError` where training diverges or the run cannot
     be written.
@@ -70,7 +70,7 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
                 checkpoint = latest_checkpoint(job.out)
             check_alike(fabric, prepared.settings, 0 if checkpoint is None else checkpoint.step)
             trainer = _Trainer(prepared, fabric, checkpoint, progress)
-            with interrupts_noted(stop):
+            with interrupts_noted(stop, progress):
                 trainer.run(stop)
         except Exception:
             if fabric.is_global_zero:

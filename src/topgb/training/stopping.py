@@ -1,20 +1,26 @@
 """Stop training when a signal asks for it, after a step and with a checkpoint.
 
-SIGTERM comes from a cluster's manager, minutes or seconds before it kills a process; SIGINT is Ctrl-C.
+SIGTERM comes from a cluster's manager, minutes or seconds before it kills a process; SIGHUP where a terminal or its
+connection goes away; SIGINT is Ctrl-C.
 """
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from topgb.errors import InterruptError, TopgbError, option
+from topgb.progress import SILENT, Progress
+
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGHUP)
 
 
 class StoppedError(TopgbError):
-    """The work was asked to stop, and can go on later. Exit code 143, as for any process that SIGTERM ends."""
+    """The work was asked to stop, and can go on later. Exit code as for any process that the signal ends: 143, 129."""
 
-    exit_code = 128 + signal.SIGTERM
+    def __init__(self, message: str, asked: signal.Signals):
+        super().__init__(message)
+        self.exit_code = 128 + asked
 
 
 class Asked:
@@ -28,16 +34,17 @@ class Asked:
 
     def error(self, where: str) -> TopgbError:
         """The error that says that training stopped `where`: after step 5 of 10."""
+        again = f"the same command with {option('resume', True)} goes on"
         if self.signal is signal.SIGINT:
-            return InterruptError(f"interrupted {where}; the same call with {option('resume', True)} goes on")
-        return StoppedError(
-            f"stopped {where}, as SIGTERM asked; the same command with {option('resume', True)} goes on"
-        )
+            return InterruptError(f"interrupted {where}; {again}")
+        # Another rank may have been asked alone.
+        asked = self.signal or signal.SIGTERM
+        return StoppedError(f"stopped {where}, as {asked.name} asked; {again}", asked)
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Asked]:
-    """While the block runs, SIGTERM does not end the process, but is noted.
+    """While the block runs, SIGTERM and SIGHUP do not end the process, but are noted; `nohup`'s ignored SIGHUP is not.
 
     Python lets only the main thread handle signals; in any other thread none is noted.
     """
@@ -47,35 +54,46 @@ def asked_to_stop() -> Iterator[Asked]:
         return
 
     def note(number: int, frame: object) -> None:
-        asked.signal = signal.SIGTERM
+        asked.signal = signal.Signals(number)
 
-    before = signal.signal(signal.SIGTERM, note)
+    before = {each: signal.getsignal(each) for each in _FROM_OUTSIDE if signal.getsignal(each) is not signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, note)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextmanager
-def interrupts_noted(asked: Asked) -> Iterator[None]:
+def interrupts_noted(asked: Asked, progress: Progress = SILENT) -> Iterator[None]:
     """While the block runs, the first Ctrl-C is noted and raises no `KeyboardInterrupt`; a second does.
 
-    Where Ctrl-C has another handler (the command line's), and in other threads than the main one, nothing changes.
-    Raises `InterruptError` at the end of a block that paid no heed.
+    Where Ctrl-C is ignored or has a handler of the caller's own, and in other threads than the main one, nothing
+    changes. Raises `InterruptError` at the end of a block that paid no heed.
     """
-    standard = signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not standard:
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not _raises_interrupts(before):
         yield
         return
 
     def note(number: int, frame: object) -> None:
         asked.signal = signal.SIGINT
-        signal.signal(signal.SIGINT, standard)
+        signal.signal(signal.SIGINT, before)
+        # Python refuses to print where it was interrupted while it printed.
+        with suppress(RuntimeError):
+            progress.say("stopping after this step, with a checkpoint; another Ctrl-C ends at once, without")
 
     signal.signal(signal.SIGINT, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, standard)
+        signal.signal(signal.SIGINT, before)
     if asked.signal is signal.SIGINT:
         raise asked.error("after the last step")
+
+
+def _raises_interrupts(handler: Callable | int | None) -> bool:
+    """Whether `handler` makes Ctrl-C a `KeyboardInterrupt`, as Python's own and the command line's do."""
+    return handler is signal.default_int_handler or getattr(handler, "__module__", None) == "topgb.cli.interrupts"
