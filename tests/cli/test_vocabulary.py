@@ -77,7 +77,7 @@ def test_the_per_class_csv_has_names(files, small_records, tmp_path, model, more
     done = topgb("eval", files / model, small_records["validate"], *out, *[text.format(files=files) for text in more])
     assert done.returncode == 0, done.stderr
     rows = _rows(tmp_path / "c.csv")
-    assert rows[0] == ["class", "name", "positives", "average_precision"]
+    assert rows[0][:4] == ["class", "name", "positives", "average_precision"]
     assert [row[:2] for row in rows[1:]] == [[str(index), name] for index, name in enumerate(names)]
 
 

@@ -18,7 +18,7 @@ def test_a_shard_is_kept_with_its_damaged_records(tmp_path):
     again = FinishedShards(tmp_path / "p.csv", DESCRIPTION)
     assert again.has(7)
     found = again.read(7)
-    assert (found.csv, found.videos, [str(e) for e in found.damaged]) == (ROWS.csv, 2, [str(ROWS.damaged[0])])
+    assert (found.rows, found.videos, [str(e) for e in found.damaged]) == (ROWS.rows, 2, [str(ROWS.damaged[0])])
     again.remove()
     assert list(tmp_path.iterdir()) == []
 

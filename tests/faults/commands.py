@@ -77,6 +77,9 @@ ARGUMENTS: dict[str, Callable[[Inputs, str, Path], list[str | Path]]] = {
     ],
     "distill": lambda inputs, records, out: ["distill", inputs.model, records, "--out", out / "scores"],
     "predict": lambda inputs, records, out: ["predict", inputs.model, records, "--out", out / "predictions.csv.gz"],
+    "predict-parquet": lambda inputs, records, out: [
+        *("predict", inputs.model, records, "--out", out / "predictions.parquet"),
+    ],
     "quantize": lambda inputs, records, out: [
         *("model", "quantize", inputs.model, "--out", out / "q.safetensors", "--calibrate", records),
         *("--method", "entropy", "--min-elements", "100"),

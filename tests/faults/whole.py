@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,4 +111,5 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     # What `shrink` notes without words.
     "": lambda path: path.stat(),
     ".tfrecord": _read_records,
+    ".parquet": lambda path: import_module("pyarrow.parquet").read_table(path),
 }

@@ -35,6 +35,8 @@ def main() -> None:
             import_module(module.name)
     # What is said every few seconds would only be said on a slow machine.
     topgb.progress.LINE_SECONDS = math.inf
+    # `predict` imports it for a table.
+    import_module("pyarrow.parquet")
     # A fork that collects garbage would copy all of it.
     gc.freeze()
     for line in sys.stdin:

@@ -7,7 +7,7 @@ import torch
 
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.errors import InputError
-from topgb.evaluation import metrics, predict
+from topgb.evaluation import metrics, predict, prediction_formats
 from topgb.records.dataset import open_dataset
 from topgb.records.ids import video_ids
 from topgb.youtube8m import submission
@@ -27,7 +27,7 @@ def _told(found):
 
 
 def test_header_and_pairs_are_those_that_predict_writes():
-    assert (submission.HEADER, submission.MOST_PAIRS) == (predict.HEADER, metrics.TOP_K)
+    assert (submission.HEADER, submission.MOST_PAIRS) == (prediction_formats.HEADER, metrics.TOP_K)
 
 
 class Falling:

@@ -29,6 +29,7 @@ from topgb.results import Table
 if TYPE_CHECKING:
     from topgb.api.model import Model
     from topgb.evaluation.distill import Distilled
+    from topgb.evaluation.prediction_formats import RowFormat
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
     from topgb.modelfile.packed import Resident
@@ -43,13 +44,14 @@ ScoreFormat = Literal["safetensors", "tfrecord"]
 
 @dataclass(frozen=True, repr=False)
 class Predictions(Table):
-    """Each video's 20 best classes; the table has a row for each pair of a video and a class, best first.
+    """Each video's best classes; the table has a row for each pair of a video and a class, best first.
 
     videos         number of videos, N
-    path           the CSV that holds them, or None if they are here
+    path           the file that holds them, or None if they are here
     ids            the videos' ids
-    classes        int64 [N, K], K = min(20, V)
+    classes        int64 [N, K], K = min(top, V)
     probabilities  float32 [N, K]
+    given          bool [N, K]: whether the class reaches its threshold; the table has these alone
     header         the header of the model, which has the classes' names
     damaged        errors of the records that were left out
     """
@@ -59,29 +61,31 @@ class Predictions(Table):
     ids: Sequence[str]
     classes: np.ndarray
     probabilities: np.ndarray
+    given: np.ndarray
     header: "Header"
     damaged: list[DamagedRecordError] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """`videos`, and the `path` of the CSV; without one `predictions`: [class, name, probability] lists by id."""
+        """`videos`, and the `path` of the file; without one `predictions`: [class, name, probability] lists by id."""
         if self.path is not None:
             return {"videos": self.videos, "path": str(self.path)}
         return {"videos": self.videos, "predictions": dict(self._named())}
 
     def _named(self) -> Iterator[tuple[str, list[list[Any]]]]:
-        for video, classes, scores in zip(self.ids, self.classes.tolist(), self.probabilities.tolist(), strict=True):
-            yield video, [[c, self.header.class_name(c), p] for c, p in zip(classes, scores, strict=True)]
+        for video, given, classes, scores in zip(self.ids, self.given, self.classes, self.probabilities, strict=True):
+            best = zip(classes[given].tolist(), scores[given].tolist(), strict=True)
+            yield video, [[index, self.header.class_name(index), probability] for index, probability in best]
 
     def columns(self) -> Mapping[str, Sequence[Any]]:
         """`id`, `class`, `name` and `probability`. Raises `InputError` if they are in a file."""
         if self.path is not None:
             raise InputError(f"the predictions are in {self.path}; read that, or leave out {option('out')}")
-        most = self.classes.shape[1]
+        classes = self.classes[self.given].tolist()
         return {
-            "id": [video for video in self.ids for _ in range(most)],
-            "class": self.classes.ravel().tolist(),
-            "name": [self.header.class_name(index) for index in self.classes.ravel().tolist()],
-            "probability": self.probabilities.ravel().tolist(),
+            "id": [self.ids[video] for video in np.nonzero(self.given)[0].tolist()],
+            "class": classes,
+            "name": [self.header.class_name(index) for index in classes],
+            "probability": self.probabilities[self.given].tolist(),
         }
 
 
@@ -91,6 +95,9 @@ def predict(
     data: Data,
     out: PathLike | None = None,
     *,
+    format: str | None = None,
+    top: int = 20,
+    threshold: float | str | None = None,
     use_ema: bool | None = None,
     names: bool = False,
     vocabulary: PathLike | None = None,
@@ -103,12 +110,14 @@ def predict(
     max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Predictions:
-    """Predict records: each video's 20 best classes (`topgb predict`; 2018: `inference.py`).
+    """Predict records: each video's best classes (`topgb predict`; 2018: `inference.py`).
 
     `model` is a model file, a run's folder (`use_ema` chooses its weights) or a `topgb.Model`. Without `out` the result
-    holds the predictions; `out` is a CSV to write in the challenge's form, gzipped if its name ends in .gz, with a
-    third column of class names if `names` is on or there is a `vocabulary`. With `engine="ray"` a stopped call goes on
-    where it was when repeated.
+    holds the predictions; `out` is a file to write. A name that ends in .parquet or .jsonl, or `format` "csv", makes it
+    a table with the columns id, class, name and probability; other names the challenge's CSV, with a third column of
+    class names if `names` is on or there is a `vocabulary`. Either is gzipped if its name ends in .gz. A video has the
+    `top` best classes, and in a table only those that reach the `threshold`: a probability, or "model" for the file's
+    own (see `thresholds`). With `engine="ray"` a stopped call goes on where it was when repeated.
 
     Raises `InputError` if records do not fit the model or are damaged (unless `on_damaged` is "skip"), or `out` exists
     and `force` is off.
@@ -118,41 +127,67 @@ def predict(
     (60, 12)
     >>> topgb.predict("run", "records/validate*.tfrecord", "predictions.csv.gz", progress=False)
     Predictions(videos=60, path='predictions.csv.gz')
+    >>> topgb.predict("run", "records/validate*.tfrecord", "tags.jsonl", threshold=0.5, progress=False)
+    Predictions(videos=60, path='tags.jsonl')
     """
     from topgb.evaluation.opening import open_for
     from topgb.records.damage import OnDamaged
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
+    check_least(top=(top, 1))
     path = to_optional_path(out)
-    if path is None and engine != "local":
-        raise InputError(f"{option('engine', engine)} writes the predictions to a file; give {option('out')}")
+    if path is None and (engine != "local" or format is not None):
+        asked = option("format", format) if engine == "local" else option("engine", engine)
+        raise InputError(f"{asked} writes the predictions to a file; give {option('out')}")
     opened = open_given(model, Opening(use_ema, device, resident, engine, address))
     header, shown = named(opened.here.header, vocabulary), to_progress(progress)
     if names and header.class_names is None:
         raise InputError(
             f"the model names no classes; give their {option('vocabulary')}, or leave out {option('names', True)}"
         )
+    least = None if threshold is None else header.thresholds_for(threshold)[0]
+    rows = None if path is None else _format(path, format, header, (top, least), names or vocabulary is not None)
     dataset = open_for(opened.here, to_pattern(data), on_damaged, with_labels=False)
-    if path is None:
-        ids, classes, probabilities = _best(opened, dataset, shown)
+    if path is None or rows is None:
+        ids, classes, probabilities = _best(opened, dataset, top, shown)
         warn_of_cut(dataset)
-        return Predictions(len(ids), None, ids, classes, probabilities, header, dataset.damaged)
+        given = np.ones(classes.shape, bool) if least is None else probabilities >= least.astype(np.float32)[classes]
+        return Predictions(len(ids), None, ids, classes, probabilities, given, header, dataset.damaged)
     from topgb.evaluation.predict import CsvOptions, model_identity, write_predictions
 
     identity = None if engine == "local" else model_identity(opened.here, opened.device, resident)
-    options = CsvOptions(force, header.class_names if names or vocabulary is not None else None, identity)
+    options = CsvOptions(force, identity=identity, rows=rows)
     videos = write_predictions(opened.model, dataset, path, opened.device, options, shown, opened.engine)
     warn_of_cut(dataset)
     none = np.zeros((0, 0), np.float32)
-    return Predictions(videos, path, (), none.astype(np.int64), none, header, dataset.damaged)
+    return Predictions(videos, path, (), none.astype(np.int64), none, none.astype(bool), header, dataset.damaged)
 
 
-def _best(opened: "OpenedModel", dataset: "Dataset", progress: "Progress") -> tuple[list[str], np.ndarray, np.ndarray]:
+def _format(
+    path: Path, wanted: str | None, header: "Header", limits: tuple[int, np.ndarray | None], names: bool
+) -> "RowFormat":
+    """The form of the file at `path`, with `limits` (top, thresholds). Raises `InputError` if they do not fit it."""
+    from topgb.evaluation.prediction_formats import TOP_K, Challenge, Pairs, chosen_format
+
+    found, (top, least) = chosen_format(path, wanted), limits
+    if found != "challenge":
+        return Pairs(found, header.class_names, top, least)
+    if least is not None or top > TOP_K:
+        asked = option("threshold") if least is not None else option("top", top)
+        raise InputError(
+            f"{asked} does not go with the challenge's CSV, which has each video's best classes, {TOP_K} at most; "
+            f"write a table: {option('format', 'csv')}, or a name that ends in .jsonl or .parquet"
+        )
+    return Challenge(header.class_names if names else None, top)
+
+
+def _best(
+    opened: "OpenedModel", dataset: "Dataset", top: int, progress: "Progress"
+) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Ids, and the best classes int64 [N, K] with their probabilities float32 [N, K]."""
-    from topgb.evaluation.metrics import TOP_K
     from topgb.evaluation.predictions import predictions
 
-    most = min(TOP_K, dataset.classes)
+    most = min(top, dataset.classes)
     ids, classes, scores = [], [np.zeros((0, most), np.int64)], [np.zeros((0, most), np.float32)]
     progress.begin("predicting", dataset.num_records, "videos")
     for batch, probabilities in predictions(opened.here, dataset, opened.device, progress):

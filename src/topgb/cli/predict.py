@@ -17,8 +17,6 @@ from topgb.cli.arguments import (
     UseEma,
     Vocabulary,
     multiply_fast,
-    named,
-    report_cut,
     report_damage,
 )
 
@@ -26,9 +24,25 @@ from topgb.cli.arguments import (
 def predict(
     model: ModelOrRun,
     data: Data,
-    out: Annotated[Path, typer.Option(help="The CSV to write; gzipped if its name ends in .gz.")],
+    out: Annotated[Path, typer.Option(help="The file to write; gzipped if its name ends in .gz.")],
+    wanted: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="challenge; or a table with id, class, name, probability: csv, jsonl, parquet.  [default: by the "
+            "ending .jsonl or .parquet, else challenge]",
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Of each video the best K classes.", metavar="K")] = 20,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            help="Of tables: classes from this probability on, or model for the file's own thresholds.",
+            metavar="T|model",
+        ),
+    ] = None,
     use_ema: UseEma = None,
-    names: Annotated[bool, typer.Option("--names", help="Add a third column, ClassNames.")] = False,
+    names: Annotated[bool, typer.Option("--names", help="Add a third column, ClassNames, to the challenge's.")] = False,
     vocabulary: Vocabulary = None,
     force: Force = False,
     on_damaged: OnDamagedOption = "stop",
@@ -37,27 +51,20 @@ def predict(
     engine: EngineOption = "local",
     address: Address = None,
 ) -> None:
-    """Write the challenge's CSV: each video's 20 best classes with their probabilities.
+    """Write each video's best classes with their probabilities: the challenge's CSV, or a table.
 
-    --names adds their names, those of --vocabulary (which implies it) or else the model's, joined by "; ".
+    --names adds to the CSV the names of the classes, those of --vocabulary (which implies it) or else the model's,
+    joined by "; ". Tables have them anyway.
 
     With --engine ray a stopped run goes on with the same command: finished shards stay.
     """
-    from topgb.errors import InputError
-    from topgb.evaluation.opening import open_for
-    from topgb.evaluation.predict import CsvOptions, model_identity, write_predictions
-    from topgb.progress import TerminalProgress
-    from topgb.training.opened import open_for_engine
+    from topgb.api.predictions import predict as write
 
     multiply_fast(device)
-    opened = open_for_engine(model, use_ema, device, resident, engine, address)
-    class_names = named(opened.here.header, vocabulary).class_names if names or vocabulary is not None else None
-    if names and class_names is None:
-        raise InputError(f"{model} names no classes; give their --vocabulary, or leave out --names")
-    dataset = open_for(opened.here, data, on_damaged, with_labels=False)
-    identity = None if engine == "local" else model_identity(opened.here, opened.device, resident)
-    options = CsvOptions(force, class_names, identity)
-    videos = write_predictions(opened.model, dataset, out, opened.device, options, TerminalProgress(), opened.engine)
-    report_damage(dataset.damaged)
-    report_cut(dataset)
-    typer.echo(f"{out}: {videos:,} videos")
+    found = write(
+        model, data, out, format=wanted, top=top, threshold=threshold, use_ema=use_ema, names=names,
+        vocabulary=vocabulary, force=force, on_damaged=on_damaged, device=device, resident=resident, engine=engine,
+        address=address,
+    )  # fmt: skip
+    report_damage(found.damaged)
+    typer.echo(f"{out}: {found.videos:,} videos")

@@ -17,9 +17,9 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class ShardRows:
-    """A shard's rows as bytes of the CSV, the number of its videos, and its damaged records."""
+    """A shard's rows as a `RowFormat` encodes them, the number of its videos, and its damaged records."""
 
-    csv: bytes
+    rows: bytes
     videos: int
     damaged: list[DamagedRecordError]
 
@@ -51,7 +51,7 @@ class FinishedShards:
         damaged = [[error.path, error.record, error.offset, error.reason] for error in rows.damaged]
         with atomic_write(self._path(shard)) as file:
             file.write(json.dumps({"videos": rows.videos, "damaged": damaged}).encode() + b"\n")
-            file.write(rows.csv)
+            file.write(rows.rows)
 
     def read(self, shard: int) -> ShardRows:
         """The rows of shard number `shard`, which must be finished."""

@@ -1,4 +1,4 @@
-"""Predict records with a model, and write the challenge's CSV."""
+"""Predict records with a model, and write what it says of them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
-from topgb.csv_rows import csv_field
 from topgb.evaluation.finished_shards import FinishedShards, ShardRows
-from topgb.evaluation.metrics import TOP_K
+from topgb.evaluation.prediction_formats import Challenge, RowFormat
+
+# Imported under this name too: it stood here once.
+from topgb.evaluation.prediction_formats import csv_rows as csv_rows
 from topgb.evaluation.predictions import Predictor, predictions
 from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
-from topgb.files import atomic_write_named, refuse_existing
+from topgb.files import refuse_existing
 from topgb.jobs.dispatch import dispatch
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import LoadedModel
@@ -21,7 +23,6 @@ from topgb.modelfile.loaded import default_resident
 from topgb.modelfile.packed import Resident
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
-from topgb.youtube8m.submission import HEADER
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,18 @@ class CsvOptions:
     class_names  V names; adds a third column with those of the video's best classes, joined by `; `; None: no column
     identity     JSON values that identify the model and how it computes (see `model_identity`). A prediction that
                  stopped on a cluster goes on if they are the same; with None it starts anew
+    rows         another form than the challenge's CSV, which has names of its own; None: the CSV
     """
 
     force: bool = False
     class_names: Sequence[str] | None = None
     identity: dict[str, Any] | None = None
+    rows: RowFormat | None = None
 
     @property
-    def header(self) -> str:
-        return f"{HEADER}\n" if self.class_names is None else f"{HEADER},ClassNames\n"
+    def format(self) -> RowFormat:
+        """The form of the file."""
+        return self.rows or Challenge(self.class_names)
 
 
 DEFAULT_CSV = CsvOptions()
@@ -55,12 +59,12 @@ def write_predictions(
     progress: Progress = SILENT,
     engine: Engine = LOCAL,
 ) -> int:
-    """Write the challenge's CSV (gzipped if `path` ends in .gz); returns the number of videos.
+    """Write the challenge's CSV (gzipped if `path` ends in .gz), or another table; returns the number of videos.
 
-    A row is `id,class probability class probability …`: the 20 best classes, best first (2018: `inference.py`).
+    A row of the CSV is `id,class probability class probability …`: the best classes, best first (2018: `inference.py`).
 
-    On a cluster each worker takes one shard at a time, and finished shards are kept beside `path` until the CSV is
-    written. A stopped call goes on when repeated with the same `options.identity`, records and class names. `model`
+    On a cluster each worker takes one shard at a time, and finished shards are kept beside `path` until the file is
+    written. A stopped call goes on when repeated with the same `options.identity`, records and format. `model`
     must be picklable (see `opened_there`). Raises `InputError` if `path` exists and `options.force` is off,
     `TopgbError` if a probability is not finite, and as `dispatch` does.
     """
@@ -71,15 +75,14 @@ def write_predictions(
     pieces = [piece for piece in shard_pieces(dataset) if not finished.has(piece.number)]
     done = dataset.num_records - sum(piece.size for piece in pieces)
     progress.begin("predicting", dataset.num_records, "videos", done)
-    work = _Predicting(model, dataset, device, options.class_names)
+    work = _Predicting(model, dataset, device, options.format)
     dispatch(work, pieces, finished.write, engine, progress, shared_files(dataset))
     progress.end()
     videos = 0
-    with atomic_write_named(path) as file:
-        file.write(options.header.encode())
+    with options.format.open(path) as write:
         for shard in range(len(dataset.shards)):
             rows = finished.read(shard)
-            file.write(rows.csv)
+            write(rows.rows)
             videos += rows.videos
             dataset.note_damage(rows.damaged)
     finished.remove()
@@ -94,7 +97,7 @@ def _description(dataset: Dataset, options: CsvOptions) -> dict[str, Any] | None
         "model": options.identity,
         "records": dataset.fingerprint(),
         "on_damaged": dataset.on_damaged,
-        "class_names": options.class_names and list(options.class_names),
+        **options.format.to_json(),
     }
 
 
@@ -111,10 +114,9 @@ def _write_here(
 ) -> int:
     videos = 0
     progress.begin("predicting", dataset.num_records, "videos")
-    with atomic_write_named(path) as file:
-        file.write(options.header.encode())
+    with options.format.open(path) as write:
         for batch, probabilities in predictions(model, dataset, device, progress):
-            file.write("".join(csv_rows(batch.ids, probabilities, options.class_names)).encode())
+            write(options.format.encode(batch.ids, probabilities))
             videos += len(batch)
     progress.end()
     return videos
@@ -127,23 +129,12 @@ class _Predicting:
     model: Predictor
     dataset: Dataset
     device: torch.device
-    class_names: Sequence[str] | None
+    format: RowFormat
 
     def __call__(self, shard: int, progress: Progress) -> ShardRows:
-        rows: list[str] = []
+        rows: list[bytes] = []
         videos = 0
         for batch, probabilities in predictions(self.model, self.dataset, self.device, progress, shard=shard):
-            rows += csv_rows(batch.ids, probabilities, self.class_names)
+            rows.append(self.format.encode(batch.ids, probabilities))
             videos += len(batch)
-        return ShardRows("".join(rows).encode(), videos, damage_in(self.dataset, shard))
-
-
-def csv_rows(ids: Sequence[str], probabilities: torch.Tensor, class_names: Sequence[str] | None = None) -> list[str]:
-    """The CSV's rows, each with its newline, for the videos `ids` with probabilities float32 [B, V]."""
-    best, classes = probabilities.topk(min(TOP_K, probabilities.shape[1]), dim=1)
-    rows = []
-    for video, row, scores in zip(ids, classes.tolist(), best.tolist(), strict=True):
-        names = "" if class_names is None else "," + csv_field("; ".join(class_names[c] for c in row))
-        pairs = " ".join(f"{c} {p:.6g}" for c, p in zip(row, scores, strict=True))
-        rows.append(f"{csv_field(video)},{pairs}{names}\n")
-    return rows
+        return ShardRows(b"".join(rows), videos, damage_in(self.dataset, shard))
