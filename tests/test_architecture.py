@@ -12,7 +12,18 @@ from combining.small_models import model_file
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
-BASE |= {"version", "file_sets", "csv_tables", "results", "json_reading", "yaml_reading", "unpacking", "matmul"}
+BASE |= {"folder_lock"}
+BASE |= {
+    "version",
+    "file_sets",
+    "folder_lock",
+    "csv_tables",
+    "results",
+    "json_reading",
+    "yaml_reading",
+    "unpacking",
+    "matmul",
+}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 # What each room, or file at the top, may import. A room that is not here may import nothing.
@@ -29,6 +40,7 @@ MAY_IMPORT = {
     "features": {"errors"},
     "files": {"errors"},
     "file_sets": {"errors", "files"},
+    "folder_lock": {"errors", "files"},
     "checksums": {"errors"},
     "devices": {"errors"},
     "matmul": {"errors", "files", "json_reading"},

@@ -17,6 +17,8 @@ from topgb.errors import InputError, TopgbError, option
 UNFINISHED = ".unfinished-set"
 # An empty file of this name says that more files of a set are to come (see `growing_set`).
 GROWING = ".unfinished"
+# A file of this name is locked while a command writes into its folder (see `folder_lock.py`).
+IN_USE = ".in-use"
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -134,7 +136,7 @@ def locked_partial(target: Path, folder: bool = False) -> Iterator[Path]:
         descriptor = _make(partial, folder)
         try:
             # Between creating and locking, another process may have removed it as a leftover.
-            if _lock(descriptor) is not False and is_at(partial, descriptor):
+            if lock(descriptor) is not False and is_at(partial, descriptor):
                 yield partial
                 return
         except BaseException:
@@ -169,7 +171,7 @@ def remove_dead_partials(target: Path) -> None:
         with suppress(OSError):
             descriptor = os.open(partial, _OPEN_FOLDER if partial.is_dir() else _OPEN_FILE)
             try:
-                if _lock(descriptor):
+                if lock(descriptor):
                     _remove(partial)
             finally:
                 os.close(descriptor)
@@ -200,7 +202,7 @@ def _remove(partial: Path) -> None:
             partial.unlink()
 
 
-def _lock(descriptor: int) -> bool | None:
+def lock(descriptor: int) -> bool | None:
     """Lock the file: True if that worked, False if another process has locked it, None if there are no locks here."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

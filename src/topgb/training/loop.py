@@ -2,7 +2,7 @@
 
 import logging
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from topgb.batch import Batch
 from topgb.devices import choose_device, computes_in_bfloat16
 from topgb.errors import DamagedRecordError, TopgbError
 from topgb.evaluation.metrics import Metrics, Scores
+from topgb.folder_lock import writing_alone
 from topgb.matmul import in_use, use
 from topgb.progress import SILENT, Progress
 from topgb.records.training_batches import load_batches
@@ -42,8 +43,8 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     end with the same weights. SIGTERM and SIGHUP write a checkpoint and raise `StoppedError`; the first Ctrl-C writes
     one and raises `InterruptError`.
 
-    Raises `InputError` for wrong input or changed settings and `TopgbError` where training diverges or the run cannot
-    be written.
+    Raises `InputError` for wrong input or changed settings or where another process trains into the run, and
+    `TopgbError` where training diverges or the run cannot be written.
     """
     device = choose_device(job.device)
     precision = _precision(job.recipe, device)
@@ -52,13 +53,14 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
         progress = SILENT
     if job.recipe.training.precision != "float32" and precision == "32-true":
         progress.say("this device does not compute in bfloat16; training in float32")
-    with asked_to_stop() as stop, losing_a_peer(fabric):
+    with asked_to_stop() as stop, losing_a_peer(fabric), ExitStack() as alone:
         # All ranks round alike.
         use(gather(fabric, in_use())[0])
         with together(fabric):
             prepared = prepare(job, fabric, precision, progress)
         with together(fabric):
             if fabric.is_global_zero:
+                alone.enter_context(writing_alone(job.out))
                 settle(job.out)
         with together(fabric):
             going_on = job.resume and runs.is_run(job.out)

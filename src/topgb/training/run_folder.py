@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from topgb.errors import InputError, option
-from topgb.files import atomic_write, partials_of
+from topgb.files import IN_USE, atomic_write, partials_of
 from topgb.json_reading import read_json
 from topgb.training.recipe import RECIPE_FILE, Recipe, parse_recipe, recipe_value
 from topgb.training.replaced_run import EARLIER, clear, holds_earlier, set_aside
@@ -97,7 +97,7 @@ def _is_unbegun(folder: Path, recipe: str) -> bool:
     path = folder / RECIPE_FILE
     # A recipe file of the user's own has another text, and stays.
     ours = {path} if path.is_file() and path.read_bytes() == recipe.encode() else set()
-    known = {folder / EARLIER, *ours, *partials_of(path), *partials_of(folder / SETTINGS_FILE)}
+    known = {folder / EARLIER, folder / IN_USE, *ours, *partials_of(path), *partials_of(folder / SETTINGS_FILE)}
     return set(folder.iterdir()) <= known
 
 

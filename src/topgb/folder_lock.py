@@ -1,0 +1,74 @@
+"""One writer at a time in a folder, by a lock that the kernel releases when its process ends, however that happens."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from topgb.errors import InputError, printable
+from topgb.files import IN_USE, is_at, lock
+
+_held: set[int] = set()
+
+
+@contextmanager
+def writing_alone(folder: Path) -> Iterator[None]:
+    """Refuse other processes and threads that come to such a block for `folder` until this one ends.
+
+    Raises `InputError` if one is in such a block. A missing `folder` is made, and removed where it stays empty. Where
+    it cannot be written to, or has no locks, the block runs without one; whatever it writes will say what is wrong.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    descriptor = _take(folder)
+    try:
+        yield
+    finally:
+        # A fork that comes here has given the lock up.
+        if descriptor in _held:
+            # Unlink before unlocking: who waits for the lock sees that the file has gone, and makes a new one.
+            with suppress(OSError):
+                (folder / IN_USE).unlink()
+            _held.discard(descriptor)
+            os.close(descriptor)
+            with suppress(OSError):
+                for path in missing:
+                    path.rmdir()
+
+
+def _take(folder: Path) -> int:
+    """The descriptor of the locked file, or -1 if there can be none."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / IN_USE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError:
+            return -1
+        locked = lock(descriptor)
+        if locked and is_at(folder / IN_USE, descriptor):
+            # For people to read; a full disk does not matter here.
+            with suppress(OSError):
+                os.truncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            _held.add(descriptor)
+            return descriptor
+        owner = os.read(descriptor, 200).decode(errors="replace").strip()
+        os.close(descriptor)
+        if locked is None:
+            with suppress(OSError):
+                (folder / IN_USE).unlink()
+            return -1
+        if locked is False:
+            raise InputError(
+                f"{folder} is being written to by another command ({printable(owner) or 'just started'}); wait for its "
+                f"end, or choose another folder"
+            )
+
+
+def _give_up_held() -> None:
+    # The lock belongs to the open file, and lasts until the last process that has it open has ended.
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_give_up_held)

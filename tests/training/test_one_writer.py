@@ -1,0 +1,44 @@
+"""Two trainings in one folder: the second is refused, whatever it was to do; readers are not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from topgb.errors import InputError
+from topgb.evaluation.opening import open_for
+from topgb.evaluation.predict import write_predictions
+from topgb.folder_lock import writing_alone
+from topgb.training.build import build_model_file
+from topgb.training.job import TrainingJob
+from topgb.training.loop import _Trainer, train
+from topgb.training.opened import open_model
+from topgb.training.recipe import load_recipe
+
+
+def test_a_second_training_is_refused(small_records, small_recipe, tmp_path, monkeypatch):
+    recipe = load_recipe(str(small_recipe), ["training.epochs=2"])
+    job = TrainingJob(recipe, small_records["train"], tmp_path / "run", device="cpu")
+    take, tried = _Trainer._take_step, []
+
+    def meanwhile(self, *arguments):
+        if self.step == 10:
+            for second in (job, replace(job, force=True), replace(job, resume=True)):
+                with pytest.raises(InputError, match="run is being written to by another command"):
+                    train(second)
+                tried.append(second)
+            build_model_file(job.out, job.out / "built.safetensors", force=True)
+            model = open_model(job.out, torch.device("cpu"))
+            records = open_for(model, small_records["unlabelled"], with_labels=False)
+            assert write_predictions(model, records, tmp_path / "p.csv", torch.device("cpu")) == 20
+        return take(self, *arguments)
+
+    monkeypatch.setattr(_Trainer, "_take_step", meanwhile)
+    trained = train(job).model
+    assert len(tried) == 3
+    monkeypatch.undo()
+    assert not list(job.out.glob(".*"))
+    again = train(replace(job, out=tmp_path / "again")).model
+    assert trained.read_bytes() == again.read_bytes()
+    with writing_alone(job.out), pytest.raises(InputError, match="is being written to"):
+        train(replace(job, force=True))
