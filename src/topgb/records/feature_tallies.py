@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from topgb.errors import InputError
+from topgb.records.disguised import MOST_BYTES, disguise_of
 from topgb.records.framing import Place
 from topgb.records.text_values import is_text
 
@@ -14,13 +15,15 @@ _LABEL_KEYS = ("label", "labels")
 _SEGMENT_PREFIX = "segment_"
 _KINDS: dict[str, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int64_list": "int64"}
 _MOST_NAMES = 10_000
+_MOST_SAMPLES = 64
 
 
 @dataclass
 class FeatureSummary:
     """One feature over all records: its kind, its least and greatest width, and the number of records with it.
 
-    `text` says whether all its values are text, `lists` whether a value is a list of several byte strings.
+    `text` says whether all its values are text, `lists` whether a value is a list of several byte strings, `disguise`
+    what its bytes are if they are not a number each.
     """
 
     name: str
@@ -30,13 +33,14 @@ class FeatureSummary:
     records: int
     text: bool = False
     lists: bool = False
+    disguise: str | None = None
 
     @property
     def may_be_input(self) -> bool:
         """Whether a model could take the feature, by its name and its kind of values."""
         named = self.name in _LABEL_KEYS or self.name.startswith(_SEGMENT_PREFIX)
         sound = self.name.isprintable() and "." not in self.name and not self.text and not self.lists
-        return sound and not named and self.kind in ("uint8", "float32")
+        return sound and not named and self.disguise is None and self.kind in ("uint8", "float32")
 
 
 @dataclass
@@ -48,6 +52,7 @@ class FeatureTally:
     records: int = 0
     text: bool = True
     lists: bool = False
+    sample: list[bytes] = field(default_factory=list)
 
     def add(self, value: Any) -> None:
         stored = value.WhichOneof("kind")
@@ -57,12 +62,15 @@ class FeatureTally:
         if stored == "bytes_list":
             self.lists |= len(content) > 1
             self.text = self.text and all(map(is_text, content))
+            if sum(map(len, self.sample)) < MOST_BYTES and len(self.sample) < _MOST_SAMPLES:
+                self.sample += content[:1]
         self.widths.add(len(content[0]) if stored == "bytes_list" and len(content) == 1 else len(content))
 
     def summary(self, name: str) -> FeatureSummary:
         kind: Kind = "empty" if not self.kinds else "mixed" if len(self.kinds) > 1 else next(iter(self.kinds))
         widths = min(self.widths, default=0), max(self.widths, default=0)
-        return FeatureSummary(name, kind, *widths, self.records, self.text and kind == "uint8", self.lists)
+        disguise = disguise_of(self.sample) if kind == "uint8" and len(self.widths) == 1 else None
+        return FeatureSummary(name, kind, *widths, self.records, self.text and kind == "uint8", self.lists, disguise)
 
     @property
     def shared_width(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from topgb.errors import DamagedRecordError, RecordError, UnfitRecordError
 from topgb.features import Feature, FeatureSpec
 from topgb.records.damage import note
+from topgb.records.disguised import WRITE_FLOATS
 from topgb.records.feature_tallies import FeatureSummary, FeatureTally, check_bound, tally
 from topgb.records.framing import Place
 from topgb.records.labels import LABELS_KEY, LabelTally, label_list
@@ -199,7 +200,9 @@ class _Survey:
             lines.append("some records are of frames and some of whole videos; name one kind with a glob")
         for name, seen in sorted(self.features.items()):
             summary = seen.summary(name)
-            if summary.lists and self.levels["video"]:
+            if summary.disguise and not summary.text:
+                lines.append(f"{name!r} holds bytes, but {summary.disguise}; {WRITE_FLOATS}")
+            elif summary.lists and self.levels["video"]:
                 lines.append(
                     f"{name!r} holds several values, like frames inside an Example; topgb reads frames from a "
                     "SequenceExample, a value for each frame in its feature lists"

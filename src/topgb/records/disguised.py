@@ -1,0 +1,71 @@
+"""Know bytes that are not one number each: floats as their bytes, and arrays in a file format.
+
+They can be read as a feature of bytes, and every number is wrong.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from topgb.errors import InputError
+
+if TYPE_CHECKING:
+    from topgb.records.dataset import Dataset
+
+# The bytes of a feature that are looked at, and the numbers that are needed to tell.
+MOST_BYTES, LEAST_NUMBERS = 1 << 16, 32
+WRITE_FLOATS = "write the values as a float list"
+_SAMPLE = 32
+# In some bytes a number, chance could make all of them alike.
+_LEAST_WIDTH = 4
+_FORMATS = (
+    (b"\x93NUMPY", "a NumPy file (.npy)"),
+    (b"\x08\x01\x12", "a serialised tensor of TensorFlow"),
+    (b"PK\x03\x04", "an archive (.npz)"),
+    *((b"\x80" + bytes((version,)), "a pickle") for version in range(2, 6)),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89PNG", "a PNG picture"),
+)
+# The last byte of a float holds its sign and most of its exponent, which embeddings have in this range.
+_EXPONENTS = (("float32", 4, 0x30, 0x4E), ("float64", 8, 0x3C, 0x42), ("float16", 2, 0x18, 0x48))
+
+
+def disguise_of(values: Sequence[bytes]) -> str | None:
+    """Say what the values of a feature, all of one width, are if not bytes of one number each; None if they may be."""
+    values = [value for value in values if value]
+    if not values:
+        return None
+    for magic, name in _FORMATS:
+        # One value in millions may begin like this by chance.
+        if len(values) > 2 and all(value.startswith(magic) for value in values):
+            return f"each value is {name}"
+    width, joined = len(values[0]), np.frombuffer(b"".join(values), np.uint8)
+    for name, size, low, high in _EXPONENTS:
+        if width % size == 0 and width >= _LEAST_WIDTH * size and _is_float(joined.reshape(-1, size), low, high):
+            return f"these are the bytes of floats, such as {name}"
+    return None
+
+
+def _is_float(numbers: np.ndarray, low: int, high: int) -> bool:
+    """Whether uint8 [N, size] look like floats: exponents lie close together, and the other bytes elsewhere."""
+    numbers = numbers[numbers.any(1)]
+    if len(numbers) < LEAST_NUMBERS:
+        return False
+    inside = [float(np.mean((part & 0x7F >= low) & (part & 0x7F <= high))) for part in (numbers[:, -1], numbers[:, 0])]
+    return inside[0] > 0.97 and inside[1] < 0.6
+
+
+def check_bytes(dataset: "Dataset", where: str) -> None:
+    """Raise `InputError` if a feature of bytes holds something else in a sample of the records of `where`."""
+    spec, count = dataset.spec, min(_SAMPLE, dataset.num_records)
+    own = [feature.name for feature in spec.features if feature.dtype == "uint8"]
+    if not own:
+        return
+    batch = dataset.read_batch([dataset.key(number * dataset.num_records // count) for number in range(count)])
+    for name in own:
+        values = batch.features[:, :, spec.columns(name)].byte().numpy()
+        rows = [row.tobytes() for video, frames in zip(values, batch.num_frames, strict=True) for row in video[:frames]]
+        disguise = disguise_of(rows[:: max(1, len(rows) * values.shape[2] // MOST_BYTES)])
+        if disguise:
+            raise InputError(f"feature {name!r} of {where} holds bytes, but {disguise}; {WRITE_FLOATS}")
