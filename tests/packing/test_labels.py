@@ -142,6 +142,12 @@ def test_forms_of_the_same_labels(tmp_path, content, separator, encoding, suffix
         (["cat dog", "cat", "dog"], "cat dog", "looks like several names; separator=' '"),
         (["'cat'", "dog"], "'cat'", "has quotes of its own"),
         (['"cat', 'dog"'], '"cat', "has quotes of its own"),
+        (["nan", "cat"], "nan", "looks like a missing value; leave the cell empty"),
+        (["None", "cat"], "None", "looks like a missing value"),
+        (["Cat", "cat", "dog"], "Cat", "differs from 'cat' in case or invisible characters alone"),
+        (["cat", "cat\u200b"], "cat", r"differs from 'cat\u200b' in case or invisible"),
+        (["cat\uff1bdog", "cat"], "cat\uff1bdog", "looks like several names"),
+        (["cat\u3001dog", "dog"], "cat\u3001dog", "looks like several names"),
     ],
 )
 def test_names_that_are_lists_are_recognised(names, name, words):

@@ -50,6 +50,10 @@ KINDS = {
     "zlib": (lambda shard: zlib.compress(shard.read_bytes()), "zlib"),
     "zlib, fast": (lambda shard: zlib.compress(shard.read_bytes(), 1), "zlib"),
     "bzip2": (lambda shard: bz2.compress(shard.read_bytes()), "bzip2; unpack it first"),
+    "Arrow": (lambda shard: b"ARROW1\0\0" + bytes(99), "an Arrow or Feather table; write it as Parquet"),
+    "Avro": (lambda shard: b"Obj\x01" + bytes(99), "an Avro file; write it as Parquet"),
+    "SQLite": (lambda shard: b"SQLite format 3\0" + bytes(99), "an SQLite database"),
+    "LZ4": (lambda shard: b"\x04\x22\x4d\x18" + bytes(99), "LZ4; unpack it first"),
     "xz": (lambda shard: lzma.compress(shard.read_bytes()), "xz; unpack it first"),
     "one message": (_bare, "a single SequenceExample .*topgb data pack"),
     "JSON": (lambda shard: b'{"features": [1, 2]}', "JSON"),
@@ -75,6 +79,13 @@ def test_the_kind_is_named_with_the_remedy(kind, pack, sound, tmp_path):
 def test_a_model_file_is_no_file_of_records(sound, tmp_path):
     with pytest.raises(NotRecordsError, match="like a safetensors file, such as a model file"):
         open_shard(Shard(str(model_file(tmp_path / "m.tfrecord"))))
+
+
+def test_a_shard_that_is_packed_twice(sound, tmp_path):
+    path = tmp_path / "x.tfrecord.gz"
+    path.write_bytes(gzip.compress(gzip.compress(sound.read_bytes())))
+    with pytest.raises(NotRecordsError, match="unpacked, it begins like gzip, packed once more; unpack it once"):
+        open_shard(Shard(str(path)))
 
 
 @pytest.mark.parametrize("cut", [7, 11, 20])

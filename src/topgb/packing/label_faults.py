@@ -1,6 +1,7 @@
 """Recognise class names that are really several labels, or not yet names: they would become classes of their own."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection
 
@@ -8,9 +9,11 @@ from topgb.errors import option
 from topgb.packing.labels import SEPARATOR, is_bracketed, is_quoted
 
 # Signs that hardly occur in names, so that one piece that is a class elsewhere tells a list.
-_SEPARATORS = (",", ";", "|", "\t", "\n")
+_SEPARATORS = (",", ";", "|", "\t", "\n", "\N{FULLWIDTH COMMA}", "\N{FULLWIDTH SEMICOLON}", "\N{IDEOGRAPHIC COMMA}")
 # Signs that do occur in names (AC/DC, hot dog): all pieces must be classes.
 _WEAK_SEPARATORS = ("/", "+", "&", " ")
+# Programs write these where they have no value.
+_MISSING = {"nan", "none", "null", "n/a", "<na>", "nat", "undefined", "#n/a"}
 _NUMBERS = re.compile(r"\d+(?:[\s,|;]+\d+)+")
 
 
@@ -22,8 +25,9 @@ def find_fault(names: Collection[str], suspects: Collection[str], separator: str
     pieces = Counter(piece for name in names for sign in _SEPARATORS if sign in name for piece in _pieces(name, sign))
     pieces.update(names)
     known = set(names)
+    alike = _alike(names)
     for name in sorted(suspects):
-        fault = _form_fault(name, separator) or _separator_fault(name, known, pieces)
+        fault = _form_fault(name, separator) or _separator_fault(name, known, pieces) or alike.get(name)
         if fault is not None:
             return name, fault
     return None
@@ -37,10 +41,25 @@ def _form_fault(name: str, separator: str | None) -> str | None:
         return f"looks like a list; {option('separator', ',')} reads lists such as [0, 1] or ['cat', 'dog']"
     if is_quoted(name) or ('"' in (name[0], name[-1]) and name.count('"') % 2):
         return f"has quotes of its own; leave them out, and put {separator or SEPARATOR!r} between names"
+    if name.casefold() in _MISSING:
+        return "looks like a missing value; leave the cell empty, or its row out"
     if not _NUMBERS.fullmatch(name):
         return None
     sign = next((sign for sign in _SEPARATORS if sign in name), " ")
     return f"looks like several numbers; {option('separator', sign)} takes them apart"
+
+
+def _alike(names: Collection[str]) -> dict[str, str]:
+    """The fault of each name that differs from another in case or in invisible characters alone."""
+    first: dict[str, str] = {}
+    found = {}
+    for name in sorted(names):
+        visible = "".join(c for c in name if unicodedata.category(c) != "Cf").casefold()
+        other = first.setdefault(visible, name)
+        if other != name:
+            for one, its in ((name, other), (other, name)):
+                found[one] = f"differs from {its!a} in case or invisible characters alone; write them alike"
+    return found
 
 
 def _separator_fault(name: str, names: set[str], pieces: Counter[str]) -> str | None:

@@ -1,5 +1,6 @@
 """The first reading of a user's own features: check every video, and measure the values."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -140,10 +141,11 @@ class Survey:
         if video.labels is not None:
             raise InputError(f"{video.where} has labels, and so has {self.labels_file}; leave one of them out")
         if video.id not in self.labels:
-            raise InputError(
-                f"{self.labels_file} has no row for the id {video.id!r} of {video.where}; add one, with no labels if "
-                "the video shows none of the classes"
-            )
+            longer = f"{video.id}{os.path.splitext(video.where)[1]}"
+            remedy = "add one, with no labels if the video shows none of the classes"
+            if longer in self.labels:
+                remedy = f"it has {longer!r}: leave the ending out of its ids"
+            raise InputError(f"{self.labels_file} has no row for the id {video.id!r} of {video.where}; {remedy}")
         return self._canonical(self.labels[video.id])
 
     def _names_in(self, labels: str | tuple[str, ...]) -> tuple[str, ...]:
