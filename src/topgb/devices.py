@@ -1,6 +1,7 @@
 """Where and how to compute, and how much memory is free there."""
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def flush_subnormals() -> None:
     (docs/benchmarks.md). Threads inherit the setting, so call this before the first tensor is computed.
     """
     torch.set_flush_denormal(True)
+
+
+def cores() -> int:
+    """The number of cores that this process may use, which a scheduler may have bounded."""
+    # Only Linux has it.
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def free_memory(device: torch.device, system: Path = Path("/")) -> int | None:

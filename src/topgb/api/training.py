@@ -48,6 +48,7 @@ def train(
     force: bool = False,
     on_damaged: "OnDamaged" = "stop",
     workers: int = 0,
+    oversubscribe: bool = False,
     checkpoint_minutes: float = 10.0,
     device: str = "auto",
     devices: int | None = None,
@@ -62,8 +63,8 @@ def train(
     GAP on `validate` becomes the model. `init_from` starts from a model file or a run, with a new head for other
     classes (`new_head`: in any case). `ema_source` continues one and averages its weights with the half-life
     `ema_halflife` in steps. `teacher` is a folder that `distill` has filled, or "records" for records that hold its
-    scores; `distill_weight` is its share. `workers` processes read ahead. Each of `devices` processes on each of
-    `num_nodes` machines gets batches of the recipe's size.
+    scores; `distill_weight` is its share. `workers` processes read ahead, at most one a core unless `oversubscribe`.
+    Each of `devices` processes on each of `num_nodes` machines gets batches of the recipe's size.
 
     Ctrl-C ends after the step, with a checkpoint; a second one at once. `resume=True` goes on to the same weights. From
     this call on, as in the command, PyTorch flushes subnormal numbers and the process keeps the memory it once had.
@@ -105,6 +106,7 @@ def train(
         force=force,
         on_damaged=on_damaged,
         workers=workers,
+        oversubscribe=oversubscribe,
         device=device,
         checkpoint_minutes=checkpoint_minutes,
         devices=devices,

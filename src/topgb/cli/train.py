@@ -51,7 +51,12 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     force: Force = False,
     on_damaged: OnDamagedOption = "stop",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read records ahead; 0 reads in this one.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that read records ahead, at most one a core; 0 reads in this one.")
+    ] = 0,
+    oversubscribe: Annotated[
+        bool, typer.Option("--oversubscribe", help="Start all --workers, even more than there are cores.")
+    ] = False,
     checkpoint_minutes: Annotated[
         float, typer.Option(min=0.0, help="Most minutes between checkpoints; every epoch ends with one too.")
     ] = 10.0,
@@ -118,6 +123,7 @@ def train(
         force=force,
         on_damaged=on_damaged,
         workers=workers,
+        oversubscribe=oversubscribe,
         device=device,
         checkpoint_minutes=checkpoint_minutes,
         devices=devices,

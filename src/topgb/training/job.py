@@ -31,7 +31,8 @@ class TrainingJob:
     resume          go on from the last checkpoint in `out`, if there is one
     force           overwrite a run in `out`
     on_damaged      `stop` at a damaged record, or `skip` it
-    workers         processes that read ahead (0: read in the training process)
+    workers         processes that read ahead (0: read in the training process); at most one for each core
+    oversubscribe   start all `workers`, also where there are fewer cores
     device          where to compute: `auto`, `cpu`, `cuda`, `cuda:1` …
     devices         processes on each machine, each with a device of its own; None means one, or `torchrun`'s number
     num_nodes       machines; None means one, or `torchrun`'s number. Every rank gets batches of the recipe's size
@@ -51,6 +52,7 @@ class TrainingJob:
     force: bool = False
     on_damaged: OnDamaged = "stop"
     workers: int = 0
+    oversubscribe: bool = False
     device: str = "auto"
     devices: int | None = None
     num_nodes: int | None = None

@@ -1,12 +1,13 @@
 """Prepare a training run before anything is written: check the records, make the weights of step 0 and the settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
 
+from topgb.devices import cores
 from topgb.errors import InputError, option
 from topgb.evaluation.opening import RecordNeeds, open_needed
 from topgb.matmul import in_use
@@ -26,7 +27,7 @@ from topgb.training.initial_weights import fresh_tagger, teacher_identity
 from topgb.training.job import TrainingJob
 from topgb.training.memory import check_memory
 from topgb.training.opened import open_stored
-from topgb.training.ranks import Precision
+from topgb.training.ranks import Precision, planned_ranks
 from topgb.vocabulary import check_names
 
 
@@ -106,7 +107,7 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Pr
     fresh, normalises = init_from is None and ema_source is None, uses_batch_norm(tagger)
     for caution in (*([few] if few else []), *cautions(job.recipe, batches, validation, fresh, normalises)):
         progress.say(f"warning: {caution}")
-    return Preparation(job, batches, validation, tagger, settings)
+    return Preparation(_within_cores(job, progress), batches, validation, tagger, settings)
 
 
 def _open(
@@ -136,3 +137,18 @@ def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, 
         require_labels(validation, f"the records of {job.validate or job.data}", "validate on")
     if data.num_records < ranks:
         raise InputError(f"{job.data} holds {data.num_records} records, too few for {ranks} processes; use fewer")
+
+
+def _within_cores(job: TrainingJob, progress: Progress) -> TrainingJob:
+    """The job with at most one worker for each core of this rank, unless it insists on more."""
+    here, _ = planned_ranks(job.devices, job.num_nodes)
+    found = cores()
+    most = max(1, found // here)
+    if job.oversubscribe or job.workers <= most:
+        return job
+    whose = f" for each of the {here} processes" if here > 1 else ""
+    progress.say(
+        f"warning: {option('workers', job.workers)} asks for more than the {found} cores here{whose}; {most} read "
+        f"ahead, {option('oversubscribe', True)} starts them all"
+    )
+    return replace(job, workers=most)
