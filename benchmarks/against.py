@@ -3,18 +3,20 @@
 .venv/bin/python benchmarks/models.py --against ../earlier-checkout [--only netvlad,bilstm] [--rounds 15] [--threads 2]
 
 Each checkout's `src/topgb` runs in a process of its own. One step of training is `Learner.update`, all that the
-training loop does but reading; inference is `topgb.load(file).predict_batch` of the same model. Both processes make the
-settings of `topgb train` and get the same batch. They take turns, one call each; a figure is the median of the rounds,
-and the last column has the ratio of both checkouts' best calls, which other programs disturb least.
+training loop does but reading; inference is `predict_batch` of the same model, loaded from its file. Both processes
+make the settings of `topgb train` and get the same batch. They take turns, one call each; a figure is the median of the
+rounds, and the last column has the ratio of both checkouts' best calls, which other programs disturb least.
 `--clock cpu` counts processor time, which with one thread means something on a busy machine, too.
 """
 
 import argparse
+import inspect
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from families import BATCH, FAMILIES
@@ -69,6 +71,11 @@ def _serve(name: str, precision: str) -> None:
 
     keep_freed_memory()
     flush_subnormals()
+    # Of checkouts that choose one, the library that commands would multiply by.
+    with suppress(ImportError):
+        from topgb.matmul import choose, use
+
+        use(choose().path)
     torch.manual_seed(0)
     tasks: dict[str, Callable[[], object]] = {}
 
@@ -128,9 +135,8 @@ def _training(name: str, precision: str) -> Callable[[], object]:
 def _inference(name: str, precision: str, videos: int) -> Callable[[], object]:
     import torch
 
-    import topgb
     from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
-    from topgb.modelfile import Header, Member, write_model_file
+    from topgb.modelfile import Header, Member, load, write_model_file
     from topgb.modelfile.member import encode_member
     from topgb.models import build_tagger, parse_model
 
@@ -139,12 +145,15 @@ def _inference(name: str, precision: str, videos: int) -> Callable[[], object]:
     header = Header(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, (Member(1.0, config),), entries)
     with tempfile.TemporaryDirectory() as folder:
         write_model_file(Path(folder) / "model.safetensors", header, tensors)
-        model, batch = topgb.load(Path(folder) / "model.safetensors"), _batch(videos)
+        # An earlier checkout may know no precision: autocast is what it could do.
+        known = "precision" in inspect.signature(load).parameters
+        model = load(Path(folder) / "model.safetensors", **({"precision": precision} if known else {}))
+        batch = _batch(videos)
         # The file is mapped: read it while it is there.
         model.predict_batch(batch)
 
     def predict() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16" and not known):
             model.predict_batch(batch)
 
     return predict

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "file_sets": {"errors", "files"},
     "folder_lock": {"errors", "files"},
     "checksums": {"errors"},
-    "devices": {"errors"},
+    "devices": {"errors", "matmul"},
     "matmul": {"errors", "files", "json_reading"},
     "csv_rows": {"errors", "unpacking"},
     "tensors": {"errors", "files", "checksums"},

@@ -20,7 +20,8 @@ from topgb.moved import install
 if TYPE_CHECKING:
     from topgb.api.combining import average, ensemble, remember, rerank
     from topgb.api.conversion import export, import_tf
-    from topgb.api.figures import compare, evaluate, thresholds
+    from topgb.api.deciding import thresholds
+    from topgb.api.figures import compare, evaluate
     from topgb.api.model import Model, load
     from topgb.api.packing import pack
     from topgb.api.predictions import distill, predict
@@ -55,7 +56,7 @@ _LAZY = {
     "rerank": "topgb.api.combining",
     "shrink": "topgb.api.smaller",
     "synth": "topgb.api.records",
-    "thresholds": "topgb.api.figures",
+    "thresholds": "topgb.api.deciding",
     "train": "topgb.api.training",
     "verify": "topgb.api.records",
 }

@@ -4,13 +4,18 @@ import ctypes
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from topgb.errors import InputError, option
+from topgb.matmul import faster_in_bfloat16
 
 # malloc.h: the most allocations that get pages of their own, and the free memory above which pages are returned.
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
+# The arithmetic that a user may choose, and that which computes.
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16"]
 USABLE = ("cpu", "cuda", "mps")
 
 
@@ -25,6 +30,19 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError):
         pass
     raise InputError(f"there is no device {name!r} here; use {option('device', 'cpu')}")
+
+
+def resolved_precision(precision: PrecisionChoice, device: torch.device) -> Precision:
+    """The arithmetic of matrix products on `device`.
+
+    `bfloat16` needs a device that computes in it natively; others compute in float32. `auto` takes bfloat16 on such a
+    GPU, and on such a CPU if products were measured to be at least 1.3 times as fast (see `topgb.matmul`).
+    """
+    if precision == "float32" or not computes_in_bfloat16(device):
+        return "float32"
+    if precision == "bfloat16" or device.type != "cpu" or faster_in_bfloat16():
+        return "bfloat16"
+    return "float32"
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

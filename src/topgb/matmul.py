@@ -28,6 +28,8 @@ SHAPES = ((1200, 1024, 512), (32, 8192, 512))
 ROUNDS, MOST_SECONDS = 4, 0.25
 # How many times as fast oneDNN must be: a choice between equals would change from run to run.
 LEAST_GAIN = 1.1
+# How many times as fast bfloat16 must be for `auto`: casts take time, too.
+LEAST_GAIN_IN_BFLOAT16 = 1.3
 # The relative error that counts as float32's; MKL has 3e-7, oneDNN 6e-7, products of bfloat16 2e-3.
 MOST_ERROR = 3e-6
 # Squares are summed in float32 within blocks of this many values, to lose no digits.
@@ -71,8 +73,9 @@ def choose() -> Choice:
         raise InputError(f"{VARIABLE} is {forced!r}; set it to {' or '.join(get_args(MatmulPath))}, or unset it")
     file, key = cache_folder() / "matmul.json", _key()
     kept = _read(file)
-    if kept.get(key) in get_args(MatmulPath):
-        return Choice(kept[key], f"kept in {file}")
+    for path in get_args(MatmulPath):
+        if kept.get(key) == path:
+            return Choice(path, f"kept in {file}")
     try:
         # Before anything is timed: a choice that cannot be kept might differ the next time.
         _write(file, kept)
@@ -101,10 +104,33 @@ def instruction_sets() -> list[str]:
     return [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in flags]
 
 
-def speed(path: MatmulPath, shape: tuple[int, int, int], dtype: "torch.dtype | None" = None) -> tuple[float, float]:
+def faster_in_bfloat16() -> bool:
+    """Whether products of bfloat16 are clearly faster here than those of float32 as this process makes them.
+
+    It is measured and kept as `choose` does; where it cannot be kept, the processor's instructions decide.
+    """
+    file, key = cache_folder() / "matmul.json", f"bfloat16 beside {_used}, {_key()}"
+    kept = _read(file)
+    if key in kept:
+        return kept[key] == "bfloat16"
+    try:
+        _write(file, kept)
+    except TopgbError:
+        return bool({"avx512_bf16", "amx_bf16"} & set(instruction_sets()))
+    import torch
+
+    seconds = [sum(1 / speed(None, shape, dtype)[0] for shape in SHAPES) for dtype in (None, torch.bfloat16)]
+    faster = seconds[0] > LEAST_GAIN_IN_BFLOAT16 * seconds[1]
+    _write(file, {**_read(file), key: "bfloat16" if faster else "float32"})
+    return faster
+
+
+def speed(
+    path: MatmulPath | None, shape: tuple[int, int, int], dtype: "torch.dtype | None" = None
+) -> tuple[float, float]:
     """GFLOP/s of a product [rows, inner] x [inner, columns] by `path`, the best of several, and its relative error.
 
-    `dtype` is float32 unless given; other dtypes do not depend on the path.
+    `path` None leaves the process's setting alone. `dtype` is float32 unless given; others do not depend on the path.
     """
     import torch
 
@@ -113,13 +139,14 @@ def speed(path: MatmulPath, shape: tuple[int, int, int], dtype: "torch.dtype | N
     a, b = (torch.randn(size, generator=random) for size in ((rows, inner), (inner, columns)))
     own = [tensor.to(dtype or torch.float32) for tensor in (a, b)]
     expected = a[:64].double() @ b.double()
-    before = _used
-    _set(path)
+    if path is not None:
+        _set(path)
     try:
         error = ((own[0] @ own[1])[:64].double() - expected).norm() / expected.norm()
         seconds = min(_seconds(lambda: own[0] @ own[1]) for _ in range(ROUNDS))
     finally:
-        _set(before)
+        if path is not None:
+            _set(_used)
     return 2 * rows * inner * columns / seconds / 1e9, float(error)
 
 
@@ -190,8 +217,8 @@ def _cpuinfo() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}
 
 
-def _read(file: Path) -> dict[str, MatmulPath]:
-    """The paths that are kept, by machine; none where the file is absent or broken."""
+def _read(file: Path) -> dict[str, str]:
+    """The choices that are kept, by machine; none where the file is absent or broken."""
     try:
         found = read_json(file)
     except (OSError, ValueError):
@@ -199,6 +226,6 @@ def _read(file: Path) -> dict[str, MatmulPath]:
     return found if isinstance(found, dict) else {}
 
 
-def _write(file: Path, kept: dict[str, MatmulPath]) -> None:
+def _write(file: Path, kept: dict[str, str]) -> None:
     with atomic_write(file) as out:
         out.write(json.dumps(kept, indent=1).encode())

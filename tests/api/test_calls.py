@@ -188,7 +188,7 @@ def test_weights_and_frames_are_checked(place, tmp_path):
 
 def test_options_that_open_a_model_do_not_go_with_an_open_one(place):
     with pytest.raises(
-        topgb.InputError, match="the model is open already, and device, use_ema, resident and engine say"
+        topgb.InputError, match="is open already, and device, use_ema, resident, precision and engine say"
     ):
         topgb.evaluate(topgb.load("run"), "records/validate*.tfrecord", device="cpu", progress=False)
 

@@ -14,6 +14,7 @@ from topgb.unpacking import max_unpacked, parse_size, set_max_unpacked
 
 if TYPE_CHECKING:
     from topgb.api.model import Model
+    from topgb.devices import PrecisionChoice
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
     from topgb.modelfile.packed import Resident
@@ -138,6 +139,7 @@ class Opening:
     resident: "Resident | None" = None
     engine: "EngineKind" = "local"
     address: str | None = None
+    precision: "PrecisionChoice" = "float32"
 
 
 def open_given(model: "PathLike | Model", how: Opening) -> "OpenedModel":
@@ -146,15 +148,18 @@ def open_given(model: "PathLike | Model", how: Opening) -> "OpenedModel":
     Raises `InputError` as `open_for_engine` does, and if options say how to open what is open already.
     """
     from topgb.api.model import Model
+    from topgb.devices import PrecisionChoice
     from topgb.jobs.engine import EngineKind
     from topgb.training.opened import OpenedModel, open_for_engine
 
-    check_choices(engine=(how.engine, EngineKind))
+    check_choices(engine=(how.engine, EngineKind), precision=(how.precision, PrecisionChoice))
     if not isinstance(model, Model):
-        return open_for_engine(to_path(model), how.use_ema, how.device, how.resident, how.engine, how.address)
+        return open_for_engine(
+            to_path(model), how.use_ema, how.device, how.resident, how.engine, how.address, how.precision
+        )
     if how != Opening():
         raise InputError(
-            f"the model is open already, and {option('device')}, {option('use_ema')}, {option('resident')} and "
-            f"{option('engine')} say how to open one; give its path, or leave them out"
+            f"the model is open already, and {option('device')}, {option('use_ema')}, {option('resident')}, "
+            f"{option('precision')} and {option('engine')} say how to open one; give its path, or leave them out"
         )
     return OpenedModel(model.loaded, model.loaded, model.device)

@@ -1,9 +1,7 @@
-"""Calls that score models on labelled records, `evaluate` and `compare`, and choose `thresholds` by them."""
+"""Calls that score models on labelled records: `evaluate` and `compare`."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from topgb.api.arguments import (
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from topgb.api.model import Model
+    from topgb.devices import PrecisionChoice
     from topgb.evaluation.bootstrap import Interval
     from topgb.evaluation.compare import Comparison
     from topgb.evaluation.score import Rounds
@@ -64,17 +63,19 @@ class Evaluation(Table):
     rounds: "Rounds"
     header: "Header"
     intervals: "dict[str, Interval] | None" = None
+    arithmetic: str = "float32"
     damaged: list[DamagedRecordError] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures by name: videos, gap, hit_at_1, perr, map, map_present, loss; threshold, and the figures at it.
 
         Others if they say more: `rounds`, the figures of each of several, `unlabelled`, the number of videos without
-        labels, and `interval`, with [low, high] of each figure.
+        labels, `interval`, with [low, high] of each figure, and `arithmetic`, if it was bfloat16.
         """
         from topgb.evaluation.score import to_json
 
-        return to_json(self.rounds, self.threshold, self.intervals)
+        arithmetic = {} if self.arithmetic == "float32" else {"arithmetic": self.arithmetic}
+        return to_json(self.rounds, self.threshold, self.intervals) | arithmetic
 
     def columns(self) -> Mapping[str, Sequence[Any]]:
         """`class`, `name`, `positives` and `average_precision`, which is NaN for a class without positives.
@@ -117,6 +118,7 @@ def evaluate(
     resident: "Resident | None" = None,
     engine: "EngineKind" = "local",
     address: str | None = None,
+    precision: "PrecisionChoice" = "float32",
     max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Evaluation:
@@ -127,6 +129,7 @@ def evaluate(
     by `seed`. `per_class` is a CSV to write with every class's figures, with the names of `vocabulary`. Precision,
     recall and F1 are those of the classes that reach `threshold`: a probability, or "model" for the file's own (see
     `thresholds`); None takes these where there are some, else 0.5. `interval` adds 95% bootstrap intervals over videos.
+    `precision` is the arithmetic of products: "auto" takes bfloat16 where the device has it and is faster for it.
 
     Raises `InputError` if records have no labels, do not fit the model, or are damaged (unless `on_damaged` is "skip").
 
@@ -160,7 +163,7 @@ def evaluate(
     table = None if per_class is None else to_path(per_class)
     if table is not None:
         refuse_existing(table, force)
-    opened = open_given(model, Opening(use_ema, device, resident, engine, address))
+    opened = open_given(model, Opening(use_ema, device, resident, engine, address, precision))
     header, shown = named(opened.here.header, vocabulary), to_progress(progress)
     least, at = header.thresholds_for(threshold)
     dataset = open_for(header, to_pattern(data), on_damaged, progress=shown)
@@ -172,8 +175,9 @@ def evaluate(
     figures = found.mean().to_json() | found.mean_decisions()
     intervals = intervals_of(found.metrics, shown) if interval else None
     return Evaluation(
-        **figures, threshold=at, rounds=found, header=header, intervals=intervals, damaged=dataset.damaged
-    )
+        **figures, threshold=at, rounds=found, header=header, intervals=intervals,
+        arithmetic=opened.here.precision, damaged=dataset.damaged,
+    )  # fmt: skip
 
 
 @unpacking
@@ -187,6 +191,7 @@ def compare(
     seed: int = 0,
     on_damaged: "OnDamaged" = "stop",
     device: str = "auto",
+    precision: "PrecisionChoice" = "float32",
     max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> "Comparison":
@@ -208,100 +213,10 @@ def compare(
     check_choices(on_damaged=(on_damaged, OnDamaged))
     check_least(resamples=(resamples, 2), seed=(seed, 0))
     bootstrap = Bootstrap(resamples, seed, confidence)
-    first, second = (open_given(model, Opening(device=device)) for model in (a, b))
+    first, second = (open_given(model, Opening(device=device, precision=precision)) for model in (a, b))
     pattern, shown = to_pattern(data), to_progress(progress)
     data_a, data_b = (
         open_for(first.here, pattern, on_damaged, progress=shown),
         open_for(second.here, pattern, on_damaged),
     )
     return compare_models(first.here, data_a, second.here, data_b, choose_device(device), bootstrap, shown)
-
-
-@dataclass(frozen=True, repr=False)
-class ThresholdsFile(Table):
-    """A model file with thresholds; other calls take it for a path. The table has a row for each class.
-
-    path       where it is
-    goal       what the thresholds are for
-    common     the best threshold that is the same for all classes
-    values     the least probability at which each class is given
-    positives  the number of labels by which each was found
-    videos     the number of videos by which they were found
-    """
-
-    path: Path
-    goal: str
-    common: float
-    values: list[float]
-    positives: list[int]
-    videos: int
-    header: "Header"
-    damaged: list[DamagedRecordError] = field(default_factory=list)
-
-    def __fspath__(self) -> str:
-        return os.fspath(self.path)
-
-    def to_dict(self) -> dict[str, Any]:
-        """`path`, `goal`, `videos`, `common` and `thresholds`, a number for each class."""
-        path = os.fspath(self.path)
-        return {
-            "path": path, "goal": self.goal, "videos": self.videos, "common": self.common, "thresholds": self.values
-        }  # fmt: skip
-
-    def columns(self) -> Mapping[str, Sequence[Any]]:
-        """`class`, `name`, `positives` and `threshold`."""
-        classes = range(self.header.classes)
-        names = [self.header.class_name(index) for index in classes]
-        return {"class": classes, "name": names, "positives": self.positives, "threshold": self.values}
-
-
-@unpacking
-def thresholds(
-    model: PathLike,
-    data: Data,
-    out: PathLike,
-    *,
-    for_: str = "f1",
-    use_ema: bool | None = None,
-    force: bool = False,
-    on_damaged: "OnDamaged" = "stop",
-    device: str = "auto",
-    max_unpacked: Size | None = None,
-    progress: bool = True,
-) -> ThresholdsFile:
-    """Find the probability from which each class is given, and keep it in the model's file (`topgb thresholds`).
-
-    `model` is a model file or a run's folder, `data` labelled records that it was not trained on, `out` the model file
-    to write. `for_` says what the thresholds are for: "f1", the mean of F1 over all pairs and the mean F1 of the
-    classes, or one of the two, "f1_micro" and "f1_macro"; "precision=0.9" or "recall=0.8", and then the most of the
-    other. A class with few labels is judged by its probabilities and by what holds for all classes.
-
-    Raises `InputError` as `evaluate` does, and if `out` exists and `force` is off.
-
-    >>> found = topgb.thresholds("run", "records/validate*.tfrecord", "decided.safetensors", progress=False)
-    >>> len(found.values)
-    12
-    >>> topgb.evaluate(found, "records/validate*.tfrecord", progress=False).threshold
-    'model'
-    """
-    from topgb.devices import choose_device
-    from topgb.evaluation.opening import open_for
-    from topgb.evaluation.thresholds import Goal, collect_curves, find_thresholds, write_thresholds
-    from topgb.files import refuse_existing
-    from topgb.records.damage import OnDamaged
-    from topgb.training.opened import open_model, open_stored
-
-    check_choices(on_damaged=(on_damaged, OnDamaged))
-    goal, source, path, shown = Goal.parse(for_), to_path(model), to_path(out), to_progress(progress)
-    refuse_existing(path, force)
-    chosen = choose_device(device)
-    stored, loaded = open_stored(source, use_ema), open_model(source, chosen, use_ema)
-    dataset = open_for(stored, to_pattern(data), on_damaged, progress=shown)
-    curves = collect_curves(loaded, dataset, chosen, shown)
-    warn_of_cut(dataset)
-    found = find_thresholds(curves, goal)
-    header = write_thresholds(path, stored, found, force)
-    return ThresholdsFile(
-        path, str(goal), found.common, found.values.tolist(), curves.positives.tolist(), curves.videos, header,
-        dataset.damaged,
-    )  # fmt: skip

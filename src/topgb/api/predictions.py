@@ -28,6 +28,7 @@ from topgb.results import Table
 
 if TYPE_CHECKING:
     from topgb.api.model import Model
+    from topgb.devices import PrecisionChoice
     from topgb.evaluation.distill import Distilled
     from topgb.evaluation.prediction_formats import RowFormat
     from topgb.jobs.engine import EngineKind
@@ -107,6 +108,7 @@ def predict(
     resident: "Resident | None" = None,
     engine: "EngineKind" = "local",
     address: str | None = None,
+    precision: "PrecisionChoice" = "float32",
     max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Predictions:
@@ -139,7 +141,7 @@ def predict(
     if path is None and (engine != "local" or format is not None):
         asked = option("format", format) if engine == "local" else option("engine", engine)
         raise InputError(f"{asked} writes the predictions to a file; give {option('out')}")
-    opened = open_given(model, Opening(use_ema, device, resident, engine, address))
+    opened = open_given(model, Opening(use_ema, device, resident, engine, address, precision))
     header, shown = named(opened.here.header, vocabulary), to_progress(progress)
     if names and header.class_names is None:
         raise InputError(
@@ -213,6 +215,7 @@ def distill(
     resident: "Resident | None" = None,
     engine: "EngineKind" = "local",
     address: str | None = None,
+    precision: "PrecisionChoice" = "float32",
     max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> "Distilled":
@@ -235,8 +238,8 @@ def distill(
 
     check_choices(on_damaged=(on_damaged, OnDamaged), format=(format, ScoreFormat))
     check_least(top_k=(top_k, 1))
-    opened = open_given(to_path(model), Opening(None, device, resident, engine, address))
-    identity = teacher_identity(open_stored(to_path(model)), opened.device, resident)
+    opened = open_given(to_path(model), Opening(None, device, resident, engine, address, precision))
+    identity = teacher_identity(open_stored(to_path(model)), opened.device, resident, opened.here.precision)
     dataset = open_records(opened.here, to_pattern(data), on_damaged, format)
     options = DistillOptions(top_k, format, force, opened.engine)
     done = write_scores(opened.model, dataset, to_path(out), opened.device, identity, options, to_progress(progress))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from topgb.cli.arguments import Data, Device, Json, OnDamagedOption, multiply_fast, report_damage
+from topgb.cli.arguments import Data, Device, Json, OnDamagedOption, PrecisionOption, multiply_fast, report_damage, said
 
 MOST_RESAMPLES = 1_000_000
 
@@ -24,13 +24,14 @@ def compare(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other draws.")] = 0,
     on_damaged: OnDamagedOption = "stop",
     device: Device = "auto",
+    precision: PrecisionOption = "float32",
     json: Json = False,
 ) -> None:
     """Say by how much model B's GAP@20 is above model A's on labelled records, and how sure that is.
 
     Both score the same videos; the interval is a paired bootstrap's over them, far narrower than that of one figure.
     """
-    from topgb.devices import choose_device, keep_freed_memory
+    from topgb.devices import choose_device, keep_freed_memory, resolved_precision
     from topgb.evaluation.compare import Bootstrap
     from topgb.evaluation.compare import compare as compare_models
     from topgb.evaluation.opening import open_for
@@ -40,14 +41,15 @@ def compare(
     keep_freed_memory()
     multiply_fast(device)
     chosen = choose_device(device)
-    a, b = (open_model(path, chosen) for path in (model_a, model_b))
+    arithmetic = resolved_precision(precision, chosen)
+    a, b = (open_model(path, chosen, precision=arithmetic) for path in (model_a, model_b))
     progress = TerminalProgress()
     data_a, data_b = open_for(a, data, on_damaged, progress=progress), open_for(b, data, on_damaged)
     bootstrap = Bootstrap(resamples, seed, confidence)
     found = compare_models(a, data_a, b, data_b, chosen, bootstrap, progress)
     report_damage(data_a.damaged)
     if json:
-        typer.echo(json_module.dumps(found.to_json()))
+        typer.echo(json_module.dumps(found.to_json() | said(arithmetic)))
         return
     typer.echo(f"videos  {found.videos:,}")
     typer.echo(f"A       {found.gap_a:.5f}  {model_a}")

@@ -12,6 +12,7 @@ from topgb.cli.arguments import (
     EngineOption,
     Force,
     OnDamagedOption,
+    PrecisionOption,
     ResidentOption,
     multiply_fast,
     report_cut,
@@ -39,6 +40,7 @@ def distill(
     resident: ResidentOption = None,
     engine: EngineOption = "local",
     address: Address = None,
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Write a teacher's probabilities for every video, for topgb train --teacher.
 
@@ -50,8 +52,8 @@ def distill(
     from topgb.training.opened import open_for_engine, open_stored
 
     multiply_fast(device)
-    opened = open_for_engine(teacher, None, device, resident, engine, address)
-    identity = teacher_identity(open_stored(teacher), opened.device, resident)
+    opened = open_for_engine(teacher, None, device, resident, engine, address, precision)
+    identity = teacher_identity(open_stored(teacher), opened.device, resident, opened.here.precision)
     dataset = open_records(opened.here, data, on_damaged, score_format)
     options = DistillOptions(top_k, score_format, force, opened.engine)
     done = write_scores(opened.model, dataset, out, opened.device, identity, options, TerminalProgress())

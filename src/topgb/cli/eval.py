@@ -15,6 +15,7 @@ from topgb.cli.arguments import (
     Json,
     ModelOrRun,
     OnDamagedOption,
+    PrecisionOption,
     ResidentOption,
     UseEma,
     Vocabulary,
@@ -22,6 +23,7 @@ from topgb.cli.arguments import (
     named,
     report_cut,
     report_damage,
+    said,
 )
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def evaluate(
     resident: ResidentOption = None,
     engine: EngineOption = "local",
     address: Address = None,
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss, F1.
 
@@ -90,7 +93,7 @@ def evaluate(
     if per_class is not None:
         refuse_existing(per_class, force)
     multiply_fast(device)
-    opened = open_for_engine(model, use_ema, device, resident, engine, address)
+    opened = open_for_engine(model, use_ema, device, resident, engine, address, precision)
     header = named(opened.here.header, vocabulary)
     least, at = header.thresholds_for(threshold)
     progress = TerminalProgress()
@@ -101,7 +104,7 @@ def evaluate(
     report_damage(dataset.damaged)
     report_cut(dataset)
     if json:
-        typer.echo(json_module.dumps(to_json(found, at, intervals)))
+        typer.echo(json_module.dumps(to_json(found, at, intervals) | said(opened.here.precision)))
     else:
         _print(found, at, intervals)
     if per_class is not None:

@@ -13,6 +13,7 @@ from topgb.cli.arguments import (
     Force,
     ModelOrRun,
     OnDamagedOption,
+    PrecisionOption,
     ResidentOption,
     UseEma,
     Vocabulary,
@@ -50,6 +51,7 @@ def predict(
     resident: ResidentOption = None,
     engine: EngineOption = "local",
     address: Address = None,
+    precision: PrecisionOption = "float32",
 ) -> None:
     """Write each video's best classes with their probabilities: the challenge's CSV, or a table.
 
@@ -64,7 +66,7 @@ def predict(
     found = write(
         model, data, out, format=wanted, top=top, threshold=threshold, use_ema=use_ema, names=names,
         vocabulary=vocabulary, force=force, on_damaged=on_damaged, device=device, resident=resident, engine=engine,
-        address=address,
+        address=address, precision=precision,
     )  # fmt: skip
     report_damage(found.damaged)
     typer.echo(f"{out}: {found.videos:,} videos")

@@ -43,7 +43,7 @@ def thresholds(
     The thresholds go into the new file, where topgb eval, topgb predict and topgb.load find them. A class with few
     labels is judged by its probabilities and by what holds for all classes.
     """
-    from topgb.api.figures import thresholds as find
+    from topgb.api.deciding import thresholds as find
 
     multiply_fast(device)
     found = find(model, data, out, for_=goal, use_ema=use_ema, force=force, on_damaged=on_damaged, device=device)

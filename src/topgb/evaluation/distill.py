@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from topgb.batch import Batch
+from topgb.devices import Precision
 from topgb.errors import DamagedRecordError, InputError
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.predictions import Predictor, predictions
@@ -81,10 +82,16 @@ def open_teacher(
     return load(path, device, resident), teacher_identity(stored_model(path), device, resident)
 
 
-def teacher_identity(model: StoredModel, device: torch.device, resident: Resident | None = None) -> dict[str, Any]:
-    """JSON values that identify a teacher: the hash of its file, and the form of its weights on `device`."""
+def teacher_identity(
+    model: StoredModel, device: torch.device, resident: Resident | None = None, precision: Precision = "float32"
+) -> dict[str, Any]:
+    """JSON values that identify a teacher: the hash of its file, the form of its weights on `device`, the arithmetic.
+
+    Float32 arithmetic is not named, as before there was a choice.
+    """
     # Packed layers round differently: their scores must not mix with others in one folder.
-    return {"sha256": model.sha256, "resident": resident or default_resident(device)}
+    own = {"sha256": model.sha256, "resident": resident or default_resident(device)}
+    return own if precision == "float32" else own | {"precision": precision}
 
 
 def open_records(

@@ -106,7 +106,12 @@ def model_identity(model: LoadedModel, device: torch.device, resident: Resident 
     digest = hashlib.sha256(model.header.dumps().encode())
     for _, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return {"sha256": digest.hexdigest(), "device": device.type, "resident": resident or default_resident(device)}
+    return {
+        "sha256": digest.hexdigest(),
+        "device": device.type,
+        "resident": resident or default_resident(device),
+        **({} if model.precision == "float32" else {"precision": model.precision}),
+    }
 
 
 def _write_here(

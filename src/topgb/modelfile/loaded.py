@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from itertools import chain
 from typing import cast
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from topgb.batch import Batch
-from topgb.devices import free_memory
+from topgb.devices import Precision, free_memory
 from topgb.errors import InputError
 from topgb.modelfile.header import RERANKER, Header, TensorEncoding
 from topgb.modelfile.member import decode_member, decode_reranker
@@ -25,9 +26,15 @@ from topgb.models.reranker import Reranker
 class LoadedModel(nn.Module):
     """The members of a model file, their mixture and the second stage over it, if there is one, in evaluation mode."""
 
-    def __init__(self, header: Header, taggers: list[Tagger], reranker: Reranker | None = None):
+    def __init__(
+        self,
+        header: Header,
+        taggers: list[Tagger],
+        reranker: Reranker | None = None,
+        precision: Precision = "float32",
+    ):
         super().__init__()
-        self.header = header
+        self.header, self.precision = header, precision
         self.members = nn.ModuleList(taggers)
         self.reranker = reranker
         self._check_activations = ActivationCheck(free_memory)
@@ -60,9 +67,12 @@ class LoadedModel(nn.Module):
         return self._probabilities(batch)
 
     def _probabilities(self, batch: Batch) -> torch.Tensor:
-        mixture = torch.zeros(len(batch), self.header.classes, device=batch.features.device)
+        device = batch.features.device
+        mixture = torch.zeros(len(batch), self.header.classes, device=device)
         for member, tagger in zip(self.header.members, self.members, strict=True):
-            mixture += member.weight * cast(Tagger, tagger).predict_batch(batch)
+            with torch.autocast(device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
+                probabilities = cast(Tagger, tagger).predict_batch(batch)
+            mixture += member.weight * probabilities
         return mixture if self.reranker is None else self.reranker(mixture)
 
     def predict(self, features: np.ndarray, num_frames: np.ndarray | None = None) -> np.ndarray:
@@ -95,12 +105,18 @@ class LoadedModel(nn.Module):
         return probabilities[0] if single else probabilities
 
 
-def load(path: str | os.PathLike, device: torch.device | str = "cpu", resident: Resident | None = None) -> LoadedModel:
+def load(
+    path: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    resident: Resident | None = None,
+    precision: Precision = "float32",
+) -> LoadedModel:
     """Open a model file for prediction on `device`.
 
     `resident` says what the large matrices of linear layers take in memory: `packed` one byte per weight (matrices
     stored as floats stay floats), `half` two bytes, bfloat16, `full` four bytes, float32. None means `packed` on a CPU,
-    where it is fastest, and `full` elsewhere.
+    where it is fastest, and `full` elsewhere. With the `precision` bfloat16 the members' products are computed in it;
+    packed float matrices then take two bytes per weight, rounded once here.
 
     Raises `InputError` in one sentence where the file is missing, truncated, malformed, of a newer version, or holds
     values that are not finite.
@@ -108,7 +124,7 @@ def load(path: str | os.PathLike, device: torch.device | str = "cpu", resident: 
     if resident is None:
         resident = default_resident(torch.device(device))
     header, stored = read_model_file(path)
-    return assemble(header, MappedApart(path, stored), str(path), checked_resident(resident)).to(device)
+    return assemble(header, MappedApart(path, stored), str(path), checked_resident(resident), precision).to(device)
 
 
 def default_resident(device: torch.device) -> Resident:
@@ -117,7 +133,11 @@ def default_resident(device: torch.device) -> Resident:
 
 
 def assemble(
-    header: Header, stored: Mapping[str, torch.Tensor], source: str, resident: Resident = "full"
+    header: Header,
+    stored: Mapping[str, torch.Tensor],
+    source: str,
+    resident: Resident = "full",
+    precision: Precision = "float32",
 ) -> LoadedModel:
     """The model of a header and its stored tensors. Raises `InputError` naming `source` where these do not fit."""
     entries: list[dict[str, TensorEncoding]] = [{} for _ in header.members]
@@ -131,16 +151,16 @@ def assemble(
     taggers = []
     for place in range(len(header.members)):
         try:
-            taggers.append(decode_member(header, place, entries[place], stored, resident))
+            taggers.append(decode_member(header, place, entries[place], stored, resident, precision))
         except InputError as error:
             raise InputError(f"{source}: member {place}: {error}") from error.__cause__
     try:
         reranker = None if header.reranker is None else decode_reranker(header, header.reranker, second, stored)
     except InputError as error:
         raise InputError(f"{source}: second stage: {error}") from error.__cause__
-    return LoadedModel(header, taggers, reranker)
+    return LoadedModel(header, taggers, reranker, precision)
 
 
-def assemble_stored(model: StoredModel, resident: Resident = "full") -> LoadedModel:
+def assemble_stored(model: StoredModel, resident: Resident = "full", precision: Precision = "float32") -> LoadedModel:
     """The model of a `StoredModel`, ready to predict. Raises as `assemble` does."""
-    return assemble(model.header, model.tensors, str(model.path), resident)
+    return assemble(model.header, model.tensors, str(model.path), resident, precision)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
+from topgb.devices import Precision
 from topgb.errors import InputError
 from topgb.modelfile.encodings import checked_parts, decode, encode_plain
 from topgb.modelfile.header import CHANGED, RERANKER, Header, TensorEncoding
@@ -37,6 +38,7 @@ def decode_member(
     entries: dict[str, TensorEncoding],
     stored: Mapping[str, torch.Tensor],
     resident: Resident,
+    precision: Precision = "float32",
 ) -> Tagger:
     """Member `index`, without gradients, from the `stored` tensors of the file.
 
@@ -57,7 +59,7 @@ def decode_member(
     for name, entry in entries.items():
         path = name.removesuffix(".weight")
         linear = modules.get(path)
-        if linear is not None and entry.shape == expected.get(name) and is_packed(linear, entry, resident):
+        if linear is not None and entry.shape == expected.get(name) and is_packed(linear, entry, resident, precision):
             parts = checked_parts(stored, entry, prefix + name)
             packed[path] = packed_linear(linear, parts, entry, prefix + name, resident)
         else:

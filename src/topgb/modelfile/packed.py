@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from topgb.devices import computes_in_bfloat16
+from topgb.devices import Precision, computes_in_bfloat16
 from topgb.errors import InputError
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
 from topgb.modelfile.rows import bfloat16_rows, int8_rows
-from topgb.models.precision import full_precision
+from topgb.models.precision import computing_dtype, full_precision
 
 Resident = Literal["packed", "half", "full"]
 RESIDENT: tuple[str, ...] = get_args(Resident)
@@ -33,8 +33,8 @@ class PackedLinear(nn.Module):
     weight = `codes` (int8 or bfloat16 [out, in and perhaps padding]) · `scales` (float32 [out]) + `offset`; `sums` are
     the sums of the weight's rows (float32 [out], needed with an offset). Up to 24 input rows the codes are read in
     place, with inputs and products rounded to bfloat16; beyond, the codes are widened tile by tile and everything is
-    float32. Codes may be mapped from a file. The state holds only `bias` (float32 [out]), a parameter that is on the
-    meta device at first.
+    float32, or under autocast the products of its dtype. Codes may be mapped from a file. The state holds only `bias`
+    (float32 [out]), a parameter that is on the meta device at first.
     """
 
     codes: torch.Tensor
@@ -58,9 +58,9 @@ class PackedLinear(nn.Module):
         self.register_buffer("sums", sums, persistent=False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        rows = inputs.reshape(-1, self.in_features).float()
+        rows, dtype = inputs.reshape(-1, self.in_features).float(), computing_dtype(inputs.device)
         with full_precision(rows.device):
-            products = self._streamed(rows) if self._can_stream(rows) else self._tiled(rows)
+            products = self._streamed(rows) if self._can_stream(rows, dtype) else self._tiled(rows, dtype)
             if self.bias is not None:
                 products += self.bias
         return products.view(*inputs.shape[:-1], self.out_features)
@@ -68,7 +68,9 @@ class PackedLinear(nn.Module):
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, codes={self.codes.dtype}"
 
-    def _can_stream(self, rows: torch.Tensor) -> bool:
+    def _can_stream(self, rows: torch.Tensor, dtype: torch.dtype) -> bool:
+        if len(rows) > STREAMED_ROWS and dtype == self.codes.dtype and self.sums is None:
+            return True
         if not 0 < len(rows) <= STREAMED_ROWS:
             return False
         if self.codes.dtype == torch.int8:
@@ -92,15 +94,20 @@ class PackedLinear(nn.Module):
         # The kernel takes only bfloat16 scales: give it ones, and scale the products in float32.
         return torch._weight_int8pack_mm(rows, self.codes, rows.new_ones(self.out_features)).float()
 
-    def _tiled(self, rows: torch.Tensor) -> torch.Tensor:
+    def _tiled(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         products = rows.new_zeros(len(rows), self.out_features)
-        memory = rows.new_empty(min(TILE_ROWS, self.out_features) * min(TILE_COLUMNS, self.in_features))
+        size = min(TILE_ROWS, self.out_features) * min(TILE_COLUMNS, self.in_features)
+        memory, factors = rows.new_empty(size, dtype=dtype), rows.to(dtype)
         for top in range(0, self.out_features, TILE_ROWS):
             own = products[:, top : top + TILE_ROWS]
             for left in range(0, self.in_features, TILE_COLUMNS):
                 codes = self.codes[top : top + TILE_ROWS, left : min(left + TILE_COLUMNS, self.in_features)]
                 tile = memory[: codes.numel()].view(codes.shape).copy_(codes)
-                own.addmm_(rows[:, left : left + TILE_COLUMNS], tile.T)
+                if dtype == torch.float32:
+                    own.addmm_(factors[:, left : left + TILE_COLUMNS], tile.T)
+                else:
+                    # The sum over the tiles is float32.
+                    own += factors[:, left : left + TILE_COLUMNS] @ tile.T
         products = self._scaled(products)
         return products.add_(self.offset * rows.sum(1, keepdim=True)) if self.offset else products
 
@@ -124,12 +131,17 @@ def checked_resident(name: str) -> Resident:
     raise InputError(f"weights cannot be resident as {name!r}; choose {', '.join(RESIDENT)}")
 
 
-def is_packed(module: nn.Module, entry: TensorEncoding, resident: Resident) -> TypeGuard[nn.Linear]:
-    """Whether a `PackedLinear` replaces `module`, whose `weight` is stored as `entry` says."""
+def is_packed(
+    module: nn.Module, entry: TensorEncoding, resident: Resident, precision: Precision = "float32"
+) -> TypeGuard[nn.Linear]:
+    """Whether a `PackedLinear` replaces `module`, whose `weight` is stored as `entry` says.
+
+    A model that computes in bfloat16 holds its float matrices so, rounded once, unless they are to stay `full`.
+    """
     # Leave subclasses alone: the model reads the weight of a `ReadLinear`.
     if type(module) is not nn.Linear or len(entry.shape) != 2 or math.prod(entry.shape) < LEAST_WEIGHTS:
         return False
-    return resident == "half" or (resident == "packed" and entry.encoding in QUANTISED)
+    return resident == "half" or (resident == "packed" and (entry.encoding in QUANTISED or precision == "bfloat16"))
 
 
 def packed_linear(
@@ -137,7 +149,7 @@ def packed_linear(
 ) -> PackedLinear:
     """The `PackedLinear` for `linear`, whose weight has the checked `parts`. Raises `InputError` as `int8_rows`."""
     has_bias = linear.bias is not None
-    if resident == "half":
+    if resident == "half" or entry.encoding not in QUANTISED:
         return PackedLinear(linear.in_features, has_bias, bfloat16_rows(parts, entry, name))
     rows = int8_rows(parts, entry, name)
     return PackedLinear(linear.in_features, has_bias, rows.codes, rows.scales, rows.offset, rows.sums)

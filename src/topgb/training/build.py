@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from topgb.devices import Precision
 from topgb.errors import InputError, option
 from topgb.modelfile import Header, LoadedModel, Member, StoredModel, write_model_file
 from topgb.modelfile.loaded import assemble_stored
@@ -40,9 +41,11 @@ def build_model_file(
     return header
 
 
-def load_run(run: Path, use_ema: bool | None = None, resident: Resident = "full") -> LoadedModel:
-    """The model that `build_model_file` would write, ready to predict; `resident` as for `topgb.load`."""
-    return assemble_stored(stored_run(run, use_ema), resident)
+def load_run(
+    run: Path, use_ema: bool | None = None, resident: Resident = "full", precision: Precision = "float32"
+) -> LoadedModel:
+    """The model that `build_model_file` would write, ready to predict; the last two as for `topgb.modelfile.load`."""
+    return assemble_stored(stored_run(run, use_ema), resident, precision)
 
 
 def stored_run(run: Path, use_ema: bool | None = None) -> StoredModel:

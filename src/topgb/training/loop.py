@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from topgb.batch import Batch
-from topgb.devices import choose_device, computes_in_bfloat16
+from topgb.devices import choose_device, resolved_precision
 from topgb.errors import DamagedRecordError, TopgbError
 from topgb.evaluation.metrics import Metrics, Scores
 from topgb.folder_lock import writing_alone
@@ -24,8 +24,7 @@ from topgb.training.curves import Curves, diverged
 from topgb.training.job import TrainingJob, TrainingResult
 from topgb.training.learner import Learner, Update
 from topgb.training.preparation import Preparation, prepare
-from topgb.training.ranks import Precision, agree, check_alike, gather, launch, losing_a_peer, together
-from topgb.training.recipe import Recipe
+from topgb.training.ranks import FabricPrecision, agree, check_alike, gather, launch, losing_a_peer, together
 from topgb.training.replaced_run import drop_earlier, give_back, settle
 from topgb.training.schedule import learning_rate
 from topgb.training.stopping import Asked, asked_to_stop, interrupts_noted
@@ -47,11 +46,11 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     `TopgbError` where training diverges or the run cannot be written.
     """
     device = choose_device(job.device)
-    precision = _precision(job.recipe, device)
+    precision = _precision(job, device)
     fabric = launch(device, job.devices, job.num_nodes, precision)
     if not fabric.is_global_zero:
         progress = SILENT
-    if job.recipe.training.precision != "float32" and precision == "32-true":
+    if job.recipe.training.precision == "bfloat16" and precision == "32-true":
         progress.say("this device does not compute in bfloat16; training in float32")
     with asked_to_stop() as stop, losing_a_peer(fabric), ExitStack() as alone:
         # All ranks round alike.
@@ -233,6 +232,9 @@ class _Trainer:
         )
 
 
-def _precision(recipe: Recipe, device: torch.device) -> Precision:
-    in_bfloat16 = recipe.training.precision != "float32" and computes_in_bfloat16(device)
-    return "bf16-mixed" if in_bfloat16 else "32-true"
+def _precision(job: TrainingJob, device: torch.device) -> FabricPrecision:
+    """The arithmetic of the recipe on `device`; with `auto` a run that goes on keeps its own."""
+    asked = job.recipe.training.precision
+    if asked == "auto" and job.resume and runs.is_run(job.out):
+        return "bf16-mixed" if runs.read_settings(job.out).get("arithmetic") == "bf16-mixed" else "32-true"
+    return "bf16-mixed" if resolved_precision(asked, device) == "bfloat16" else "32-true"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from topgb.devices import choose_device, keep_freed_memory
+from topgb.devices import Precision, PrecisionChoice, choose_device, keep_freed_memory, resolved_precision
 from topgb.errors import InputError, option
 from topgb.jobs.engine import LOCAL, Engine, EngineKind, open_engine
 from topgb.modelfile import LoadedModel, StoredModel, load, stored_model
+from topgb.modelfile.loaded import default_resident
 from topgb.modelfile.packed import Resident
 
 
@@ -48,15 +49,21 @@ def open_stored(path: Path, use_ema: bool | None = None) -> StoredModel:
 
 
 def open_model(
-    path: Path, device: torch.device, use_ema: bool | None = None, resident: Resident | None = None
+    path: Path,
+    device: torch.device,
+    use_ema: bool | None = None,
+    resident: Resident | None = None,
+    precision: Precision = "float32",
 ) -> LoadedModel:
-    """The model of `open_stored`, ready to predict on `device`; `resident` as for `topgb.load`."""
+    """The model of `open_stored`, ready to predict on `device`; the last two are as for `topgb.modelfile.load`."""
     file = _model_file(path, use_ema)
     if file is not None:
-        return load(file, device, resident)
+        return load(file, device, resident, precision)
     from topgb.training.build import load_run
 
-    return load_run(path, use_ema, resident or "full").to(device)
+    if resident is None:
+        resident = default_resident(device) if precision == "bfloat16" else "full"
+    return load_run(path, use_ema, resident, precision).to(device)
 
 
 def open_for_engine(
@@ -66,8 +73,11 @@ def open_for_engine(
     resident: Resident | None,
     kind: EngineKind = "local",
     address: str | None = None,
+    precision: PrecisionChoice = "float32",
 ) -> OpenedModel:
     """The model of `open_model`, to work on `device` in this process, or in the workers of a Ray cluster at `address`.
+
+    Workers compute in the precision that is chosen here; `auto` is float32 for their GPUs.
 
     Raises `InputError` as `open_model`, `choose_device` and `open_engine` do, and where `device` names a device of this
     machine although other machines do the work.
@@ -75,7 +85,7 @@ def open_for_engine(
     keep_freed_memory()
     if kind == "local":
         engine, chosen = open_engine(kind, address), choose_device(device)
-        model = open_model(path, chosen, use_ema, resident)
+        model = open_model(path, chosen, use_ema, resident, resolved_precision(precision, chosen))
         return OpenedModel(model, model, chosen, engine)
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(
@@ -83,12 +93,19 @@ def open_for_engine(
             "or cuda"
         )
     # Open the model first: a wrong path should not wait for a cluster. Only its header is read, so a CPU is enough.
-    here = open_model(path, torch.device("cpu"), use_ema, resident)
+    cpu = torch.device("cpu")
+    here = open_model(path, cpu, use_ema, resident)
     engine = open_engine(kind, address, device)
     chosen = torch.device("cuda" if engine.gpus else "cpu")
+    if not engine.gpus:
+        found = resolved_precision(precision, cpu)
+    else:
+        found = "bfloat16" if precision == "bfloat16" else "float32"
+    here.precision = found
     from topgb.jobs.remote_opening import opened_there
 
-    return OpenedModel(here, opened_there(partial(_open_in_worker, path, chosen, use_ema, resident)), chosen, engine)
+    opening = partial(_open_in_worker, path, chosen, use_ema, resident, found)
+    return OpenedModel(here, opened_there(opening), chosen, engine)
 
 
 def _model_file(path: Path, use_ema: bool | None) -> Path | None:
@@ -105,6 +122,8 @@ def _model_file(path: Path, use_ema: bool | None) -> Path | None:
     return path
 
 
-def _open_in_worker(path: Path, device: torch.device, use_ema: bool | None, resident: Resident | None) -> LoadedModel:
+def _open_in_worker(
+    path: Path, device: torch.device, use_ema: bool | None, resident: Resident | None, precision: Precision
+) -> LoadedModel:
     keep_freed_memory()
-    return open_model(path, device, use_ema, resident)
+    return open_model(path, device, use_ema, resident, precision)

@@ -27,7 +27,7 @@ from topgb.training.initial_weights import fresh_tagger, teacher_identity
 from topgb.training.job import TrainingJob
 from topgb.training.memory import check_memory
 from topgb.training.opened import open_stored
-from topgb.training.ranks import Precision, planned_ranks
+from topgb.training.ranks import FabricPrecision, planned_ranks
 from topgb.vocabulary import check_names
 
 
@@ -59,7 +59,7 @@ class Preparation:
         return self.job.recipe.training.epochs * self.batches.dataset.num_records
 
 
-def prepare(job: TrainingJob, fabric: Fabric, precision: Precision, progress: Progress) -> Preparation:
+def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progress: Progress) -> Preparation:
     """Open and check everything that `job` names; `fabric` computes in `precision`.
 
     Writes nothing and clears no earlier run. Raises `InputError` where anything does not fit the recipe, or the device

@@ -22,7 +22,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from topgb.errors import InputError, TopgbError, option
 
 # Fabric's names for float32 arithmetic, and for bfloat16 arithmetic with float32 weights.
-Precision = Literal["32-true", "bf16-mixed"]
+FabricPrecision = Literal["32-true", "bf16-mixed"]
 
 
 def planned_ranks(devices: int | None, num_nodes: int | None) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def speaks_for_all() -> bool:
     return not getattr(rank_zero_only, "rank", 0)
 
 
-def launch(device: torch.device, devices: int | None, num_nodes: int | None, precision: Precision) -> Fabric:
+def launch(device: torch.device, devices: int | None, num_nodes: int | None, precision: FabricPrecision) -> Fabric:
     """A Fabric whose ranks all run: processes that `torchrun` or SLURM started, or processes that this call starts.
 
     A process that this call starts runs the present command line, or script, again from its beginning. A single rank
