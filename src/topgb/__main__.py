@@ -1,10 +1,12 @@
 """The program `topgb`, and `python -m topgb`."""
 
 from topgb.cli.interrupts import Interrupts, end_interrupted
+from topgb.terminal import hold_streams
 
 
 def run() -> None:
     """Run the command line; see `topgb.cli.main.run`."""
+    hold_streams()
     interrupts = Interrupts()
     interrupts.install()
     try:

@@ -11,6 +11,10 @@ class TopgbError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str):
+        # Sentences quote ids, paths and what other libraries say.
+        super().__init__(printable(message))
+
 
 class InputError(TopgbError):
     """The input, a setting or the command line is wrong. Exit code 2."""
@@ -63,7 +67,9 @@ def install_extra(extra: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with every character escaped that a terminal might obey; for messages that quote files."""
+    """`text` in one line, with every character escaped that a terminal might obey; for what quotes files."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

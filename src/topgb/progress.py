@@ -4,7 +4,11 @@ import html
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from typing import Any
+
+from topgb.errors import printable
+from topgb.terminal import tell
 
 LINE_SECONDS = 10.0
 NOTEBOOK_SECONDS = 0.2
@@ -41,11 +45,12 @@ class TerminalProgress(Progress):
 
     def begin(self, what: str, total: int, unit: str, done: int = 0) -> None:
         self.end()
-        self._what, self._total, self._unit = what, total, unit
+        self._what, self._total, self._unit = printable(what), total, unit
         self._done = self._first = done
         self._note, self._started = "", time.monotonic()
         self._last_line = self._started
-        if sys.stderr.isatty():
+        # None where the process was started without it.
+        if sys.stderr is not None and sys.stderr.isatty():
             self._begin_bar()
         elif _in_notebook():
             from IPython.display import display
@@ -54,7 +59,7 @@ class TerminalProgress(Progress):
 
     def advance(self, count: int, note: str = "") -> None:
         self._done += count
-        self._note = note or self._note
+        self._note = printable(note) or self._note
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=self._note, speed=self._speed())
         elif self._cell is not None:
@@ -68,7 +73,8 @@ class TerminalProgress(Progress):
     def end(self) -> None:
         global _shown
         if self._bar is not None:
-            self._bar.stop()
+            with _ignoring_loss():
+                self._bar.stop()
             self._bar = self._task = _shown = None
         if self._cell is not None:
             self._cell.update(self._figures())
@@ -76,9 +82,10 @@ class TerminalProgress(Progress):
 
     def say(self, line: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(line, highlight=False, markup=False)
+            with _ignoring_loss():
+                self._bar.console.print(printable(line), highlight=False, markup=False, emoji=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
 
     def _speed(self) -> str:
         seconds = time.monotonic() - self._started
@@ -102,18 +109,25 @@ class TerminalProgress(Progress):
         global _shown
         # In a narrow terminal the bar shrinks, not the figures.
         self._bar = Bar(
-            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            # Names of files may hold what rich takes for markup.
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
             TaskProgressColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[speed]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[speed]}", markup=False, table_column=Column(no_wrap=True)),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
             expand=True,
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, note="", speed="")
-        self._bar.start()
+        with _ignoring_loss():
+            self._bar.start()
         _shown = self
+
+
+def _ignoring_loss() -> AbstractContextManager[None]:
+    """A block in which the terminal may get lost: no work ends because its progress is not seen."""
+    return suppress(OSError, ValueError)
 
 
 class _InNotebook:

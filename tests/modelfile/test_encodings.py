@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topgb.errors import InputError
-from topgb.modelfile.bits import pack_bits, packed_bytes, unpack_bits
-from topgb.modelfile.encodings import compress_codes, decode, stored_bytes
+from topgb.modelfile.encodings import compress_codes, decode, pack_bits, packed_bytes, stored_bytes, unpack_bits
 from topgb.modelfile.header import TensorEncoding
 
 pytestmark = pytest.mark.numeric

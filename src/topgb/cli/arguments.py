@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from topgb import terminal
 from topgb.unpacking import set_max_unpacked
 
 if TYPE_CHECKING:
@@ -97,16 +98,16 @@ def said(precision: str) -> dict[str, str]:
 def report_damage(damaged: "list[DamagedRecordError]") -> None:
     """Say on standard error how many records were left out, and where."""
     if damaged:
-        typer.echo(f"skipped {len(damaged)} damaged record{'s' if len(damaged) > 1 else ''}:", err=True)
+        terminal.tell(f"skipped {len(damaged)} damaged record{'s' if len(damaged) > 1 else ''}:")
         for error in damaged:
-            typer.echo(f"  {error.path}: record {error.record} at byte {error.offset}: {error.reason}", err=True)
+            terminal.tell(f"  {error.path}: record {error.record} at byte {error.offset}: {error.reason}")
 
 
 def report_cut(dataset: "Dataset") -> None:
     """Say on standard error how many videos are longer than what the model looks at, and by how much."""
     cut = dataset.cut.sentence(dataset.num_records)
     if cut is not None:
-        typer.echo(f"warning: {cut}; a model trained with a greater model.max_frames looks at more", err=True)
+        terminal.tell(f"warning: {cut}; a model trained with a greater model.max_frames looks at more")
 
 
 def parse_weights(text: str) -> list[float]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force, UseEma, Vocabulary
 
 
@@ -28,4 +29,4 @@ def build(
     names = {None: MODEL_FILE, True: "ema.safetensors", False: "raw.safetensors"}
     path = out or run / names[use_ema]
     header = build_model_file(run, path, use_ema, force, None if vocabulary is None else read_vocabulary(vocabulary))
-    typer.echo(f"{path}: {header.origin['weights']} weights of step {header.origin['step']}")
+    terminal.say(f"{path}: {header.origin['weights']} weights of step {header.origin['step']}")

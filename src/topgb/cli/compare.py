@@ -1,11 +1,11 @@
 """topgb compare."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Data, Device, Json, OnDamagedOption, PrecisionOption, multiply_fast, report_damage, said
 
 MOST_RESAMPLES = 1_000_000
@@ -49,13 +49,13 @@ def compare(
     found = compare_models(a, data_a, b, data_b, chosen, bootstrap, progress)
     report_damage(data_a.damaged)
     if json:
-        typer.echo(json_module.dumps(found.to_json() | said(arithmetic)))
+        terminal.show_json(found.to_json() | said(arithmetic))
         return
-    typer.echo(f"videos  {found.videos:,}")
-    typer.echo(f"A       {found.gap_a:.5f}  {model_a}")
-    typer.echo(f"B       {found.gap_b:.5f}  {model_b}")
-    typer.echo(
+    terminal.show(f"videos  {found.videos:,}")
+    terminal.show(f"A       {found.gap_a:.5f}  {model_a}")
+    terminal.show(f"B       {found.gap_b:.5f}  {model_b}")
+    terminal.show(
         f"B - A  {found.difference:+.5f}  {100 * found.confidence:g}% interval {found.low:+.5f} to {found.high:+.5f}, "
         f"standard error {found.standard_error:.5f}"
     )
-    typer.echo(f"A is the better one in {100 * found.share_below_zero:.1f}% of {found.resamples:,} resamples")
+    terminal.show(f"A is the better one in {100 * found.share_below_zero:.1f}% of {found.resamples:,} resamples")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force
 
 
@@ -18,5 +19,5 @@ def demo(
 
     result = run_demo(out, force=force, progress=TerminalProgress())
     for name, scores in result.scores.items():
-        typer.echo(f"{name:<20}  {result.sizes[name]:>12,} bytes  GAP@20 {scores.gap:.4f}  MAP {scores.map:.4f}")
-    typer.echo(f"report: {result.report}")
+        terminal.say(f"{name:<20}  {result.sizes[name]:>12,} bytes  GAP@20 {scores.gap:.4f}  MAP {scores.map:.4f}")
+    terminal.say(f"report: {result.report}")

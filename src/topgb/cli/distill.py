@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import (
     Address,
     Data,
@@ -60,4 +61,4 @@ def distill(
     report_damage(dataset.damaged)
     report_cut(dataset)
     each = f", {done.bytes / done.videos:,.0f} bytes a video" if done.videos else ""
-    typer.echo(f"{out}: scores of {done.videos:,} videos{each}")
+    terminal.say(f"{out}: scores of {done.videos:,} videos{each}")

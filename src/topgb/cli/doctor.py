@@ -1,11 +1,9 @@
 """topgb doctor."""
 
-import json as json_module
 import platform
 from typing import Any
 
-import typer
-
+from topgb import terminal
 from topgb.cli.arguments import Json
 
 # A square product, and one like a hidden layer's.
@@ -16,11 +14,11 @@ def doctor(json: Json = False) -> None:
     """Say what this machine has, how fast it multiplies, and which path topgb chose: for reports of faults."""
     found = _findings()
     if json:
-        typer.echo(json_module.dumps(found))
+        terminal.show_json(found)
         return
     for name, value in found.items():
         for number, line in enumerate(value if isinstance(value, list) else [value]):
-            typer.echo(f"{'' if number else name.replace('_', ' '):<17}{line}")
+            terminal.show(f"{'' if number else name.replace('_', ' '):<17}{line}")
 
 
 def _findings() -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """topgb eval."""
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import (
     Address,
     Data,
@@ -104,7 +104,7 @@ def evaluate(
     report_damage(dataset.damaged)
     report_cut(dataset)
     if json:
-        typer.echo(json_module.dumps(to_json(found, at, intervals) | said(opened.here.precision)))
+        terminal.show_json(to_json(found, at, intervals) | said(opened.here.precision))
     else:
         _print(found, at, intervals)
     if per_class is not None:
@@ -116,9 +116,9 @@ def _print(found: "Rounds", threshold: str | float, intervals: "dict[str, Interv
     deviation = found.deviation() if len(found.scores) > 1 else {}
     positives = found.metrics.positives
     unlabelled = f", {found.metrics.unlabelled:,} of them without labels" if found.metrics.unlabelled else ""
-    typer.echo(f"videos   {mean['videos']:,}{unlabelled}")
+    terminal.show(f"videos   {mean['videos']:,}{unlabelled}")
     if deviation:
-        typer.echo(f"rounds   {len(found.scores):,}, mean ± standard deviation")
+        terminal.show(f"rounds   {len(found.scores):,}, mean ± standard deviation")
     at = "the model's thresholds" if threshold == "model" else f"threshold {threshold:g}"
     precisions = {
         kind: f"precision {mean[f'precision_{kind}']:.4f}, recall {mean[f'recall_{kind}']:.4f}"
@@ -137,4 +137,4 @@ def _print(found: "Rounds", threshold: str | float, intervals: "dict[str, Interv
         spread = f" ± {deviation[key]:.4f}" if deviation else ""
         if key in intervals:
             spread = f" ({intervals[key][0]:.4f} to {intervals[key][1]:.4f})"
-        typer.echo(f"{label:<9}{mean[key]:.4f}{spread}{note}")
+        terminal.show(f"{label:<9}{mean[key]:.4f}{spread}{note}")

@@ -7,6 +7,7 @@ from types import FrameType
 from typing import NoReturn
 
 from topgb.progress import end_shown
+from topgb.terminal import tell
 
 INTERRUPTED = 130
 _RETRY_SECONDS = 0.01
@@ -77,7 +78,7 @@ def _alarm(seconds: float) -> None:
 def end(words: str, code: int) -> NoReturn:
     """Print `words` on standard error, below any progress bar, and end the program with exit code `code`."""
     end_shown()
-    print(f"topgb: {words}", file=sys.stderr)
+    tell(f"topgb: {words}")
     sys.exit(code)
 
 

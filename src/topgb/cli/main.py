@@ -1,9 +1,9 @@
 """The program `topgb`: its commands, and how errors reach the user."""
 
 import os
-import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from topgb import terminal
 from topgb.cli.arguments import max_unpacked_option
 from topgb.cli.interrupts import INTERRUPTED, end, end_interrupted
 from topgb.errors import InputError, InterruptError, TopgbError, TopgbWarning, printable, set_wording
@@ -93,10 +94,33 @@ def _surplus(arguments: list[str], command: str) -> str:
     )
 
 
+@contextmanager
+def _quoting_safely() -> Iterator[None]:
+    """Escape what Typer's own errors quote from the command line."""
+    try:
+        yield
+    except Exception as error:
+        words = error.format_message() if hasattr(error, "format_message") else ""
+        # The error of a call without arguments is a help page.
+        if words and not isinstance(error, TopgbError) and "NoArgs" not in type(error).__name__:
+            # Typer lists choices in lines of their own.
+            text = printable(words.replace(":\n\t", ": ").replace(",\n\t", ", "))
+            error.format_message = lambda: text  # type: ignore[attr-defined]
+        raise
+
+
 class _LazyGroup(TyperGroup):
     """A group with the commands in `lazy`, which are imported when they are needed, besides those that Typer knows."""
 
     lazy: ClassVar[dict[str, str]] = COMMANDS
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _quoting_safely():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _quoting_safely():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*self.lazy, *super().list_commands(ctx)]
@@ -137,7 +161,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from topgb.version import __version__
 
-        print(f"topgb {__version__}")
+        terminal.show(f"topgb {__version__}")
         raise typer.Exit
 
 
@@ -160,7 +184,7 @@ def _show_by(others: Callable[..., None]) -> Callable[..., None]:
 
     def show(message: Warning | str, category: type[Warning], *more: Any, **named: Any) -> None:
         if issubclass(category, TopgbWarning):
-            print(f"warning: {message}", file=sys.stderr)
+            terminal.tell(f"warning: {message}")
         else:
             others(message, category, *more, **named)
 
@@ -182,13 +206,13 @@ def run(interrupted: Callable[[], bool] = lambda: False) -> None:
         # Typer ends with this code at a KeyboardInterrupt.
         if ended.code == INTERRUPTED:
             end_interrupted()
+        lost = terminal.lost()
+        if lost is not None and not ended.code:
+            reason = lost.strerror or lost
+            end(f"cannot write the result to standard output: {reason}; write it to a place that takes it", 1)
         raise
     except KeyboardInterrupt:
         end_interrupted()
-    except BrokenPipeError:
-        # The reader of our output has gone (`topgb … | head`), so there is nobody to print anything for.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Exception as error:
         # Code in C or Rust turns an interrupt into other errors, which topgb may have turned into its own.
         if interrupted() and not isinstance(error, InterruptError):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import (
     Address,
     Data,
@@ -69,4 +70,4 @@ def predict(
         address=address, precision=precision,
     )  # fmt: skip
     report_damage(found.damaged)
-    typer.echo(f"{out}: {found.videos:,} videos")
+    terminal.say(f"{out}: {found.videos:,} videos")

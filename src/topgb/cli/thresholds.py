@@ -1,11 +1,11 @@
 """topgb thresholds."""
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import (
     Data,
     Device,
@@ -49,14 +49,14 @@ def thresholds(
     found = find(model, data, out, for_=goal, use_ema=use_ema, force=force, on_damaged=on_damaged, device=device)
     report_damage(found.damaged)
     if json:
-        typer.echo(json_module.dumps(found.to_dict()))
+        terminal.show_json(found.to_dict())
         return
     ordered = sorted(found.values)
     low, middle, high = (ordered[int(share * (len(ordered) - 1))] for share in (0.1, 0.5, 0.9))
-    typer.echo(f"videos       {found.videos:,}")
-    typer.echo(f"for          {found.goal}")
-    typer.echo(
+    terminal.show(f"videos       {found.videos:,}")
+    terminal.show(f"for          {found.goal}")
+    terminal.show(
         f"thresholds   {middle:.3f}, the middle one of {len(ordered):,}; 8 of 10 lie from {low:.3f} to {high:.3f}"
     )
-    typer.echo(f"common one   {found.common:.3f}")
-    typer.echo(f"file         {out}")
+    terminal.show(f"common one   {found.common:.3f}")
+    terminal.show(f"file         {out}")

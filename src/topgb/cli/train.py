@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force, OnDamagedOption, Vocabulary, multiply_fast, report_damage
 
 
@@ -140,5 +141,5 @@ def train(
         return
     report_damage(result.damaged)
     if result.validation is not None:
-        typer.echo(f"best validation GAP {result.validation.gap:.4f}", err=True)
-    typer.echo(f"{result.model}")
+        terminal.tell(f"best validation GAP {result.validation.gap:.4f}")
+    terminal.say(f"{result.model}")

@@ -14,7 +14,7 @@ from topgb.batch import Batch
 from topgb.devices import Precision
 from topgb.errors import DamagedRecordError, InputError
 from topgb.evaluation.opening import open_for
-from topgb.evaluation.predictions import Predictor, predictions
+from topgb.evaluation.predictions import Predictor, damage_in, predictions, shard_pieces, shared_files
 from topgb.evaluation.score_folder import (
     VIDEOS_PER_FILE,
     copy_path,
@@ -25,7 +25,6 @@ from topgb.evaluation.score_folder import (
     shard_label,
     wait_for,
 )
-from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
 from topgb.features import FeatureSpec
 from topgb.file_sets import growing_set
 from topgb.files import atomic_write

@@ -13,8 +13,7 @@ from topgb.evaluation.prediction_formats import Challenge, RowFormat
 
 # Imported under this name too: it stood here once.
 from topgb.evaluation.prediction_formats import csv_rows as csv_rows
-from topgb.evaluation.predictions import Predictor, predictions
-from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
+from topgb.evaluation.predictions import Predictor, damage_in, predictions, shard_pieces, shared_files
 from topgb.files import refuse_existing
 from topgb.jobs.dispatch import dispatch
 from topgb.jobs.engine import LOCAL, Engine

@@ -1,4 +1,4 @@
-"""The one loop that runs a model over a data set, and checks its probabilities."""
+"""The one loop that runs a model over a data set and checks its probabilities, and shards as the pieces of a job."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from topgb.batch import Batch
-from topgb.errors import InputError, TopgbError
+from topgb.errors import DamagedRecordError, InputError, TopgbError
+from topgb.jobs.engine import Piece
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset, evaluation_batches
 from topgb.records.labels import check_label_counts
@@ -111,3 +112,21 @@ def check_found(positives: np.ndarray, videos: int, purpose: str) -> None:
 def no_video(purpose: str) -> InputError:
     """The error for a data set from which no video could be read."""
     return InputError(f"no video could be read, so there is nothing to {purpose}; topgb data verify says why")
+
+
+def shard_pieces(dataset: Dataset) -> list[Piece]:
+    """One piece per shard; its size is the shard's number of records."""
+    return [
+        Piece(number, shard.path, int(count))
+        for number, (shard, count) in enumerate(zip(dataset.shards, dataset.counts, strict=True))
+    ]
+
+
+def shared_files(dataset: Dataset) -> list[str]:
+    """A file that every node must see if it can read the records: the first shard that is not remote, if any."""
+    return [shard.path for shard in dataset.shards if not shard.remote][:1]
+
+
+def damage_in(dataset: Dataset, shard: int) -> list[DamagedRecordError]:
+    """The damaged records found so far in shard number `shard`."""
+    return [error for error in dataset.damaged if error.path == dataset.shards[shard].path]

@@ -12,8 +12,16 @@ from topgb.evaluation.metrics import Decisions, Metrics, Scores
 
 # Imported under this name too: docs/api.md once showed topgb.evaluation.score.open_for.
 from topgb.evaluation.opening import open_for as open_for
-from topgb.evaluation.predictions import ALL_FRAMES, FrameDraw, Predictor, check_found, predictions
-from topgb.evaluation.shard_jobs import damage_in, shard_pieces, shared_files
+from topgb.evaluation.predictions import (
+    ALL_FRAMES,
+    FrameDraw,
+    Predictor,
+    check_found,
+    damage_in,
+    predictions,
+    shard_pieces,
+    shared_files,
+)
 from topgb.files import atomic_write, refuse_existing
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine

@@ -8,6 +8,9 @@ Its encoding stores a tensor as one or several *parts*, named `NAME` + suffix (d
     int8               ".codes" i8, ".scales" bf16           code · scale, one scale per row
     int8_zlib          ".codes" u8, ".scales" bf16           the same, the codes entropy-coded by zlib
     groups             ".codes" u8, ".scales", ".minima" f16 minimum + code · scale, in groups of the flattened tensor
+
+The codes of groups are packed without gaps. Eight codes of b bits take b bytes: the little-endian integer
+Σ code[i] · 2^(b · i).
 """
 
 import math
@@ -19,7 +22,6 @@ from contextlib import suppress
 import torch
 
 from topgb.errors import InputError
-from topgb.modelfile.bits import packed_bytes, unpack_bits
 from topgb.modelfile.header import CHANGED, TensorEncoding
 
 PARTS = {
@@ -39,6 +41,8 @@ MOST_CODES = 256
 # The most codes that one byte of a zlib stream may unpack to. The Huffman codes that topgb writes give at most 8 codes
 # per byte; zlib can give 1,032, and then a small file would fill the memory.
 MOST_DEFLATED = 64
+# Runs of eight codes packed or unpacked at once, few enough to stay in the cache.
+BLOCK = 1 << 15
 
 Parts = dict[str, torch.Tensor]
 
@@ -201,3 +205,32 @@ def _check_codes(parts: Parts, name: str) -> None:
     codes, book = parts[".codes"], parts[".codebook"]
     if len(book) > MOST_CODES or (codes.numel() and int(codes.max()) >= len(book)):
         raise InputError(f"tensor {name!r} has codes beyond its codebook of {len(book)}; {CHANGED}")
+
+
+def packed_bytes(codes: int, bits: int) -> int:
+    """Bytes that `codes` codes of `bits` bits take; `codes` is a multiple of eight."""
+    return codes // 8 * bits
+
+
+def pack_bits(codes: torch.Tensor, bits: int) -> torch.Tensor:
+    """Pack codes uint8 [..., n] below 2^bits into uint8 [..., n · bits / 8]; n is a multiple of eight."""
+    runs = codes.reshape(-1, 8)
+    packed = torch.empty(len(runs), bits, dtype=torch.uint8)
+    shifts = torch.arange(8) * bits
+    places = torch.arange(bits) * 8
+    for run, out in zip(runs.split(BLOCK), packed.split(BLOCK), strict=True):
+        integers = (run.long() << shifts).sum(1)
+        out.copy_((integers[:, None] >> places) & 0xFF)
+    return packed.view(*codes.shape[:-1], packed_bytes(codes.shape[-1], bits))
+
+
+def unpack_bits(packed: torch.Tensor, bits: int) -> torch.Tensor:
+    """The inverse of `pack_bits`: uint8 [..., n · bits / 8] to uint8 [..., n]."""
+    runs = packed.reshape(-1, bits)
+    codes = torch.empty(len(runs), 8, dtype=torch.uint8)
+    integer = torch.zeros(min(BLOCK, len(runs)), 8, dtype=torch.uint8)
+    shifts = torch.arange(8) * bits
+    for run, out in zip(runs.split(BLOCK), codes.split(BLOCK), strict=True):
+        integer[: len(run), :bits] = run
+        out.copy_((integer[: len(run)].view(torch.int64) >> shifts) & ((1 << bits) - 1))
+    return codes.view(*packed.shape[:-1], packed.shape[-1] // bits * 8)

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from topgb.errors import InputError
-from topgb.modelfile.bits import pack_bits
-from topgb.modelfile.encodings import Parts, compress_codes, encode_plain, padded, rows_and_columns
+from topgb.modelfile.encodings import Parts, compress_codes, encode_plain, pack_bits, padded, rows_and_columns
 from topgb.modelfile.header import TensorEncoding
 from topgb.quantizing import codebooks
 from topgb.quantizing.rounding import Grid, root_mean_squares, round_compensated

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force
 
 LISTED = 20
@@ -45,10 +46,10 @@ def download(
     except KeyboardInterrupt:
         raise InterruptError("interrupted; the same command goes on where this one stopped") from None
     for name, reason in done.failed[:LISTED]:
-        typer.echo(f"{name}: {reason}", err=True)
+        terminal.tell(f"{name}: {reason}")
     if len(done.failed) > LISTED:
-        typer.echo(f"and {len(done.failed) - LISTED:,} more", err=True)
-    typer.echo(
+        terminal.tell(f"and {len(done.failed) - LISTED:,} more")
+    terminal.say(
         f"{folder}: {done.there + done.fetched:,} of {done.files:,} files, {done.fetched:,} fetched now "
         f"({done.received / 1e6:,.1f} MB)"
     )

@@ -1,12 +1,12 @@
 """topgb data drop-fakes."""
 
-import json as json_module
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force, Json, OnDamagedOption, report_damage
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def drop_fakes(
     report_damage(found.damaged)
     if json:
         value = {"videos": found.videos, **asdict(replace(found, damaged=[])), "parted": found.parted}
-        typer.echo(json_module.dumps({**value, "damaged": len(found.damaged)}))
+        terminal.show_json({**value, "damaged": len(found.damaged)})
         return
-    typer.echo(_report(found, folder))
+    terminal.say(*_report(found, folder))
     if fakes is not None:
-        typer.echo(f"{fakes}: {found.dropped.videos + found.unlisted:,} rows")
+        terminal.say(f"{fakes}: {found.dropped.videos + found.unlisted:,} rows")
 
 
-def _report(found: "DroppedFakes", folder: Path) -> str:
+def _report(found: "DroppedFakes", folder: Path) -> list[str]:
     lines = [
         f"{folder}: {found.written:,} of {found.files:,} files, {found.kept.videos:,} of {found.videos:,} videos",
         f"kept     {_spread(found.kept)}",
@@ -86,7 +86,7 @@ def _report(found: "DroppedFakes", folder: Path) -> str:
     empty = found.files - found.written
     if empty:
         lines.append(f"{empty:,} {'file had' if empty == 1 else 'files had'} no video left, and no copy was written")
-    return "\n".join(lines)
+    return lines
 
 
 def _spread(spread: "Spread") -> str:

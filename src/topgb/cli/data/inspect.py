@@ -1,11 +1,9 @@
 """topgb data inspect."""
 
-import json as json_module
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-import typer
-
+from topgb import terminal
 from topgb.cli.arguments import Data, Json, damage_rows
 
 if TYPE_CHECKING:
@@ -20,12 +18,12 @@ def inspect(data: Data, json: Json = False) -> None:
 
     found = inspect_shards(data, counting(TerminalProgress(), "reading", "files"))
     if json:
-        typer.echo(json_module.dumps({**asdict(replace(found, damaged=[])), "damaged": damage_rows(found.damaged)}))
+        terminal.show_json({**asdict(replace(found, damaged=[])), "damaged": damage_rows(found.damaged)})
     else:
-        typer.echo(_report(found))
+        terminal.show(*_report(found))
 
 
-def _report(found: "Inspection") -> str:
+def _report(found: "Inspection") -> list[str]:
     from topgb.records.protobuf_decoding import ID_KEYS
 
     lines = [f"{found.files:,} files, {found.records:,} records, {found.level} level"]
@@ -59,7 +57,7 @@ def _report(found: "Inspection") -> str:
     lines += [f"in the way   {obstacle}" for obstacle in found.obstacles]
     if found.suggested_spec is not None:
         lines += ["", _heading(found), *_recipe_section(found)]
-    return "\n".join(lines)
+    return lines
 
 
 def _heading(found: "Inspection") -> str:

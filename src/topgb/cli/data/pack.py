@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def pack(
     between = None if separator is None else separator.replace("\\t", "\t").replace("\\n", "\n")
     options = PackOptions(store, dict(map(_range, value_ranges or [])), validate, videos_per_shard, name, between)
     packed = run_pack(source, out, labels, vocabulary, options, force, TerminalProgress())
-    typer.echo(_report(out, packed))
+    terminal.say(*_report(out, packed))
 
 
 def _range(text: str) -> tuple[str | None, tuple[float, float]]:
@@ -86,7 +87,7 @@ def _range(text: str) -> tuple[str | None, tuple[float, float]]:
     return (name if colon else None), (low, high)
 
 
-def _report(out: Path, packed: "Packed") -> str:
+def _report(out: Path, packed: "Packed") -> list[str]:
     described = packed.description
     lines = [f"{out}: {packed.train + packed.validate:,} videos, {described.spec.level} level"]
     for part, count in (("train", packed.train), ("validate", packed.validate)):
@@ -112,4 +113,4 @@ def _report(out: Path, packed: "Packed") -> str:
         lines.append(f"labels    {described.classes:,} classes in {described.vocabulary}, {mean:.2f} a video")
     if packed.absent:
         lines.append(f"left out  the labels of {packed.absent:,} videos that have no features")
-    return "\n".join(lines)
+    return lines

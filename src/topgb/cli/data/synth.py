@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def synth(
         force=force,
         on_progress=counting(TerminalProgress(), "writing", "videos"),
     )
-    typer.echo(f"{len(written)} files in {folder}, {videos:,} videos")
+    terminal.say(f"{len(written)} files in {folder}, {videos:,} videos")
 
 
 def _spec(level: Literal["video", "frame"], features: str | None) -> "FeatureSpec":

@@ -1,9 +1,8 @@
 """topgb data verify."""
 
-import json as json_module
-
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Address, Data, EngineOption, Json, damage_rows
 
 
@@ -18,15 +17,15 @@ def verify(data: Data, json: Json = False, engine: EngineOption = "local", addre
     damaged, unusable, fault = damage_rows(found.damaged), damage_rows(found.unusable), found.labels.fault
     if json:
         counts = {"files": found.files, "sound": found.sound, "labels": fault}
-        typer.echo(json_module.dumps({**counts, "damaged": damaged, "unusable": unusable}))
+        terminal.show_json({**counts, "damaged": damaged, "unusable": unusable})
     else:
         for row in (*damaged, *unusable):
             # The reason of a file that is not a TFRecord names the file.
             where = f"{row['file']}: record {row['record']} at byte {row['offset']}: "
-            typer.echo(f"{'' if row['reason'].startswith(row['file']) else where}{row['reason']}")
+            terminal.show(f"{'' if row['reason'].startswith(row['file']) else where}{row['reason']}")
         if fault:
-            typer.echo(f"{data}: {fault}")
+            terminal.show(f"{data}: {fault}")
         more = f", {len(unusable):,} unusable" if unusable else ""
-        typer.echo(f"{found.files:,} files, {found.sound:,} sound records, {len(damaged):,} damaged{more}")
+        terminal.show(f"{found.files:,} files, {found.sound:,} sound records, {len(damaged):,} damaged{more}")
     if damaged or unusable or fault:
         raise typer.Exit(1)

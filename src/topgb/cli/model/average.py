@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force, ModelsOrRuns
 
 Out = Annotated[Path, typer.Option(help="The model file to write.")]
@@ -19,4 +20,4 @@ def average(models: ModelsOrRuns, out: Out, force: Force = False) -> None:
     from topgb.training.opened import open_stored
 
     header = average_files([open_stored(model) for model in models], out, force)
-    typer.echo(f"{out}: the mean of {len(models)} models, {len(header.tensors)} tensors")
+    terminal.say(f"{out}: the mean of {len(models)} models, {len(header.tensors)} tensors")

@@ -1,11 +1,11 @@
 """topgb model ensemble."""
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import (
     Device,
     Force,
@@ -66,15 +66,15 @@ def ensemble(
     shares = checked_weights(shares or [1 / len(stored)] * len(stored), len(stored))
     if json:
         value = {"models": list(map(str, models)), "weights": shares, "bytes": out.stat().st_size}
-        typer.echo(json_module.dumps(value if fitted is None else value | fitted.to_json()))
+        terminal.show_json(value if fitted is None else value | fitted.to_json())
         return
     for place, (path, share) in enumerate(zip(models, shares, strict=True)):
         gap = "" if fitted is None else f"  GAP@20 {fitted.gaps[place]:.5f}"
-        typer.echo(f"{share:.4f}{gap}  {path}{'' if share else '  (left out)'}")
+        terminal.say(f"{share:.4f}{gap}  {path}{'' if share else '  (left out)'}")
     if fitted is not None:
-        typer.echo(_gains(fitted))
+        terminal.say(*_gains(fitted))
     count = len(header.members)
-    typer.echo(f"{out}: {count} member{'' if count == 1 else 's'}, {out.stat().st_size:,} bytes")
+    terminal.say(f"{out}: {count} member{'' if count == 1 else 's'}, {out.stat().st_size:,} bytes")
 
 
 def _fit(
@@ -99,7 +99,7 @@ def _fit(
     return fitted
 
 
-def _gains(fitted: "FittedWeights") -> str:
+def _gains(fitted: "FittedWeights") -> list[str]:
     lines = [
         f"equal weights   GAP@20 {fitted.gap_equal:.5f} on {fitted.videos:,} videos",
         f"fitted weights  GAP@20 {fitted.gap_fitted:.5f}, {fitted.gain:+.5f} on the videos they were fitted to",
@@ -107,4 +107,4 @@ def _gains(fitted: "FittedWeights") -> str:
     ]
     if fitted.gain == 0:
         lines.append("fitting gains nothing here: the weights are equal")
-    return "\n".join(lines)
+    return lines

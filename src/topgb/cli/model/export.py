@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force, ModelOrRun
 
 
@@ -30,4 +31,4 @@ def export(
     beside = model / MODEL_FILE if model.is_dir() else model
     out = beside.with_suffix(f".{to}") if out is None else out
     for file in export_model(stored, out, to, force):
-        typer.echo(f"{file}: {file.stat().st_size:,} bytes, the model file has {stored.file_bytes:,}")
+        terminal.say(f"{file}: {file.stat().st_size:,} bytes, the model file has {stored.file_bytes:,}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force, parse_weights
 
 
@@ -44,16 +45,16 @@ def import_tf(
     shares = None if weights is None else parse_weights(weights)
     imported = import_checkpoint(prefix, out, use_ema, parse_overrides(settings), force, shares)
     if imported.unknown:
-        typer.echo("variables that this model does not have were left out:", err=True)
+        terminal.tell("variables that this model does not have were left out:")
         for name in imported.unknown:
-            typer.echo(f"  {name}", err=True)
+            terminal.tell(f"  {name}")
     for place in imported.without_averages:
-        typer.echo(f"model_{place} has no moving averages; its weights were taken", err=True)
+        terminal.tell(f"model_{place} has no moving averages; its weights were taken")
     header = imported.header
     models = [f"{member.model.aggregator} with {member.model.head}" for member in header.members]
     if weights is None:
-        typer.echo(f"{out}: {models[0]}, {header.classes:,} classes")
+        terminal.say(f"{out}: {models[0]}, {header.classes:,} classes")
         return
-    typer.echo(f"{out}: {len(models)} members, {header.classes:,} classes")
+    terminal.say(f"{out}: {len(models)} members, {header.classes:,} classes")
     for place, (member, model) in enumerate(zip(header.members, models, strict=True)):
-        typer.echo(f"  {place}, weight {member.weight:g}: {model}")
+        terminal.say(f"  {place}, weight {member.weight:g}: {model}")

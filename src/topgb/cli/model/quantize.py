@@ -1,12 +1,12 @@
 """topgb model quantize."""
 
-import json as json_module
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Device, Force, Json, ModelOrRun, OnDamagedOption, report_damage
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def quantize(
         }
         if scores is not None:
             value["gap_before"], value["gap_after"] = scores
-        typer.echo(json_module.dumps(value))
+        terminal.show_json(value)
         return
-    typer.echo(_table(summaries))
-    typer.echo(f"{before:,} → {after:,} bytes: {out}")
+    terminal.say(*_table(summaries))
+    terminal.say(f"{before:,} → {after:,} bytes: {out}")
     if scores is not None:
-        typer.echo(f"GAP@20 {scores[0]:.5f} → {scores[1]:.5f} ({scores[1] - scores[0]:+.5f})")
+        terminal.say(f"GAP@20 {scores[0]:.5f} → {scores[1]:.5f} ({scores[1] - scores[0]:+.5f})")
 
 
 def _gap(model: "LoadedModel", dataset: "Dataset", device: "torch.device", progress: "Progress") -> float:
@@ -84,7 +84,7 @@ def _gap(model: "LoadedModel", dataset: "Dataset", device: "torch.device", progr
     return evaluate(model, dataset, device, progress).compute().gap
 
 
-def _table(summaries: "list[TensorSummary]") -> str:
+def _table(summaries: "list[TensorSummary]") -> list[str]:
     rows: list[tuple[str, ...]] = [("tensor", "elements", "stored as", "bits", "bytes before", "after", "error")]
     for s in summaries:
         rows.append(_row(s.name, s.elements, s.encoding, s.bytes_before, s.bytes_after, f"{s.relative_error:.4f}"))
@@ -94,10 +94,10 @@ def _table(summaries: "list[TensorSummary]") -> str:
     rows.append(_row("total", elements, "", before, after, ""))
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     aligned = ["<", ">", "<", ">", ">", ">", ">"]
-    return "\n".join(
+    return [
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, aligned, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
 
 
 def _row(name: str, elements: int, encoding: str, before: int, after: int, error: str) -> tuple[str, ...]:

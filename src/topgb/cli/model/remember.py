@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force, ModelOrRun, OnDamagedOption, multiply_fast
 
 
@@ -35,4 +36,4 @@ def remember(
     kept = NeighbourOptions(neighbours, temperature)
     header = write_memory(open_stored(model), data, out, kept, force, on_damaged, TerminalProgress())
     options = header.members[0].model.to_json()["head"]
-    typer.echo(f"{out}: {options['videos']:,} videos with {options['labels']:,} labels, {out.stat().st_size:,} bytes")
+    terminal.say(f"{out}: {options['videos']:,} videos with {options['labels']:,} labels, {out.stat().st_size:,} bytes")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force, ModelOrRun, OnDamagedOption, multiply_fast
 
 
@@ -53,5 +54,5 @@ def rerank(
         ("Hit@1", gain.before.hit_at_1, gain.after.hit_at_1),
         ("PERR", gain.before.perr, gain.after.perr),
     ):
-        typer.echo(f"{name:<8}{before:.4f} → {after:.4f}   on {gain.before.videos:,} videos that were left out")
-    typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+        terminal.say(f"{name:<8}{before:.4f} → {after:.4f}   on {gain.before.videos:,} videos that were left out")
+    terminal.say(f"{out}: {out.stat().st_size:,} bytes")

@@ -1,9 +1,6 @@
 """topgb model show."""
 
-import json as json_module
-
-import typer
-
+from topgb import terminal
 from topgb.cli.arguments import Json, ModelOrRun, Vocabulary, named
 
 
@@ -19,6 +16,6 @@ def show(
     stored = open_stored(model)
     header = named(stored.header, vocabulary)
     if json:
-        typer.echo(json_module.dumps(to_json(header, stored.tensors, stored.file_bytes)))
+        terminal.show_json(to_json(header, stored.tensors, stored.file_bytes))
     else:
-        typer.echo(describe(header, stored.tensors, stored.file_bytes))
+        terminal.show(*describe(header, stored.tensors, stored.file_bytes).split("\n"))

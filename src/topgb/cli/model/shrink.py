@@ -1,12 +1,12 @@
 """topgb model shrink."""
 
-import json as json_module
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force, Json, OnDamagedOption, report_damage
 
 
@@ -53,16 +53,18 @@ def shrink(
             "members": [{"model": found.member_names[number], "bits": bits} for number, bits in found.choice.bits],
             "frontier": [asdict(choice) for choice in found.frontier],
         }
-        typer.echo(json_module.dumps(value))
+        terminal.show_json(value)
         return
-    typer.echo("     bytes  GAP@20   members × bits")
+    terminal.say("     bytes  GAP@20   members × bits")
     for choice in found.frontier:
-        typer.echo(f"{choice.size:>10,}  {choice.gap:.5f}  {_in_words(choice.bits)}")
-    typer.echo("")
+        terminal.say(f"{choice.size:>10,}  {choice.gap:.5f}  {_in_words(choice.bits)}")
+    terminal.say("")
     for number, bits in found.choice.bits:
-        typer.echo(f"{bits:>4g} bits  {found.member_names[number]}")
-    typer.echo(f"{found.file_bytes:,} of {limit:,} bytes, GAP@20 {found.gap:.5f} on the records that it was chosen on")
-    typer.echo(f"{out}: the best mixture of equal shares that fits, then shares fitted")
+        terminal.say(f"{bits:>4g} bits  {found.member_names[number]}")
+    terminal.say(
+        f"{found.file_bytes:,} of {limit:,} bytes, GAP@20 {found.gap:.5f} on the records that it was chosen on",
+        f"{out}: the best mixture of equal shares that fits, then shares fitted",
+    )
 
 
 def _in_words(bits: tuple[tuple[int, float], ...]) -> str:

@@ -1,12 +1,12 @@
 """topgb submission check."""
 
-import json as json_module
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Json, OnDamagedOption, report_damage
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def check(
     found = run(submission, videos, progress)
     report_damage(damaged)
     if json:
-        typer.echo(json_module.dumps(asdict(found)))
+        terminal.show_json(asdict(found))
     else:
         for problem in found.problems:
-            typer.echo(f"{submission}: {problem}")
+            terminal.show(f"{submission}: {problem}")
         if found.count > len(found.problems):
-            typer.echo(f"and {found.count - len(found.problems):,} more")
+            terminal.show(f"and {found.count - len(found.problems):,} more")
         problems = f"{found.count:,} problem{'' if found.count == 1 else 's'}"
         compared = "" if found.videos is None else f", {found.missing:,} of the data's {found.videos:,} videos missing"
-        typer.echo(f"{submission}: {found.rows:,} rows{compared}, {problems}")
+        terminal.show(f"{submission}: {found.rows:,} rows{compared}, {problems}")
     if found.count:
         raise typer.Exit(1)

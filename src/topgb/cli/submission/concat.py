@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Force
 
 
@@ -19,4 +20,4 @@ def concat(
     from topgb.youtube8m.submission import concat as join
 
     first, second = join(good, fake, out, force, TerminalProgress())
-    typer.echo(f"{out}: {first + second:,} videos ({first:,} and {second:,})")
+    terminal.say(f"{out}: {first + second:,} videos ({first:,} and {second:,})")
