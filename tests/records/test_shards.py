@@ -76,6 +76,15 @@ def test_a_folder_without_records(folder):
         find_shards(f"{folder}/deep")
 
 
+@pytest.mark.parametrize("pattern", ["{folder}", "{folder}/*", "{folder}/a.tfrecord,{folder}/a.tfrecord.gz"])
+def test_a_file_beside_its_gzipped_form(tmp_path, pattern):
+    for name in ("a.tfrecord", "a.tfrecord.gz", "b.tfrecord"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"a\.tfrecord\.gz is beside the same file unpacked, and would count twice"):
+        find_shards(pattern.format(folder=tmp_path))
+    assert len(find_shards(str(tmp_path / "*.tfrecord"))) == 2
+
+
 def test_signs_of_a_glob_in_a_folder_that_exists_are_its_name(tmp_path):
     for place in ("run [1]", "run 1", "a,b*"):
         (tmp_path / place).mkdir()

@@ -82,8 +82,8 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
     `pattern` is a local path, a glob (`**` for any depth), an fsspec URL (with a glob if its file system can list
     files), or several of these: a string with commas between them, or a sequence, whose items may contain commas. A
     folder stands for its `*.tfrecord` and `*.tfrecord.gz`. Signs of a glob in the name of a folder that exists are
-    taken literally. Raises `InputError` for an item that matches nothing, and where a set of files is only partly in
-    place.
+    taken literally. Raises `InputError` if an item matches nothing or a set of files is only partly in place, and for a
+    file beside its gzipped form.
     """
     if isinstance(pattern, str):
         whole = os.path.exists(pattern) or ("://" not in pattern and glob.glob(_literal_folders(pattern)))
@@ -96,6 +96,9 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
     for piece in pieces:
         for shard in _remote_shards(piece) if "://" in piece else _local_shards(piece):
             found.setdefault(shard.path if shard.remote else os.path.realpath(shard.path), shard)
+    paths = {shard.path for shard in found.values()}
+    if twice := {path + ".gz" for path in paths} & paths:
+        raise InputError(f"{min(twice)} is beside the same file unpacked, and would count twice; name one of them")
     for folder in sorted({os.path.dirname(shard.path) for shard in found.values() if not shard.remote}):
         refuse_unfinished(folder)
     return sorted(found.values(), key=lambda shard: shard.path)
@@ -104,8 +107,7 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
 def _local_shards(piece: str) -> list[Shard]:
     path = os.path.expanduser(piece)
     matches = [path] if os.path.exists(path) else glob.glob(_literal_folders(path), recursive=True)
-    files = [match for match in matches if not os.path.isdir(match)]
-    if not files:
+    if not (files := [match for match in matches if not os.path.isdir(match)]):
         from topgb.records.folders import records_in
 
         files = [file for folder in sorted(matches) for file in records_in(folder)]
@@ -146,8 +148,7 @@ def _remote_shards(url: str) -> list[Shard]:
             return [Shard(url, remote=True)]
         else:
             raise _no_match_error(url)
-    files = [name for name, entry in entries.items() if entry.get("type") != "directory"]
-    if not files:
+    if not (files := [name for name, entry in entries.items() if entry.get("type") != "directory"]):
         raise _no_match_error(url)
     return [Shard(_fill_glob(url, system.unstrip_protocol(name), name), remote=True) for name in files]
 
