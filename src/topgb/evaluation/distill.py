@@ -28,6 +28,7 @@ from topgb.evaluation.score_folder import (
 from topgb.features import FeatureSpec
 from topgb.file_sets import growing_set
 from topgb.files import atomic_write
+from topgb.folder_lock import writing_alone
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import LoadedModel, StoredModel, load, stored_model
@@ -146,28 +147,29 @@ def distill(
             "TFRecord files all classes"
         )
     description = TeacherDescription(identity, dataset.fingerprint(), dataset.classes, top_k, score_format)
-    target = prepare_folder(out, description, options.force)
-    pieces = [p for p in shard_pieces(dataset) if not is_finished(target, dataset, p.number, score_format)]
-    written: list[Path] = []
+    with writing_alone(out):
+        target = prepare_folder(out, description, options.force)
+        pieces = [p for p in shard_pieces(dataset) if not is_finished(target, dataset, p.number, score_format)]
+        written: list[Path] = []
 
-    def note(_: int, result: tuple[list[Path], list[DamagedRecordError]]) -> None:
-        written.extend(result[0])
-        dataset.note_damage(result[1])
+        def note(_: int, result: tuple[list[Path], list[DamagedRecordError]]) -> None:
+            written.extend(result[0])
+            dataset.note_damage(result[1])
 
-    done = dataset.num_records - sum(piece.size for piece in pieces)
-    progress.begin("distilling", dataset.num_records, "videos", done)
-    # Absolute, because nodes may work in other directories.
-    work = _Distilling(teacher, dataset, target.absolute(), device, options)
-    shared = [*shared_files(dataset), str(target / DESCRIPTION_FILE)]
-    # Scores that are not all there are refused by `Teacher`; nothing in copies of records says how many there are.
-    with growing_set(out) if score_format == "tfrecord" and target == out else nullcontext():
-        dispatch(work, pieces, in_order(pieces, note), options.engine, progress, shared)
-        progress.end()
-        wait_for(written)
-    if target != out:
-        put_in_place(out)
-    files = [path for shard in dataset.shards for path in files_of(out, shard.name, score_format)]
-    return Distilled(dataset.num_records - len(dataset.damaged), sum(path.stat().st_size for path in files))
+        done = dataset.num_records - sum(piece.size for piece in pieces)
+        progress.begin("distilling", dataset.num_records, "videos", done)
+        # Absolute, because nodes may work in other directories.
+        work = _Distilling(teacher, dataset, target.absolute(), device, options)
+        shared = [*shared_files(dataset), str(target / DESCRIPTION_FILE)]
+        # Scores that are not all there are refused by `Teacher`; nothing in copies of records says how many there are.
+        with growing_set(out) if score_format == "tfrecord" and target == out else nullcontext():
+            dispatch(work, pieces, in_order(pieces, note), options.engine, progress, shared)
+            progress.end()
+            wait_for(written)
+        if target != out:
+            put_in_place(out)
+        files = [path for shard in dataset.shards for path in files_of(out, shard.name, score_format)]
+        return Distilled(dataset.num_records - len(dataset.damaged), sum(path.stat().st_size for path in files))
 
 
 def distill_shard(

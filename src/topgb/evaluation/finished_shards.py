@@ -24,6 +24,11 @@ class ShardRows:
     damaged: list[DamagedRecordError]
 
 
+def parts_folder(path: Path) -> Path:
+    """The folder for the finished shards of the file `path`."""
+    return path.resolve().with_name(f".{path.name}.parts")
+
+
 class FinishedShards:
     """The folder `.NAME.parts` beside the file `NAME` to be written, with a file for each finished shard.
 
@@ -33,7 +38,7 @@ class FinishedShards:
     """
 
     def __init__(self, path: Path, description: dict[str, Any] | None):
-        self.folder = path.resolve().with_name(f".{path.name}.parts")
+        self.folder = parts_folder(path)
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file, and a folder for finished shards is needed there; move it away")
         value = {"version": _VERSION, "of": description}

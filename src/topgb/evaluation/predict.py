@@ -2,19 +2,21 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from topgb.evaluation.finished_shards import FinishedShards, ShardRows
+from topgb.evaluation.finished_shards import FinishedShards, ShardRows, parts_folder
 from topgb.evaluation.prediction_formats import Challenge, RowFormat
 
 # Imported under this name too: it stood here once.
 from topgb.evaluation.prediction_formats import csv_rows as csv_rows
 from topgb.evaluation.predictions import Predictor, damage_in, predictions, shard_pieces, shared_files
 from topgb.files import refuse_existing
+from topgb.folder_lock import writing_alone
 from topgb.jobs.dispatch import dispatch
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import LoadedModel
@@ -70,21 +72,24 @@ def write_predictions(
     refuse_existing(path, options.force)
     if engine.kind == "local":
         return _write_here(model, dataset, path, device, options, progress)
-    finished = FinishedShards(path, _description(dataset, options))
-    pieces = [piece for piece in shard_pieces(dataset) if not finished.has(piece.number)]
-    done = dataset.num_records - sum(piece.size for piece in pieces)
-    progress.begin("predicting", dataset.num_records, "videos", done)
-    work = _Predicting(model, dataset, device, options.format)
-    dispatch(work, pieces, finished.write, engine, progress, shared_files(dataset))
-    progress.end()
-    videos = 0
-    with options.format.open(path) as write:
-        for shard in range(len(dataset.shards)):
-            rows = finished.read(shard)
-            write(rows.rows)
-            videos += rows.videos
-            dataset.note_damage(rows.damaged)
-    finished.remove()
+    with writing_alone(parts_folder(path)):
+        finished = FinishedShards(path, _description(dataset, options))
+        pieces = [piece for piece in shard_pieces(dataset) if not finished.has(piece.number)]
+        done = dataset.num_records - sum(piece.size for piece in pieces)
+        progress.begin("predicting", dataset.num_records, "videos", done)
+        work = _Predicting(model, dataset, device, options.format)
+        dispatch(work, pieces, finished.write, engine, progress, shared_files(dataset))
+        progress.end()
+        videos = 0
+        with options.format.open(path) as write:
+            for shard in range(len(dataset.shards)):
+                rows = finished.read(shard)
+                write(rows.rows)
+                videos += rows.videos
+                dataset.note_damage(rows.damaged)
+        finished.remove()
+    with suppress(OSError):
+        parts_folder(path).rmdir()
     return videos
 
 

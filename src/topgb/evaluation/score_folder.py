@@ -8,7 +8,7 @@ from pathlib import Path
 
 from topgb.errors import InputError, option
 from topgb.file_sets import finish_earlier, replace_files, replacement_folder
-from topgb.files import GROWING, partials_of
+from topgb.files import GROWING, IN_USE, partials_of
 from topgb.records.dataset import Dataset
 from topgb.records.teacher import DESCRIPTION_FILE, ScoreFormat, TeacherDescription, scores_path
 
@@ -36,7 +36,7 @@ def prepare_folder(out: Path, description: TeacherDescription, force: bool) -> P
             f"{out} holds scores of {changed}; give back what there was, replace them with "
             f"{option('force', True)}, or choose another {option('out')}"
         )
-    if out.exists() and set(out.iterdir()) - set(partials_of(out / DESCRIPTION_FILE)):
+    if out.exists() and set(out.iterdir()) - {out / IN_USE, *partials_of(out / DESCRIPTION_FILE)}:
         raise InputError(f"{out} holds files that topgb distill did not write; choose another {option('out')}")
     description.write(out)
     return out

@@ -11,6 +11,7 @@ from topgb.errors import InputError, option
 from topgb.features import FeatureSpec
 from topgb.file_sets import NewFiles, finish_earlier, write_set
 from topgb.files import refuse_existing
+from topgb.folder_lock import writing_alone
 from topgb.packing.labels import known_classes, read_labels
 from topgb.packing.ranges import Cost
 from topgb.packing.source import Source, find_source
@@ -122,39 +123,40 @@ def pack(
     video; values that are not finite; labels that are not in `vocabulary`, or that seem to be several labels. Raises
     `TopgbError` if writing fails.
     """
-    finish_earlier(out)
-    earlier = earlier_shards(out)
-    for path in (*earlier, out / FILE, out / VOCABULARY, out / f"{TRAIN}0000.tfrecord"):
-        refuse_existing(path, force)
-    found = find_source(source, options.name)
-    survey = Survey(
-        labels=None if labels is None else read_labels(labels, options.separator),
-        labels_file=labels,
-        known=None if vocabulary is None else known_classes(read_classes(vocabulary), str(vocabulary)),
-        share=options.validate,
-        separator=options.separator,
-    )
-    _for_each_video(found, survey.add, "measuring", progress)
-    survey.check()
-    spec, costs = survey.spec(options.store, options.ranges)
-    names = survey.names()
-    classes, vocabulary_name = (len(names), VOCABULARY) if names else (None, None)
-    described = Description(out / FILE, spec, classes, vocabulary_name, survey.max_frames or None)
-    with write_set(out, gone=earlier) as files:
-        with _record_writer(files, options) as write:
-            encoder = _Encoder(spec, costs, {name: number for number, name in enumerate(names)})
+    with writing_alone(out):
+        finish_earlier(out)
+        earlier = earlier_shards(out)
+        for path in (*earlier, out / FILE, out / VOCABULARY, out / f"{TRAIN}0000.tfrecord"):
+            refuse_existing(path, force)
+        found = find_source(source, options.name)
+        survey = Survey(
+            labels=None if labels is None else read_labels(labels, options.separator),
+            labels_file=labels,
+            known=None if vocabulary is None else known_classes(read_classes(vocabulary), str(vocabulary)),
+            share=options.validate,
+            separator=options.separator,
+        )
+        _for_each_video(found, survey.add, "measuring", progress)
+        survey.check()
+        spec, costs = survey.spec(options.store, options.ranges)
+        names = survey.names()
+        classes, vocabulary_name = (len(names), VOCABULARY) if names else (None, None)
+        described = Description(out / FILE, spec, classes, vocabulary_name, survey.max_frames or None)
+        with write_set(out, gone=earlier) as files:
+            with _record_writer(files, options) as write:
+                encoder = _Encoder(spec, costs, {name: number for number, name in enumerate(names)})
 
-            def take(video: RawVideo) -> None:
-                survey.check_fits(video)
-                write(video.id, encoder.encode(video, survey.labels_of(video)))
+                def take(video: RawVideo) -> None:
+                    survey.check_fits(video)
+                    write(video.id, encoder.encode(video, survey.labels_of(video)))
 
-            _for_each_video(found, take, "writing", progress)
-        if names:
-            files.write(VOCABULARY, vocabulary_csv(names, [survey.counts[name] for name in names]))
-        files.write(FILE, description_yaml(described))
-    quantised = {name: Quantised(cost.clipped / cost.values, cost.error) for name, cost in costs.items()}
-    validate = len(survey.ids) - survey.train
-    return Packed(described, survey.train, validate, survey.total, survey.absent(), quantised, survey.cut)
+                _for_each_video(found, take, "writing", progress)
+            if names:
+                files.write(VOCABULARY, vocabulary_csv(names, [survey.counts[name] for name in names]))
+            files.write(FILE, description_yaml(described))
+        quantised = {name: Quantised(cost.clipped / cost.values, cost.error) for name, cost in costs.items()}
+        validate = len(survey.ids) - survey.train
+        return Packed(described, survey.train, validate, survey.total, survey.absent(), quantised, survey.cut)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.file_sets import finish_earlier, write_set
 from topgb.files import refuse_existing
+from topgb.folder_lock import writing_alone
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import write_record
 
@@ -119,18 +120,19 @@ def write_synthetic(
     world = make_world(spec.width, classes, options.world_seed)
     starts = range(0, videos, each)
     paths = [Path(folder) / f"{options.prefix}{number:04d}.tfrecord" for number in range(len(starts))]
-    finish_earlier(Path(folder))
-    earlier = _earlier_shards(folder, options.prefix)
-    for path in sorted({*paths, *earlier}):
-        refuse_existing(path, force)
-    with write_set(Path(folder), gone=earlier) as files:
-        for path, start in zip(paths, starts, strict=True):
-            with files.open(path.name) as file:
-                for number in range(start, min(start + each, videos)):
-                    write_record(file, _record(world, spec, number, options))
-                    if on_progress:
-                        on_progress(number + 1, videos)
-    return paths
+    with writing_alone(Path(folder)):
+        finish_earlier(Path(folder))
+        earlier = _earlier_shards(folder, options.prefix)
+        for path in sorted({*paths, *earlier}):
+            refuse_existing(path, force)
+        with write_set(Path(folder), gone=earlier) as files:
+            for path, start in zip(paths, starts, strict=True):
+                with files.open(path.name) as file:
+                    for number in range(start, min(start + each, videos)):
+                        write_record(file, _record(world, spec, number, options))
+                        if on_progress:
+                            on_progress(number + 1, videos)
+        return paths
 
 
 def _earlier_shards(folder: str | Path, prefix: str) -> list[Path]:

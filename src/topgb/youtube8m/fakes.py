@@ -13,6 +13,7 @@ import numpy as np
 from topgb.errors import DamagedRecordError, InputError
 from topgb.file_sets import complete_set, finish_earlier, write_set
 from topgb.files import GROWING, refuse_existing, write_failure
+from topgb.folder_lock import writing_alone
 from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
 from topgb.records.framing import FOOTER_BYTES, HEADER_BYTES
 from topgb.records.shards import OpenShard, Shard, find_shards, open_shard
@@ -110,17 +111,18 @@ def drop_fakes(
     "skip"; `TopgbError` if writing fails. All files appear together, at the end; after an error, `folder` is as before.
     """
     shards = find_shards(pattern)
-    finish_earlier(folder)
-    # Left by a call that was killed between the copies and the end of the CSV.
-    stopped = (folder / GROWING).is_file() and (folder / GROWING).read_bytes().startswith(_LACKS_CSV)
-    _check_names(shards, folder, force or stopped)
-    if fakes is None:
-        return _write_copies(shards, folder, _Judge(criterion, lambda video_id: None, on_damaged), on_progress)
-    mark = _LACKS_CSV + os.fsencode(fakes.absolute())
-    with fake_rows(fakes, force or (stopped and (folder / GROWING).read_bytes() == mark)) as on_dropped:
-        result = _write_copies(shards, folder, _Judge(criterion, on_dropped, on_damaged), on_progress, mark)
-    complete_set(folder)
-    return result
+    with writing_alone(folder):
+        finish_earlier(folder)
+        # Left by a call that was killed between the copies and the end of the CSV.
+        stopped = (folder / GROWING).is_file() and (folder / GROWING).read_bytes().startswith(_LACKS_CSV)
+        _check_names(shards, folder, force or stopped)
+        if fakes is None:
+            return _write_copies(shards, folder, _Judge(criterion, lambda video_id: None, on_damaged), on_progress)
+        mark = _LACKS_CSV + os.fsencode(fakes.absolute())
+        with fake_rows(fakes, force or (stopped and (folder / GROWING).read_bytes() == mark)) as on_dropped:
+            result = _write_copies(shards, folder, _Judge(criterion, on_dropped, on_damaged), on_progress, mark)
+        complete_set(folder)
+        return result
 
 
 def _write_copies(
