@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 import yaml
+from families import FAMILIES
 
-from models import FAMILIES
 from topgb.devices import choose_device, flush_subnormals, keep_freed_memory
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES
 from topgb.progress import Progress
