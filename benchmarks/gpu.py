@@ -35,11 +35,11 @@ def main() -> None:
     keep_freed_memory()
     device, dtype = torch.device("cuda"), torch.bfloat16
     peak, reading = matrix_peak(device, dtype), read(options.workers, options.seconds)
-    print(f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, bfloat16 peak {peak:,.0f} GFLOP/s")
+    name = torch.cuda.get_device_name(device)
+    print(f"{name}, torch {torch.__version__}, bfloat16 peak {peak:,.0f} GFLOP/s")
     print(f"{options.workers} loader processes read {reading:,.0f} videos/s\n")
-    print(
-        "| recipe | batch | compiled | task | videos/s | GFLOP/s | of peak | bound by |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| recipe | batch | compiled | task | videos/s | GFLOP/s | of peak | bound by |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in options.only.split(","):
         recipe = load_recipe(name)
         batch = recipe.training.batch_size

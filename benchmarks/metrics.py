@@ -5,8 +5,9 @@
 
 Random probabilities and 3.4 labels a video, whose classes are as uneven as YouTube-8M's, in batches of 1,024. First
 20,000 videos, also by scikit-learn's average precision with NumPy around it, whose figures must be the same. Then a
-million videos batch by batch: a few batches scaled anew for each video, as the making of them is not what is measured. "Kept"
-is resident memory after the last batch less that before the first, "at most" the same while computing the figures.
+million videos batch by batch: a few batches scaled anew for each video, as the making of them is not what is measured.
+"Kept" is resident memory after the last batch less that before the first, "at most" the same while computing the
+figures.
 """
 
 import argparse
