@@ -2,6 +2,9 @@
 
 import json
 import os
+import pickle
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,9 +14,12 @@ from cli.program import topgb as program
 from combining.small_models import model_file
 from topgb import matmul
 from topgb.batch import Batch
-from topgb.errors import InputError
+from topgb.errors import InputError, wording
+from topgb.jobs.worker import Terms, Worker
 from topgb.matmul import block_squares, choose
 from topgb.models import Tagger
+from topgb.training.run_folder import read_settings
+from topgb.version import __version__
 
 pytestmark = pytest.mark.numeric
 
@@ -126,6 +132,30 @@ def test_the_api_leaves_the_callers_products_alone(unforced, monkeypatch, tmp_pa
     seen.clear()
     assert program("eval", str(file), data).returncode == 0
     assert {path for path, _ in seen} == {"onednn"}
+
+
+def test_a_run_goes_on_by_the_path_it_began_with(unforced, monkeypatch, tmp_path, small_records, small_recipe):
+    monkeypatch.setenv(matmul.VARIABLE, "onednn")
+    call = ("train", small_recipe, "--data", small_records["train"], "--out", tmp_path / "run")
+    call = (*call, "--set", "training.epochs=1")
+    assert program(*call).returncode == 0
+    assert read_settings(tmp_path / "run")["matmul"] == "onednn"
+    matmul.use("mkl")
+    monkeypatch.setenv(matmul.VARIABLE, "mkl")
+    refused = program(*call, "--resume")
+    assert refused.returncode == 2
+    assert "was started with matmul = 'onednn', now it is None; set TOPGB_MATMUL=onednn to resume" in refused.stderr
+    monkeypatch.setenv(matmul.VARIABLE, "onednn")
+    assert program(*call, "--resume").returncode == 0
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(False, "onednn"), (True, "mkl")])
+def test_workers_on_a_cluster_multiply_as_the_command_does(unforced, monkeypatch, gpus, expected):
+    nodes = SimpleNamespace(get_node_ip_address=lambda: "10.0.0.1")
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(util=nodes))
+    terms = Terms(__version__, os.getcwd(), (), wording(), None if gpus else "onednn")
+    assert Worker().open(pickle.dumps(len), terms, torch.get_num_threads()) == "10.0.0.1"
+    assert matmul.in_use() == expected
 
 
 def test_doctor_says_what_there_is(unforced, monkeypatch):

@@ -10,6 +10,7 @@ import yaml
 from topgb.errors import InputError, option
 from topgb.files import IN_USE, atomic_write, partials_of
 from topgb.json_reading import read_json
+from topgb.matmul import VARIABLE
 from topgb.training.recipe import RECIPE_FILE, Recipe, parse_recipe, recipe_value
 from topgb.training.replaced_run import EARLIER, clear, holds_earlier, set_aside
 
@@ -52,9 +53,13 @@ def check_resumable(folder: Path, recipe: Recipe, settings: dict[str, Any]) -> N
     old, new = _flatten(before), _flatten(now)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
+            same = "resume with the same settings"
+            if key == "matmul":
+                # Chosen by the machine, which may be another one now.
+                same = f"set {VARIABLE}={old.get(key) or 'mkl'} to resume"
             raise InputError(
                 f"{folder} was started with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "
-                f"resume with the same settings, or start another run with another {option('out')}"
+                f"{same}, or start another run with another {option('out')}"
             )
 
 
