@@ -55,6 +55,11 @@ def test_one_video_that_needs_too_much(section, room, videos_at_once, monkeypatc
     assert [one.max_frames for one in activations._padding(model)] in ([], [4000])
 
 
+def test_counting_does_not_import_the_compiler():
+    # PyTorch would replace the method by a wrapper that imports it.
+    assert activations.Living.__torch_dispatch__.__code__.co_filename == activations.__file__
+
+
 @pytest.mark.parametrize("resident", ["packed", "full"])
 def test_videos_that_need_too_much(resident, free, tmp_path):
     path = model_file(tmp_path / "m.safetensors", WIDE, features=VECTORS)

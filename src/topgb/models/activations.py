@@ -32,6 +32,11 @@ class Living(TorchDispatchMode):
         # Count storages: a view, or a tensor changed in place, takes no new memory.
         self._known = WeakSet(tensor.untyped_storage() for tensor in known)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # PyTorch would wrap the method below, and the wrapper imports its compiler: two seconds at every prediction.
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
