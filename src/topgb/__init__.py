@@ -4,7 +4,7 @@ Each command is one call, with the command's options as keywords:
 
 records   inspect, verify, pack, synth, download, drop_fakes
 train     train, build, distill
-use       load, Model, evaluate, compare, thresholds, predict
+use       load, Model, evaluate, compare, thresholds, predict, report
 models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf
 
 Errors are `InputError` (wrong input) and `TopgbError` (the work failed). What calls return has `to_dict()`, and
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from topgb.api.packing import pack
     from topgb.api.predictions import distill, predict
     from topgb.api.records import inspect, synth, verify
+    from topgb.api.reporting import report
     from topgb.api.smaller import quantize, shrink
     from topgb.api.training import build, train
     from topgb.api.youtube8m import download, drop_fakes
@@ -53,6 +54,7 @@ _LAZY = {
     "predict": "topgb.api.predictions",
     "quantize": "topgb.api.smaller",
     "remember": "topgb.api.combining",
+    "report": "topgb.api.reporting",
     "rerank": "topgb.api.combining",
     "shrink": "topgb.api.smaller",
     "synth": "topgb.api.records",
@@ -82,6 +84,7 @@ __all__ = [
     "predict",
     "quantize",
     "remember",
+    "report",
     "rerank",
     "shrink",
     "synth",

@@ -13,8 +13,8 @@ from topgb.evaluation.distill import DistillOptions, distill, open_records, open
 from topgb.evaluation.metrics import Scores
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.predict import CsvOptions, write_predictions
-from topgb.evaluation.report import Report, ReportedModel, write_report
-from topgb.evaluation.score import evaluate
+from topgb.evaluation.report import Report, write_report
+from topgb.evaluation.reported import ReportedModel, report_on
 from topgb.modelfile import LoadedModel, load
 from topgb.progress import SILENT, Progress, counting
 from topgb.quantizing.quantize import METHODS, QuantizeOptions, quantize_file
@@ -34,6 +34,8 @@ FRAMES = (20, 60)
 FILES = ("EMA weights", "raw weights", "gated bag of frames", "ensemble", "student", "shrunk")
 MEMBERS = ("EMA weights", "gated bag of frames")
 CPU = torch.device("cpu")
+# The demo as lines of a shell, for the report.
+COMMANDS = Path(__file__).with_name("recipes") / "demo.sh"
 SHOWN_PREDICTIONS = 5
 
 
@@ -78,7 +80,7 @@ def run_demo(
     members = [files[name] for name in MEMBERS]
     shrink(members, BUDGET, to_choose_by, files["shrunk"], ShrinkOptions(force=True), progress)
     quantized = _quantize_by_every_method(files["ensemble"], out / "quantized", to_choose_by, progress)
-    models, compressed = _scored(files, held_out, progress), _scored(quantized, held_out, progress)
+    models, compressed = _scored(files, held_out, True, progress), _scored(quantized, held_out, False, progress)
     predictions = out / "predictions.csv"
     write_predictions(best, open_for(best, held_out), predictions, CPU, CsvOptions(force=True), progress)
     report = Report(
@@ -89,8 +91,9 @@ def run_demo(
             ("shrunk", f"the best found within {BUDGET:,} bytes, on {held_out_videos:,} other videos"),
             ("time", f"{time.monotonic() - began:.0f} s"),
         ],
-        curves=read_metrics(out / "run"),
+        curves=[("NetVLAD", read_metrics(out / "run"))],
         models=models,
+        commands=COMMANDS.read_text().splitlines(),
         compressed=compressed,
         predictions=predictions.read_text().splitlines()[: 1 + SHOWN_PREDICTIONS],
     )
@@ -152,13 +155,13 @@ def _quantize_by_every_method(model: Path, folder: Path, records: Dataset, progr
     return made
 
 
-def _scored(files: dict[str, Path], records: str, progress: Progress) -> list[ReportedModel]:
-    """Each model file with its metrics on the records."""
+def _scored(files: dict[str, Path], records: str, intervals: bool, progress: Progress) -> list[ReportedModel]:
+    """Each model file with its figures on the records."""
     found = []
     for name, path in files.items():
         model = load(path)
-        metrics = evaluate(model, open_for(model, records), CPU, progress)
-        found.append(ReportedModel(name, path.stat().st_size, metrics))
+        about = name, path.stat().st_size, model.header
+        found.append(report_on(model, about, open_for(model, records), CPU, intervals, progress))
     return found
 
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": "predict",
     "quantize": "model quantize",
     "remember": "model remember",
+    "report": "report",
     "rerank": "model rerank",
     "shrink": "model shrink",
     "synth": "data synth",

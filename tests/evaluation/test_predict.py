@@ -11,10 +11,8 @@ import torch
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.batch import Batch
 from topgb.errors import InputError, TopgbError
-from topgb.evaluation.metrics import Metrics
 from topgb.evaluation.predict import csv_rows, write_predictions
 from topgb.evaluation.predictions import FrameDraw, predictions
-from topgb.evaluation.report import Report, ReportedModel, write_report
 from topgb.evaluation.score import evaluate, evaluate_rounds, write_per_class
 from topgb.modelfile import Header, Member
 from topgb.models import parse_model
@@ -179,36 +177,3 @@ def test_per_class_csv(small_records, tmp_path):
     assert [row["name"] for row in rows] == list(names)
     assert [int(row["positives"]) for row in rows] == metrics.positives.tolist()
     assert {row["average_precision"] for row in rows if int(row["positives"])} == {"1.000000"}
-
-
-def test_the_report_is_one_page_and_always_the_same(tmp_path):
-    metrics = Metrics(4)
-    metrics.add(torch.rand(20, 4, generator=torch.Generator().manual_seed(0)), torch.eye(4).bool().repeat(5, 1))
-    curves = [{"step": 1, "loss": 2.0, "gap": 0.3}, {"step": 2, "validation": metrics.compute().to_json()}]
-    report = Report(
-        "a <title>",
-        [("x", "y & z")],
-        curves,
-        [ReportedModel("m", 1_500_000, metrics)],
-        list("wxyz"),
-        ["a,b"],
-        [ReportedModel("m <in int8>", 400_000, metrics)],
-    )
-    write_report(tmp_path / "1.html", report)
-    write_report(tmp_path / "2.html", report)
-    page = (tmp_path / "1.html").read_text()
-    assert page == (tmp_path / "2.html").read_text()
-    assert page.count("<svg") == 3
-    for part in (
-        "a &lt;title&gt;",
-        "y &amp; z",
-        "1.50 MB",
-        "m &lt;in int8&gt;",
-        "400,000",
-        f"{metrics.compute().gap:.4f}",
-        "best classes",
-    ):
-        assert part in page
-    assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
-        "http://creativecommons.org", ""
-    ).replace("https://matplotlib.org", ""), "the page must load nothing from elsewhere"

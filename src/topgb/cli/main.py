@@ -27,6 +27,7 @@ COMMANDS = {
     "compare": "topgb.cli.compare:compare",
     "predict": "topgb.cli.predict:predict",
     "thresholds": "topgb.cli.thresholds:thresholds",
+    "report": "topgb.cli.report:report",
     "doctor": "topgb.cli.doctor:doctor",
 }
 GROUPS = {

@@ -1,35 +1,35 @@
 """The report: one self-contained HTML page about trained models, for people to read."""
 
 import html
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from topgb.evaluation.metrics import Metrics
+from topgb.evaluation.report_page import glossary, page
+from topgb.evaluation.report_pictures import (
+    draw_curve,
+    draw_precision_recall,
+    draw_reliability,
+    draw_sizes,
+    picture,
+)
+from topgb.evaluation.reported import MOST_LABELS, Mistake, ReportedModel
 from topgb.files import atomic_write, refuse_existing
 
 LISTED_CLASSES = 10
-CURVE_POINTS = 400
-MARKERS = "osD^v"
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# The average precision of fewer positives is chance.
+LEAST_POSITIVES = 10
+# Charts with more models cannot be read.
+MOST_DRAWN = 6
+RANKING = {"gap": "GAP@20", "hit_at_1": "Hit@1", "perr": "PERR", "map": "MAP", "map_present": "MAP of classes present"}
+RANKING |= {"loss": "loss"}
+DECISIONS = {f"{name}_{kind}": f"{shown} {kind}" for kind in ("micro", "macro") for name, shown in (
+    ("precision", "precision"), ("recall", "recall"), ("f1", "F1"))}  # fmt: skip
 
-
-@dataclass(frozen=True)
-class ReportedModel:
-    """A model in the report: what to call it, its size in bytes, and its accumulated metrics."""
-
-    name: str
-    file_bytes: int
-    metrics: Metrics
+Curves = Sequence[tuple[str, Sequence[dict[str, Any]]]]
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,20 @@ class Report:
     """The contents of the page.
 
     facts        (label, value) lines at the top
-    curves       the run's log, as `topgb.training.curves.read_metrics` returns it
-    models       rows of the table of scores; the classes of the first are listed
-    class_names  V names, or None
+    curves       the name and the log of each run, as `topgb.training.curves.read_metrics` returns it
+    models       rows of the table of scores; classes and mistakes are those of the first
+    commands     what made all this, as lines of a shell
+    recipes      (name, YAML) of trained models
     predictions  sample rows of the challenge's CSV
     compressed   one of the models in fewer bytes; a chart shows GAP against bytes of these and of `models`
     """
 
     title: str
     facts: Sequence[tuple[str, str]]
-    curves: Sequence[dict[str, Any]]
+    curves: Curves
     models: Sequence[ReportedModel]
-    class_names: Sequence[str] | None = None
+    commands: Sequence[str] = ()
+    recipes: Sequence[tuple[str, str]] = ()
     predictions: Sequence[str] = ()
     compressed: Sequence[ReportedModel] = ()
 
@@ -56,152 +58,138 @@ class Report:
 def write_report(path: Path, report: Report, force: bool = False) -> None:
     """Write the page. Raises `InputError` if `path` exists and `force` is off, `TopgbError` if it cannot be written."""
     refuse_existing(path, force)
-    sections = [_facts(report.facts), "<h2>Scores</h2>" + _scores(report.models)]
-    if report.compressed:
-        everything = [*report.models, *report.compressed]
-        sections.append("<h2>GAP@20 against bytes</h2>" + _figure(_draw_sizes, everything) + _sizes(everything))
-    sections += [
-        "<h2>Training</h2>" + _figure(_draw_curves, report.curves),
-        "<h2>Precision and recall of the global ranking</h2>"
-        "<p>Every video's 20 best classes in one list, best first. GAP@20 is the area under the curve.</p>"
-        + _figure(_draw_precision_recall, report.models),
-        f"<h2>Best and worst classes ({html.escape(report.models[0].name)})</h2>"
-        + _classes(report.models[0], report.class_names),
-    ]
+    first, everything = report.models[0], [*report.models, *report.compressed]
+    sections = [_table([], [[_text(what), _text(value)] for what, value in report.facts], "facts")]
+    sections.append(_scores(report.models))
+    if len(everything) > 1:
+        sections.append(_sizes(everything))
+    if any(entries for _, entries in report.curves):
+        sections.append(_curves(report.curves))
+    sections.append(_charts(report.models[:MOST_DRAWN]))
+    sections += [_classes(first), _mistakes(first)]
     if report.predictions:
-        rows = html.escape("\n".join(report.predictions))
+        rows = _text("\n".join(report.predictions))
         sections.append(f"<h2>Predictions</h2><p>The first rows of the challenge's CSV.</p><pre>{rows}</pre>")
-    title = html.escape(report.title)
-    page = _PAGE.replace("TITLE", title).replace("BODY", "\n".join(sections))
+    sections += [_commands(report), glossary()]
     with atomic_write(path) as file:
-        file.write(page.encode())
-
-
-def _facts(facts: Sequence[tuple[str, str]]) -> str:
-    rows = "".join(f"<tr><th>{html.escape(what)}</th><td>{html.escape(value)}</td></tr>" for what, value in facts)
-    return f'<table class="facts">{rows}</table>'
+        file.write(page(report.title, "\n".join(sections)).encode())
 
 
 def _scores(models: Sequence[ReportedModel]) -> str:
-    names = ("model", "file", "GAP@20", "Hit@1", "PERR", "MAP", "MAP of classes present", "loss")
-    rows = ["<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"]
-    for model in models:
-        s = model.metrics.compute()
-        figures = (s.gap, s.hit_at_1, s.perr, s.map, s.map_present, s.loss)
-        cells = [html.escape(model.name), f"{model.file_bytes / 1e6:,.2f} MB", *(f"{figure:.4f}" for figure in figures)]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return f"<table>{''.join(rows)}</table><p>on {models[0].metrics.videos:,} held-out videos</p>"
+    ranking = [[_text(m.name), f"{m.file_bytes / 1e6:,.2f} MB", *_cells(m, RANKING)] for m in models]
+    decided = [[_text(m.name), _text(m.at), *_cells(m, DECISIONS)] for m in models]
+    videos = f"<p>On {models[0].metrics.videos:,} labelled videos. "
+    small = "Below each figure its 95% interval.</p>" if models[0].intervals else "</p>"
+    return (
+        "<h2>Scores</h2>" + videos + small + _table(["model", "file", *RANKING.values()], ranking)
+        + "<h3>Deciding by thresholds</h3>" + _table(["model", "at", *DECISIONS.values()], decided)
+    )  # fmt: skip
+
+
+def _cells(model: ReportedModel, names: Iterable[str]) -> list[str]:
+    figures = model.figures()
+    bounds = {name: f"<small>{low:.4f}–{high:.4f}</small>" for name, (low, high) in model.intervals.items()}
+    return [f"{figures[name]:.4f}{bounds.get(name, '')}" for name in names]
 
 
 def _sizes(models: Sequence[ReportedModel]) -> str:
-    most = max(model.metrics.compute().gap for model in models)
-    rows = ["<tr><th>model</th><th>bytes</th><th>GAP@20</th><th>to the best</th></tr>"]
-    for model in sorted(models, key=lambda model: -model.file_bytes):
-        gap = model.metrics.compute().gap
-        cells = (html.escape(model.name), f"{model.file_bytes:,}", f"{gap:.4f}", f"{gap - most:+.4f}")
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return f"<table>{''.join(rows)}</table>"
+    ordered = sorted(models, key=lambda model: -model.file_bytes)
+    gaps = [model.metrics.compute().gap for model in ordered]
+    rows = [
+        [str(number), _text(model.name), f"{model.file_bytes:,}", f"{gap:.4f}", f"{gap - max(gaps):+.4f}"]
+        for number, (model, gap) in enumerate(zip(ordered, gaps, strict=True), start=1)
+    ]
+    shown = picture(draw_sizes, ordered, "GAP@20 of each file against its megabytes")
+    table = _table(["", "model", "bytes", "GAP@20", "to the best"], rows, "second")
+    figure = f"<figure>{shown}<figcaption>The numbers are those of the table.</figcaption></figure>"
+    return f'<h2>GAP@20 against bytes</h2><div class="side">{figure}{table}</div>'
 
 
-def _draw_sizes(figure: Figure, models: Sequence[ReportedModel]) -> None:
-    axes = figure.subplots()
-    for index, model in enumerate(models):
-        marker, colour = MARKERS[index // len(COLOURS)], COLOURS[index % len(COLOURS)]
-        axes.plot(model.file_bytes / 1e6, model.metrics.compute().gap, marker, color=colour, label=model.name)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    _label_axes(axes, "megabytes of the file", "GAP@20")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+def _curves(curves: Curves) -> str:
+    pictures = [picture(draw_curve, (key, label, curves), f"{label} by step") for key, label in _KEYS]
+    return '<h2>Training</h2><div class="side">' + "".join(f"<figure>{each}</figure>" for each in pictures) + "</div>"
 
 
-def _classes(model: ReportedModel, class_names: Sequence[str] | None) -> str:
-    averages = model.metrics.average_precisions()
-    present = np.flatnonzero(model.metrics.positives)
-    order = present[np.argsort(-averages[present], kind="stable")]
+_KEYS = (("loss", "loss"), ("gap", "GAP@20"))
+
+
+def _charts(models: Sequence[ReportedModel]) -> str:
+    recall = picture(draw_precision_recall, models, "precision against recall")
+    reliable = picture(draw_reliability, models, "share of labels against probability")
+    return (
+        '<div class="side"><div><h2>Precision and recall</h2><p>Every video\'s 20 best classes in one list, best '
+        f"first. GAP@20 is the area under the curve.</p><figure>{recall}</figure></div><div><h2>Reliability</h2>"
+        "<p>How many of the pairs with a probability are labels. On the line, the probabilities mean what they say.</p>"
+        f"<figure>{reliable}</figure></div></div>"
+    )
+
+
+def _classes(model: ReportedModel) -> str:
+    metrics, averages = model.metrics, model.metrics.average_precisions()
+    least = np.zeros(len(averages)) if metrics.thresholds is None else metrics.thresholds.numpy()
+    decided = metrics.decided_classes()
+    enough = np.flatnonzero(metrics.positives >= LEAST_POSITIVES)
+    order = enough[np.argsort(-averages[enough], kind="stable")]
     listed = min(LISTED_CLASSES, len(order) // 2)
+    heading = f"<h2>Best and worst classes ({_text(model.name)})</h2>"
+    said = f"<p>Of the {len(enough):,} classes with {LEAST_POSITIVES} labels or more.</p>"
+    if not listed:
+        return f"{heading}<p>Too few classes have {LEAST_POSITIVES} labels or more to tell.</p>"
 
-    def table(heading: str, classes: np.ndarray) -> str:
-        rows = f"<tr><th>{heading}</th><th>positives</th><th>average precision</th></tr>"
-        for index in classes:
-            name = html.escape(str(index) if class_names is None else f"{index} {class_names[index]}")
-            rows += f"<tr><td>{name}</td><td>{model.metrics.positives[index]:,}</td><td>{averages[index]:.3f}</td></tr>"
-        return f"<table>{rows}</table>"
+    def table(name: str, classes: np.ndarray) -> str:
+        rows = [
+            [_class(model, index), f"{metrics.positives[index]:,}", f"{averages[index]:.3f}", f"{least[index]:.3f}"]
+            + [f"{decided[key][index]:.3f}" for key in ("precision", "recall")]
+            for index in classes.tolist()
+        ]
+        return _table([name, "labels", "average precision", "threshold", "precision", "recall"], rows)
 
     worst = order[len(order) - listed :][::-1]
-    return f'<div class="side">{table("best classes", order[:listed])}{table("worst classes", worst)}</div>'
+    return f'{heading}{said}<div class="side">{table("best", order[:listed])}{table("worst", worst)}</div>'
 
 
-def _draw_curves(figure: Figure, curves: Sequence[dict[str, Any]]) -> None:
-    steps = [entry for entry in curves if "loss" in entry]
-    validations = [entry for entry in curves if "validation" in entry]
-    for axes, key, label in zip(figure.subplots(1, 2), ("loss", "gap"), ("loss", "GAP@20"), strict=True):
-        # A run that trains without labels has no GAP.
-        known = [e for e in steps if key in e]
-        axes.plot(
-            [e["step"] for e in known], [e[key] for e in known], color=COLOURS[0], linewidth=1, label="training batches"
-        )
-        if validations:
-            axes.plot(
-                [e["step"] for e in validations],
-                [e["validation"][key] for e in validations],
-                "o-",
-                color=COLOURS[1],
-                markersize=4,
-                label="held-out videos",
-            )
-        _label_axes(axes, "step", label)
+def _mistakes(model: ReportedModel) -> str:
+    def table(name: str, mistakes: Sequence[Mistake]) -> str:
+        rows = [
+            [_text(m.video), _class(model, m.class_number), f"{m.probability:.3g}", _labels(model, m)] for m in mistakes
+        ]
+        table = _table(["video", "class", "probability", "its labels"], rows, "mistakes")
+        return f"<div><h3>{name}</h3>{table}</div>"
+
+    given = table("Given although no label", model.mistakes.given)
+    missed = table("Labels it did not see", model.mistakes.missed)
+    return (
+        f"<h2>The surest mistakes ({_text(model.name)})</h2><p>Look at these videos first: some are the model's "
+        f'mistakes, others the labels\'.</p><div class="side">{given}{missed}</div>'
+    )
 
 
-def _draw_precision_recall(figure: Figure, models: Sequence[ReportedModel]) -> None:
-    axes = figure.subplots()
-    for index, model in enumerate(models):
-        hits = np.cumsum(model.metrics.ranking().hits)
-        points = np.unique(np.linspace(0, len(hits) - 1, min(CURVE_POINTS, len(hits))).astype(int))
-        recall = hits[points] / max(model.metrics.positives.sum(), 1)
-        label = f"{model.name}, GAP {model.metrics.compute().gap:.3f}"
-        style = ("-", "--", ":", "-.")[index % 4]
-        axes.plot(recall, hits[points] / (points + 1), style, color=COLOURS[index % len(COLOURS)], label=label)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
-    _label_axes(axes, "recall", "precision")
+def _labels(model: ReportedModel, mistake: Mistake) -> str:
+    names = ", ".join(_class(model, index) for index in mistake.labels[:MOST_LABELS])
+    more = len(mistake.labels) - MOST_LABELS
+    return (names or "none") + (f" and {more} more" if more > 0 else "")
 
 
-def _label_axes(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+def _class(model: ReportedModel, index: int) -> str:
+    name = model.header.class_name(index)
+    return str(index) if name == str(index) else f"{_text(name)} ({index})"
 
 
-def _figure(draw: Any, data: Any) -> str:
-    # A fixed salt and no date: the same run gives the same page.
-    with matplotlib.rc_context({"svg.hashsalt": "topgb", "font.size": 10}):
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
-        draw(figure, data)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+def _commands(report: Report) -> str:
+    lines = _text("\n".join(report.commands))
+    recipes = "".join(
+        f"<details><summary>recipe of {_text(name)}</summary><pre>{_text(text)}</pre></details>"
+        for name, text in report.recipes
+    )
+    return f"<h2>How this was made</h2><pre>{lines}</pre>{recipes}" if lines or recipes else ""
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>TITLE</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px solid #e3e3e3; vertical-align: top; }
-th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
-.facts th, .facts td { text-align: left; border: 0; padding: .1rem 1.5rem .1rem 0; }
-.side { display: flex; gap: 4rem; flex-wrap: wrap; }
-svg { max-width: 100%; height: auto; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .8rem; font-size: 12px; }
-</style></head><body>
-<h1>TITLE</h1>
-BODY
-</body></html>
-"""
+def _text(value: str) -> str:
+    return html.escape(value)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """A table of HTML cells, in a box that scrolls where the page is narrower."""
+    head = "<tr>" + "".join(f"<th>{_text(name)}</th>" for name in columns) + "</tr>" if columns else ""
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table class="{kind}">{head}{body}</table></div>'
