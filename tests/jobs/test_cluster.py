@@ -134,6 +134,8 @@ def on_ray(nodes, folder, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr("topgb.progress.TerminalProgress", lambda: heard)
+            # Of commands that make the public call.
+            patch.setattr("topgb.api.arguments.TerminalProgress", lambda: heard)
             patch.setattr(pool._Pool, "hire", watched)
             return topgb(*arguments, "--engine", "ray", "--address", nodes.engine.address), heard
 
