@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cli.program import topgb
 from topgb.errors import InputError
 from topgb.from2018.flags import DEFAULT_FLAGS, WITHOUT_EFFECT, known_models, section_from_flags
 from topgb.training.recipe import Recipe
@@ -69,3 +70,19 @@ def test_recipe_keys_on_the_page_exist():
         annotation = Recipe.model_fields[section].annotation
         schemas = [annotation, *getattr(annotation, "__args__", ())]
         assert any(key in getattr(schema, "model_fields", {}) for schema in schemas), key
+
+
+FLAGS = sorted({flag for before, _ in ROWS for flag in re.findall(r"`([a-z]\w*)`", before)} | {"model", "run_once"})
+
+
+def test_a_pasted_command_of_2018_is_told_where_to_look(tmp_path):
+    assert len(FLAGS) > 60
+    for flag in FLAGS:
+        done = topgb("train", f"--{flag}=1", "--train_dir", tmp_path)
+        assert done.returncode == 2, flag
+        assert "docs/coming-from-2018.md" in done.stderr, flag
+        here = f"--{flag.replace('_', '-')}"
+        assert f"{here} now" in done.stderr or f"--{flag} is a flag of 2018" in done.stderr, flag
+    said = topgb("model", "quantize", "m", "--out", "q", "--method", "int8", "--min_elements", "5").stderr
+    assert "--min_elements is written --min-elements now" in said
+    assert "docs/coming" not in topgb("train", "--modle", "x").stderr

@@ -62,6 +62,8 @@ COMMANDS_OF = {
 }
 # Every other command takes --max-unpacked.
 UNPACKING_NOTHING = {"demo", "doctor", "build", "download", "synth", "show", "import-tf", "average", "export"}
+# Flags of 2018 without an underscore, which no command has; all others have one, and none of topgb's has.
+PLAIN_2018 = {"model", "gating", "lightvlad", "vlagd", "iterations", "optimizer"}
 _STYLE: dict[str, Any] = {
     "add_completion": False,
     "rich_markup_mode": "markdown",
@@ -75,10 +77,31 @@ class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # Click would name all surplus arguments, which may be thousands.
         ctx.allow_extra_args = True
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except Exception as error:
+            # Click's own class stands in a private module of Typer's.
+            unknown = type(error).__name__ == "NoSuchOption"
+            said = _of_2018(getattr(error, "option_name", ""), self) if unknown else None
+            if said is None:
+                raise
+            raise InputError(said) from None
         if ctx.args and not ctx.resilient_parsing:
             raise InputError(_surplus(ctx.args, ctx.command_path))
         return rest
+
+
+def _of_2018(name: str, command: TyperCommand) -> str | None:
+    """The advice for an option that the 2018 scripts had; None for others. Only theirs had underscores."""
+    if "_" not in name.strip("-_") and name.lstrip("-") not in PLAIN_2018:
+        return None
+    here = name.replace("_", "-")
+    if any(here in option.opts for option in command.params):
+        return f"{name} is written {here} now; docs/coming-from-2018.md has the other flags of 2018"
+    return (
+        f"{name} is a flag of 2018's scripts; docs/coming-from-2018.md says what each has become: those of models are "
+        "in recipes now, as in topgb train netvlad1 --data 'train*.tfrecord' --out run --set model.clusters.rgb=192"
+    )
 
 
 def _surplus(arguments: list[str], command: str) -> str:

@@ -10,7 +10,10 @@ from topgb.cli.arguments import Force, OnDamagedOption, Vocabulary, multiply_fas
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe that comes with topgb, or a YAML file.", metavar="RECIPE")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="A recipe that comes with topgb, a YAML file, or a run's folder.", metavar="RECIPE|RUN"),
+    ],
     data: Annotated[str, typer.Option(help="Training records: a file, a folder, a glob in quotes, a list, or a URL.")],
     out: Annotated[Path, typer.Option(help="Directory of the run: checkpoints, curves, model.safetensors.")],
     validate: Annotated[
