@@ -82,6 +82,15 @@ def test_without_a_folder_to_write_to_nothing_is_timed(unforced, monkeypatch, tm
         assert "cannot be written" in found.reason
 
 
+@pytest.mark.parametrize("home", ["~", "/proc/nobody"])
+def test_without_a_home_nothing_is_timed(unforced, monkeypatch, tmp_path, home):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: home)
+    assert "cannot be written" in choose().reason
+    assert os.listdir(tmp_path) == []
+
+
 def test_the_variable_forces_a_path_and_a_wrong_one_is_refused(unforced, monkeypatch):
     for path in ("mkl", "onednn"):
         monkeypatch.setenv(matmul.VARIABLE, path)

@@ -89,8 +89,10 @@ def choose() -> Choice:
 def cache_folder() -> Path:
     """The folder for what topgb has found out about this machine and may find out again."""
     given = os.environ.get("XDG_CACHE_HOME", "")
-    # By the XDG specification a relative path counts as none.
-    return (Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~")) / ".cache") / "topgb"
+    # By the XDG specification a relative path counts as none. A user without a home has a folder that cannot be made.
+    home = os.path.expanduser("~")
+    default = Path(home if os.path.isabs(home) else os.devnull) / ".cache"
+    return (Path(given) if os.path.isabs(given) else default) / "topgb"
 
 
 def processor() -> str:
