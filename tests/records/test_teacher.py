@@ -119,6 +119,7 @@ def test_an_unfinished_folder_and_equal_ids_are_refused(data, tmp_path):
         ("[]", "not as topgb distill wrote it"),
         ("{}", "not as topgb distill wrote it"),
         ('{"version": 9}', "version"),
+        ('{"version": "a\\u007f"}', r"another version of topgb \('a\\x7f'\)"),
         (
             '{"version": 1, "model": {}, "records": [], "classes": "5", "top_k": null, "format": "safetensors"}',
             "not as topgb",
