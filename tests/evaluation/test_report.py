@@ -11,10 +11,11 @@ import topgb
 from cli.program import topgb as program
 from combining.small_models import model_file
 from conftest import SMALL_CLASSES
+from topgb.evaluation.bootstrap import Bootstrap
 from topgb.evaluation.intervals import ResampledMetrics
 from topgb.evaluation.report import LEAST_POSITIVES, Report, write_report
 from topgb.evaluation.report_page import GLOSSARY
-from topgb.evaluation.reported import BOOTSTRAP, MOST_MISTAKES, Mistake, Mistakes, Reliability, ReportedModel
+from topgb.evaluation.reported import MOST_MISTAKES, Mistake, Mistakes, Reliability, ReportedModel
 from topgb.modelfile import read_model_file
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -36,7 +37,7 @@ def _reported(model: Path, name: str, size: int, seed: int = 0) -> ReportedModel
     metrics.add(probabilities, labels)
     reliability.add(probabilities, labels)
     mistakes.add([f"video {i}" for i in range(VIDEOS)], probabilities, labels)
-    intervals = metrics.intervals(replace(BOOTSTRAP, resamples=10))
+    intervals = metrics.intervals(Bootstrap(resamples=10))
     return ReportedModel(name, size, metrics, header, intervals, reliability, mistakes)
 
 
@@ -119,7 +120,8 @@ def test_the_surest_mistakes_are_found_over_batches():
     assert right.given == []
 
 
-def test_the_command_reports_on_files_and_runs(model, small_records, tmp_path):
+def test_the_command_reports_on_files_and_runs(model, small_records, tmp_path, monkeypatch):
+    monkeypatch.setattr("topgb.evaluation.reported.BOOTSTRAP", Bootstrap(resamples=10))
     other = model_file(tmp_path / "other.safetensors", seed=5)
     path = tmp_path / "report.html"
     done = program("report", model, other, small_records["validate"], "--out", path, "--title", "Ä <b>")
