@@ -76,3 +76,22 @@ def test_without_locks_work_goes_on(missing, tmp_path, monkeypatch):
     with writing_alone(folder), writing_alone(folder):
         pass
     assert list(tmp_path.iterdir()) == [path for path in [folder] if path.is_file()]
+
+
+@pytest.mark.parametrize("moment", ["open", "unlink"])
+def test_an_interrupt_leaves_no_lock(moment, tmp_path, monkeypatch):
+    call = getattr(os, moment)
+
+    def interrupted(*arguments, **options):
+        monkeypatch.undo()
+        if moment == "unlink":
+            os.kill(os.getpid(), signal.SIGINT)
+            return call(*arguments, **options)
+        done = call(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGINT)
+        return done
+
+    monkeypatch.setattr(os, moment, interrupted)
+    with pytest.raises(KeyboardInterrupt), writing_alone(tmp_path / "folder"):
+        pass
+    assert list(tmp_path.iterdir()) == []

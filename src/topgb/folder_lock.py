@@ -1,6 +1,7 @@
 """One writer at a time in a folder, by a lock that the kernel releases when its process ends, however that happens."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,20 +21,34 @@ def writing_alone(folder: Path) -> Iterator[None]:
     it cannot be written to, or has no locks, the block runs without one; whatever it writes will say what is wrong.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    descriptor = _take(folder)
+    descriptor = -1
+    # Ctrl-C in the middle of taking the lock would leave its file.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        try:
+            descriptor = _take(folder)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         yield
     finally:
-        # A fork that comes here has given the lock up.
-        if descriptor in _held:
-            # Unlink before unlocking: who waits for the lock sees that the file has gone, and makes a new one.
-            with suppress(OSError):
-                (folder / IN_USE).unlink()
-            _held.discard(descriptor)
-            os.close(descriptor)
-            with suppress(OSError):
-                for path in missing:
-                    path.rmdir()
+        try:
+            _release(folder, descriptor, missing)
+        finally:
+            # Once more, if Ctrl-C came in the middle of that.
+            _release(folder, descriptor, missing)
+
+
+def _release(folder: Path, descriptor: int, missing: list[Path]) -> None:
+    # A fork that comes here has given the lock up.
+    if descriptor in _held:
+        # Unlink before unlocking: who waits for the lock sees that the file has gone, and makes a new one.
+        with suppress(OSError):
+            (folder / IN_USE).unlink()
+        _held.discard(descriptor)
+        os.close(descriptor)
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()
 
 
 def _take(folder: Path) -> int:
