@@ -20,8 +20,7 @@ KINDS = {
 OF_BYTES = {"from2018/test_checkpoint.py"}
 OF_WORDS = {
     "from2018/test_merged_errors.py",
-    "evaluation/test_predict.py",
-    "evaluation/test_report.py",
+    "modelfile/test_extras.py",
     "test_messages.py",
     "test_moved.py",
 }

@@ -18,6 +18,8 @@ from topgb.evaluation.metrics import Metrics
 from topgb.evaluation.thresholds import COMMON, F1, GRID, Curves, Goal, find_thresholds
 from topgb.modelfile import read_model_file
 
+pytestmark = pytest.mark.numeric
+
 GOALS = [*F1, "precision=0.8", "recall=0.6"]
 
 
