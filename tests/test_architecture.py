@@ -58,6 +58,7 @@ MAY_IMPORT = {
 CALLS = [
     "average",
     "build",
+    "card",
     "compare",
     "demo",
     "distill",

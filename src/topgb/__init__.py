@@ -5,7 +5,7 @@ Each command is one call, with the command's options as keywords:
 records   inspect, verify, pack, synth, download, drop_fakes
 train     train, build, distill
 use       load, Model, evaluate, compare, thresholds, predict, report
-models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf
+models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf, card
 
 Errors are `InputError` (wrong input) and `TopgbError` (the work failed). What calls return has `to_dict()`, and
 `to_pandas()` where it is a table. Long work shows a bar, unless `progress=False`.
@@ -18,6 +18,7 @@ from topgb.errors import InputError, TopgbError
 from topgb.moved import install
 
 if TYPE_CHECKING:
+    from topgb.api.cards import card
     from topgb.api.combining import average, ensemble, remember, rerank
     from topgb.api.conversion import export, import_tf
     from topgb.api.deciding import thresholds
@@ -40,6 +41,7 @@ _LAZY = {
     "Model": "topgb.api.model",
     "average": "topgb.api.combining",
     "build": "topgb.api.training",
+    "card": "topgb.api.cards",
     "compare": "topgb.api.figures",
     "distill": "topgb.api.predictions",
     "download": "topgb.api.youtube8m",
@@ -70,6 +72,7 @@ __all__ = [
     "__version__",
     "average",
     "build",
+    "card",
     "compare",
     "distill",
     "download",

@@ -13,6 +13,7 @@ from topgb.cli.main import app
 COMMANDS = {
     "average": "model average",
     "build": "build",
+    "card": "model card",
     "compare": "compare",
     "distill": "distill",
     "download": "data download",

@@ -33,3 +33,13 @@ class ModelFile(Result):
 def model_file(path: Path, header: "Header") -> ModelFile:
     """The file at `path`, which has this header."""
     return ModelFile(path, path.stat().st_size, len(header.members), header.classes)
+
+
+@dataclass(frozen=True, repr=False)
+class WrittenFile(Result):
+    """A file that was written, at `path`; it stands for its path."""
+
+    path: Path
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)

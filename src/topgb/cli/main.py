@@ -58,6 +58,7 @@ COMMANDS_OF = {
         "remember": "topgb.cli.model.remember:remember",
         "rerank": "topgb.cli.model.rerank:rerank",
         "export": "topgb.cli.model.export:export",
+        "card": "topgb.cli.model.card:card",
     },
 }
 # Every other command takes --max-unpacked.
