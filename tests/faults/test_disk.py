@@ -67,3 +67,15 @@ def _failure(ended, name):
         assert "Traceback" not in ended.err
         return ended.err.splitlines()[-1]
     return one_line(ended)
+
+
+@pytest.mark.parametrize("to", ["pt2", "onnx"])
+def test_an_export(to, inputs, zygote, disk):
+    """PyTorch's own writer would abort."""
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    disk.leave(64 << 10)
+    arguments = ["model", "export", str(inputs.model), "--to", to, "--out", str(disk.folder / f"model.{to}")]
+    said = _failure(zygote.start(arguments).wait(), "export")
+    assert "No space left on device" in said
+    disk.empty()
+    assert list(disk.folder.iterdir()) == []
