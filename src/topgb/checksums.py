@@ -5,6 +5,8 @@ import os
 
 from crc32c import crc32c
 
+from topgb.files import open_input
+
 MASK_DELTA = 0xA282EAD8
 
 
@@ -16,5 +18,5 @@ def masked_crc(data: bytes | memoryview) -> int:
 
 def file_sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file in hexadecimal, by which a model file names its parents."""
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 from topgb.errors import InputError
+from topgb.files import open_input
 from topgb.unpacking import BoundedReader
 
 # YouTube-8M's vocabulary has descriptions of some thousand characters.
@@ -64,7 +65,7 @@ def opened_csv(path: Path) -> Iterator[BinaryIO]:
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a file; name a CSV")
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             yield file
     except OSError as error:
         reason = error.strerror or str(error)

@@ -6,8 +6,10 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -213,7 +215,34 @@ def lock(descriptor: int) -> bool | None:
     return True
 
 
+def refuse_special(path: str | os.PathLike) -> None:
+    """Raise `InputError` for a FIFO, a socket or a device: reading it would wait, or never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        # Opening it tells why.
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kind = "a FIFO" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise InputError(f"{os.fspath(path)} is {kind}, not a file; save what it gives as a file, and name that")
+
+
+def open_input(path: str | os.PathLike) -> BufferedReader:
+    """Open a file for reading bytes. Raises `OSError` as `open`, and `InputError` as `refuse_special`."""
+    refuse_special(path)
+    return open(path, "rb")
+
+
+def refuse_undecodable(path: Path) -> None:
+    """Raise `InputError` if the name `path` is not UTF-8, which JSON and sentences must hold."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name {path} is not UTF-8; choose another name for what is written") from None
+
+
 def _check_target(path: Path) -> None:
+    refuse_undecodable(path)
     if path.exists() and not path.is_file():
         # Renaming onto a device such as /dev/null would replace it for the whole machine.
         raise InputError(f"{path} is not a file and cannot be replaced by one; choose another name")

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from topgb.errors import InputError, printable
-from topgb.files import IN_USE, is_at, lock
+from topgb.files import IN_USE, is_at, lock, refuse_undecodable
 
 _held: set[int] = set()
 
@@ -53,6 +53,7 @@ def _release(folder: Path, descriptor: int, missing: list[Path]) -> None:
 
 def _take(folder: Path) -> int:
     """The descriptor of the locked file, or -1 if there can be none."""
+    refuse_undecodable(folder)
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,8 @@ import math
 import os
 from typing import Any
 
+from topgb.files import open_input
+
 # Code that prints, copies or compares a value recurses once per level.
 DEEPEST = 50
 # The header of a model of a million named classes has 20 MB.
@@ -15,7 +17,7 @@ MOST_VALUES = 4_000_000
 
 def read_json(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> Any:
     """The value in a JSON file in UTF-8. Raises `OSError` if it cannot be read, and as `parse_json`."""
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         # A read of the most bytes would take that memory, however short the file is.
         size = min(os.fstat(file.fileno()).st_size, most_bytes + 1)
         return parse_json(file.read(size), most_bytes)

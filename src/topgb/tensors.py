@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from topgb.checksums import masked_crc
 from topgb.errors import InputError, printable
-from topgb.files import atomic_write
+from topgb.files import atomic_write, open_input, refuse_special
 
 # Kernels want rows of int8 to begin at multiples of this many bytes.
 ALIGNMENT = 16
@@ -59,7 +59,7 @@ def file_parts(
 
 def _no_tensors(path: str | os.PathLike, reason: str) -> str:
     """Why a file that safetensors refuses for `reason` is no model file, and what to do."""
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         head = file.read(12)
     if len(head) == 12 and masked_crc(head[:8]) == int.from_bytes(head[8:], "little"):
         return (
@@ -75,6 +75,7 @@ def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict
     """Tensors (mapped) and metadata of a safetensors file. Raises `InputError` if it cannot be read."""
     if Path(path).is_dir():
         raise InputError(f"{path} is a directory; name a model file in it")
+    refuse_special(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

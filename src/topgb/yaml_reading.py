@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from topgb.errors import printable
+from topgb.files import open_input
 
 MOST_BYTES = 1 << 18
 MOST_VALUES = 10_000
@@ -18,7 +19,7 @@ _INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
 def read_yaml(path: str | os.PathLike) -> Any:
     """The value in a YAML file in UTF-8. Raises `OSError` if it cannot be read, and as `parse_yaml`."""
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         return parse_yaml(file.read(MOST_BYTES + 1))
 
 

@@ -172,7 +172,7 @@ def test_empty_and_vanished_and_odd_files(tmp_path):
     path.write_bytes(gzip.compress(b""))
     with pytest.raises(DamagedRecordError, match="empty"):
         open_shard(Shard(str(path)))
-    with pytest.raises(InputError, match="not a regular file"):
+    with pytest.raises(InputError, match="is a device, not a file; save what it gives as a file"):
         open_shard(Shard("/dev/null"))
 
 

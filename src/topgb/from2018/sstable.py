@@ -16,6 +16,7 @@ from pathlib import Path
 
 from topgb.checksums import masked_crc
 from topgb.errors import InputError
+from topgb.files import open_input
 
 _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 _FOOTER_BYTES = 48
@@ -41,7 +42,7 @@ def read_table(path: Path) -> dict[bytes, bytes]:
     Raises `InputError` if the file cannot be read, is cut off or damaged, is no table, or is compressed.
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None

@@ -12,6 +12,7 @@ from typing import IO
 import numpy as np
 
 from topgb.errors import InputError, printable
+from topgb.files import open_input
 from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
 from topgb.unpacking import check_unpacked, max_unpacked
 
@@ -48,7 +49,7 @@ def read_arrays(path: str, name: str) -> RawVideo:
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file; name .npy or .npz files, one a video")
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             size = os.fstat(file.fileno()).st_size
             features = {name: _read_array(file, size, name, path)} if suffix == ".npy" else _read_archive(file, path)
     except OSError as error:

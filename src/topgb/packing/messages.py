@@ -10,6 +10,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from topgb.errors import InputError
+from topgb.files import open_input
 from topgb.packing.video import RawVideo, as_stored, check_name, raw_video
 from topgb.records.framing import starts_with_record
 from topgb.records.protos import SequenceExample
@@ -32,7 +33,7 @@ def read_message(path: str) -> RawVideo:
     features lose their last frame. Raises `InputError` naming the file if it cannot be read, or holds no such features.
     """
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             if os.fstat(file.fileno()).st_size > MOST_BYTES:
                 raise InputError(f"{path} has more than {MOST_BYTES >> 30} GiB, too much for one video's features")
             raw = file.read()

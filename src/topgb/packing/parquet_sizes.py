@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
+from topgb.files import open_input
+
 _FOOTER_END = 8
 _DEEPEST = 20
 # Field numbers of parquet.thrift: FileMetaData, RowGroup, ColumnChunk, ColumnMetaData.
@@ -33,7 +35,7 @@ class ColumnSize(NamedTuple):
 
 def column_sizes(path: str) -> Iterator[ColumnSize]:
     """Yield the size of each column in each row group. Raises `ValueError` if footer or pages are malformed."""
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         footer = _Compact(_read_footer(file), "its footer").struct()
         try:
             for group in footer.get(_ROW_GROUPS, []):

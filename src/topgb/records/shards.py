@@ -3,7 +3,6 @@
 import glob
 import mmap
 import os
-import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from topgb.errors import InputError, NotRecordsError, TopgbError
-from topgb.files import refuse_unfinished
+from topgb.files import open_input, refuse_unfinished
 from topgb.records.framing import (
     HEADER_BYTES,
     Damage,
@@ -221,13 +220,9 @@ def _advise(mapped: mmap.mmap, advice: str) -> None:
 
 def _open_local(shard: Shard) -> BinaryIO:
     try:
-        file = open(shard.path, "rb")  # noqa: SIM115 - the caller closes it
+        return open_input(shard.path)
     except OSError as error:
         raise InputError(f"cannot read {shard.path}: {error.strerror}; check the path and its permissions") from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise InputError(f"{shard.path} is not a regular file; records are read from files, so save it as one first")
-    return file
 
 
 def _is_gzip(head: bytes) -> bool:

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from topgb.devices import cores
 from topgb.errors import InputError, option
 from topgb.evaluation.opening import RecordNeeds, open_needed
+from topgb.files import refuse_undecodable
 from topgb.matmul import in_use
 from topgb.models import Tagger
 from topgb.progress import Progress
@@ -66,6 +67,7 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
     has too little memory.
     """
     options = job.recipe.training
+    refuse_undecodable(job.out)
     if job.class_names is not None:
         check_names(job.class_names, job.recipe.data.classes)
     teacher = Teacher(job.teacher) if isinstance(job.teacher, Path) else job.teacher

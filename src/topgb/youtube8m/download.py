@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from topgb.errors import InputError, TopgbError, option
-from topgb.files import write_failure
+from topgb.files import refuse_undecodable, write_failure
 from topgb.progress import SILENT, Progress
 from topgb.results import Result
 from topgb.youtube8m.fetch import StoppedError, fetch_file, file_md5
@@ -101,6 +101,7 @@ def download(
     Failures are returned, not raised. Raises `InputError` for a malformed argument or plan and for refused files,
     `TopgbError` if the plan's server is out of reach or `folder` cannot be written.
     """
+    refuse_undecodable(folder)
     found = find_partition(partition, options.mirror, options.plans)
     files = fetch_plan(found, options.patience)
     if shard is not None:
