@@ -93,9 +93,9 @@ def run_demo(
         ],
         curves=[("NetVLAD", read_metrics(out / "run"))],
         models=models,
-        commands=COMMANDS.read_text().splitlines(),
+        commands=COMMANDS.read_text(encoding="utf-8").splitlines(),
         compressed=compressed,
-        predictions=predictions.read_text().splitlines()[: 1 + SHOWN_PREDICTIONS],
+        predictions=predictions.read_text(encoding="utf-8").splitlines()[: 1 + SHOWN_PREDICTIONS],
     )
     write_report(out / "report.html", report, force=True)
     everything = [*models, *compressed]

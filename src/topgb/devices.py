@@ -105,7 +105,7 @@ def _left_in_groups(system: Path) -> list[int]:
     """Bytes left in each control group (version 1 or 2) with a limit, from this process's own up to the root."""
     left = []
     path = system / "proc/self/cgroup"
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         _, controllers, group = line.split(":", 2)
         if controllers == "":
             root, limit, usage, cached = "", "memory.max", "memory.current", ("active_file", "inactive_file")
@@ -118,7 +118,10 @@ def _left_in_groups(system: Path) -> list[int]:
         for name in (Path(group), *Path(group).parents):
             folder = system / "sys/fs/cgroup" / root / name.relative_to("/")
             try:
-                most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
+                most, used = (
+                    int((folder / limit).read_text(encoding="utf-8")),
+                    int((folder / usage).read_text(encoding="utf-8")),
+                )
                 figures = _numbers_by_word(folder / "memory.stat")
             except (OSError, ValueError):
                 continue
@@ -128,5 +131,5 @@ def _left_in_groups(system: Path) -> list[int]:
 
 def _numbers_by_word(path: Path) -> dict[str, int]:
     """The number in each line of a file, by the word before it."""
-    rows = [line.split() for line in path.read_text().splitlines()]
+    rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}

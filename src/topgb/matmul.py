@@ -213,7 +213,7 @@ def _key() -> str:
 def _cpuinfo() -> dict[str, str]:
     """The values of the first processor in /proc/cpuinfo by name; empty where there is no such file."""
     try:
-        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
     except (OSError, UnicodeDecodeError):
         return {}
     return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in first.splitlines())}

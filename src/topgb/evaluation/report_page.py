@@ -31,7 +31,7 @@ def page(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # Browsers ask for an icon unless the page says that there is none.
         f'<link rel="icon" href="data:,"><title>{html.escape(title)}</title>\n'
-        f"<style>{STYLE.read_text()}</style></head><body>\n"
+        f"<style>{STYLE.read_text(encoding='utf-8')}</style></head><body>\n"
         f"<h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n"
     )
 

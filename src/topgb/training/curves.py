@@ -27,7 +27,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The run's log, one object per logged step or validation, oldest first; a truncated line is left out."""
     path = folder / METRICS_FILE
     entries = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             entries.append(parse_json(line))
         except ValueError:
@@ -53,7 +53,7 @@ class Curves:
         with atomic_write(self._path) as file:
             file.writelines(json.dumps(entry).encode() + b"\n" for entry in kept)
         with self._writing():
-            self._file = open(self._path, "a")  # noqa: SIM115 - closed by close()
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         self._last = -math.inf
         self._recent: deque[list[Metrics]] = deque(maxlen=RUNNING_BATCHES)

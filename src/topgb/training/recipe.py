@@ -11,6 +11,7 @@ from pydantic import Field
 
 from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec
+from topgb.files import open_input
 from topgb.models import ModelConfig, parse_model
 from topgb.models.options import Options, validate
 from topgb.yaml_reading import MOST_BYTES, parse_yaml
@@ -183,12 +184,12 @@ def _shipped():
 
 def _recipe_text(name: str) -> str:
     if name in shipped_recipes():
-        return (_shipped() / f"{name}.yaml").read_text()
+        return (_shipped() / f"{name}.yaml").read_text(encoding="utf-8")
     path = Path(name)
     if path.is_dir() and not (path / RECIPE_FILE).is_file():
         raise InputError(f"{name} is no run: it has no {RECIPE_FILE}; name a recipe or a run")
     try:
-        with open(path / RECIPE_FILE if path.is_dir() else path, "rb") as file:
+        with open_input(path / RECIPE_FILE if path.is_dir() else path) as file:
             return file.read(MOST_BYTES + 1).decode()
     except UnicodeDecodeError:
         raise InputError(f"{name} is not a recipe: it is not text") from None

@@ -127,7 +127,7 @@ def _make_way(folder: Path, keep: Sequence[Path]) -> None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; check its permissions") from error
     except UnicodeDecodeError:
