@@ -36,21 +36,40 @@ def reading_ahead(loader: "DataLoader[Item]") -> Iterator[Iterator[Item]]:
     items: Any = None
     readers, process = set[BaseProcess](), os.getpid()
     earlier = set(multiprocessing.active_children())
-    # The processes inherit the blocking, so that no signal ends one before it ignores them.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_GROUPS)
     try:
-        try:
-            items = iter(loader)
-        finally:
-            readers = set(multiprocessing.active_children()) - earlier
-            _open.append((items, readers))
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        with _signals_wait():
+            try:
+                items = iter(loader)
+            finally:
+                readers = set(multiprocessing.active_children()) - earlier
+                _open.append((items, readers))
         yield items
     finally:
         # A fork may come here too, with a copy of the generator.
         if os.getpid() == process:
             _end(items, readers)
             _open[:] = [opened for opened in _open if opened[1] is not readers]
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """A block whose end the signals to a group wait for, in this process and in those that it forks."""
+    came: list[int] = []
+    handlers = {}
+    # Python calls handlers in its main thread, whichever thread the system gives a signal to.
+    if threading.current_thread() is threading.main_thread():
+        heard = [number for number in _TO_GROUPS if signal.getsignal(number) is not None]
+        handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in heard}
+    # The forked processes inherit the blocking, so that no signal ends one before it ignores them.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_GROUPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for waiting in came:
+            signal.raise_signal(waiting)
 
 
 def prepare_reader(number: int) -> None:
