@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import (
     Data,
     Device,
@@ -39,5 +40,5 @@ def report(
     )
     report_damage(found.damaged)
     for name, scores in found.scores.items():
-        typer.echo(f"GAP@20 {scores['gap']:.4f}  F1 {scores['f1_micro']:.4f}  {name}")
-    typer.echo(f"report: {out}")
+        terminal.show(f"GAP@20 {scores['gap']:.4f}  F1 {scores['f1_micro']:.4f}  {name}")
+    terminal.say(f"report: {out}")

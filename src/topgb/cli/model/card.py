@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from topgb import terminal
 from topgb.cli.arguments import Device, Force, ModelOrRun, OnDamagedOption, multiply_fast
 
 
@@ -21,4 +22,4 @@ def card(
 
     multiply_fast(device)
     write(model, out, data=data, force=force, on_damaged=on_damaged, device=device)
-    typer.echo(f"{out}")
+    terminal.say(f"{out}")
