@@ -13,7 +13,7 @@ from combining.small_models import model_file
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
 BASE |= {"version", "file_sets", "folder_lock", "csv_tables", "results", "json_reading", "yaml_reading", "unpacking"}
-BASE |= {"matmul", "terminal"}
+BASE |= {"matmul", "signals", "terminal"}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 # What each room, or file at the top, may import. A room that is not here may import nothing.
@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "features": {"errors"},
     "files": {"errors"},
     "file_sets": {"errors", "files"},
-    "folder_lock": {"errors", "files"},
+    "folder_lock": {"errors", "files", "signals"},
+    "signals": set(),
     "checksums": {"errors", "files"},
     "devices": {"errors", "matmul"},
     "matmul": {"errors", "files", "json_reading"},

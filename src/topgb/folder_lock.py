@@ -9,6 +9,7 @@ from pathlib import Path
 
 from topgb.errors import InputError, printable
 from topgb.files import IN_USE, is_at, lock, refuse_undecodable
+from topgb.signals import waiting
 
 _held: set[int] = set()
 
@@ -22,13 +23,10 @@ def writing_alone(folder: Path) -> Iterator[None]:
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     descriptor = -1
-    # Ctrl-C in the middle of taking the lock would leave its file.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        try:
+        # Ctrl-C in the middle of taking the lock would leave its file.
+        with waiting([signal.SIGINT]):
             descriptor = _take(folder)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         yield
     finally:
         try:

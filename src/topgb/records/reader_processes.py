@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 # PyTorch's exit handlers must be registered before ours, because the last one is called first.
 from torch.utils.data import DataLoader
 
+from topgb.signals import waiting
+
 Item = TypeVar("Item")
 # Terminals and clusters send these to whole groups of processes. A reader ignores them; it ends with its parent.
 _TO_GROUPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -37,7 +39,7 @@ def reading_ahead(loader: "DataLoader[Item]") -> Iterator[Iterator[Item]]:
     readers, process = set[BaseProcess](), os.getpid()
     earlier = set(multiprocessing.active_children())
     try:
-        with _signals_wait():
+        with waiting(_TO_GROUPS):
             try:
                 items = iter(loader)
             finally:
@@ -49,27 +51,6 @@ def reading_ahead(loader: "DataLoader[Item]") -> Iterator[Iterator[Item]]:
         if os.getpid() == process:
             _end(items, readers)
             _open[:] = [opened for opened in _open if opened[1] is not readers]
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """A block whose end the signals to a group wait for, in this process and in those that it forks."""
-    came: list[int] = []
-    handlers = {}
-    # Python calls handlers in its main thread, whichever thread the system gives a signal to.
-    if threading.current_thread() is threading.main_thread():
-        heard = [number for number in _TO_GROUPS if signal.getsignal(number) is not None]
-        handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in heard}
-    # The forked processes inherit the blocking, so that no signal ends one before it ignores them.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_GROUPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for waiting in came:
-            signal.raise_signal(waiting)
 
 
 def prepare_reader(number: int) -> None:
