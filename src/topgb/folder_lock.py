@@ -24,15 +24,12 @@ def writing_alone(folder: Path) -> Iterator[None]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     descriptor = -1
     try:
-        # Ctrl-C in the middle of taking the lock would leave its file.
+        # Ctrl-C in the middle of taking the lock, or of giving it up, would leave its file.
         with waiting([signal.SIGINT]):
             descriptor = _take(folder)
         yield
     finally:
-        try:
-            _release(folder, descriptor, missing)
-        finally:
-            # Once more, if Ctrl-C came in the middle of that.
+        with waiting([signal.SIGINT]):
             _release(folder, descriptor, missing)
 
 
