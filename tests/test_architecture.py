@@ -12,7 +12,7 @@ from combining.small_models import model_file
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
-BASE |= {"version", "file_sets", "folder_lock", "csv_tables", "results", "json_reading", "yaml_reading", "unpacking"}
+BASE |= {"version", "file_sets", "folder_lock", "csv_tables", "results", "json_reading", "yaml_reading", "unpacked_size"}
 BASE |= {"matmul", "signals", "terminal"}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
@@ -20,7 +20,7 @@ FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 MAY_IMPORT = {
     "errors": set(),
     "json_reading": {"files"},
-    "unpacking": {"errors"},
+    "unpacked_size": {"errors"},
     "yaml_reading": {"errors", "files"},
     "version": set(),
     "moved": set(),
@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "checksums": {"errors", "files"},
     "devices": {"errors", "matmul"},
     "matmul": {"errors", "files", "json_reading"},
-    "csv_rows": {"errors", "files", "unpacking"},
+    "csv_rows": {"errors", "files", "unpacked_size"},
     "tensors": {"errors", "files", "checksums"},
     "csv_tables": {"csv_rows", "errors"},
     "vocabulary": {"csv_rows", "csv_tables", "errors", "files"},

@@ -20,7 +20,7 @@ PRIVATE = {
     "torch._higher_order_ops": "modelfile/export/scanned.py",
     "_weight_int8pack_mm": "modelfile/packed.py",
     "_modules": "models/byfeature.py",
-    "_new_shared": "records/collate.py",
+    "_new_shared": "records/batch_buffers.py",
     "_shutdown_workers": "records/reader_processes.py",
     "_foreach_lerp_": "training/ema.py",
     "torch.utils._python_dispatch": "models/activations.py",

@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO, cast
 
 from topgb.errors import InputError
 from topgb.files import open_input
-from topgb.unpacking import BoundedReader
+from topgb.unpacked_size import BoundedReader
 
 # YouTube-8M's vocabulary has descriptions of some thousand characters.
 LONGEST_LINE = 1 << 20

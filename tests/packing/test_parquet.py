@@ -13,7 +13,7 @@ from topgb.packing.pack import PackOptions, pack
 from topgb.packing.parquet import count_rows, read_rows
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.description import find_description
-from topgb.unpacking import set_max_unpacked
+from topgb.unpacked_size import set_max_unpacked
 from topgb.vocabulary import read_vocabulary
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow (the extra topgb[parquet]) is absent")

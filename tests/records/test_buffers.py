@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from topgb.records.collate import BufferPool
+from topgb.records.batch_buffers import BufferPool
 
 SHAPE, DTYPE = (2, 1 << 20), np.dtype(np.uint8)
 

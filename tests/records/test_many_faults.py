@@ -5,7 +5,7 @@ import pytest
 
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
-from topgb.records import damage, feature_tallies, inspect
+from topgb.records import feature_tallies, inspect, on_damaged
 from topgb.records.codec import encode_example
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.framing import frame_record
@@ -31,7 +31,7 @@ def _file(path, payloads: list[bytes], damaged: bool = False):
 
 @pytest.fixture
 def damaged(tmp_path, monkeypatch):
-    monkeypatch.setattr(damage, "MOST_FAULTS", 5)
+    monkeypatch.setattr(on_damaged, "MOST_FAULTS", 5)
     return _file(tmp_path / "a.tfrecord", [_record(n) for n in range(9)], damaged=True)
 
 
@@ -56,7 +56,7 @@ def test_drop_fakes_leaves_nothing_of_too_many_damaged_records(damaged, tmp_path
 
 
 def test_too_many_unusable_records_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(damage, "MOST_FAULTS", 5)
+    monkeypatch.setattr(on_damaged, "MOST_FAULTS", 5)
     path = _file(tmp_path / "a.tfrecord", [_record(n, labels=(1, 1)) for n in range(9)])
     with pytest.raises(InputError, match="more than 5 records"):
         verify_shards(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 from topgb.errors import InputError, TopgbWarning, option, wording
 from topgb.progress import SILENT, Progress, TerminalProgress
-from topgb.unpacking import max_unpacked, parse_size, set_max_unpacked
+from topgb.unpacked_size import max_unpacked, parse_size, set_max_unpacked
 
 if TYPE_CHECKING:
     from topgb.api.model import Model
@@ -33,7 +33,7 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 def unpacking(call: Call) -> Call:
-    """A public call that lets packed files unpack to `max_unpacked` (see `topgb.unpacking`) while it runs."""
+    """A public call that lets packed files unpack to `max_unpacked` (see `topgb.unpacked_size`) while it runs."""
 
     @functools.wraps(call)
     def bounded(*arguments: Any, **options: Any) -> Any:

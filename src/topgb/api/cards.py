@@ -8,7 +8,7 @@ from topgb.api.figures import evaluate
 from topgb.api.results import WrittenFile
 
 if TYPE_CHECKING:
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
 
 
 @unpacking

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from topgb.combining.weights import FittedWeights
     from topgb.evaluation.metrics import Scores
     from topgb.modelfile import StoredModel
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
 
 
 def average(models: Sequence[PathLike], out: PathLike, *, force: bool = False) -> ModelFile:
@@ -110,7 +110,7 @@ def ensemble(
     from topgb.combining.ensemble import checked_weights
     from topgb.combining.ensemble import ensemble as ensemble_files
     from topgb.files import refuse_existing
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_stored
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
@@ -183,7 +183,7 @@ def remember(
     from topgb.combining.remember import NeighbourOptions
     from topgb.combining.remember import remember as write_memory
     from topgb.devices import keep_freed_memory
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_stored
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
@@ -245,7 +245,7 @@ def rerank(
     from topgb.combining.rerank import rerank as add_second_stage
     from topgb.devices import keep_freed_memory
     from topgb.models.reranker import RerankerOptions
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_stored
 
     check_choices(on_damaged=(on_damaged, OnDamaged))

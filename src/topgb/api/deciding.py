@@ -22,7 +22,7 @@ from topgb.results import Table
 
 if TYPE_CHECKING:
     from topgb.modelfile import Header
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,7 +96,7 @@ def thresholds(
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.thresholds import Goal, collect_curves, find_thresholds, write_thresholds
     from topgb.files import refuse_existing
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_model, open_stored
 
     check_choices(on_damaged=(on_damaged, OnDamaged))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
     from topgb.modelfile.packed import Resident
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
 
 # The greatest seed that a recipe may have.
 MOST_SEED = 2**31 - 1
@@ -145,7 +145,7 @@ def evaluate(
     from topgb.evaluation.predictions import FrameDraw
     from topgb.evaluation.score import Scoring, intervals_of, score, write_per_class
     from topgb.files import refuse_existing
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.records.sampling import parse_sampling
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
@@ -208,7 +208,7 @@ def compare(
     from topgb.evaluation.compare import Bootstrap
     from topgb.evaluation.compare import compare as compare_models
     from topgb.evaluation.opening import open_for
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
     check_least(resamples=(resamples, 2), seed=(seed, 0))

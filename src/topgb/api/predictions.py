@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from topgb.modelfile import Header
     from topgb.modelfile.packed import Resident
     from topgb.progress import Progress
-    from topgb.records.damage import OnDamaged
     from topgb.records.dataset import Dataset
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import OpenedModel
 
 # Beside records, or copies of the records with the scores inside (2018).
@@ -133,7 +133,7 @@ def predict(
     Predictions(videos=60, path='tags.jsonl')
     """
     from topgb.evaluation.opening import open_for
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
     check_least(top=(top, 1))
@@ -233,7 +233,7 @@ def distill(
     """
     from topgb.evaluation.distill import DistillOptions, open_records, teacher_identity
     from topgb.evaluation.distill import distill as write_scores
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_stored
 
     check_choices(on_damaged=(on_damaged, OnDamaged), format=(format, ScoreFormat))

@@ -26,7 +26,7 @@ from topgb.results import Result
 
 if TYPE_CHECKING:
     from topgb.evaluation.reported import ReportedModel
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,7 +81,7 @@ def report(
     from topgb.evaluation.report import Report, write_report
     from topgb.evaluation.reported import report_on
     from topgb.files import refuse_existing
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_model, open_stored
 
     check_choices(on_damaged=(on_damaged, OnDamaged))

@@ -24,7 +24,7 @@ from topgb.results import Table, plain
 if TYPE_CHECKING:
     from topgb.combining.search import Choice
     from topgb.quantizing.quantize import TensorSummary
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,7 +96,7 @@ def quantize(
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.score import evaluate
     from topgb.quantizing.quantize import QuantizeOptions, quantize_file
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_model, open_stored
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
@@ -178,7 +178,7 @@ def shrink(
     from topgb.combining.shrink import ShrinkOptions, parse_budget
     from topgb.combining.shrink import shrink as shrink_models
     from topgb.evaluation.opening import open_for
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_stored
 
     check_choices(on_damaged=(on_damaged, OnDamaged))

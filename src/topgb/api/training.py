@@ -21,8 +21,8 @@ from topgb.errors import InputError, InterruptError, option
 from topgb.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from topgb.records.damage import OnDamaged
     from topgb.records.description import Description
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.job import TrainingResult
     from topgb.training.recipe import Overrides, Recipe
 
@@ -77,8 +77,8 @@ def train(
     (PosixPath('new/model.safetensors'), None)
     """
     from topgb.devices import flush_subnormals, keep_freed_memory
-    from topgb.records.damage import OnDamaged
     from topgb.records.description import find_description
+    from topgb.records.on_damaged import OnDamaged
     from topgb.training.job import TrainingJob
     from topgb.training.loop import train as run_training
     from topgb.training.ranks import speaks_for_all

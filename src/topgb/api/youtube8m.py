@@ -19,7 +19,7 @@ from topgb.errors import InputError, option
 from topgb.progress import counting
 
 if TYPE_CHECKING:
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.youtube8m.download import Download
     from topgb.youtube8m.fakes import DroppedFakes
 
@@ -83,7 +83,7 @@ def drop_fakes(
     >>> found.videos, found.kept.videos
     (60, 60)
     """
-    from topgb.records.damage import OnDamaged
+    from topgb.records.on_damaged import OnDamaged
     from topgb.youtube8m.deviations import deviations_from_csv, deviations_from_records
     from topgb.youtube8m.fakes import FakeCriterion
     from topgb.youtube8m.fakes import drop_fakes as run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from topgb import terminal
-from topgb.unpacking import set_max_unpacked
+from topgb.unpacked_size import set_max_unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from topgb import terminal
 from topgb.cli.arguments import max_unpacked_option
 from topgb.cli.interrupts import INTERRUPTED, end, end_interrupted
 from topgb.errors import InputError, InterruptError, TopgbError, TopgbWarning, printable, set_wording
-from topgb.unpacking import set_max_unpacked
+from topgb.unpacked_size import set_max_unpacked
 
 # Each command's file and function; a file is imported when its command is called, or listed on a help page.
 COMMANDS = {

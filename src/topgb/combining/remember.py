@@ -21,8 +21,8 @@ from topgb.modelfile.loaded import assemble_stored
 from topgb.models import ModelConfig, Tagger, parse_model
 from topgb.models.mlp import MLP
 from topgb.progress import SILENT, Progress
-from topgb.records.damage import OnDamaged
 from topgb.records.dataset import Dataset
+from topgb.records.on_damaged import OnDamaged
 
 PURPOSE = "remember"
 HEAD = "members.0.head."

@@ -22,7 +22,7 @@ from topgb.modelfile.header import RERANKER, THRESHOLDS
 from topgb.modelfile.loaded import assemble_stored
 from topgb.models.reranker import Reranker, RerankerOptions
 from topgb.progress import SILENT, Progress
-from topgb.records.damage import OnDamaged
+from topgb.records.on_damaged import OnDamaged
 from topgb.records.teacher import DESCRIPTION_FILE, Teacher
 
 BATCH = 256

@@ -36,10 +36,10 @@ from topgb.modelfile.loaded import default_resident
 from topgb.modelfile.packed import Resident
 from topgb.progress import SILENT, Progress
 from topgb.records.codec import encode_example, encode_sequence_example
-from topgb.records.damage import OnDamaged
 from topgb.records.dataset import Dataset
 from topgb.records.framing import write_record
 from topgb.records.label_statistics import check_label_lists
+from topgb.records.on_damaged import OnDamaged
 from topgb.records.teacher import DESCRIPTION_FILE, ScoreFormat, TeacherDescription, scores_path
 from topgb.records.teacher_scores import write_scores
 from topgb.results import Result

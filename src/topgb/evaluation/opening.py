@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 from topgb.features import MOST_VALUES, FeatureSpec
 from topgb.modelfile.header import Header
 from topgb.progress import SILENT, Progress
-from topgb.records.damage import OnDamaged
 from topgb.records.dataset import Dataset, TeacherSource, open_dataset
 from topgb.records.description import check_description
 from topgb.records.layout import LabelUse
+from topgb.records.on_damaged import OnDamaged
 
 if TYPE_CHECKING:
     from topgb.records.folders import Part

@@ -14,7 +14,7 @@ import numpy as np
 from topgb.errors import InputError, printable
 from topgb.files import open_input
 from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
-from topgb.unpacking import check_unpacked, max_unpacked
+from topgb.unpacked_size import check_unpacked, max_unpacked
 
 SUFFIXES = (".npy", ".npz")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

@@ -10,7 +10,7 @@ import numpy as np
 from topgb.errors import InputError, TopgbError, install_extra, printable
 from topgb.packing.parquet_sizes import column_sizes
 from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
-from topgb.unpacking import check_unpacked, max_unpacked
+from topgb.unpacked_size import check_unpacked, max_unpacked
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,12 +11,12 @@ import torch
 from topgb.batch import Batch
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.features import FeatureSpec
+from topgb.records.batch_buffers import empty_features, label_matrix
 from topgb.records.codec import DecodedRecord, count_frames, decode_record, read_identity
-from topgb.records.collate import empty_features, label_matrix
-from topgb.records.damage import NoteDamage, OnDamaged, note, raise_damage
 from topgb.records.framing import ShardSize, measure
 from topgb.records.labels import label_advice
 from topgb.records.layout import LabelUse, Layout
+from topgb.records.on_damaged import NoteDamage, OnDamaged, note, raise_damage
 from topgb.records.protobuf_decoding import Identity, parse_record
 from topgb.records.sampling import EVERY_FRAME, Cut, FrameSampling, sampled_rows, sampling_for
 from topgb.records.shards import OpenShard, Shard, ShardCache, find_shards

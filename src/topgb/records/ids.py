@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from topgb.errors import DamagedRecordError
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.records.codec import read_identity
-from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
 from topgb.records.framing import Place
 from topgb.records.layout import Layout
+from topgb.records.on_damaged import NoteDamage, OnDamaged, raise_damage
 from topgb.records.shards import OpenShard, find_shards, open_shard
 
 # The features are never read. The ids of video-level records are read in the same way, or by protobuf.

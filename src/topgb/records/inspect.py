@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from topgb.errors import DamagedRecordError, RecordError, UnfitRecordError
 from topgb.features import Feature, FeatureSpec
-from topgb.records.damage import note
 from topgb.records.disguised import WRITE_FLOATS
 from topgb.records.feature_tallies import FeatureSummary, FeatureTally, check_bound, tally
 from topgb.records.framing import Place
 from topgb.records.labels import LABELS_KEY, LabelTally, label_list
+from topgb.records.on_damaged import note
 from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
 from topgb.records.shards import OpenShard, find_shards, open_shard
 from topgb.records.verify import check_readable

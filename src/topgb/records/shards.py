@@ -20,7 +20,7 @@ from topgb.records.framing import (
     index_records,
     starts_with_record,
 )
-from topgb.unpacking import max_unpacked
+from topgb.unpacked_size import max_unpacked
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Shard:
 
     path: str
     remote: bool = False
-    # The bound of the process that found the shard (`topgb.unpacking`) goes to workers with it.
+    # The bound of the process that found the shard (`topgb.unpacked_size`) goes to workers with it.
     max_unpacked: int | None = field(default_factory=max_unpacked, compare=False)
 
     @property

@@ -6,7 +6,7 @@ import zlib
 from typing import BinaryIO
 
 from topgb.errors import TopgbError
-from topgb.unpacking import check_unpacked
+from topgb.unpacked_size import check_unpacked
 
 _COPY_BYTES = 1 << 20
 

@@ -10,9 +10,9 @@ from topgb.errors import DamagedRecordError, NotRecordsError, RecordError, Unfit
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine, Piece
 from topgb.progress import Progress
-from topgb.records.damage import note
 from topgb.records.framing import Place
 from topgb.records.labels import LabelTally, label_list
+from topgb.records.on_damaged import note
 from topgb.records.protobuf_decoding import (
     NO_FRAMES,
     check_holds_features,

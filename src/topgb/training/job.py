@@ -8,7 +8,7 @@ from typing import Literal
 
 from topgb.errors import DamagedRecordError
 from topgb.evaluation.metrics import Scores
-from topgb.records.damage import OnDamaged
+from topgb.records.on_damaged import OnDamaged
 from topgb.results import Result
 from topgb.training.recipe import Recipe
 

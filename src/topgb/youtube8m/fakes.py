@@ -14,8 +14,8 @@ from topgb.errors import DamagedRecordError, InputError
 from topgb.file_sets import complete_set, finish_earlier, write_set
 from topgb.files import GROWING, refuse_existing, write_failure
 from topgb.folder_lock import writing_alone
-from topgb.records.damage import NoteDamage, OnDamaged, raise_damage
 from topgb.records.framing import FOOTER_BYTES, HEADER_BYTES
+from topgb.records.on_damaged import NoteDamage, OnDamaged, raise_damage
 from topgb.records.shards import OpenShard, Shard, find_shards, open_shard
 from topgb.results import Result
 from topgb.youtube8m.deviations import Measure, Spread, deviations_from_records, spread_of

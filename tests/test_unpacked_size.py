@@ -11,7 +11,7 @@ import pytest
 from cli import program
 from conftest import SHARED, SMALL_CLASSES, SMALL_SPEC
 from fuzz.hostile import needs_limits, refused
-from topgb import unpacking
+from topgb import unpacked_size
 from topgb.csv_rows import csv_rows
 from topgb.errors import InputError
 from topgb.packing.arrays import read_arrays
@@ -20,7 +20,7 @@ from topgb.records.framing import MOST_HOLLOW, frame_record
 from topgb.records.shards import find_shards, open_shard
 from topgb.records.synth import write_synthetic
 from topgb.records.verify import verify_shards
-from topgb.unpacking import parse_size, set_max_unpacked
+from topgb.unpacked_size import parse_size, set_max_unpacked
 
 MB = 1 << 20
 
@@ -28,7 +28,7 @@ MB = 1 << 20
 @pytest.fixture
 def small_bound(monkeypatch):
     """Files may unpack to 2 MB instead of 1 GiB, or to 20 times their size."""
-    monkeypatch.setattr(unpacking, "LEAST_BYTES", 2 * MB)
+    monkeypatch.setattr(unpacked_size, "LEAST_BYTES", 2 * MB)
 
 
 @pytest.fixture(autouse=True)

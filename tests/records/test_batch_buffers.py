@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from topgb.features import Feature, FeatureSpec
-from topgb.records.collate import empty_features
+from topgb.records.batch_buffers import empty_features
 
 BYTES = FeatureSpec("frame", (Feature("rgb", 3), Feature("audio", 2)))
 FLOATS = FeatureSpec("frame", (Feature("rgb", 3, "float32"), Feature("audio", 2)))
