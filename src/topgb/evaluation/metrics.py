@@ -115,10 +115,12 @@ class Metrics:
             self._perr += float(precisions_at_equal_recall(scores_of_most, labels.gather(1, best_of_most), count).sum())
         self._loss += float(_summed_cross_entropy(probabilities, positions))
         if self.thresholds is not None:
-            given = _label_positions(probabilities >= self.thresholds.to(probabilities.device))
-            right = given[labels.flatten()[given]]
-            for counts, pairs in ((self._given, given), (self._right, right)):
-                counts += torch.bincount(pairs % classes, minlength=classes).cpu().numpy()
+            given = probabilities >= self.thresholds.to(probabilities.device)
+            # Bytes that count up to 255 add up sixteen times as fast as wider integers.
+            counting = torch.uint8 if videos <= 255 else torch.int64
+            self._given += given.view(torch.uint8).sum(0, dtype=counting).cpu().numpy()
+            right = positions[given.flatten()[positions]]
+            self._right += torch.bincount(right % classes, minlength=classes).cpu().numpy()
         self._parts.append((scores.cpu().numpy(), best.cpu().numpy().astype(self._class_dtype), hits.cpu().numpy()))
 
     def merge(self, other: "Metrics") -> None:

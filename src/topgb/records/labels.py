@@ -27,19 +27,19 @@ def label_list(context: Any, place: Place) -> list[int] | None:
     kind = stored.WhichOneof("kind") if stored is not None else None
     if kind is None:
         return None
+    if kind == "int64_list":
+        labels = list(stored.int64_list.value)
+        # A vector of 0 and 1 over three classes or more holds one of them twice.
+        if len(set(labels)) < len(labels):
+            raise place.unusable(_repeated(labels))
+        return labels
     if not getattr(stored, kind).value:
         # Of whatever kind: NumPy makes floats of an empty list.
         return []
     if kind == "bytes_list":
         first = bytes(stored.bytes_list.value[0]).decode(errors="replace")[:40]
         raise place.unusable(f"labels hold bytes ({printable(first)!r} …), not integers; {_NUMBERS}, as an int64 list")
-    if kind == "float_list":
-        raise place.unusable(_floats(list(stored.float_list.value)))
-    labels = list(stored.int64_list.value)
-    # A vector of 0 and 1 over three classes or more holds one of them twice.
-    if len(set(labels)) < len(labels):
-        raise place.unusable(_repeated(labels))
-    return labels
+    raise place.unusable(_floats(list(stored.float_list.value)))
 
 
 @dataclass
