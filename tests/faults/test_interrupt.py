@@ -261,6 +261,10 @@ def test_nohup(inputs, zygote, undisturbed, tmp_path):
 def test_interrupted_on_a_terminal(inputs, tmp_path):
     """The bar is taken down before the line is said, and the cursor comes back."""
     terminal, ours = pty.openpty()
+    # A terminal shows ^C when it is typed, which may be after the bar's end.
+    settings = termios.tcgetattr(ours)
+    settings[3] &= ~termios.ECHO
+    termios.tcsetattr(ours, termios.TCSANOW, settings)
     arguments = inputs.case("predict").arguments(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "topgb", *arguments],

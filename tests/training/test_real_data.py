@@ -20,7 +20,7 @@ from topgb.training.recipe import load_recipe
             "yt8m-2018-video/train/validate0040.tfrecord",
             0.45,
         ),
-        ("audioset-netvlad", 2, "audioset-frame/train/bal_train-0[1-3]*", "audioset-frame/train/bal_train-12*", 0.2),
+        ("audioset-netvlad", 1, "audioset-frame/train/bal_train-0[1-3]*", "audioset-frame/train/bal_train-12*", 0.15),
     ],
 )
 def test_a_short_run_on_real_records_learns(real_data, tmp_path, recipe, epochs, shards, held_out, least_gap):
