@@ -28,21 +28,30 @@ SMALL_SPEC = FeatureSpec("frame", (Feature("rgb", 32), Feature("audio", 8)))
 SMALL_CLASSES = 12
 # `make test` begins with the files that take longest, so that its workers end at about the same time.
 LONGEST = (
-    "modelfile/test_export.py",
     "jobs/test_cluster.py",
+    "modelfile/test_export.py",
+    "faults/test_kill_points.py",
     "training/test_ranks.py",
+    "faults/test_interrupt.py",
     "test_demonstration.py",
     "training/test_loop.py",
-    "faults/test_interrupt.py",
-    "faults/test_kill.py",
+    "training/test_memory.py",
     "faults/test_disk.py",
-    "faults/test_kill_points.py",
-    "modelfile/test_packed.py",
+    "training/test_cautions.py",
+    "faults/test_kill.py",
     "training/test_real_data.py",
-    "combining/test_shrink.py",
-    "combining/test_rerank.py",
-    "combining/test_remember.py",
+    "modelfile/test_packed_memory.py",
     "modelfile/test_export_page.py",
+    "cli/test_every_model_command.py",
+    "training/test_teacher.py",
+    "training/test_class_names.py",
+    "faults/test_sets.py",
+    "combining/test_rerank.py",
+    "models/test_sweep.py",
+    "combining/test_shrink.py",
+    "modelfile/test_packed.py",
+    "from2018/test_importing.py",
+    "combining/test_remember.py",
 )
 
 
