@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "jobs": {"errors", "matmul", "progress", "version"},
     "records": {"jobs", *BASE},
     "packing": {"records", *BASE},
+    "video": {"packing", "records", *BASE},
     "youtube8m": {"records", "jobs", *BASE},
     "models": {"errors", "features", "batch", "matmul"},
     "modelfile": {"models", *BASE},
@@ -52,8 +53,8 @@ MAY_IMPORT = {
     "training": FIGURES,
     "combining": {"quantizing", *FIGURES},
     "demonstration": {"training", "combining", "quantizing", *FIGURES},
-    "api": {"training", "combining", "quantizing", "from2018", "packing", *FIGURES},
-    "cli": {"api", "demonstration", "training", "combining", "quantizing", "from2018", "packing", *FIGURES},
+    "api": {"training", "combining", "quantizing", "from2018", "packing", "video", *FIGURES},
+    "cli": {"api", "demonstration", "training", "combining", "quantizing", "from2018", "packing", "video", *FIGURES},
 }
 # Calls of the public API: importing a submodule of that name would put the module in the call's place.
 CALLS = [

@@ -16,6 +16,7 @@ from topgb.files import atomic_write, refuse_existing
 from topgb.records.shards import find_shards
 
 FILE = "dataset.yaml"
+_KEYS = {"level", "features", "classes", "vocabulary", "max_frames", "extractor"}
 # Longer videos are cut off unless a recipe says otherwise: time and memory grow with the frames.
 MOST_FRAMES = 3000
 _HEADER = """\
@@ -32,6 +33,7 @@ class Description:
     classes     number of classes that labels may have, or None for records without labels
     vocabulary  name of the CSV of class names beside it, or None
     max_frames  frames of the longest video, or None if that is not known
+    extractor   the identity of the extractor that made the features (see `video/identity.py`), or None
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Description:
     classes: int | None
     vocabulary: str | None = None
     max_frames: int | None = None
+    extractor: dict[str, Any] | None = None
 
     @property
     def frames_to_look_at(self) -> int | None:
@@ -85,6 +88,7 @@ def description_yaml(description: Description) -> bytes:
     value = {**description.data_section(), "vocabulary": description.vocabulary, "max_frames": description.max_frames}
     # One line per feature, as in recipes.
     lines = [f"  - {_yaml(entry, flow=True)}" for entry in value.pop("features")]
+    value["extractor"] = description.extractor
     rest = {key: entry for key, entry in value.items() if key != "level" and entry is not None}
     text = "".join((_HEADER, _yaml({"level": value["level"]}), "features:\n", *lines, _yaml(rest) if rest else ""))
     return text.encode()
@@ -138,7 +142,7 @@ def _check_alike(found: Description, spec: FeatureSpec, names: Sequence[str] | N
 
 def read_description(path: Path) -> Description:
     """Read a `dataset.yaml`. Raises `InputError` naming what is wrong with it."""
-    value = _mapping(_parse(path), {"level", "features", "classes", "vocabulary", "max_frames"}, path, "it")
+    value = _mapping(_parse(path), _KEYS, path, "it")
     entries = value.get("features")
     if not isinstance(entries, list):
         raise _wrong(path, "'features' is not a list")
@@ -157,7 +161,10 @@ def read_description(path: Path) -> Description:
     frames = value.get("max_frames")
     if frames is not None and not (_is_integer(frames) and 1 <= frames <= MOST_VALUES):
         raise _wrong(path, f"'max_frames' is {reprlib.repr(frames)}; it must be the frames of the longest video")
-    return Description(path, spec, classes, vocabulary, frames)
+    extractor = value.get("extractor")
+    if extractor is not None and not (isinstance(extractor, dict) and isinstance(extractor.get("name"), str)):
+        raise _wrong(path, f"'extractor' is {reprlib.repr(extractor)}; it must be a mapping with a name")
+    return Description(path, spec, classes, vocabulary, frames, extractor)
 
 
 def _yaml(value: dict[str, Any], flow: bool = False) -> str:

@@ -1,0 +1,33 @@
+"""Time stamps as they are in files, to seconds from the first picture or sound that never jump far or go back."""
+
+# Longer gaps are broken time stamps: what follows continues where it was. A slide may well stand for half an hour.
+MOST_GAP_SECONDS = 3600.0
+# Frames of one stream may overlap this much, or come out of order by this much.
+_MOST_BACK_SECONDS = 1.0
+
+
+class Clock:
+    """Seconds from `zero` on, for the time stamps of one stream; None takes its first time stamp for zero.
+
+    Attributes: `first`, the first time stamp; `shift`, what is to be taken from later ones, which a jump changes.
+    """
+
+    def __init__(self, zero: float | None = None):
+        self.first = zero
+        self.shift = zero or 0.0
+        # The end of the last frame; None before the first.
+        self._end: float | None = None
+
+    def seconds(self, time: float | None, duration: float) -> float:
+        """The time of a frame with this time stamp; None means that it follows the one before."""
+        if self.first is None:
+            self.first = self.shift = time or 0.0
+        expected = self._end or 0.0
+        seconds = expected if time is None else time - self.shift
+        # A second stream may begin long before or after the first.
+        back = _MOST_BACK_SECONDS if self._end is not None else MOST_GAP_SECONDS
+        if not expected - back <= seconds <= expected + MOST_GAP_SECONDS:
+            self.shift += seconds - expected
+            seconds = expected
+        self._end = max(expected, seconds + duration)
+        return seconds
