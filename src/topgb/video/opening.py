@@ -74,7 +74,7 @@ def open_media(path: str) -> "InputContainer":
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error of FFmpeg or of the system says, without the path."""
+    """The words of an error of FFmpeg or of the system, without the path."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if "Invalid data" in text or "Invalid argument" in text:
         return "it is damaged, or of a kind that is not supported"
