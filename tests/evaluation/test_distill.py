@@ -15,6 +15,7 @@ from topgb.evaluation.distill import DistillOptions, distill, distill_shard, ope
 from topgb.evaluation.predictions import EVALUATION_BATCH
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import evaluation_batches, open_dataset
+from topgb.records.labels import Targets
 from topgb.records.shards import find_shards
 from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.records.teacher import Teacher
@@ -208,7 +209,9 @@ def test_records_are_copied_512_per_file(teacher, tmp_path, labelled):
     copies = sorted(path.name for path in (tmp_path / "t").glob("*.tfrecord"))
     assert copies == ["train0000-0000.tfrecord", "train0000-0001.tfrecord", "train0001-0000.tfrecord"]
     assert done.bytes == sum((tmp_path / "t" / name).stat().st_size for name in copies)
-    copied = open_dataset(f"{tmp_path}/t/*.tfrecord", SMALL_SPEC, SMALL_CLASSES, 300, teacher="records")
+    copied = open_dataset(
+        f"{tmp_path}/t/*.tfrecord", SMALL_SPEC, SMALL_CLASSES, 300, targets=Targets(teacher="records")
+    )
     assert copied.counts.tolist() == [512, 88, 500]
     originals = evaluation_batches(open_dataset(f"{tmp_path}/d/*", SMALL_SPEC, SMALL_CLASSES, 300), 1)
     for copy, original in zip(evaluation_batches(copied, 1), originals, strict=True):
@@ -245,7 +248,9 @@ def test_every_frame_is_copied_whatever_the_teacher_looks_at(records, tmp_path):
     assert lengths[0].max() > 2
     model = topgb.load(tmp_path / "short.safetensors")
     batch = next(evaluation_batches(open_records(model, records), 8))
-    taught = open_dataset(f"{tmp_path}/t/*.tfrecord", SMALL_SPEC, SMALL_CLASSES, 300, teacher="records")
+    taught = open_dataset(
+        f"{tmp_path}/t/*.tfrecord", SMALL_SPEC, SMALL_CLASSES, 300, targets=Targets(teacher="records")
+    )
     found = next(evaluation_batches(taught, 8)).teacher.float()
     torch.testing.assert_close(found, model.predict_batch(batch), rtol=0, atol=IN_FLOAT16)
 

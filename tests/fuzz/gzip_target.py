@@ -48,7 +48,7 @@ class Target:
         if as_table:
             unless_refused(lambda: sum(1 for _ in csv_rows(path)), path)
             return
-        dataset = unless_refused(lambda: Dataset([Shard(str(path))], _SPEC, 5, 4, "skip", True), path)
+        dataset = unless_refused(lambda: Dataset([Shard(str(path))], _SPEC, 5, 4, "skip"), path)
         if dataset is not None:
             unless_refused(lambda: [len(batch) for batch in evaluation_batches(dataset, 3)], path)
 

@@ -15,6 +15,7 @@ from topgb.records.codec import DecodedRecord, decode_record, encode_example, en
 from topgb.records.dataset import Dataset, evaluation_batches
 from topgb.records.framing import Place, frame_record
 from topgb.records.ids import read_record_id
+from topgb.records.labels import Targets
 from topgb.records.layout import Layout
 from topgb.records.protobuf_decoding import decode_generally
 from topgb.records.shards import Shard
@@ -68,8 +69,7 @@ class Target:
                 CLASSES,
                 MAX_FRAMES,
                 "skip" if options & 4 else "stop",
-                layout.classes is not None,
-                "records" if layout.soft_classes else None,
+                Targets(layout.classes is not None, "records" if layout.soft_classes else None),
             ),
             self._path,
         )

@@ -26,7 +26,7 @@ pytestmark = needs_limits
 
 
 def _dataset(path: Path, spec=SPECS[0]) -> Dataset:
-    return Dataset([Shard(str(path))], spec, CLASSES, 4, "stop", True)
+    return Dataset([Shard(str(path))], spec, CLASSES, 4, "stop")
 
 
 @pytest.mark.parametrize("length", HUGE)

@@ -11,6 +11,7 @@ from topgb.packing.messages import read_message
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.description import read_description
 from topgb.records.framing import frame_record
+from topgb.records.labels import Targets
 from topgb.records.protos import SequenceExample
 
 
@@ -48,7 +49,7 @@ def test_mediapipes_features_become_records(ending, tmp_path):
     assert done.returncode == 0, done.stderr
     spec = read_description(out / "dataset.yaml").spec
     assert [(feature.name, feature.size) for feature in spec.features] == [("rgb", 16), ("audio", 4)]
-    data = open_dataset(f"{out}/train*.tfrecord", spec, 1, 300, with_labels=False)
+    data = open_dataset(f"{out}/train*.tfrecord", spec, 1, 300, targets=Targets(False))
     (batch,) = evaluation_batches(data, 8)
     found = dict(zip(batch.ids, batch.features.numpy(), strict=True))
     assert sorted(found) == [f"clip{number}" for number in range(4)]

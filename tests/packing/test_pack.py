@@ -12,6 +12,7 @@ from topgb.packing.writer import in_validation
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.description import find_description
 from topgb.records.inspect import inspect_shards
+from topgb.records.labels import Targets
 from topgb.records.verify import verify_shards
 from topgb.vocabulary import read_vocabulary, write_vocabulary
 
@@ -47,7 +48,9 @@ def _read(folder: Path, part: str = "train") -> dict[str, tuple[np.ndarray, list
         for key in ("scale", "offset")
     )
     labelled = described.classes is not None
-    data = open_dataset(f"{folder}/{part}*.tfrecord", described.spec, described.classes or 1, 300, with_labels=labelled)
+    data = open_dataset(
+        f"{folder}/{part}*.tfrecord", described.spec, described.classes or 1, 300, targets=Targets(labelled)
+    )
     found = {}
     for batch in evaluation_batches(data, 7):
         for row, video_id in enumerate(batch.ids):

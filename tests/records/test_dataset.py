@@ -20,6 +20,7 @@ from topgb.records.codec import encode_example
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.framing import frame_record
 from topgb.records.label_statistics import label_counts
+from topgb.records.labels import Targets
 from topgb.records.order import BLOCK_RECORDS, POOL_BLOCKS, epoch_order, piece
 from topgb.records.sampling import FrameSampling, parse_sampling
 from topgb.records.synth import SynthOptions, write_synthetic
@@ -127,7 +128,7 @@ def test_labels_are_not_looked_at(shards, spec, tmp_path):
     (tmp_path / "part000.tfrecord").rename(tmp_path / "test.tfrecord")
     pattern = shards(7).replace("part*", "*")
     # Label 4 is outside the classes, and the last shard has no labels.
-    dataset = open_dataset(pattern, spec, 4, 300, with_labels=False)
+    dataset = open_dataset(pattern, spec, 4, 300, targets=Targets(False))
     batch = dataset.read_batch([(0, 4), (1, 0), (0, 0)])
     assert (batch.ids, batch.labels) == (["v4", "v0", "v0"], None)
     assert dataset.read_batch([]).labels is None

@@ -12,6 +12,7 @@ from topgb.records.codec import encode_sequence_example
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.framing import frame_record
 from topgb.records.label_statistics import check_teacher_knows, teacher_mean
+from topgb.records.labels import Targets
 from topgb.records.sampling import EVERY_FRAME
 from topgb.records.teacher import DESCRIPTION_FILE, Teacher, TeacherDescription, scores_path
 from topgb.records.teacher_scores import read_scores, write_scores
@@ -78,7 +79,9 @@ def test_many_classes(tmp_path):
 def test_batches_hold_the_scores_of_their_videos(data, tmp_path):
     scores = teacher_of(data, tmp_path / "t")
     teacher = Teacher(tmp_path / "t")
-    taught = open_dataset([shard.path for shard in data.shards], data.spec, CLASSES, 300, teacher=teacher)
+    taught = open_dataset(
+        [shard.path for shard in data.shards], data.spec, CLASSES, 300, targets=Targets(teacher=teacher)
+    )
     check_teacher_knows(taught)
     seen = 0
     batches = TrainingBatches(taught, 3, 0, EVERY_FRAME)
@@ -93,12 +96,12 @@ def test_batches_hold_the_scores_of_their_videos(data, tmp_path):
 
 def test_a_video_without_scores_is_named_at_the_start(data, shards, tmp_path):
     teacher_of(data, tmp_path / "t")
-    more = open_dataset(shards(4, 4), data.spec, CLASSES, 300, teacher=Teacher(tmp_path / "t"))
+    more = open_dataset(shards(4, 4), data.spec, CLASSES, 300, targets=Targets(teacher=Teacher(tmp_path / "t")))
     with pytest.raises(InputError, match=r"no scores for video 'v7'; run topgb distill"):
         check_teacher_knows(more)
     with pytest.raises(InputError, match="no scores for video 'v7'"):
         list(evaluation_batches(more, 8))
-    fewer = open_dataset(shards(4, 2), data.spec, CLASSES, 300, teacher=Teacher(tmp_path / "t"))
+    fewer = open_dataset(shards(4, 2), data.spec, CLASSES, 300, targets=Targets(teacher=Teacher(tmp_path / "t")))
     check_teacher_knows(fewer)
 
 
@@ -191,7 +194,7 @@ def test_scores_that_are_no_probabilities_are_refused(data, tmp_path, top_k, wro
 def test_a_teacher_of_other_classes_is_refused(data, tmp_path):
     teacher_of(data, tmp_path / "t")
     with pytest.raises(InputError, match="knows 5 classes, the student 6"):
-        open_dataset([s.path for s in data.shards], data.spec, 6, 300, teacher=Teacher(tmp_path / "t"))
+        open_dataset([s.path for s in data.shards], data.spec, 6, 300, targets=Targets(teacher=Teacher(tmp_path / "t")))
 
 
 def record(scores, labels=(1,)):
@@ -202,7 +205,7 @@ def record(scores, labels=(1,)):
 def test_records_may_hold_the_scores_themselves(spec, tmp_path):
     scores = probabilities(2)
     (tmp_path / "a").write_bytes(b"".join(frame_record(record(row.numpy())) for row in scores))
-    data = open_dataset(str(tmp_path / "a"), spec, CLASSES, 300, teacher="records")
+    data = open_dataset(str(tmp_path / "a"), spec, CLASSES, 300, targets=Targets(teacher="records"))
     batch = next(evaluation_batches(data, 8))
     assert torch.equal(batch.teacher, scores.half())
     assert batch.labels.any(1).all()
@@ -223,7 +226,11 @@ def test_records_may_hold_the_scores_themselves(spec, tmp_path):
 def test_records_without_sound_scores_are_refused(spec, tmp_path, scores, words):
     (tmp_path / "a").write_bytes(frame_record(record(scores)))
     with pytest.raises(InputError, match=words):
-        list(evaluation_batches(open_dataset(str(tmp_path / "a"), spec, CLASSES, 300, teacher="records"), 8))
+        list(
+            evaluation_batches(
+                open_dataset(str(tmp_path / "a"), spec, CLASSES, 300, targets=Targets(teacher="records")), 8
+            )
+        )
 
 
 def test_descriptions_tell_what_changed(data, tmp_path):

@@ -14,6 +14,7 @@ from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file
 from topgb.progress import Progress
 from topgb.records.dataset import open_dataset
+from topgb.records.labels import Targets
 from topgb.training.curves import read_metrics
 from topgb.training.loop import TrainingJob, train
 from topgb.training.recipe import load_recipe
@@ -95,7 +96,7 @@ def test_the_head_starts_at_the_teachers_frequencies(job, taught, small_records)
     from topgb.training.initial_weights import _frequencies
 
     teacher, data = Teacher(taught / "scores"), job.recipe.data
-    data = open_dataset(job.data, data.spec(), data.classes, max_frames=300, teacher=teacher)
+    data = open_dataset(job.data, data.spec(), data.classes, max_frames=300, targets=Targets(teacher=teacher))
     torch.testing.assert_close(
         _frequencies(data, 1.0), torch.from_numpy((teacher.mean(1000) * 230 + 0.5) / 231).float()
     )

@@ -10,6 +10,7 @@ from topgb.errors import InputError
 from topgb.evaluation import metrics, predict, prediction_formats
 from topgb.records.dataset import open_dataset
 from topgb.records.ids import video_ids
+from topgb.records.labels import Targets
 from topgb.youtube8m import submission
 from topgb.youtube8m.submission import Problem, check, concat, fake_rows
 
@@ -39,7 +40,7 @@ class Falling:
 
 
 def test_what_predict_writes_is_a_submission(small_records, tmp_path):
-    data = open_dataset(small_records["unlabelled"], SMALL_SPEC, SMALL_CLASSES, 300, with_labels=False)
+    data = open_dataset(small_records["unlabelled"], SMALL_SPEC, SMALL_CLASSES, 300, targets=Targets(False))
     predict.write_predictions(Falling(), data, tmp_path / "p.csv.gz", torch.device("cpu"))
     found = check(tmp_path / "p.csv.gz", video_ids(small_records["unlabelled"]))
     assert (found.rows, found.count, found.videos, found.missing, found.unknown) == (20, 0, 20, 0, 0)

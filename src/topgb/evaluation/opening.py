@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 from topgb.features import MOST_VALUES, FeatureSpec
 from topgb.modelfile.header import Header
 from topgb.progress import SILENT, Progress
-from topgb.records.dataset import Dataset, TeacherSource, open_dataset
+from topgb.records.dataset import Dataset, open_dataset
 from topgb.records.description import check_description
+from topgb.records.labels import LABELS, Targets
 from topgb.records.layout import LabelUse
 from topgb.records.on_damaged import OnDamaged
 
@@ -73,20 +74,22 @@ def open_for(
 
         part = part or ("validate" if with_labels is True else "all")
         pattern = part_of(pattern, part, "scoring" if part == "validate" else "learning", progress)
-    return open_needed(needs, pattern, on_damaged, with_labels)
+    return open_needed(needs, pattern, on_damaged, Targets(with_labels), progress)
 
 
 def open_needed(
     needs: RecordNeeds,
     pattern: str | Sequence[str],
     on_damaged: OnDamaged = "stop",
-    with_labels: LabelUse = True,
-    teacher: TeacherSource | None = None,
+    targets: Targets = LABELS,
+    progress: Progress = SILENT,
 ) -> Dataset:
-    """Open the records of `pattern`, which must hold what is needed; with a `teacher`, batches hold its scores.
+    """Open the records of `pattern`, which must hold what is needed; batches hold `targets`.
+
+    `progress` is told while the records of a large data set are looked for.
 
     Raises as `open_for` does.
     """
     # Only labels depend on which class has which number.
-    check_description(pattern, needs.spec, needs.class_names if with_labels is True else None)
-    return open_dataset(pattern, needs.spec, needs.classes, needs.max_frames, on_damaged, with_labels, teacher)
+    check_description(pattern, needs.spec, needs.class_names if targets.labels is True else None)
+    return open_dataset(pattern, needs.spec, needs.classes, needs.max_frames, on_damaged, targets, progress)

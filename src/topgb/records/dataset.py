@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,14 +9,16 @@ import torch
 from topgb.batch import Batch
 from topgb.errors import DamagedRecordError, InputError, TopgbError
 from topgb.features import FeatureSpec
+from topgb.progress import SILENT, Progress
 from topgb.records.batch_buffers import empty_features, label_matrix
-from topgb.records.codec import DecodedRecord, count_frames, decode_record, read_identity
-from topgb.records.framing import ShardSize, measure
-from topgb.records.labels import label_advice
-from topgb.records.layout import LabelUse, Layout
+from topgb.records.codec import DecodedRecord, decode_record, read_identity
+from topgb.records.framing import ShardSize
+from topgb.records.labels import LABELS, Targets, label_advice
+from topgb.records.layout import Layout
 from topgb.records.on_damaged import NoteDamage, OnDamaged, note, raise_damage
 from topgb.records.protobuf_decoding import Identity, parse_record
 from topgb.records.sampling import EVERY_FRAME, Cut, FrameSampling, sampled_rows, sampling_for
+from topgb.records.shard_sizes import Measure, Measured, is_large
 from topgb.records.shards import OpenShard, Shard, ShardCache, find_shards
 
 # (shard number, record number in the shard), both from 0.
@@ -27,18 +27,6 @@ RecordKey = tuple[int, int]
 RowPicker = Callable[[int, int], np.ndarray | None]
 
 
-class TeacherScores(Protocol):
-    """A folder of a teacher's scores for V classes, as `topgb.records.teacher.Teacher` reads it."""
-
-    folder: Path
-
-    @property
-    def classes(self) -> int: ...
-    def rows(self, videos: Sequence[str]) -> torch.Tensor: ...
-
-
-# The source of a teacher's scores: a folder of `topgb distill`, or the records themselves.
-TeacherSource = TeacherScores | Literal["records"]
 # A batch, and the damaged records left out of it.
 LoadedBatch = tuple[Batch, list[DamagedRecordError]]
 
@@ -63,20 +51,27 @@ class Dataset:
         classes: int,
         max_frames: int,
         on_damaged: OnDamaged,
-        with_labels: LabelUse,
-        teacher: TeacherSource | None = None,
+        targets: Targets = LABELS,
+        progress: Progress = SILENT,
     ):
-        self.shards, self.spec, self.classes, self.teacher = shards, spec, classes, teacher
+        self.shards, self.spec, self.classes, self.teacher = shards, spec, classes, targets.teacher
         self.max_frames, self.on_damaged = max_frames, on_damaged
         self.damaged: list[DamagedRecordError] = []
-        soft_classes = classes if teacher == "records" else None
-        self._layout = Layout(spec, classes if with_labels is True else None, soft_classes, with_labels == "check")
-        self._frame_bytes = self._layout.frame_bytes
-        self._cache, self.cut = ShardCache(), Cut(max_frames)
-        measured = [self._measure_shard(shard) for shard in shards]
-        self.counts = np.array([shard.records for shard in measured], np.int64)
-        self._shard_sizes = measured
-        self._longest = max(shard.longest for shard in measured)
+        soft_classes = classes if targets.teacher == "records" else None
+        known_labels = classes if targets.labels is True else None
+        self._layout = Layout(spec, known_labels, soft_classes, targets.labels == "check")
+        self._measure, known = Measure(self._layout, max_frames), {}
+        if large := is_large(shards):
+            from topgb.records.known_sizes import known_sizes
+
+            known = known_sizes(shards, self._measure, progress)
+        self._cache, self.cut = ShardCache(use_known=large), Cut(max_frames)
+        measured = [known.get(shard) or self._measure_shard(shard) for shard in shards]
+        for shard in measured:
+            self.cut.add_all(shard.cut)
+        self._shard_sizes = [shard.size for shard in measured]
+        self.counts = np.array([size.records for size in self._shard_sizes], np.int64)
+        self._longest = max(size.longest for size in self._shard_sizes)
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         if not self.num_records:
             files = shards[0].path if len(shards) == 1 else f"any of {len(shards)} files, {shards[0].path} the first"
@@ -90,7 +85,7 @@ class Dataset:
     @property
     def most_frames(self) -> int:
         """An upper bound on the frames that a video gives to a batch, known without reading a record."""
-        return self._frames_within(self._longest)
+        return self._measure.frames_within(self._longest)
 
     def fingerprint(self) -> list[list]:
         """[name, number of records, bytes of their data, digest] of each shard, in order.
@@ -139,7 +134,8 @@ class Dataset:
         # checked, decoded and copied in one go, while its bytes are in the processor's cache.
         opened_records = [(self._opened_shard(*key), key[1]) for key in records]
         longest = frames or max(
-            (self._frames_within(int(opened.index.lengths[record])) for opened, record in opened_records), default=1
+            (self._measure.frames_within(int(opened.index.lengths[record])) for opened, record in opened_records),
+            default=1,
         )
         features, array = empty_features(len(records), longest, self.spec)
         videos: list[DecodedRecord] = []
@@ -175,23 +171,13 @@ class Dataset:
             sampling.count or None,
         )
 
-    def _frames_within(self, record_bytes: int) -> int:
-        """An upper bound on the frames that a record of `record_bytes` bytes gives to a batch."""
-        if self.spec.level == "video":
-            return 1
-        return max(1, min(self.max_frames, record_bytes // self._frame_bytes))
-
-    def _measure_shard(self, shard: Shard) -> ShardSize:
-        """A shard's records, their bytes and digest; all 0 if the shard is damaged from the start and skipped."""
+    def _measure_shard(self, shard: Shard) -> Measured:
+        """Open a shard and measure it; all 0 if the shard is damaged from the start and skipped."""
         found: list[DamagedRecordError] = []
-        measured = ShardSize()
+        measured = Measured(ShardSize(), Cut(self.max_frames))
         with NoteDamage(found, self.on_damaged):
             opened = self._cache.get(shard)
-            measured = measure(opened.buffer, opened.index)
-            if self.spec.level == "frame":
-                # Few records can be too long by their bytes: only these are looked at.
-                for record in np.flatnonzero(opened.index.lengths // self._frame_bytes > self.max_frames).tolist():
-                    self.cut.add(count_frames(opened.data(record), self._layout))
+            measured = self._measure(opened)
             raise_damage(opened)
         self.note_damage(found)
         return measured
@@ -250,26 +236,27 @@ def open_dataset(
     classes: int,
     max_frames: int,
     on_damaged: OnDamaged = "stop",
-    with_labels: LabelUse = True,
-    teacher: TeacherSource | None = None,
+    targets: Targets = LABELS,
+    progress: Progress = SILENT,
 ) -> Dataset:
     """Find the shards of `pattern` (see `find_shards`) and count their records.
 
     Batches take at most the first `max_frames` frames of a video. With `on_damaged` "stop", a file that is cut off or
     damaged in its framing raises `DamagedRecordError` already here; with "skip", the records before the break are used.
-    Without `with_labels`, labels are ignored and batches have none; with `with_labels="check"` batches have none, but
-    labels that are no class numbers are errors. With a `teacher`, batches hold its scores. Raises
-    `InputError` if nothing matches, if no record can be read, or if the teacher has another number of classes.
+    Raises `InputError` if nothing matches, if no record can be read, or if the teacher has another number of classes.
 
-    Remote and gzip-compressed shards are fetched and unpacked here, to count their records. A process keeps the 64
-    shards that it opened last; any other shard is fetched again when its records are read.
+    What is found of the local shards of a large data set is kept in the cache folder (`known_sizes.py`); `progress` is
+    told while they are gone through. Remote shards are fetched here, to count their records, and gzip-compressed ones
+    are unpacked where nothing is known of them. A process keeps the 64 shards that it opened last; any other shard is
+    fetched or unpacked again when its records are read.
     """
+    teacher = targets.teacher
     if teacher is not None and not isinstance(teacher, str) and teacher.classes != classes:
         raise InputError(
             f"the teacher of {teacher.folder} knows {teacher.classes} classes, the student {classes}; "
             "they need the same classes"
         )
-    return Dataset(find_shards(pattern), spec, classes, max_frames, on_damaged, with_labels, teacher)
+    return Dataset(find_shards(pattern), spec, classes, max_frames, on_damaged, targets, progress)
 
 
 def evaluation_batches(

@@ -16,6 +16,11 @@ DESCRIPTION = "dataset.yaml"
 Part = Literal["train", "validate", "all"]
 
 
+def no_match_error(piece: str) -> InputError:
+    """The error for a path, glob or URL that matches no file."""
+    return InputError(f"no file matches {piece!r}; check the path, and quote globs so that the shell leaves them alone")
+
+
 def records_in(folder: str) -> list[str]:
     """The paths of the files of records in `folder`, subfolders left out. Raises `InputError` if there are none."""
     try:

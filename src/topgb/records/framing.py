@@ -1,7 +1,9 @@
 """TFRecord framing: u64 length, u32 masked CRC of the length, the data, u32 masked CRC of the data; little-endian."""
 
+import os
 import struct
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -13,12 +15,15 @@ from topgb.errors import DamagedRecordError, RecordError, UnfitRecordError
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
+RECORD_BYTES = HEADER_BYTES + FOOTER_BYTES
 _HEADER = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 # An id and a feature of one value take more. A file may hold some shorter records, but not millions of them.
 LEAST_BYTES = 24
 MOST_HOLLOW = 10_000
+# Records longer than what the system reads ahead are skipped from header to header; shorter ones are read through.
+READ_AHEAD = 1 << 17
 
 
 class Place(NamedTuple):
@@ -92,17 +97,39 @@ def index_records(buffer: memoryview) -> RecordIndex:
     Only headers are read, and no length field, however large, causes an allocation. The index ends at the first header
     that cannot be trusted; the records before it can be read.
     """
+    return _index(lambda position: buffer[position : position + HEADER_BYTES], len(buffer))
+
+
+def index_file(descriptor: int, size: int) -> RecordIndex:
+    """`index_records` of the first `size` bytes of an open file, without mapping it. Raises `OSError`.
+
+    Other threads run while it waits for the disk.
+    """
+    pread = os.pread
+    head = pread(descriptor, HEADER_BYTES, 0)
+    skips = len(head) == HEADER_BYTES and _HEADER.unpack(head)[0] > READ_AHEAD
+    if skips and hasattr(os, "posix_fadvise"):
+        # The system's read-ahead behind each header would fetch the whole file.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    index = _index(lambda position: pread(descriptor, HEADER_BYTES, position), size)
+    if skips and hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_NORMAL)
+    return index
+
+
+def _index(header_at: Callable[[int], bytes | memoryview], end: int) -> RecordIndex:
     # As numbers of 8 bytes, because a file may be of empty records alone.
     offsets, lengths, damage, hollow = array("q"), array("q"), None, 0
-    position, end = 0, len(buffer)
-    unpack, crc_of = _HEADER.unpack_from, crc32c
+    position = 0
+    unpack, crc_of = _HEADER.unpack, crc32c
     while position < end:
-        if position + HEADER_BYTES > end:
+        header = header_at(position)
+        if len(header) < HEADER_BYTES or position + HEADER_BYTES > end:
             damage = f"the file ends {end - position} bytes into the record's header"
             break
-        length, stored = unpack(buffer, position)
-        # masked_crc is written out here, because this loop runs over all records whenever a data set is opened.
-        crc = crc_of(buffer[position : position + 8])
+        length, stored = unpack(header)
+        # masked_crc is written out here, because this loop runs over all records of a new data set.
+        crc = crc_of(header[:8])
         if ((((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF) != stored:
             damage = "its length field does not match the length's CRC"
             break
@@ -126,6 +153,17 @@ def index_records(buffer: memoryview) -> RecordIndex:
         np.array(lengths, np.int64),
         Damage(len(offsets), broken_at, damage, hollow > MOST_HOLLOW),
     )
+
+
+def index_of_lengths(lengths: np.ndarray) -> RecordIndex:
+    """The index of a whole file of records of the given `lengths` [N]."""
+    lengths = lengths.astype(np.int64)
+    return RecordIndex(np.cumsum(lengths + RECORD_BYTES) - lengths - FOOTER_BYTES, lengths, None)
+
+
+def header_matches(header: bytes, length: int) -> bool:
+    """Whether the 12 bytes `header` are the header of a record with `length` bytes of data."""
+    return starts_with_record(header) and _LENGTH.unpack_from(header)[0] == length
 
 
 def data_crc_matches(buffer: memoryview, offset: int, length: int) -> bool:

@@ -1,13 +1,19 @@
-"""The checks of what models learn: labels are class numbers, each once, and a teacher's scores are probabilities."""
+"""Targets of models and their checks: labels are class numbers, each once, and a teacher's scores are probabilities."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from topgb.errors import InputError, printable
 from topgb.records.framing import Place
+from topgb.records.layout import LabelUse
+
+if TYPE_CHECKING:
+    import torch
 
 LABELS_KEY = "labels"
 # So many videos of two classes that all show both are taken for 0/1 vectors.
@@ -16,6 +22,34 @@ LEAST_VECTORS = 10
 _HALF_ONE = 0x3C00
 _BLOCK = 1 << 20
 _NUMBERS = "write the classes' numbers"
+
+
+class TeacherScores(Protocol):
+    """A folder of a teacher's scores for V classes, as `topgb.records.teacher.Teacher` reads it."""
+
+    folder: Path
+
+    @property
+    def classes(self) -> int: ...
+    def rows(self, videos: Sequence[str]) -> "torch.Tensor": ...
+
+
+# The source of a teacher's scores: a folder of `topgb distill`, or the records themselves.
+TeacherSource = TeacherScores | Literal["records"]
+
+
+class Targets(NamedTuple):
+    """Targets in batches, for a model to learn or to be scored by.
+
+    labels   without them, labels in the records are ignored; with "check", too, but they must be class numbers
+    teacher  the source of a teacher's scores, or None for batches without scores
+    """
+
+    labels: LabelUse = True
+    teacher: TeacherSource | None = None
+
+
+LABELS = Targets()
 
 
 def label_list(context: Any, place: Place) -> list[int] | None:

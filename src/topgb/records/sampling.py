@@ -50,6 +50,12 @@ class Cut:
             self.longest = max(self.longest, frames)
             self.frames += frames
 
+    def add_all(self, other: "Cut") -> None:
+        """Count the videos that `other` has counted with the same limit."""
+        self.videos += other.videos
+        self.longest = max(self.longest, other.longest)
+        self.frames += other.frames
+
     def sentence(self, videos: int) -> str | None:
         """How many of the `videos` videos are longer, and by how much; None if none is."""
         if not self.videos:

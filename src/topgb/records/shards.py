@@ -4,10 +4,11 @@ import glob
 import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
+
+import numpy as np
 
 from topgb.errors import InputError, NotRecordsError, TopgbError
 from topgb.files import open_input, refuse_unfinished
@@ -17,6 +18,7 @@ from topgb.records.framing import (
     Place,
     RecordIndex,
     data_crc_matches,
+    index_file,
     index_records,
     starts_with_record,
 )
@@ -42,6 +44,9 @@ class Shard:
 class OpenShard:
     """A shard's bytes and the places of its records.
 
+    known     whether the places were not looked for but known before
+    unpacked  whether the bytes are those of a gzipped file, unpacked
+
     The buffer is a read-only memory map. The map and its file descriptor are freed with the last reference to the
     buffer.
     """
@@ -49,6 +54,8 @@ class OpenShard:
     shard: Shard
     buffer: memoryview
     index: RecordIndex
+    known: bool = False
+    unpacked: bool = False
 
     def __len__(self) -> int:
         return len(self.index)
@@ -64,9 +71,25 @@ class OpenShard:
         return self.buffer[start : start + int(self.index.lengths[record])]
 
     def check_crc(self, record: int) -> None:
-        """Raise `DamagedRecordError` if the data of record number `record` does not match its CRC."""
+        """Raise `DamagedRecordError` if the data of record number `record` does not match its CRC.
+
+        Raises `InputError` if the records are not where they were known to be.
+        """
         if not data_crc_matches(self.buffer, int(self.index.offsets[record]), int(self.index.lengths[record])):
+            if self.known:
+                self._refuse_moved()
             raise self.place(record).damaged("its data does not match its CRC")
+
+    def _refuse_moved(self) -> None:
+        walked = index_records(self.buffer)
+        if walked.damage or not np.array_equal(walked.lengths, self.index.lengths):
+            from topgb.records.known_framing import forget
+
+            forget(self.shard.path)
+            raise InputError(
+                f"{self.shard.path} holds other records than when it was opened first, though its size and times are "
+                "the same; leave the files alone while they are in use, and start again"
+            )
 
     def place(self, record: int) -> Place:
         """The place of record number `record` (from 0) for messages; also of the one after the last good record."""
@@ -103,6 +126,13 @@ def find_shards(pattern: str | Sequence[str]) -> list[Shard]:
     return sorted(found.values(), key=lambda shard: shard.path)
 
 
+def _remote_shards(url: str) -> list[Shard]:
+    from topgb.records.remote_files import local_path, matching
+
+    local = local_path(url)
+    return [Shard(name, remote=True) for name in matching(url)] if local is None else _local_shards(local)
+
+
 def _local_shards(piece: str) -> list[Shard]:
     path = os.path.expanduser(piece)
     matches = [path] if os.path.exists(path) else glob.glob(_literal_folders(path), recursive=True)
@@ -111,7 +141,9 @@ def _local_shards(piece: str) -> list[Shard]:
 
         files = [file for folder in sorted(matches) for file in records_in(folder)]
     if not files:
-        raise _no_match_error(piece)
+        from topgb.records.folders import no_match_error
+
+        raise no_match_error(piece)
     return [Shard(file) for file in files]
 
 
@@ -125,49 +157,8 @@ def _literal_folders(path: str) -> str:
     return path
 
 
-def _remote_shards(url: str) -> list[Shard]:
-    import fsspec
-    from fsspec.implementations.local import LocalFileSystem
-
-    with _remote_errors(url):
-        system, path = fsspec.url_to_fs(url)
-        if isinstance(system, LocalFileSystem):
-            return _local_shards(path)
-        # A question mark begins the query of a web address; elsewhere it stands for one character.
-        wild = any(sign in path for sign in ("*[" if url.startswith("http") else "*?["))
-        if wild:
-            entries = system.glob(path, detail=True)
-        elif system.isdir(path):
-            from topgb.records.folders import ENDINGS
-
-            entries = {}
-            for ending in ENDINGS:
-                entries |= system.glob(f"{path.rstrip('/')}/*{ending}", detail=True)
-        elif system.exists(path):
-            return [Shard(url, remote=True)]
-        else:
-            raise _no_match_error(url)
-    if not (files := [name for name, entry in entries.items() if entry.get("type") != "directory"]):
-        raise _no_match_error(url)
-    return [Shard(_fill_glob(url, system.unstrip_protocol(name), name), remote=True) for name in files]
-
-
-def _fill_glob(url: str, full_name: str, name: str) -> str:
-    """`url` with its glob replaced by the file `name`; the other parts of a chained URL (`a://…::b://…`) stay."""
-    first, chained, rest = url.partition("::")
-    if not chained:
-        return full_name
-    if "://" in first:
-        return f"{first.split('://')[0]}://{name}::{rest}"
-    return f"{first}::{rest.split('://')[0]}://{name.lstrip('/')}" if "://" in rest else full_name
-
-
-def _no_match_error(piece: str) -> InputError:
-    return InputError(f"no file matches {piece!r}; check the path, and quote globs so that the shell leaves them alone")
-
-
-def open_shard(shard: Shard) -> OpenShard:
-    """Map a shard into memory and find its records.
+def open_shard(shard: Shard, use_known: bool = False) -> OpenShard:
+    """Map a shard into memory and find its records; with `use_known`, take what is known of them from earlier.
 
     A remote or gzip-compressed shard (detected by content, not by name) is first copied to an unlinked temporary file,
     so that memory stays bounded. Raises `InputError` if the file is gone or not readable, `NotRecordsError` if it is
@@ -176,29 +167,31 @@ def open_shard(shard: Shard) -> OpenShard:
     """
     cut_short, unpacked = None, False
     if shard.remote:
-        file, cut_short = _fetch_remote(shard)
+        file, cut_short, unpacked = _fetch_remote(shard)
     else:
         file = _open_local(shard)
         head = file.read(HEADER_BYTES)
         file.seek(0)
         if _is_gzip(head):
             (file, cut_short), unpacked = _unpack_gzip(file, shard), True
+    index, known = None, False
     with file:
         size = os.fstat(file.fileno()).st_size
         if not size:
             raise Place(shard.path, 0, 0).damaged(cut_short or "the file is empty (0 bytes)")
-        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-    buffer = memoryview(mapped)
-    # Only the headers are read now; the system's read-ahead behind each header would fetch the whole file.
-    _advise(mapped, "MADV_RANDOM")
-    index = index_records(buffer)
-    _advise(mapped, "MADV_NORMAL")
+        if use_known and not shard.remote and not unpacked:
+            from topgb.records.known_framing import known_index
+
+            index = known_index(shard.path, file.fileno())
+            known = index is not None
+        index = index or _walk(file, size, shard)
+        buffer = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
     if not len(index):
         _refuse_foreign(buffer, shard, unpacked)
     if cut_short:
         end = index.damage.offset if index.damage else size
         index = RecordIndex(index.offsets, index.lengths, Damage(len(index), end, cut_short))
-    return OpenShard(shard, buffer, index)
+    return OpenShard(shard, buffer, index, known, unpacked)
 
 
 def _refuse_foreign(buffer: memoryview, shard: Shard, unpacked: bool) -> None:
@@ -212,10 +205,11 @@ def _refuse_foreign(buffer: memoryview, shard: Shard, unpacked: bool) -> None:
         raise NotRecordsError(shard.path, 0, 0, reason)
 
 
-def _advise(mapped: mmap.mmap, advice: str) -> None:
-    # Some systems do not have this advice.
-    if hasattr(mmap, advice):
-        mapped.madvise(getattr(mmap, advice))
+def _walk(file: BinaryIO, size: int, shard: Shard) -> RecordIndex:
+    try:
+        return index_file(file.fileno(), size)
+    except OSError as error:
+        raise TopgbError(f"cannot read {shard.path}: {error.strerror}") from error
 
 
 def _open_local(shard: Shard) -> BinaryIO:
@@ -230,17 +224,14 @@ def _is_gzip(head: bytes) -> bool:
     return head[:2] == b"\x1f\x8b" and not starts_with_record(head)
 
 
-def _fetch_remote(shard: Shard) -> tuple[BinaryIO, str | None]:
-    # Imported here, because most shards are plain local files, which need neither module.
-    import fsspec
+def _fetch_remote(shard: Shard) -> tuple[BinaryIO, str | None, bool]:
+    # Imported here, because most shards are local.
+    from topgb.records.remote_files import fetch
 
-    from topgb.records.spooling import spool
-
-    with _remote_errors(shard.path), fsspec.open(shard.path, "rb") as source:
-        copy, _ = spool(source, shard.path, compressed=False)
+    copy = fetch(shard.path)
     head = copy.read(HEADER_BYTES)
     copy.seek(0)
-    return _unpack_gzip(copy, shard) if _is_gzip(head) else (copy, None)
+    return (*_unpack_gzip(copy, shard), True) if _is_gzip(head) else (copy, None, False)
 
 
 def _unpack_gzip(file: BinaryIO, shard: Shard) -> tuple[BinaryIO, str | None]:
@@ -250,33 +241,17 @@ def _unpack_gzip(file: BinaryIO, shard: Shard) -> tuple[BinaryIO, str | None]:
         return spool(compressed, shard.path, True, os.fstat(compressed.fileno()).st_size, shard.max_unpacked)
 
 
-@contextmanager
-def _remote_errors(url: str) -> Iterator[None]:
-    try:
-        yield
-    except TopgbError:
-        raise
-    except FileNotFoundError as error:
-        raise _no_match_error(url) from error
-    except PermissionError as error:
-        raise InputError(f"cannot read {url}: permission denied; check your credentials for it") from error
-    except (ImportError, ValueError) as error:
-        raise InputError(f"cannot read {url}: {error}") from error
-    except Exception as error:
-        # Each file system raises network errors of its own, without a common base class.
-        reason = str(error) or type(error).__name__
-        raise TopgbError(f"cannot read {url}: {reason}; check the address, your rights and the connection") from error
-
-
 class ShardCache:
     """The shards opened last, at most `limit` of them, so that descriptors and temporary files stay few.
+
+    With `use_known` they are opened by what is known of them from earlier.
 
     A cache pickles without its shards: a loader's worker opens its own.
     """
 
     # Training reads from one window of shards at a time (see order.py); 64 shards hold a window at usual shard sizes.
-    def __init__(self, limit: int = 64):
-        self.limit = limit
+    def __init__(self, limit: int = 64, use_known: bool = False):
+        self.limit, self.use_known = limit, use_known
         self._open: OrderedDict[Shard, OpenShard] = OrderedDict()
 
     def get(self, shard: Shard) -> OpenShard:
@@ -285,11 +260,11 @@ class ShardCache:
         if held is not None:
             self._open.move_to_end(shard)
             return held
-        opened = open_shard(shard)
+        opened = open_shard(shard, self.use_known)
         self._open[shard] = opened
         if len(self._open) > self.limit:
             self._open.popitem(last=False)
         return opened
 
     def __reduce__(self):
-        return ShardCache, (self.limit,)
+        return ShardCache, (self.limit, self.use_known)

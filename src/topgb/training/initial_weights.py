@@ -10,8 +10,9 @@ from topgb.modelfile import StoredModel
 from topgb.modelfile.loaded import assemble_stored
 from topgb.models import Tagger, build_tagger, registry
 from topgb.progress import Progress
-from topgb.records.dataset import Dataset, TeacherSource
+from topgb.records.dataset import Dataset
 from topgb.records.label_statistics import label_counts, teacher_mean
+from topgb.records.labels import TeacherSource
 from topgb.records.teacher import DESCRIPTION_FILE, Teacher
 from topgb.training.recipe import Recipe
 

@@ -14,10 +14,11 @@ from topgb.files import refuse_undecodable
 from topgb.matmul import in_use
 from topgb.models import Tagger
 from topgb.progress import Progress
-from topgb.records.dataset import Dataset, TeacherSource
+from topgb.records.dataset import Dataset
 from topgb.records.disguised import check_bytes
 from topgb.records.folders import has_parts, part_of
 from topgb.records.label_statistics import check_teacher_knows, require_labels
+from topgb.records.labels import LABELS, Targets
 from topgb.records.sampling import parse_sampling
 from topgb.records.teacher import Teacher
 from topgb.records.training_batches import TrainingBatches
@@ -75,11 +76,11 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
     # A folder may hold a part to validate on, beside the one to train on.
     held_out = job.data if job.validate is None and has_parts(job.data) else job.validate
     training_files = part_of(job.data, "train", "training", progress)
-    data = _open(job, training_files, teacher, with_labels=teacher is None or options.distill_weight < 1.0)
+    data = _open(job, training_files, progress, Targets(teacher is None or options.distill_weight < 1.0, teacher))
     validation = None
     if held_out is not None:
         held_out_files = part_of(held_out, "validate", "validation", progress)
-        validation = _open(job, held_out_files, class_names=job.class_names)
+        validation = _open(job, held_out_files, progress, class_names=job.class_names)
     init_from, ema_source = (None if path is None else open_stored(path) for path in (job.init_from, job.ema_source))
     settings = {
         "records": data.fingerprint(),
@@ -115,13 +116,13 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
 def _open(
     job: TrainingJob,
     pattern: str | Sequence[str],
-    teacher: TeacherSource | None = None,
-    with_labels: bool = True,
+    progress: Progress,
+    targets: Targets = LABELS,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
     data = job.recipe.data
     needs = RecordNeeds(data.spec(), data.classes, job.recipe.model_section().max_frames, class_names)
-    return open_needed(needs, pattern, job.on_damaged, with_labels, teacher)
+    return open_needed(needs, pattern, job.on_damaged, targets, progress)
 
 
 def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, ranks: int) -> None:
