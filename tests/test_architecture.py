@@ -13,7 +13,7 @@ from combining.small_models import model_file
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
 BASE |= {"version", "file_sets", "folder_lock", "csv_tables", "results", "json_reading", "yaml_reading"}
-BASE |= {"matmul", "signals", "terminal", "unpacked_size"}
+BASE |= {"matmul", "signals", "terminal", "unpacked_size", "extractor_identity"}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 # What each room, or file at the top, may import. A room that is not here may import nothing.
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "progress": {"errors", "terminal"},
     "results": {"errors"},
     "batch": set(),
+    "extractor_identity": {"errors"},
     "features": {"errors"},
     "files": {"errors"},
     "file_sets": {"errors", "files"},

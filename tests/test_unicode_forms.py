@@ -9,7 +9,7 @@ from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.combining.average import average
 from topgb.modelfile import read_model_file
 from topgb.records.codec import encode_example
-from topgb.records.description import FILE, Description, check_description, write_description
+from topgb.records.description import FILE, Description, check_descriptions, find_descriptions, write_description
 from topgb.records.framing import Place
 from topgb.records.teacher import Teacher, TeacherDescription, scores_path
 from topgb.records.teacher_scores import write_scores
@@ -34,7 +34,7 @@ def test_class_names_of_records(tmp_path):
     write_description(Description(tmp_path / FILE, SMALL_SPEC, 2, "vocabulary.csv"))
     (tmp_path / "vocabulary.csv").write_text(f"Index,Name\n0,{NFD}\n1,b\n")
     for name in (NFC, NFD):
-        check_description(f"{tmp_path}/*.tfrecord", SMALL_SPEC, (name, "b"))
+        check_descriptions(find_descriptions(f"{tmp_path}/*.tfrecord"), SMALL_SPEC, (name, "b"))
 
 
 def test_ids_of_a_teacher(tmp_path):

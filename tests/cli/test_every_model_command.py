@@ -1,6 +1,7 @@
 """What holds for every command that takes a model: a run's folder will do, and records are those it was trained on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from combining.small_models import DBOF, model_file
 from conftest import SMALL_SPEC
 from tolerances import FIGURE, assert_same_words
 from topgb.errors import InputError
+from topgb.extractor_identity import shown
 from topgb.features import Feature, FeatureSpec
-from topgb.modelfile import read_model_file
+from topgb.modelfile import read_model_file, write_model_file
 from topgb.records.description import FILE, Description, write_description
 from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.training.job import TrainingJob
@@ -20,6 +22,8 @@ from topgb.training.recipe import load_recipe
 from topgb.training.run_folder import MODEL_FILE
 
 CLASSES = 24
+OURS = {"name": "default", "image": {"net": "lite0", "filter": "area"}}
+OTHERS = {"name": "default", "image": {"net": "lite0", "filter": "linear"}}
 # Every command that takes a model: {m} is the model, {other} another one, {data} labelled records, {scores} a teacher's
 # scores for them, {out} what is written.
 OF_FILES = {
@@ -59,6 +63,12 @@ def folder(tmp_path_factory) -> Path:
     other_range = FeatureSpec("frame", (Feature("rgb", 32, range=(-1.0, 3.0)), Feature("audio", 8)))
     write_description(Description(folder / "ranges" / FILE, other_range, CLASSES))
     rows = [f"{number},{name}" for number, name in enumerate(reversed(names))]
+    # The same model and records where they say which extractor made the features: this one, or another.
+    header, tensors = read_model_file(folder / "m.safetensors")
+    for name, identity in (("ours", OURS), ("others", OTHERS)):
+        write_model_file(folder / f"{name}.safetensors", replace(header, extras={"extractor": identity}), tensors)
+        write_synthetic(folder / name, SMALL_SPEC, CLASSES, 60, SynthOptions(frames=(2, 5)))
+        write_description(Description(folder / name / FILE, SMALL_SPEC, CLASSES, extractor=identity))
     (folder / "names" / "vocabulary.csv").write_text("\n".join(["Index,Name", *rows]) + "\n")
     write_description(Description(folder / "names" / FILE, SMALL_SPEC, CLASSES, "vocabulary.csv"))
     return folder
@@ -91,6 +101,65 @@ def test_labels_of_other_classes_are_refused_where_they_are_used(folder, tmp_pat
     else:
         assert done.returncode == 2, done
         assert "its classes are not named as those expected" in done.stderr
+
+
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_features_of_another_extractor_are_refused(folder, tmp_path, name):
+    done = run(OF_RECORDS[name], folder, tmp_path / "out", folder / "ours.safetensors", "others")
+    assert done.returncode == 2, done
+    assert f"its features were made by the extractor {shown(OTHERS)}" in done.stderr
+    assert f"trained on by {shown(OURS)}: image.filter is 'linear', not 'area'" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_one_line_says_where_only_the_model_or_the_records_have_an_extractor(folder, tmp_path, name):
+    """And what is made of a model goes on saying it."""
+    done = run(OF_RECORDS[name], folder, tmp_path / "a", folder / "ours.safetensors")
+    assert done.returncode == 0, done
+    said = [line for line in done.stderr.splitlines() if "nothing beside" in line]
+    assert len(said) == 1, done
+    assert said[0].startswith("warning: ")
+    assert shown(OURS) in said[0]
+    out = tmp_path / "a"
+    if out.is_file() and name != "predict":
+        assert read_model_file(out)[0].extractor == OURS
+    same = run(OF_RECORDS[name], folder, tmp_path / "b", folder / "ours.safetensors", "ours")
+    assert same.returncode == 0, same
+    assert "extractor" not in same.stderr or "{other}" in OF_RECORDS[name]
+    if "{other}" not in OF_RECORDS[name]:
+        done = run(OF_RECORDS[name], folder, tmp_path / "c", data="ours")
+        assert done.returncode == 0, done
+        assert "the model does not say which made those it was trained on" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["average", "ensemble"])
+def test_models_of_two_extractors_are_not_put_together(folder, tmp_path, name):
+    command = "model {} {} {} --out {}"
+    ours, others, out = (folder / f"{n}.safetensors" for n in ("ours", "others", "made"))
+    done = topgb(*command.format(name, ours, others, out).split())
+    assert done.returncode == 2, done
+    assert f"two extractors, {shown(OURS)} in {ours} and {shown(OTHERS)} in {others}: image.filter" in done.stderr
+    assert not out.exists()
+    done = topgb(*command.format(name, folder / "m.safetensors", ours, tmp_path / "made").split())
+    assert done.returncode == 0, done
+    assert "m.safetensors does not say which extractor made the features it was trained on" in done.stderr
+    assert read_model_file(tmp_path / "made")[0].extractor == OURS
+
+
+def test_a_run_takes_the_extractor_of_its_records(folder, small_recipe, tmp_path):
+    recipe = load_recipe(str(small_recipe), [f"data.classes={CLASSES}", "training.epochs=1"])
+    job = TrainingJob(recipe, str(folder / "ours"), tmp_path / "run", device="cpu")
+    train(job)
+    assert read_model_file(tmp_path / "run" / MODEL_FILE)[0].extractor == OURS
+    parts = ["validate", "init_from", "ema_source"]
+    for part, other in zip(parts, ("others", "others.safetensors", "others.safetensors"), strict=True):
+        value = str(folder / other) if part == "validate" else folder / other
+        with pytest.raises(InputError, match="the extractor default .* image.filter is "):
+            train(replace(job, out=tmp_path / "other", **{part: value}))
+    both = [str(folder / name / "*.tfrecord") for name in ("ours", "others")]
+    with pytest.raises(InputError, match="those of .*others by default .* image.filter is 'area', not 'linear'"):
+        train(replace(job, data=both, out=tmp_path / "other"))
 
 
 def test_a_folder_of_another_value_range_among_others_is_refused(folder, tmp_path):

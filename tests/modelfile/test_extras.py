@@ -8,7 +8,11 @@ import pytest
 from combining.small_models import model_file
 from conftest import SMALL_CLASSES
 from topgb.errors import InputError
+from topgb.extractor_identity import digest
 from topgb.modelfile import Header, read_model_file, write_model_file
+from topgb.modelfile.card import model_card
+from topgb.modelfile.describe import describe
+from topgb.modelfile.export.exporting import description
 from topgb.quantizing.quantize import QuantizeOptions, quantize_file
 
 THRESHOLDS = {"goal": "f1", "common": 0.5, "values": [0.25] * SMALL_CLASSES, "more": 1}
@@ -50,3 +54,22 @@ def test_malformed_thresholds_are_refused(plain, change, said):
         Header.loads(header.dumps(), "m")
     with pytest.raises(InputError, match="'extras.thresholds' is 3: input should be a mapping"):
         Header.loads(replace(header, extras={"thresholds": 3}).dumps(), "m")
+
+
+EXTRACTOR = {"name": "default", "image": {"net": "lite0"}}
+
+
+def test_the_extractor_is_shown_and_exported(plain, tmp_path):
+    header, tensors = read_model_file(plain)
+    header = replace(header, extras={"extractor": EXTRACTOR})
+    assert f"features made by the extractor default ({digest(EXTRACTOR)[:8]})" in describe(header, tensors, 1)
+    assert f"default ({digest(EXTRACTOR)[:8]})" in model_card(header, "m", "m.safetensors")
+    assert json.loads(description(header))["extractor"] == EXTRACTOR
+    assert Header.loads(header.dumps(), "m").extractor == EXTRACTOR
+
+
+@pytest.mark.parametrize("value", [3, "default", [], {}, None])
+def test_a_malformed_extractor_is_refused(plain, value):
+    header = replace(read_model_file(plain)[0], extras={"extractor": value})
+    with pytest.raises(InputError, match="malformed: 'extractor' is not a mapping"):
+        Header.loads(header.dumps(), "m")

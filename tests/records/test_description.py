@@ -7,8 +7,16 @@ import pytest
 import yaml
 
 from topgb.errors import InputError
+from topgb.extractor_identity import canonical
 from topgb.features import Feature, FeatureSpec
-from topgb.records.description import FILE, Description, check_description, find_description, write_description
+from topgb.records.description import (
+    FILE,
+    Description,
+    check_descriptions,
+    find_description,
+    find_descriptions,
+    write_description,
+)
 from topgb.training.recipe import load_recipe
 from topgb.vocabulary import write_vocabulary
 
@@ -133,12 +141,38 @@ def test_a_vocabulary_of_another_length_is_refused(folder):
 
 
 def test_sets_packed_apart_are_told_apart(folder):
-    pattern = f"{folder}/*.tfrecord"
-    check_description(pattern, SPEC, ("cat", "dog"))
-    check_description(pattern, SPEC, None)
+    described = find_descriptions(f"{folder}/*.tfrecord")
+    check_descriptions(described, SPEC, ("cat", "dog"))
+    check_descriptions(described, SPEC, None)
     other = FeatureSpec("frame", (Feature("é", 6, range=(-2.0, 2.0)), Feature("sound", 3, "float32")))
     expected = r"'é' has the range -1.5 to 3.25, but -2 to 2 is expected; .*range={'é': \(-2.0, 2.0\)}"
     with pytest.raises(InputError, match=expected):
-        check_description(pattern, other, None)
+        check_descriptions(described, other, None)
     with pytest.raises(InputError, match="its classes are not named as those expected; .*vocabulary"):
-        check_description(pattern, SPEC, ("dog", "cat"))
+        check_descriptions(described, SPEC, ("dog", "cat"))
+
+
+EXTRACTOR = {
+    "name": "default",
+    "image": {"net": "lite0", "sha256": "12e34", "filter": "bicubic", "mean": [0.5, 1e-07], "crop": None},
+    "sound": {"rate": 16000, "on": True, "odd": "é: #{\n"},
+}
+
+
+def test_the_extractor_comes_back_as_it_was(tmp_path):
+    """A hash of digits and one e stays text, a whole number stays whole."""
+    described = Description(tmp_path / FILE, SPEC, None, max_frames=7, extractor=EXTRACTOR)
+    write_description(described)
+    (tmp_path / "train0000.tfrecord").write_bytes(b"")
+    found = find_description(f"{tmp_path}/*.tfrecord")
+    assert found == described
+    assert canonical(found.extractor) == canonical(EXTRACTOR)
+
+
+@pytest.mark.parametrize("value", ["3", "[a]", "{}", "null", "{when: 2020-01-01}", "{1: a}", "{x: .inf}"])
+def test_a_malformed_extractor_is_refused(tmp_path, value):
+    (tmp_path / "train0000.tfrecord").write_bytes(b"")
+    text = "level: frame\nfeatures:\n  - {name: a, size: 2}\nextractor: " + value
+    (tmp_path / FILE).write_text(text + "\n")
+    with pytest.raises(InputError, match="dataset.yaml does not describe records: 'extractor' "):
+        find_description(f"{tmp_path}/*.tfrecord")

@@ -237,7 +237,8 @@ def run(interrupted: Callable[[], bool] = lambda: False) -> None:
     earlier = set_wording(_in_flags)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("always", TopgbWarning)
+            # Each sentence once, though two models may meet the same records.
+            warnings.simplefilter("default", TopgbWarning)
             warnings.showwarning = _show_by(warnings.showwarning)
             app(prog_name="topgb")
     except SystemExit as ended:

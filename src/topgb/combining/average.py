@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from topgb.combining.parents import class_names, named, open_parents, origin, refuse_difference
+from topgb.combining.parents import class_names, named, open_parents, origin, refuse_difference, shared_extras
 from topgb.errors import InputError
 from topgb.files import refuse_existing
 from topgb.modelfile import Header, StoredModel, write_model_file
@@ -44,6 +44,7 @@ def average(models: Sequence[Path | StoredModel], out: Path, force: bool = False
         tensors=entries,
         class_names=class_names(parents),
         origin=origin("average", [named(parent) for parent in parents]),
+        extras=shared_extras(parents),
     )
     write_model_file(out, header, tensors, force)
     return header

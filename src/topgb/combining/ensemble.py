@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from topgb.combining.parents import class_names, named, open_parents, origin
+from topgb.combining.parents import class_names, named, open_parents, origin, shared_extras
 from topgb.errors import InputError, option
 from topgb.files import refuse_existing
 from topgb.modelfile import Header, Member, StoredModel, write_model_file
@@ -51,6 +51,7 @@ def ensemble(
         tensors=entries,
         class_names=class_names(parents),
         origin=origin("ensemble", weighted, **({} if scores is None else {"scores": scores})),
+        extras=shared_extras(parents),
     )
     write_model_file(out, header, tensors, force)
     return header

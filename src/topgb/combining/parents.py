@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from topgb.errors import InputError, TopgbWarning
+from topgb.extractor_identity import difference, shown
 from topgb.features import FeatureSpec
 from topgb.modelfile import Header, StoredModel, stored_model
-from topgb.modelfile.header import THRESHOLDS
+from topgb.modelfile.header import EXTRACTOR, THRESHOLDS
 from topgb.modelfile.loaded import assemble_stored
 from topgb.version import __version__
 
 
 def open_parents(models: Sequence[Path | StoredModel], what: str, least: int = 2) -> list[StoredModel]:
-    """Open the models, and check that all are sound and share feature spec, classes and class names.
+    """Open the models, and check that all are sound and share feature spec, extractor, classes and class names.
 
-    `what` is a verb for messages ("average"). A file without class names goes with any. Raises `InputError` if there
+    `what` is a verb for messages ("average"). A file without class names goes with any, and one that does not say
+    whose features it takes goes with any after a warning. Raises `InputError` if there
     are fewer than `least` models, one is broken or has a second stage, or two differ; the message names the difference.
     """
     if len(models) < least:
@@ -38,6 +40,7 @@ def open_parents(models: Sequence[Path | StoredModel], what: str, least: int = 2
         refuse_difference(first, parent, {"classes": first.header.classes}, {"classes": parent.header.classes})
         if parent.header.class_names is not None:
             refuse_difference(first_named, parent, _names(first_named.header), _names(parent.header))
+    _check_extractors(parents)
     return parents
 
 
@@ -55,6 +58,36 @@ def warn_of_dropped(parent: StoredModel) -> None:
 def class_names(parents: Sequence[StoredModel]) -> tuple[str, ...] | None:
     """Class names of the first parent that has some, else None."""
     return next((parent.header.class_names for parent in parents if parent.header.class_names is not None), None)
+
+
+def shared_extras(parents: Sequence[StoredModel]) -> dict[str, Any]:
+    """The `extras` that hold for a new model of other probabilities: the extractor of the features, if any says so."""
+    found = (parent.header.extractor for parent in parents if parent.header.extractor is not None)
+    identity = next(found, None)
+    return {} if identity is None else {EXTRACTOR: identity}
+
+
+def _check_extractors(parents: Sequence[StoredModel]) -> None:
+    saying = [parent for parent in parents if parent.header.extractor is not None]
+    if not saying:
+        return
+    first, ours = saying[0], saying[0].header.extractor or {}
+    for parent in saying[1:]:
+        theirs = parent.header.extractor or {}
+        how = difference(ours, theirs)
+        if how is not None:
+            raise InputError(
+                f"the models take features of two extractors, {shown(ours)} in {first.path} and {shown(theirs)} in "
+                f"{parent.path}: {how}; name models of one extractor"
+            )
+    for parent in parents:
+        if parent.header.extractor is None:
+            warnings.warn(
+                f"{parent.path} does not say which extractor made the features it was trained on, so whether they are "
+                f"those of {first.path}, {shown(ours)}, is not checked",
+                TopgbWarning,
+                stacklevel=4,
+            )
 
 
 def refuse_difference(a: StoredModel, b: StoredModel, ours: dict[str, Any], theirs: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from topgb.combining.ensemble import carry_over
-from topgb.combining.parents import named, open_parents, origin
+from topgb.combining.parents import named, open_parents, origin, shared_extras
 from topgb.errors import InputError
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.predictions import batches
@@ -101,6 +101,7 @@ def remember(
         tensors=entries,
         class_names=parent.header.class_names,
         origin=origin("remember", [named(parent)]),
+        extras=shared_extras([parent]),
     )
     write_model_file(out, header, tensors, force)
     return header

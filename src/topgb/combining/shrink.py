@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from topgb.combining.ensemble import carry_over
-from topgb.combining.parents import class_names, open_parents, origin
+from topgb.combining.parents import class_names, open_parents, origin, shared_extras
 from topgb.combining.search import Candidate, Choice, best, frontier, search
 from topgb.combining.shortlist import Shortlist, listed_scores, make_shortlist
 from topgb.combining.weights import fit_listed
@@ -182,7 +182,14 @@ def _members(models: Sequence[Path | StoredModel]) -> list[_SingleMember]:
             prefix = f"members.{index}."
             entries = {f"members.0.{n[len(prefix) :]}": e for n, e in header.tensors.items() if n.startswith(prefix)}
             tensors = {f"members.0.{n[len(prefix) :]}": t for n, t in file.tensors.items() if n.startswith(prefix)}
-            alone = Header(header.features, header.classes, (Member(1.0, member.model),), entries, class_names(files))
+            alone = Header(
+                header.features,
+                header.classes,
+                (Member(1.0, member.model),),
+                entries,
+                class_names(files),
+                extras=shared_extras(files),
+            )
             name = str(file.path) if len(header.members) == 1 else f"{file.path}, member {index}"
             members.append(_SingleMember(name, alone, tensors, file.sha256, index))
     return members
@@ -265,7 +272,10 @@ def _mixture(
         members.append(Member(weight, parent.header.members[0].model))
         made_of.append({"sha256": parent.sha256, "member": parent.member, "bits": bits, "weight": weight})
     first, made = parents[0].header, origin("shrink", made_of)
-    return Header(first.features, first.classes, tuple(members), entries, first.class_names, made), tensors
+    header = Header(
+        first.features, first.classes, tuple(members), entries, first.class_names, made, extras=first.extras
+    )
+    return header, tensors
 
 
 def _data_key(dataset: Dataset) -> str:

@@ -1,20 +1,23 @@
 """The one way to open records for a model, for several at once, or for a recipe."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from topgb.errors import TopgbWarning
 from topgb.features import MOST_VALUES, FeatureSpec
 from topgb.modelfile.header import Header
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset, open_dataset
-from topgb.records.description import check_description
+from topgb.records.description import check_descriptions, find_descriptions
 from topgb.records.labels import LABELS, Targets
 from topgb.records.layout import LabelUse
 from topgb.records.on_damaged import OnDamaged
 
 if TYPE_CHECKING:
+    from topgb.extractor_identity import Identity
     from topgb.records.folders import Part
 
 
@@ -33,12 +36,14 @@ class RecordNeeds:
     classes      the number of classes
     max_frames   the model sees at most this many frames of a video
     class_names  the names of the classes, if they are known
+    extractor    the extractor of the features, None if it is not known; {}, the default, if any will do
     """
 
     spec: FeatureSpec
     classes: int
     max_frames: int
     class_names: Sequence[str] | None = None
+    extractor: "Identity | None" = field(default_factory=dict)
 
 
 def open_for(
@@ -56,8 +61,9 @@ def open_for(
     default this is the one to validate on where labels are used, to score, and all where they are not.
 
     Videos are read up to the largest `max_frames` of the models, or whole with `every_frame`. The models must take the
-    same features and classes. A description beside the records (`dataset.yaml`) must give the value ranges that the
-    models were trained with and, if labels are used, the models' class names.
+    same features and classes. A description beside the records (`dataset.yaml`) must give the value ranges and the
+    extractor that the models were trained with and, if labels are used, the models' class names. Where only the records
+    or only the models say which extractor that is, a `TopgbWarning` says so.
 
     Raises `InputError` if the description does not match, and as `open_dataset` does.
     """
@@ -68,6 +74,7 @@ def open_for(
         classes=headers[0].classes,
         max_frames=MOST_VALUES if every_frame else max(header.max_frames for header in headers),
         class_names=next((header.class_names for header in headers if header.class_names is not None), None),
+        extractor=next((header.extractor for header in headers if header.extractor is not None), None),
     )
     if isinstance(pattern, str) and os.path.isdir(os.path.expanduser(pattern)):
         from topgb.records.folders import part_of
@@ -83,13 +90,26 @@ def open_needed(
     on_damaged: OnDamaged = "stop",
     targets: Targets = LABELS,
     progress: Progress = SILENT,
+    tell: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Open the records of `pattern`, which must hold what is needed; batches hold `targets`.
 
     `progress` is told while the records of a large data set are looked for.
 
+    `tell` gets a sentence where the extractor of the features cannot be checked; by default it becomes a warning.
+
     Raises as `open_for` does.
     """
     # Only labels depend on which class has which number.
-    check_description(pattern, needs.spec, needs.class_names if targets.labels is True else None)
+    described = find_descriptions(pattern)
+    check_descriptions(described, needs.spec, needs.class_names if targets.labels is True else None)
+    if needs.extractor or any(found is not None and found.extractor is not None for found in described):
+        # Imported here, because most features come from elsewhere.
+        from topgb.evaluation.same_extractor import check_extractor
+
+        check_extractor(needs.extractor, described, pattern, tell or _warn)
     return open_dataset(pattern, needs.spec, needs.classes, needs.max_frames, on_damaged, targets, progress)
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, TopgbWarning, stacklevel=5)

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from topgb.extractor_identity import shown
 from topgb.modelfile.header import Header
 
 MOST_CLASSES = 50
@@ -27,6 +28,7 @@ def model_card(header: Header, name: str, file: str, scores: Mapping[str, Any] |
     kinds = ", ".join(str(member.model.to_json()["aggregator"]) for member in header.members)
     lines += [
         f"* **Takes** {level}-level features: {features}; {header.max_frames} frames of a video at most.",
+        *([] if header.extractor is None else [f"* **Extractor** of these features: {shown(header.extractor)}."]),
         f"* **Gives** probabilities of {header.classes:,} classes.",
         f"* **Members**: {kinds}.",
         "",

@@ -7,8 +7,9 @@ import torch
 import yaml
 
 from topgb.errors import printable
+from topgb.extractor_identity import shown as extractor_shown
 from topgb.modelfile.encodings import stored_bytes
-from topgb.modelfile.header import RERANKER, THRESHOLDS, Header, TensorEncoding
+from topgb.modelfile.header import EXTRACTOR, RERANKER, THRESHOLDS, Header, TensorEncoding
 
 MOST_CLASS_NAMES = 20
 
@@ -48,7 +49,9 @@ def describe(header: Header, tensors: Mapping[str, torch.Tensor], file_bytes: in
         low, high = header.thresholds.min(), header.thresholds.max()
         goal = header.extras[THRESHOLDS]["goal"]
         lines.append(f"thresholds for {goal}: from {low:.3f} to {high:.3f}, one for each class")
-    others = sorted(header.extras.keys() - {THRESHOLDS})
+    if header.extractor is not None:
+        lines.append(f"features made by the extractor {extractor_shown(header.extractor)}")
+    others = sorted(header.extras.keys() - {THRESHOLDS, EXTRACTOR})
     if others:
         lines.append(f"extras that this topgb does not know: {', '.join(others)}")
     if header.class_names is None:

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from unicodedata import normalize
 
 import numpy as np
@@ -18,6 +18,9 @@ from topgb.models import ModelConfig, parse_model
 from topgb.models.options import Options, validate
 from topgb.models.reranker import RerankerOptions
 
+if TYPE_CHECKING:
+    from topgb.extractor_identity import Identity
+
 METADATA_KEY = "topgb"
 # The remedy for what no topgb writes: no copy of the same file helps.
 CHANGED = "it is not as topgb wrote it; use an unchanged copy, or make the model anew"
@@ -29,6 +32,8 @@ RERANKER = "reranker."
 MOST_MEMBERS = 1000
 # The key of `extras` with the least probability at which each class is given.
 THRESHOLDS = "thresholds"
+# The key of `extras` with the identity of the extractor that made the features.
+EXTRACTOR = "extractor"
 # The sum of the members' weights may differ from 1 by this much.
 WEIGHT_TOLERANCE = 1e-4
 # Largest product of a tensor's dimensions, zeros left out: torch overflows soon above, even where there are no values.
@@ -133,6 +138,11 @@ class Header:
         entry = self.extras.get(THRESHOLDS)
         return None if entry is None else np.array(entry["values"], np.float64)
 
+    @property
+    def extractor(self) -> "Identity | None":
+        """The identity of the extractor that made the features, where the file says so."""
+        return self.extras.get(EXTRACTOR)
+
     def thresholds_for(self, given: str | float | None) -> tuple[np.ndarray, str | float]:
         """The thresholds float64 [V] that `given` means, and what to call them: their one number, or "model".
 
@@ -203,6 +213,7 @@ class Header:
                 extras=entry.extras,
             )
             _check_thresholds(entry.extras, entry.classes)
+            _check_extractor(entry.extras)
         except InputError as error:
             raise InputError(f"{path}: the model file's header is malformed: {error}; {CHANGED}") from None
         header._check(path)
@@ -229,6 +240,14 @@ def _check_thresholds(extras: dict[str, Any], classes: int) -> None:
         entry = validate(_ThresholdsEntry, extras[THRESHOLDS], f"extras.{THRESHOLDS}", if_missing="thresholds have it")
         if len(entry.values) != classes:
             raise InputError(f"there are {len(entry.values)} thresholds for {classes} classes")
+
+
+def _check_extractor(extras: dict[str, Any]) -> None:
+    if EXTRACTOR in extras:
+        # Imported here, because most features come from elsewhere.
+        from topgb.extractor_identity import check_identity
+
+        check_identity(extras[EXTRACTOR])
 
 
 def weights_fault(weights: Sequence[float]) -> str | None:

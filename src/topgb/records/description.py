@@ -1,11 +1,12 @@
 """`dataset.yaml`, which `topgb data pack` writes beside records: their features, classes and vocabulary."""
 
+import json
 import os
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 import yaml
@@ -14,6 +15,9 @@ from topgb.errors import InputError, option
 from topgb.features import MOST_VALUES, YOUTUBE8M_MAX_FRAMES, Feature, FeatureSpec
 from topgb.files import atomic_write, refuse_existing
 from topgb.records.shards import find_shards
+
+if TYPE_CHECKING:
+    from topgb.extractor_identity import Identity
 
 FILE = "dataset.yaml"
 _KEYS = {"level", "features", "classes", "vocabulary", "max_frames", "extractor"}
@@ -33,7 +37,7 @@ class Description:
     classes     number of classes that labels may have, or None for records without labels
     vocabulary  name of the CSV of class names beside it, or None
     max_frames  frames of the longest video, or None if that is not known
-    extractor   the identity of the extractor that made the features (see `video/identity.py`), or None
+    extractor   the identity of the extractor that made the features, or None if that is not known
     """
 
     path: Path
@@ -41,7 +45,7 @@ class Description:
     classes: int | None
     vocabulary: str | None = None
     max_frames: int | None = None
-    extractor: dict[str, Any] | None = None
+    extractor: "Identity | None" = None
 
     @property
     def frames_to_look_at(self) -> int | None:
@@ -88,10 +92,19 @@ def description_yaml(description: Description) -> bytes:
     value = {**description.data_section(), "vocabulary": description.vocabulary, "max_frames": description.max_frames}
     # One line per feature, as in recipes.
     lines = [f"  - {_yaml(entry, flow=True)}" for entry in value.pop("features")]
-    value["extractor"] = description.extractor
     rest = {key: entry for key, entry in value.items() if key != "level" and entry is not None}
     text = "".join((_HEADER, _yaml({"level": value["level"]}), "features:\n", *lines, _yaml(rest) if rest else ""))
-    return text.encode()
+    return (text + _extractor_yaml(description.extractor)).encode()
+
+
+def _extractor_yaml(identity: "Identity | None") -> str:
+    """The identity as JSON, which is YAML too: a hash such as 12e34 must come back as text. A line for each key."""
+    if identity is None:
+        return ""
+    from topgb.extractor_identity import canonical
+
+    entries = (f"  {json.dumps(key, ensure_ascii=False)}: {canonical(value)}" for key, value in identity.items())
+    return "extractor: {\n" + ",\n".join(entries) + "\n  }\n"
 
 
 def find_description(pattern: str | Sequence[str]) -> Description | None:
@@ -103,15 +116,22 @@ def find_description(pattern: str | Sequence[str]) -> Description | None:
     return read_description(paths[0]) if len(paths) == 1 and paths[0].is_file() else None
 
 
-def check_description(pattern: str | Sequence[str], spec: FeatureSpec, names: Sequence[str] | None) -> None:
-    """Raise `InputError` if records of `pattern` are described with other ranges than `spec`, or other classes.
+def find_descriptions(pattern: str | Sequence[str]) -> list[Description | None]:
+    """For every folder with shards of `pattern` its description, or None where it has none; none for remote records.
 
-    The description in every folder with shards is checked. Sets that were packed separately have ranges and class
-    numbers of their own, and their records do not hold these.
+    Raises `InputError` if nothing matches, or if a file does not describe records.
     """
-    for path in _description_files(pattern):
-        if path.is_file():
-            _check_alike(read_description(path), spec, names)
+    return [read_description(path) if path.is_file() else None for path in _description_files(pattern)]
+
+
+def check_descriptions(described: Sequence[Description | None], spec: FeatureSpec, names: Sequence[str] | None) -> None:
+    """Raise `InputError` if records are described with other ranges than `spec`, or other classes than `names`.
+
+    Sets that were packed separately have ranges and class numbers of their own, and their records do not hold these.
+    """
+    for description in described:
+        if description is not None:
+            _check_alike(description, spec, names)
 
 
 def _description_files(pattern: str | Sequence[str]) -> list[Path]:
@@ -161,10 +181,17 @@ def read_description(path: Path) -> Description:
     frames = value.get("max_frames")
     if frames is not None and not (_is_integer(frames) and 1 <= frames <= MOST_VALUES):
         raise _wrong(path, f"'max_frames' is {reprlib.repr(frames)}; it must be the frames of the longest video")
-    extractor = value.get("extractor")
-    if extractor is not None and not (isinstance(extractor, dict) and isinstance(extractor.get("name"), str)):
-        raise _wrong(path, f"'extractor' is {reprlib.repr(extractor)}; it must be a mapping with a name")
+    extractor = _extractor(value["extractor"], path) if "extractor" in value else None
     return Description(path, spec, classes, vocabulary, frames, extractor)
+
+
+def _extractor(value: Any, path: Path) -> "Identity":
+    from topgb.extractor_identity import check_identity
+
+    try:
+        return check_identity(value)
+    except InputError as error:
+        raise _wrong(path, str(error)) from None
 
 
 def _yaml(value: dict[str, Any], flow: bool = False) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from topgb.devices import Precision
 from topgb.errors import InputError, option
 from topgb.modelfile import Header, LoadedModel, Member, StoredModel, write_model_file
+from topgb.modelfile.header import EXTRACTOR
 from topgb.modelfile.loaded import assemble_stored
 from topgb.modelfile.member import encode_member
 from topgb.modelfile.packed import Resident
@@ -62,6 +63,7 @@ def stored_run(run: Path, use_ema: bool | None = None) -> StoredModel:
         tensors=entries,
         class_names=run_names(run, recipe.data.classes),
         origin=_origin(run, recipe, checkpoint, use_ema=chosen is not None),
+        extras={} if (extractor := read_settings(run).get(EXTRACTOR)) is None else {EXTRACTOR: extractor},
     )
     # Write and read the header, so that the origin's keys and numbers are those of a file that was read.
     return StoredModel(run, Header.loads(header.dumps(), str(run)), tensors)

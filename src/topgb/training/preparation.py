@@ -10,11 +10,15 @@ from lightning_fabric import Fabric
 from topgb.devices import cores
 from topgb.errors import InputError, option
 from topgb.evaluation.opening import RecordNeeds, open_needed
+from topgb.evaluation.same_extractor import ANY, extractor_of_records
+from topgb.extractor_identity import Identity
 from topgb.files import refuse_undecodable
 from topgb.matmul import in_use
+from topgb.modelfile.header import EXTRACTOR
 from topgb.models import Tagger
 from topgb.progress import Progress
 from topgb.records.dataset import Dataset
+from topgb.records.description import find_descriptions
 from topgb.records.disguised import check_bytes
 from topgb.records.folders import has_parts, part_of
 from topgb.records.label_statistics import check_teacher_knows, require_labels
@@ -76,12 +80,16 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
     # A folder may hold a part to validate on, beside the one to train on.
     held_out = job.data if job.validate is None and has_parts(job.data) else job.validate
     training_files = part_of(job.data, "train", "training", progress)
-    data = _open(job, training_files, progress, Targets(teacher is None or options.distill_weight < 1.0, teacher))
+    init_from, ema_source = (None if path is None else open_stored(path) for path in (job.init_from, job.ema_source))
+    parent = init_from or ema_source
+    known = ANY if parent is None else parent.header.extractor
+    targets = Targets(teacher is None or options.distill_weight < 1.0, teacher)
+    data = _open(job, training_files, known, progress, targets)
+    extractor = extractor_of_records(find_descriptions(training_files)) or known or None
     validation = None
     if held_out is not None:
         held_out_files = part_of(held_out, "validate", "validation", progress)
-        validation = _open(job, held_out_files, progress, class_names=job.class_names)
-    init_from, ema_source = (None if path is None else open_stored(path) for path in (job.init_from, job.ema_source))
+        validation = _open(job, held_out_files, extractor, progress, class_names=job.class_names)
     settings = {
         "records": data.fingerprint(),
         "validation": None if validation is None else validation.fingerprint(),
@@ -93,7 +101,8 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
         # None, as in runs from before there was a choice.
         "matmul": None if in_use() == "mkl" else in_use(),
         "ranks": fabric.world_size if fabric.world_size > 1 else None,
-        runs.NAMES: job_names(job, init_from or ema_source, progress),
+        EXTRACTOR: extractor,
+        runs.NAMES: job_names(job, parent, progress),
     }
     _check_records(job, data, validation, fabric.world_size)
     for purpose, records in (("train on", data), ("validate on", validation)):
@@ -116,13 +125,18 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
 def _open(
     job: TrainingJob,
     pattern: str | Sequence[str],
+    extractor: Identity | None,
     progress: Progress,
     targets: Targets = LABELS,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
     data = job.recipe.data
-    needs = RecordNeeds(data.spec(), data.classes, job.recipe.model_section().max_frames, class_names)
-    return open_needed(needs, pattern, job.on_damaged, targets, progress)
+    needs = RecordNeeds(data.spec(), data.classes, job.recipe.model_section().max_frames, class_names, extractor)
+
+    def tell(sentence: str) -> None:
+        progress.say(f"warning: {sentence}")
+
+    return open_needed(needs, pattern, job.on_damaged, targets, progress, tell)
 
 
 def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, ranks: int) -> None:

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from topgb.checksums import file_sha256
 from topgb.errors import InputError, option
+from topgb.extractor_identity import difference, digest, shown
 from topgb.features import Feature
 from topgb.video import lite0, mel, sound, speech
 from topgb.video.frames import picture_identity
-from topgb.video.identity import differences, digest_of
 from topgb.video.sessions import Net
 
 # Raised whenever other features come out of the same nets.
@@ -36,13 +36,13 @@ class Extractor:
     identity  JSON values by name: everything that the features depend on
     """
 
-    identity: Mapping[str, Any]
+    identity: dict[str, Any]
     _nets: Mapping[str, Callable[[], Net]] = field(repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the identity's canonical JSON, in hexadecimal."""
-        return digest_of(self.identity)
+        return digest(self.identity)
 
     @property
     def name(self) -> str:
@@ -101,21 +101,21 @@ def find_extractor(name: str, fps: float = 1.0) -> Extractor:
     return _extractor(name, fps, described, {feature: net for feature, (_, net) in made.items()})
 
 
-def extractor_of(identity: Mapping[str, Any]) -> Extractor:
+def extractor_of(identity: dict[str, Any]) -> Extractor:
     """The extractor with the identity that a `dataset.yaml` or a model file keeps.
 
     Raises `InputError` if it is no identity, or if the extractor of this name would not make the same features here;
     `TopgbError` if a package is not installed.
     """
-    name, fps = (identity.get(key) if isinstance(identity, Mapping) else None for key in ("name", "fps"))
+    name, fps = (identity.get(key) if isinstance(identity, dict) else None for key in ("name", "fps"))
     if not isinstance(name, str) or not isinstance(fps, int | float) or isinstance(fps, bool):
         raise InputError("the extractor has no name and fps; it is not one that topgb extract wrote down")
     found = find_extractor(name, fps)
-    other = differences(identity, found.identity)
-    if other:
+    other = difference(found.identity, identity)
+    if other is not None:
         raise InputError(
-            f"the extractor {name!r} ({digest_of(identity)[:12]}) is not the one of this topgb ({found.digest[:12]}): "
-            f"they differ in {', '.join(other[:4])}; install the versions of topgb and of the packages it was made with"
+            f"the extractor {shown(identity)} is not the one of this topgb, {shown(found.identity)}, in which {other}; "
+            "install the versions of topgb and of the packages it was made with"
         )
     return found
 

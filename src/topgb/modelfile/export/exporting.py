@@ -62,11 +62,13 @@ def exported_program(graph: ExportGraph, header: Header) -> torch.export.Exporte
 
 
 def description(header: Header) -> str:
-    """JSON for users of the exported file: the features of its inputs, class names and thresholds of its output."""
+    """JSON for users of the exported file: its inputs' features and extractor, its output's class names, thresholds."""
     names = None if header.class_names is None else list(header.class_names)
     value = {"features": header.features.to_json(), "classes": header.classes, "class_names": names}
     if header.thresholds is not None:
         value["thresholds"] = header.thresholds.tolist()
+    if header.extractor is not None:
+        value["extractor"] = header.extractor
     return json.dumps(value, sort_keys=True)
 
 
