@@ -234,7 +234,7 @@ def test_nothing_is_written_where_the_input_is_wrong(features, labels, tmp_path)
         ({"ranges": {None: (0.0, 1.0)}, "store": "float32"}, "no feature is stored as bytes"),
         ({"ranges": {"rgb": (0.0, 1.0)}}, "no feature 'rgb' is stored as bytes"),
         ({"source": "{tmp}/absent"}, "names no features"),
-        ({"source": "{tmp}"}, "names no features"),
+        ({"source": "{tmp}/*.csv"}, "names no features"),
         ({"source": "{labels}"}, "names no features"),
         ({"labels": "{tmp}"}, "is not a file"),
         ({"vocabulary": "{labels}"}, "no column Index"),

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 Store = Literal["bytes", "float32"]
+Unlabelled = Literal["stop", "skip", "keep"]
+Naming = Literal["path", "stem"]
+Frames = Literal["equal", "longest"]
+Arrays = Literal["videos", "features"]
 
 
 @unpacking
 def pack(
-    source: PathLike,
+    source: PathLike | None,
     out: PathLike,
     *,
+    feature: Mapping[str, PathLike] | None = None,
     labels: PathLike | None = None,
+    unlabelled: Unlabelled = "stop",
     separator: str | None = None,
     vocabulary: PathLike | None = None,
     store: Store | None = None,
@@ -35,18 +41,28 @@ def pack(
     validate: float | None = None,
     videos_per_shard: int = 1000,
     name: str = "embedding",
+    id: Naming = "path",
+    frames: Frames = "equal",
+    arrays: Arrays | None = None,
     force: bool = False,
     max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> "Packed":
     """Make records of your own features, for `train`, `evaluate` and `predict` (`topgb data pack`).
 
-    `source` is a folder, a glob or a file: `.npy` (a video each, [T, D] frames or [D], floats or uint8), `.npz` (an
-    array a feature) or `.parquet` (a row a video). `labels` is a CSV with id and labels, or AudioSet's segments;
-    `separator` parts a video's labels. `vocabulary` is a CSV with the classes; by default they are those of the labels,
-    most frequent first. `store` keeps floats as bytes (default for frames) or as they are; `range` is what bytes 0 to
-    255 stand for, of every feature or by its name; by default it is measured. `validate` is the share of videos for
-    `validate*.tfrecord`; `name` is what the feature of `.npy` files is called.
+    `source` is a folder with its subfolders, a glob or a file: `.npy` (a video each, [T, D] frames or [D], floats or
+    uint8), `.npz` (an array a feature), `.h5` (a group or an array a video, or an array a feature) or `.parquet` (a row
+    a video). With `feature={"visual": DIR1, "audio": DIR2}`, a folder for each feature, it is None. A video's id is its
+    path below the folder without the ending, or with `id="stem"` the file's name alone. `frames="longest"` repeats
+    frames, the nearest in time, where the features of a video have unequal numbers of them; `arrays` says what the
+    arrays at the top of HDF5 files are, if their names don't.
+
+    `labels` is a CSV with id (or path) and labels, or AudioSet's segments; `unlabelled` is what becomes of videos
+    without a row: an error, no record (`skip`), or a record of no class (`keep`). `separator` parts a video's labels.
+    `vocabulary` is a CSV with the classes; by default they are those of the labels, most frequent first. `store` keeps
+    floats as bytes (default for frames) or as they are; `range` is what bytes 0 to 255 stand for, of every feature or
+    by its name; by default it is measured. `validate` is the share of videos for `validate*.tfrecord`; `name` is what
+    the feature of `.npy` files is called.
 
     Raises `InputError` naming what does not fit, and if `out` holds records and `force` is off; `TopgbError` if it
     cannot be written.
@@ -55,12 +71,15 @@ def pack(
     >>> packed.train + packed.validate, packed.description.classes
     (40, 3)
     """
-    from topgb.packing.pack import PackOptions
+    from topgb.packing.pack import PackOptions, named_source
     from topgb.packing.pack import pack as run_pack
 
     check_least(videos_per_shard=(videos_per_shard, 1), validate=(validate, 0))
+    check_choices(unlabelled=(unlabelled, Unlabelled), id=(id, Naming), frames=(frames, Frames))
     if store is not None:
         check_choices(store=(store, Store))
+    if arrays is not None:
+        check_choices(arrays=(arrays, Arrays))
     ranges: dict[str | None, Range] = {}
     if isinstance(range, Mapping):
         ranges.update(range)
@@ -68,6 +87,19 @@ def pack(
         ranges[None] = range
     for ends in ranges.values():
         check_pairs(float, range=ends)
-    options = PackOptions(store, ranges, validate, videos_per_shard, name, separator)
+    options = PackOptions(
+        store=store,
+        ranges=ranges,
+        validate=validate,
+        videos_per_shard=videos_per_shard,
+        name=name,
+        separator=separator,
+        ids=id,
+        frames=frames,
+        arrays=arrays,
+        unlabelled=unlabelled,
+    )
     csv, classes = to_optional_path(labels), to_optional_path(vocabulary)
-    return run_pack(str(to_path(source)), to_path(out), csv, classes, options, force, to_progress(progress))
+    folders = {one: str(to_path(folder)) for one, folder in (feature or {}).items()}
+    named = named_source(None if source is None else str(to_path(source)), folders)
+    return run_pack(named, to_path(out), csv, classes, options, force, to_progress(progress))

@@ -13,6 +13,7 @@ import numpy as np
 
 from topgb.errors import InputError, printable
 from topgb.files import open_input
+from topgb.packing.frame_counts import Frames
 from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
 from topgb.unpacked_size import check_unpacked, max_unpacked
 
@@ -39,13 +40,13 @@ _BROKEN_ARCHIVE = (
 )
 
 
-def read_arrays(path: str, name: str) -> RawVideo:
+def read_arrays(path: str, name: str, video_id: str | None = None, frames: Frames = "equal") -> RawVideo:
     """Read the video in a `.npy` file (one feature, called `name`) or a `.npz` file (one feature per array).
 
-    An array of a `.npz` file gives the feature its name. The video's id is the file's name without the suffix. Raises
+    An array of a `.npz` file gives the feature its name. `video_id` None is the file's name without the suffix. Raises
     `InputError` naming the file if it cannot be read, or if it holds anything but float or uint8 arrays [T, D] or [D].
     """
-    video_id, suffix = os.path.splitext(os.path.basename(path))
+    stem, suffix = os.path.splitext(os.path.basename(path))
     if not Path(path).is_file():
         raise InputError(f"{path} is not a file; name .npy or .npz files, one a video")
     try:
@@ -54,7 +55,7 @@ def read_arrays(path: str, name: str) -> RawVideo:
             features = {name: _read_array(file, size, name, path)} if suffix == ".npy" else _read_archive(file, path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from None
-    return raw_video(video_id, path, features)
+    return raw_video(stem if video_id is None else video_id, path, features, frames=frames)
 
 
 def _read_archive(file: IO[bytes], path: str) -> dict[str, np.ndarray]:

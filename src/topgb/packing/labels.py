@@ -13,7 +13,8 @@ from topgb.vocabulary import Classes
 
 SEPARATOR = ";"
 Labels = dict[str, tuple[str, ...]]
-_IDS = ("id", "ytid")
+# In this order where a CSV has several.
+_IDS = ("id", "ytid", "path")
 # The columns that labels may be in, and what separates several of them there; AudioSet's ids of classes have no commas.
 _LABELS = {"labels": SEPARATOR, "positive_labels": ","}
 # An item of a list as Python or JSON writes it: in quotes, with quotes and backslashes escaped, or bare. Nothing is
@@ -75,11 +76,11 @@ def _list_items(text: str) -> list[str]:
 def read_labels(path: Path, separator: str | None = None) -> Labels:
     """Read the class names of each id from a CSV (see `csv_tables.py`), in Unicode's form NFC.
 
-    The first line holds the column names, in any case and order, with `id` and `labels` among them, or AudioSet's
-    `YTID` and `positive_labels`. A cell of labels holds names with `separator` between them (None: semicolons, or
-    AudioSet's commas), or nothing for a video that shows none of the classes; rows of one id add up. If the separator
-    separates columns too and the labels are the last column, all further cells are labels. Takes about 150 bytes of
-    memory per video. Raises `InputError` if the file is not such a CSV.
+    The first line holds the column names, in any case and order, with `id` (or `path`) and `labels` among them, or
+    AudioSet's `YTID` and `positive_labels`. A cell of labels holds names with `separator` between them (None:
+    semicolons, or AudioSet's commas), or nothing for a video that shows none of the classes; rows of one id add up. If
+    the separator separates columns too and the labels are the last column, all further cells are labels. Takes about
+    150 bytes of memory per video. Raises `InputError` if the file is not such a CSV.
     """
     table = read_table(path, (*_IDS, *_LABELS))
     identity, names = _columns(path, table)
@@ -109,7 +110,7 @@ def _columns(path: Path, table: Table) -> tuple[int, int]:
     """The numbers of the columns of ids and of labels."""
     found = []
     for alternatives in (_IDS, tuple(_LABELS)):
-        first = table.find(alternatives)
+        first = next((at for name in alternatives if (at := table.find((name,))) is not None), None)
         name = alternatives[0] if first is None else table.columns[first]
         if first is None or table.columns.count(name) != 1:
             wrong = "no column" if first is None else "two columns"

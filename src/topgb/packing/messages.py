@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from topgb.errors import InputError
 from topgb.files import open_input
+from topgb.packing.frame_counts import Frames
 from topgb.packing.video import RawVideo, as_stored, check_name, raw_video
 from topgb.records.framing import starts_with_record
 from topgb.records.protos import SequenceExample
@@ -25,8 +26,8 @@ _MEDIAPIPE = "/feature/floats"
 _MOST_APART = 1
 
 
-def read_message(path: str) -> RawVideo:
-    """Read the video in a file with one SequenceExample; its id is the file's name without the suffix.
+def read_message(path: str, video_id: str | None = None, frames: Frames = "equal") -> RawVideo:
+    """Read the video in a file with one SequenceExample; its id is `video_id`, or the file's name without the suffix.
 
     Feature lists of floats (float32) or byte strings (uint8) are features: `RGB/feature/floats` is called `rgb`, others
     keep their names. Lists of integers, such as times, are left out. If the numbers of frames differ by one, the longer
@@ -47,8 +48,8 @@ def read_message(path: str) -> RawVideo:
     except DecodeError:
         raise InputError(f"{path} is no SequenceExample, or is damaged; leave it out, or write it anew") from None
     features = {}
-    for key, frames in sorted(message.feature_lists.feature_list.items()):
-        values = _frames(frames.feature, f"{path}: {key!r}")
+    for key, rows in sorted(message.feature_lists.feature_list.items()):
+        values = _frames(rows.feature, f"{path}: {key!r}")
         if values is not None:
             name = key.removesuffix(_MEDIAPIPE).lower() if key.endswith(_MEDIAPIPE) else key
             check_name(name, path)
@@ -62,7 +63,8 @@ def read_message(path: str) -> RawVideo:
         features = {name: values[:fewest] for name, values in features.items()}
     # A message does not keep the order of its lists: the widest first, as `topgb data inspect` suggests.
     features = dict(sorted(features.items(), key=lambda item: (-item[1].shape[1], item[0])))
-    return raw_video(os.path.splitext(os.path.basename(path))[0], path, features)
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return raw_video(stem if video_id is None else video_id, path, features, frames=frames)
 
 
 def _frames(rows: Any, where: str) -> np.ndarray | None:

@@ -12,9 +12,13 @@ from topgb.features import FeatureSpec
 from topgb.file_sets import NewFiles, finish_earlier, write_set
 from topgb.files import refuse_existing
 from topgb.folder_lock import writing_alone
-from topgb.packing.labels import known_classes, read_labels
+from topgb.packing.files import Naming
+from topgb.packing.frame_counts import Frames
+from topgb.packing.hdf5 import Arrays
+from topgb.packing.label_rows import Unlabelled, match_rows, no_row_error
+from topgb.packing.labels import Labels, known_classes, read_labels
 from topgb.packing.ranges import Cost
-from topgb.packing.source import Source, find_source
+from topgb.packing.source import Reading, Source, find_source
 from topgb.packing.survey import Range, Store, Survey
 from topgb.packing.video import RawVideo
 from topgb.packing.writer import TRAIN, VALIDATE, earlier_shards, in_validation, shard_writer
@@ -45,7 +49,8 @@ class Packed(Result):
     train         number of videos in the training shards
     validate      number of videos in the validation shards
     labels        number of labels of all videos together
-    absent        number of ids that are in the labels' CSV but have no features
+    absent        number of rows of the labels' CSV whose videos have no features
+    unlabelled    number of videos without labels where others have some: left out, or kept as showing no class
     quantised     cost by feature, for features whose floats were stored as bytes
     cut           frames that recipes cut off unless they say otherwise
     """
@@ -57,6 +62,7 @@ class Packed(Result):
     absent: int
     quantised: dict[str, Quantised]
     cut: Cut = field(default_factory=lambda: Cut(MOST_FRAMES))
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,12 @@ class PackOptions:
                       range of floats is measured, and that of bytes is -2 to 2
     validate          share of the videos, chosen by a hash of their ids, that go to `validate0000.tfrecord` …
     videos_per_shard  number of records in a file
+    ids               whether ids are `path`s below the source's folder, or files' names (`stem`)
+    frames            what becomes of features of one video with unequal numbers of frames (see `raw_video`)
+    arrays            what the arrays at the top of HDF5 files are (see `hdf5.find_videos`)
     name              the name of the feature that `.npy` files hold
+    unlabelled        what becomes of videos without labels where others have some: an error that lists them (`stop`),
+                      no record (`skip`), or a record that shows none of the classes (`keep`)
     separator         what separates the labels of a video in one text. None: `;`, or AudioSet's `,` in its own CSVs. A
                       `,` also reads lists as Python and JSON write them
 
@@ -82,6 +93,10 @@ class PackOptions:
     videos_per_shard: int = 1000
     name: str = "embedding"
     separator: str | None = None
+    ids: Naming = "path"
+    frames: Frames = "equal"
+    arrays: Arrays | None = None
+    unlabelled: Unlabelled = "stop"
 
     def __post_init__(self) -> None:
         if self.separator is not None and (not self.separator or set(self.separator) & _NO_SEPARATOR):
@@ -99,7 +114,7 @@ DEFAULT_OPTIONS = PackOptions()
 
 
 def pack(
-    source: str,
+    source: str | Mapping[str, str],
     out: Path,
     labels: Path | None = None,
     vocabulary: Path | None = None,
@@ -107,34 +122,42 @@ def pack(
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Packed:
-    """Write the videos of `source` (see `find_source`) as records to the folder `out`.
+    """Write the videos of `source`, or of a source for each feature, as records to the folder `out`.
+
+    See `find_source` for what sources are.
 
     Arrays [T, D] make frame-level records, arrays [D] video-level ones. The features are read twice: once to check and
     measure everything, once to write the shards `train0000.tfrecord` …, beside `vocabulary.csv` with the classes and
     `dataset.yaml`, which describes the records. All of these files appear together, at the end.
 
-    labels      CSV of class names by id (see `read_labels`). None takes a table's column `labels`; without either,
-                records are unlabelled
+    labels      CSV of class names by video (see `read_labels` and `match_rows`). None takes a table's column `labels`;
+                without either, records are unlabelled
     vocabulary  CSV of the classes. None makes the classes from the labels, most frequent first
     force       replace an earlier set in `out`
 
     The same input gives the same bytes. Raises `InputError` naming the file and video if anything does not fit: an id
-    that occurs twice or has no labels; another width, level, kind of values or set of features than those of the first
-    video; values that are not finite; labels that are not in `vocabulary`, or that seem to be several labels. Raises
-    `TopgbError` if writing fails.
+    that occurs twice, or has no labels with `unlabelled` "stop"; another width, level, kind of values or set of
+    features than those of the first video; values that are not finite; labels that are not in `vocabulary`, or that
+    seem to be several labels. Raises `TopgbError` if writing fails.
     """
     with writing_alone(out):
         finish_earlier(out)
         earlier = earlier_shards(out)
         for path in (*earlier, out / FILE, out / VOCABULARY, out / f"{TRAIN}0000.tfrecord"):
             refuse_existing(path, force)
-        found = find_source(source, options.name)
+        found = find_source(source, Reading(options.name, options.ids, options.frames, options.arrays))
+        rows = None if labels is None else read_labels(labels, options.separator)
+        left_out = 0
+        if rows is not None and labels is not None and found.entries:
+            rows = match_rows(rows, found.entries, labels)
+            found, left_out = _labelled(found, rows, labels, options.unlabelled)
         survey = Survey(
-            labels=None if labels is None else read_labels(labels, options.separator),
+            labels=rows,
             labels_file=labels,
             known=None if vocabulary is None else known_classes(read_classes(vocabulary), str(vocabulary)),
             share=options.validate,
             separator=options.separator,
+            on_unlabelled=options.unlabelled,
         )
         _for_each_video(found, survey.add, "measuring", progress)
         survey.check()
@@ -148,6 +171,8 @@ def pack(
 
                 def take(video: RawVideo) -> None:
                     survey.check_fits(video)
+                    if survey.leaves_out(video):
+                        return
                     write(video.id, encoder.encode(video, survey.labels_of(video)))
 
                 _for_each_video(found, take, "writing", progress)
@@ -156,7 +181,36 @@ def pack(
             files.write(FILE, description_yaml(described))
         quantised = {name: Quantised(cost.clipped / cost.values, cost.error) for name, cost in costs.items()}
         validate = len(survey.ids) - survey.train
-        return Packed(described, survey.train, validate, survey.total, survey.absent(), quantised, survey.cut)
+        unlabelled = left_out + len(survey.unlabelled)
+        return Packed(
+            described, survey.train, validate, survey.total, survey.absent(), quantised, survey.cut, unlabelled
+        )
+
+
+def named_source(source: str | None, features: Mapping[str, str]) -> str | Mapping[str, str]:
+    """The source that a user named in one of two ways. Raises `InputError` for both or none."""
+    if (source is None) == (not features):
+        both = "both the source and" if features else "neither a source nor"
+        raise InputError(
+            f"{both} {option('feature')} is given; name one folder that holds all features, or one for each feature"
+        )
+    return features if source is None else source
+
+
+def _labelled(found: Source, rows: Labels, labels: Path, unlabelled: Unlabelled) -> tuple[Source, int]:
+    """The part of a source that is packed, and the number of videos left out, before any features are read."""
+    without = [(entry.id, entry.parts[0].where) for entry in found.entries if entry.id not in rows]
+    if unlabelled == "keep" or not without:
+        return found, 0
+    if unlabelled == "stop":
+        raise no_row_error(without, found.videos, rows, labels)
+    kept = found.only(rows.__contains__)
+    if not kept.videos:
+        raise InputError(
+            f"{labels} has no row for any of the {found.videos:,} videos: its first row is for {next(iter(rows))!r}, "
+            f"the first video is {without[0][0]!r}; name the CSV of these videos"
+        )
+    return kept, len(without)
 
 
 @contextmanager

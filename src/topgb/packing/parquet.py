@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topgb.errors import InputError, TopgbError, install_extra, printable
+from topgb.packing.frame_counts import Frames
 from topgb.packing.parquet_sizes import column_sizes
 from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
 from topgb.unpacked_size import check_unpacked, max_unpacked
@@ -31,11 +32,12 @@ def count_rows(path: str) -> int:
         return file.metadata.num_rows
 
 
-def read_rows(path: str) -> Iterator[RawVideo]:
+def read_rows(path: str, frames: Frames = "equal") -> Iterator[RawVideo]:
     """Read the videos of a Parquet file, in the order of its rows, a few rows in memory at a time.
 
     id       column of strings or integers
-    labels   optional column of strings (names with separators between them) or lists of strings
+    labels   optional column of strings (names with separators between them) or lists of strings; null makes a video
+             unlabelled
     others   each is a feature, of floats or uint8: lists (one vector [D] of the whole video) or lists of lists (frames
              [T, D]), whose type may or may not fix their size
 
@@ -47,7 +49,7 @@ def read_rows(path: str) -> Iterator[RawVideo]:
         row = 0
         while (batch := _next_batch(batches, path)) is not None:
             for position in range(batch.num_rows):
-                yield _read_video(batch, position, features, f"{path}: row {row}")
+                yield _read_video(batch, position, features, f"{path}: row {row}", frames)
                 row += 1
         if row != file.metadata.num_rows:
             raise InputError(
@@ -157,14 +159,17 @@ def _is_text(kind: "pa.DataType") -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _read_video(batch: "pa.RecordBatch", position: int, features: dict[str, int], where: str) -> RawVideo:
+def _read_video(
+    batch: "pa.RecordBatch", position: int, features: dict[str, int], where: str, frames: Frames
+) -> RawVideo:
     video_id = _read_text(batch.column(ID)[position], ID, where)
     where = f"{where} (id {video_id!r})"
     labels = None
-    if LABELS in batch.schema.names:
+    labelled = LABELS in batch.schema.names
+    if labelled:
         labels = _read_labels(batch.column(LABELS)[position], where)
     arrays = {name: _read_feature(batch.column(name)[position], axes, name, where) for name, axes in features.items()}
-    return raw_video(video_id, where, arrays, labels)
+    return raw_video(video_id, where, arrays, labels, labelled and labels is None, frames)
 
 
 def _read_text(value: "pa.Scalar", name: str, where: str) -> str:
@@ -176,9 +181,9 @@ def _read_text(value: "pa.Scalar", name: str, where: str) -> str:
         raise InputError(f"{where}: its {name} is not UTF-8; write the file anew") from None
 
 
-def _read_labels(value: Any, where: str) -> str | tuple[str, ...]:
+def _read_labels(value: Any, where: str) -> str | tuple[str, ...] | None:
     if not value.is_valid:
-        raise InputError(f"{where} has no labels (null); give it an empty list if it shows none of the classes")
+        return None
     if _is_text(value.type):
         return _read_text(value, LABELS, where)
     return tuple(_read_text(value.values[number], "label", where) for number in range(len(value.values)))

@@ -1,6 +1,5 @@
 """The first reading of a user's own features: check every video, and measure the values."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec, Level
 from topgb.packing.label_faults import find_fault
+from topgb.packing.label_rows import Unlabelled, no_labels_error, no_row_error
 from topgb.packing.labels import SEPARATOR, KnownClasses, Labels, class_names, split_labels
 from topgb.packing.ranges import Cost, ValueHistogram
 from topgb.packing.video import RawVideo
@@ -27,13 +27,15 @@ Range = tuple[float, float]
 class Survey:
     """The findings of the first reading.
 
-    labels, labels_file  the labels' CSV and its path, None without one
+    labels, labels_file  the labels' CSV, by the ids of videos where rows have some, and its path; None without one
     known                the classes of a given vocabulary, None if classes are made from the labels
     separator            what separates the labels in a cell, None where nothing was said
     share                share of the videos to validate on, or None
+    on_unlabelled        what becomes of videos without labels where others have some
     first                place and level of the first video, and each feature's width and whether it is uint8
     labelled             whether the videos have labels
-    ids                  ids of all videos
+    unlabelled           (id, place) of each video without labels where others have some
+    ids                  ids of all videos that are kept
     train                number of training videos
     counts               number of training videos of each class; a class of validation videos alone counts 0
     places               where each class was first seen
@@ -48,8 +50,10 @@ class Survey:
     known: KnownClasses | None
     share: float | None
     separator: str | None = None
+    on_unlabelled: Unlabelled = "stop"
     first: tuple[str, Level, dict[str, tuple[int, bool]]] | None = None
     labelled: bool = False
+    unlabelled: list[tuple[str, str]] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
     train: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -62,6 +66,10 @@ class Survey:
     def add(self, video: RawVideo) -> None:
         """Check a video and count it. Raises `InputError` if it does not fit."""
         self.check_fits(video)
+        if self._is_unlabelled(video):
+            self.unlabelled.append((video.id, video.where))
+        if self.leaves_out(video):
+            return
         if video.id in self.ids:
             raise InputError(f"{video.where}: the id {video.id!r} occurs twice; give each video an id of its own")
         self.ids.add(video.id)
@@ -107,7 +115,7 @@ class Survey:
         held = {name: (values.shape[-1], values.dtype == np.uint8) for name, values in video.features.items()}
         if self.first is None:
             self.first = video.where, video.level, held
-            self.labelled = self.labels is not None or video.labels is not None
+            self.labelled = self.labels is not None or _has_labels(video)
         before, level, wanted = self.first
         if level != video.level:
             raise InputError(
@@ -132,21 +140,27 @@ class Survey:
                     "every video needs the same"
                 )
 
+    def leaves_out(self, video: RawVideo) -> bool:
+        """Whether a video gets no record, because it has no labels."""
+        return self.on_unlabelled == "skip" and self._is_unlabelled(video)
+
+    def _is_unlabelled(self, video: RawVideo) -> bool:
+        """Whether a video has no labels although others have some. Raises `InputError` if there are two kinds."""
+        if self.labels is not None:
+            if _has_labels(video):
+                raise InputError(f"{video.where} has labels, and so has {self.labels_file}; leave one of them out")
+            return video.id not in self.labels
+        if _has_labels(video) != self.labelled:
+            raise InputError(f"{video.where} has {'no' if self.labelled else 'a'} column labels, unlike the first")
+        return video.unlabelled
+
     def labels_of(self, video: RawVideo) -> tuple[str, ...] | None:
-        """The class names of a video, or None if the videos are unlabelled. Raises `InputError` if it has no row."""
-        if self.labels is None:
-            if (video.labels is not None) != self.labelled:
-                raise InputError(f"{video.where} has {'no' if self.labelled else 'a'} column labels, unlike the first")
-            return None if video.labels is None else self._canonical(self._names_in(video.labels))
-        if video.labels is not None:
-            raise InputError(f"{video.where} has labels, and so has {self.labels_file}; leave one of them out")
-        if video.id not in self.labels:
-            longer = f"{video.id}{os.path.splitext(video.where)[1]}"
-            remedy = "add one, with no labels if the video shows none of the classes"
-            if longer in self.labels:
-                remedy = f"it has {longer!r}: leave the ending out of its ids"
-            raise InputError(f"{self.labels_file} has no row for the id {video.id!r} of {video.where}; {remedy}")
-        return self._canonical(self.labels[video.id])
+        """The class names of a video, none for one that should have some, or None if the videos are unlabelled."""
+        if not self.labelled:
+            return None
+        if self.labels is not None:
+            return self._canonical(self.labels.get(video.id, ()))
+        return () if video.labels is None else self._canonical(self._names_in(video.labels))
 
     def _names_in(self, labels: str | tuple[str, ...]) -> tuple[str, ...]:
         """The names in a video's labels; items of a list are taken apart only where a separator was given."""
@@ -163,6 +177,12 @@ class Survey:
         """Raise `InputError` if there is nothing to train on, or nothing to validate on."""
         if self.first is None:
             raise InputError("the tables hold no rows; pack some with at least one video")
+        if self.unlabelled and self.on_unlabelled == "stop":
+            if self.labels is None or self.labels_file is None:
+                raise no_labels_error(self.unlabelled, len(self.ids))
+            raise no_row_error(self.unlabelled, len(self.ids), self.labels, self.labels_file)
+        if not self.ids:
+            raise InputError(f"no video has labels, so {option('unlabelled', 'skip')} leaves none; label some")
         if self.share is not None and not 0 < self.train < len(self.ids):
             side = "all" if not self.train else "none"
             raise InputError(
@@ -206,6 +226,11 @@ class Survey:
     def absent(self) -> int:
         """The number of ids in the labels' CSV that have no features."""
         return 0 if self.labels is None else sum(video_id not in self.ids for video_id in self.labels)
+
+
+def _has_labels(video: RawVideo) -> bool:
+    """Whether the video's source has labels, if not of this video."""
+    return video.labels is not None or video.unlabelled
 
 
 def _owner(level: Level) -> str:

@@ -5,8 +5,9 @@ from unicodedata import normalize
 
 import numpy as np
 
-from topgb.errors import InputError
+from topgb.errors import InputError, option
 from topgb.features import MOST_RANGE, MOST_VALUES, Level
+from topgb.packing.frame_counts import Frames, stretched
 from topgb.records.codec import IDENTITY_KEYS
 
 # Names that mean something else in a record.
@@ -17,16 +18,18 @@ _RESERVED = {key.decode() for key in IDENTITY_KEYS}
 class RawVideo:
     """A video's features as they were found.
 
-    id        the id of its record, in Unicode's form NFC
-    where     the file, and the row of a table; error messages name it
-    features  uint8 or float32 arrays by name: either all [T, D] with the same T, or all [D]
-    labels    names of its classes: a list, or a text with separators between them; None if the source has no labels
+    id          the id of its record, in Unicode's form NFC
+    where       the file, and the row of a table; error messages name it
+    features    uint8 or float32 arrays by name: either all [T, D] with the same T, or all [D]
+    labels      names of its classes: a list, or a text with separators between them; None if the source has no labels
+    unlabelled  whether the source has labels, but none for this video
     """
 
     id: str
     where: str
     features: dict[str, np.ndarray]
     labels: str | tuple[str, ...] | None = None
+    unlabelled: bool = False
 
     @property
     def level(self) -> Level:
@@ -35,9 +38,17 @@ class RawVideo:
 
 
 def raw_video(
-    video_id: str, where: str, features: dict[str, np.ndarray], labels: str | tuple[str, ...] | None = None
+    video_id: str,
+    where: str,
+    features: dict[str, np.ndarray],
+    labels: str | tuple[str, ...] | None = None,
+    unlabelled: bool = False,
+    frames: Frames = "equal",
 ) -> RawVideo:
-    """Make a video, and check it. Raises `InputError` naming `where` and the feature at fault."""
+    """Make a video, and check it. Raises `InputError` naming `where` and the feature at fault.
+
+    Features of unequal numbers of frames are an error, or with `frames` "longest" stretched to those of the longest.
+    """
     if not features:
         raise InputError(f"{where} holds no feature; give each video at least one array [T, D] or [D]")
     if not video_id:
@@ -53,9 +64,22 @@ def raw_video(
         raise InputError(
             f"{where} mixes features of frames and of the whole video ({_listing(shapes)}); make all [T, D], or all [D]"
         )
-    if len({shape[:-1] for shape in shapes.values()}) > 1:
-        raise InputError(f"{where} has features with unequal numbers of frames ({_listing(shapes)}); cut them alike")
-    return RawVideo(normalize("NFC", video_id), where, features, labels)
+    counts = {shape[0] for shape in shapes.values() if len(shape) == 2}
+    if len(counts) > 1:
+        if frames == "equal":
+            raise InputError(
+                f"{where} has features with unequal numbers of frames ({_listing(shapes)}); cut them alike, or repeat "
+                f"frames of the shorter ones with {option('frames', 'longest')}"
+            )
+        for name, (_, width) in shapes.items():
+            check_size(max(counts) * width, name, where)
+        features = stretched(features, max(counts))
+    return RawVideo(normal_id(video_id), where, features, labels, unlabelled)
+
+
+def normal_id(video_id: str) -> str:
+    """An id in the form in which ids compare: Unicode's NFC."""
+    return normalize("NFC", video_id)
 
 
 def check_name(name: str, where: str) -> None:

@@ -13,18 +13,30 @@ if TYPE_CHECKING:
 
 
 def pack(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="A folder, a glob in quotes or a file: .npy, .npz, .parquet, .pq, or MediaPipe's .pb.",
-            metavar="SOURCE",
-        ),
-    ],
     out: Annotated[Path, typer.Option(help="Directory to write shards, vocabulary.csv and dataset.yaml to.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder, a glob in quotes or a file: .npy, .npz, .h5, .hdf5, .parquet, .pq, or MediaPipe's .pb. "
+            "Leave it out with --feature.",
+            metavar="[SOURCE]",
+            show_default=False,
+        ),
+    ] = None,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(help="In place of SOURCE, once for each feature: its name and its folder.", metavar="NAME=DIR"),
+    ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="Class names by video: a CSV with id and labels, or AudioSet's segments.", metavar="CSV"),
+        typer.Option(
+            help="Class names by video: a CSV with id (or path) and labels, or AudioSet's segments.", metavar="CSV"
+        ),
     ] = None,
+    unlabelled: Annotated[
+        Literal["stop", "skip", "keep"],
+        typer.Option(help="Videos without a row of labels: stop and list them, leave them out, or give them no class."),
+    ] = "stop",
     separator: Annotated[
         str | None,
         typer.Option(help="What separates a video's labels; ',' reads lists too.  [default: ;]", metavar="SIGN"),
@@ -54,22 +66,61 @@ def pack(
     ] = None,
     videos_per_shard: Annotated[int, typer.Option(min=1, help="Records of a file.")] = 1000,
     name: Annotated[str, typer.Option(help="What the feature of .npy files is called.")] = "embedding",
+    id_: Annotated[
+        Literal["path", "stem"],
+        typer.Option("--id", help="A video's id: its path below the folder, without the ending, or the file's name."),
+    ] = "path",
+    frames: Annotated[
+        Literal["equal", "longest"],
+        typer.Option(help="Features of unequal numbers of frames: an error, or repeat the frames nearest in time."),
+    ] = "equal",
+    arrays: Annotated[
+        Literal["videos", "features"] | None,
+        typer.Option(help="Arrays at the top of .h5 files: a video each, or features of one.  [default: by names]"),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Make records of your own features, for train, eval and predict.
 
-    A .npy file is one video, named by its file: [T, D] for frames or [D] for the whole video, floats or uint8. A .npz
-    file holds an array a feature. A Parquet table has a row a video: id, labels (if any), and features as lists.
+    A .npy file is one video, named by its path below SOURCE: [T, D] for frames or [D] for the whole video, floats or
+    uint8. A .npz file holds an array a feature. A Parquet table has a row a video: id, labels (if any), and features as
+    lists.
     """
-    from topgb.packing.pack import PackOptions
+    from topgb.packing.pack import PackOptions, named_source
     from topgb.packing.pack import pack as run_pack
     from topgb.progress import TerminalProgress
 
     # As messages write these two.
     between = None if separator is None else separator.replace("\\t", "\t").replace("\\n", "\n")
-    options = PackOptions(store, dict(map(_range, value_ranges or [])), validate, videos_per_shard, name, between)
-    packed = run_pack(source, out, labels, vocabulary, options, force, TerminalProgress())
-    terminal.say(*_report(out, packed))
+    options = PackOptions(
+        store=store,
+        ranges=dict(map(_range, value_ranges or [])),
+        validate=validate,
+        videos_per_shard=videos_per_shard,
+        name=name,
+        separator=between,
+        ids=id_,
+        frames=frames,
+        arrays=arrays,
+        unlabelled=unlabelled,
+    )
+    named = named_source(source, _folders(feature or []))
+    packed = run_pack(named, out, labels, vocabulary, options, force, TerminalProgress())
+    terminal.say(*_report(out, packed, unlabelled))
+
+
+def _folders(given: list[str]) -> dict[str, str]:
+    from topgb.errors import InputError
+
+    folders: dict[str, str] = {}
+    for text in given:
+        name, sign, folder = text.partition("=")
+        if not (name and sign and folder):
+            raise InputError(f"--feature {text!r} is not NAME=DIR, such as --feature visual=clip-embeddings")
+        if name in folders:
+            raise InputError(f"--feature {name} is given twice; give each feature a name of its own")
+        folders[name] = folder
+    return folders
 
 
 def _range(text: str) -> tuple[str | None, tuple[float, float]]:
@@ -87,7 +138,7 @@ def _range(text: str) -> tuple[str | None, tuple[float, float]]:
     return (name if colon else None), (low, high)
 
 
-def _report(out: Path, packed: "Packed") -> list[str]:
+def _report(out: Path, packed: "Packed", unlabelled: str) -> list[str]:
     described = packed.description
     lines = [f"{out}: {packed.train + packed.validate:,} videos, {described.spec.level} level"]
     for part, count in (("train", packed.train), ("validate", packed.validate)):
@@ -111,6 +162,9 @@ def _report(out: Path, packed: "Packed") -> list[str]:
     else:
         mean = packed.labels / (packed.train + packed.validate)
         lines.append(f"labels    {described.classes:,} classes in {described.vocabulary}, {mean:.2f} a video")
+    if packed.unlabelled:
+        done = "left out" if unlabelled == "skip" else "kept as showing no class"
+        lines.append(f"no row    {packed.unlabelled:,} videos without labels were {done}")
     if packed.absent:
         lines.append(f"left out  the labels of {packed.absent:,} videos that have no features")
     return lines
