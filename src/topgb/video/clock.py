@@ -22,12 +22,13 @@ class Clock:
         """The time of a frame with this time stamp; None means that it follows the one before."""
         if self.first is None:
             self.first = self.shift = time or 0.0
-        expected = self._end or 0.0
+        expected = 0.0 if self._end is None else self._end
         seconds = expected if time is None else time - self.shift
         # A second stream may begin long before or after the first.
         back = _MOST_BACK_SECONDS if self._end is not None else MOST_GAP_SECONDS
         if not expected - back <= seconds <= expected + MOST_GAP_SECONDS:
             self.shift += seconds - expected
             seconds = expected
-        self._end = max(expected, seconds + duration)
+        end = seconds + duration
+        self._end = end if self._end is None else max(self._end, end)
         return seconds

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from topgb.video.clock import MOST_GAP_SECONDS
 from topgb.video.opening import pyav
 
 if TYPE_CHECKING:
@@ -13,15 +14,16 @@ _MOST_FAILURES = 100
 
 
 class Decoding:
-    """The frames of a stream, in the order in which they are shown.
+    """The frames of a stream, in the order in which they are shown: frame, its time stamp or None, and its duration.
+
+    Times are in seconds on the stream's own clock.
 
     container  the open file
     stream     one of its streams of pictures or sound
     keyframes  decode only frames that need no others
 
-    Attributes: `frame_seconds`, how long a picture is shown whose packet does not say it; `frames`, the number decoded
-    so far; `damaged`, the number of packets that could not be read or decoded; `end`, the end of the last packet in
-    seconds, on the stream's own clock.
+    Attributes: `frames`, the number decoded so far; `damaged`, the number of packets that could not be read, or decoded
+    whole; `end`, the end of the last packet.
     """
 
     def __init__(self, container: "InputContainer", stream: Any, keyframes: bool = False):
@@ -29,11 +31,12 @@ class Decoding:
         self._context = stream.codec_context
         self._keyframes = keyframes
         rate = getattr(stream, "average_rate", None)
-        self.frame_seconds = float(1 / rate) if rate else 0.04
+        # For pictures that do not say how long they are shown.
+        self._frame_seconds = float(1 / rate) if rate else 0.04
         self.frames = self.damaged = 0
         self.end: float | None = None
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[tuple[Any, float | None, float]]:
         av = pyav()
         # One thread: threads change neither bits nor, with one process per core, the speed.
         self._context.thread_type = "NONE"
@@ -57,9 +60,11 @@ class Decoding:
             except (av.error.FFmpegError, ValueError):
                 self.damaged += packet is not None
                 continue
+            # Cut or overwritten packets of a broadcast, and pictures that the decoder patched up.
+            self.damaged += (packet is not None and packet.is_corrupt) or any(frame.is_corrupt for frame in frames)
             for frame in frames:
                 self.frames += 1
-                yield frame
+                yield frame, *self._times(frame)
 
     def _packets(self) -> Iterator[Any]:
         """The stream's packets, then None."""
@@ -79,6 +84,13 @@ class Decoding:
             failures = 0 if packet.size else failures
             yield packet
         yield None
+
+    def _times(self, frame: Any) -> tuple[float | None, float]:
+        # Frames that come out at the end have no time base of their own.
+        base = frame.time_base or self._stream.time_base
+        time = None if frame.pts is None else float(frame.pts * base)
+        seconds = float(frame.duration * base) if frame.duration and frame.duration > 0 else self._frame_seconds
+        return time, min(seconds, MOST_GAP_SECONDS)
 
     def _note_end(self, packet: Any) -> None:
         if packet.pts is not None and packet.time_base is not None:

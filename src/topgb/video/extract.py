@@ -24,7 +24,7 @@ class Notes:
     """Counts of missing and damaged parts of a video.
 
     pictures   number of frames that were decoded
-    damaged    number of packets that could not be read or decoded
+    damaged    number of packets that could not be read, or decoded whole
     no_picture number of vectors without a picture; their picture features are zeros
     no_sound   number of vectors without sound; their sound features are zeros
     cut        whether the video is longer than what was extracted, though nobody asked to cut it
@@ -98,7 +98,7 @@ def extract_video(
     if not vectors:
         raise UnreadableVideoError(path, work.reason())
     if work.damaged and on_damaged != "keep":
-        raise DamagedVideoError(path, f"{work.damaged:,} packets cannot be decoded")
+        raise DamagedVideoError(path, f"{work.damaged:,} packets cannot be decoded whole")
     arrays = {}
     for feature in extractor.features:
         rows = pictures.get(feature.name)

@@ -30,9 +30,8 @@ def shown_frames(decoding: Decoding, clock: Clock, fps: float, most: int) -> "It
     point = 0
     shown: Any = None
     start = end = 0.0
-    for frame in decoding:
-        duration = _duration(frame, decoding)
-        time = clock.seconds(frame.time, duration)
+    for frame, stamp, duration in decoding:
+        time = clock.seconds(stamp, duration)
         if shown is not None:
             if time < start:
                 # Out of order: the one that is shown stays.
@@ -58,12 +57,6 @@ def shown_frames(decoding: Decoding, clock: Clock, fps: float, most: int) -> "It
 def _points_before(time: float, fps: float) -> int:
     """The number of grid points that come before `time`."""
     return max(0, int(np.ceil((time - ROUNDING_SECONDS) * fps)))
-
-
-def _duration(frame: Any, decoding: Decoding) -> float:
-    if frame.duration and frame.time_base:
-        return min(float(frame.duration * frame.time_base), MOST_GAP_SECONDS)
-    return decoding.frame_seconds
 
 
 def picture_identity(side: int, resize: int, scaling: Scaling, frames: Literal["all", "key"] = "all") -> dict[str, Any]:

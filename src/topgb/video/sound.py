@@ -49,12 +49,12 @@ def _mono(decoding: Decoding, clock: Clock) -> Iterator[tuple[int, np.ndarray]]:
             yield place, samples
             place += len(samples)
 
-    for frame in decoding:
+    for frame, stamp, _ in decoding:
         rate = frame.sample_rate
         if not rate or not frame.samples:
             continue
         duration = frame.samples / rate
-        time = clock.seconds(frame.time, duration)
+        time = clock.seconds(stamp, duration)
         its = (frame.format.name, frame.layout.name, rate)
         if its != kind or abs(time - expected) > _MOST_DRIFT_SECONDS:
             # A resampler takes one kind of samples, without gaps.
@@ -92,7 +92,7 @@ class _Windows:
             self._advance()
 
     def rest(self) -> Iterator[tuple[int, np.ndarray]]:
-        """What is left at the end of the sound, filled up with zeros."""
+        """The windows left at the end of the sound, filled up with zeros."""
         while self.number < self._most and self._there.any():
             yield from self._window()
             self._advance()
