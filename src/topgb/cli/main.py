@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": "topgb.cli.predict:predict",
     "thresholds": "topgb.cli.thresholds:thresholds",
     "report": "topgb.cli.report:report",
+    "serve": "topgb.cli.serve:serve",
     "doctor": "topgb.cli.doctor:doctor",
 }
 GROUPS = {
