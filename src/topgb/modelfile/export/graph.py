@@ -1,8 +1,8 @@
 """A model file as one module from stored features to probabilities, which keeps the weights encoded as in the file."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,70 +48,71 @@ class ExportGraph(nn.Module):
         self.weights = nn.ModuleDict()
         # In a list, so that the architectures, emptied of their parameters, are no submodules.
         self._members = [_Member(header, stored, place, self.weights) for place in range(len(header.members))]
+        # Members that look at the same frames share one frontend, which makes the graph smaller and quicker.
+        self._frontends: dict[Hashable, _Stage] = {}
+        for member in self._members:
+            if member.seen not in self._frontends:
+                prefix = f"frontends.{len(self._frontends)}."
+                self._frontends[member.seen] = _Stage(member.frontend, prefix, header, stored, self.weights)
         self._second = None if header.reranker is None else _SecondStage(header, header.reranker, stored, self.weights)
         self.eval()
 
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        frames = {key: frontend(features, num_frames) for key, frontend in self._frontends.items()}
         mixture = torch.zeros((), device=features.device)
         for share, member in zip(self.shares, self._members, strict=True):
-            mixture = mixture + share * member.predict(features, num_frames)
-        return mixture if self._second is None else self._second.rerank(mixture)
+            mixture = mixture + share * member(*frames[member.seen])
+        return mixture if self._second is None else self._second(mixture)
 
 
-class _Slots:
-    """The places of an architecture's weights, emptied at first and filled with newly decoded weights in each call."""
+class _Stage:
+    """A module that is called with its weights filled in: decoded anew in each call, and gone after it."""
 
     def __init__(
         self, module: nn.Module, prefix: str, header: Header, stored: Mapping[str, torch.Tensor], weights: nn.ModuleDict
     ):
+        self.module = module
         self._slots: list[tuple[nn.Module, str, nn.Module]] = []
         for path, part in module.named_modules():
             for leaf, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
-                name = f"{prefix}{path}.{leaf}"
+                name = f"{prefix}{path}.{leaf}" if path else f"{prefix}{leaf}"
                 weight = _weight(header, stored, name) or _Weight({"": tensor}, _as_it_is(tensor))
                 weights[_identifier(name, weights)] = weight
                 self._slots.append((part, leaf, weight))
                 delattr(part, leaf)
 
-    @contextmanager
-    def filled(self) -> Iterator[None]:
+    def __call__(self, *inputs: torch.Tensor) -> Any:
         for part, leaf, weight in self._slots:
             part.__dict__[leaf] = weight()
         try:
-            yield
+            return self.module(*inputs)
         finally:
             for part, leaf, _ in self._slots:
                 del part.__dict__[leaf]
 
 
-class _Member:
-    """A member's architecture."""
+class _Member(_Stage):
+    """A member's architecture without its `frontend`; those of members with equal `seen` give the same frames."""
 
     def __init__(self, header: Header, stored: Mapping[str, torch.Tensor], place: int, weights: nn.ModuleDict):
         config = header.members[place].model
-        self.tagger = unfilled(lambda: build_tagger(header.features, header.classes, config), IMPOSSIBLE_SIZES)
-        self.tagger.eval()
-        self.tagger.frontend = Frontend(header.features, config, self.tagger.frontend.pads_to_max_frames)
-        replace_recurrent(self.tagger)
-        self._slots = _Slots(self.tagger, f"members.{place}.", header, stored, weights)
-
-    def predict(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
-        with self._slots.filled():
-            return self.tagger.predict(features, num_frames)
+        tagger = unfilled(lambda: build_tagger(header.features, header.classes, config), IMPOSSIBLE_SIZES)
+        pads = tagger.frontend.pads_to_max_frames
+        self.frontend = Frontend(header.features, config, pads).eval()
+        self.seen = config.features, config.normalization, config.max_frames, pads
+        del tagger.frontend
+        replace_recurrent(tagger)
+        super().__init__(tagger.eval(), f"members.{place}.", header, stored, weights)
 
 
-class _SecondStage:
+class _SecondStage(_Stage):
     """The architecture of the second stage, which rescores the mixture's best classes."""
 
     def __init__(
         self, header: Header, options: RerankerOptions, stored: Mapping[str, torch.Tensor], weights: nn.ModuleDict
     ):
-        self.reranker = unfilled(lambda: Reranker(header.classes, options), IMPOSSIBLE_SIZES).eval()
-        self._slots = _Slots(self.reranker, RERANKER, header, stored, weights)
-
-    def rerank(self, mixture: torch.Tensor) -> torch.Tensor:
-        with self._slots.filled():
-            return self.reranker(mixture)
+        reranker = unfilled(lambda: Reranker(header.classes, options), IMPOSSIBLE_SIZES).eval()
+        super().__init__(reranker, RERANKER, header, stored, weights)
 
 
 def _weight(header: Header, stored: Mapping[str, torch.Tensor], name: str) -> _Weight | None:
