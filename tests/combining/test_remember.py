@@ -1,5 +1,7 @@
 """Models that remember videos: what they store, what they find, and how they are kept."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 import topgb
 from combining.small_models import AUDIO, DBOF, model_file, videos
 from conftest import SMALL_CLASSES
+from export_both import export_both, run_exported
 from topgb.combining.average import average
 from topgb.combining.ensemble import ensemble
 from topgb.combining.remember import NeighbourOptions, remember
@@ -14,7 +17,6 @@ from topgb.errors import InputError
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file
-from topgb.modelfile.export import export_model
 from topgb.quantizing.quantize import QuantizeOptions, quantize_file
 from topgb.records.dataset import evaluation_batches
 from topgb.training.loop import TrainingJob, train
@@ -24,12 +26,16 @@ CPU = torch.device("cpu")
 MLP = {**DBOF, "head": {"name": "mlp", "width": 24, "activation": "silu", "input_dropout": 0.2, "dropout": 0.4}}
 
 
+def remembering(small_records, folder):
+    """A model with a hidden layer, and the one that remembers the training records by it."""
+    path = model_file(folder / "m.safetensors", MLP)
+    remember(path, small_records["train"], folder / "r.safetensors", NeighbourOptions(neighbours=7, temperature=0.1))
+    return path, folder / "r.safetensors"
+
+
 @pytest.fixture
 def memory(small_records, tmp_path):
-    """A model with a hidden layer, and the one that remembers the training records by it."""
-    path = model_file(tmp_path / "m.safetensors", MLP)
-    remember(path, small_records["train"], tmp_path / "r.safetensors", NeighbourOptions(neighbours=7, temperature=0.1))
-    return path, tmp_path / "r.safetensors"
+    return remembering(small_records, tmp_path)
 
 
 def hidden_vectors(path, data):
@@ -91,21 +97,19 @@ def test_whole_numbers_stay_whole_however_the_rest_is_stored(memory, small_recor
     np.testing.assert_allclose(topgb.load(tmp_path / "e").predict(videos()), expected, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def exported(small_records, tmp_path_factory) -> Path:
+    pytest.importorskip("onnxruntime")
+    path = remembering(small_records, tmp_path_factory.mktemp("exported"))[1]
+    export_both(path)
+    return path
+
+
 @pytest.mark.numeric
 @pytest.mark.parametrize("to", ["onnx", "pt2"])
-def test_it_is_exported(memory, tmp_path, to):
-    pytest.importorskip("onnxruntime")
-    export_model(memory[1], tmp_path / f"r.{to}", to)
-    lengths = np.full(9, 6, np.int64)
-    if to == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(str(tmp_path / "r.onnx"))
-        (found,) = session.run(None, {"features": videos(), "num_frames": lengths})
-    else:
-        program = torch.export.load(tmp_path / "r.pt2").module()
-        found = program(torch.from_numpy(videos()), torch.from_numpy(lengths)).detach().numpy()
-    np.testing.assert_allclose(found, topgb.load(memory[1]).predict(videos()), atol=1e-5)
+def test_it_is_exported(exported, to):
+    found = run_exported(exported, to, videos(), np.full(9, 6, np.int64))
+    np.testing.assert_allclose(found, topgb.load(exported).predict(videos()), atol=1e-5)
 
 
 def test_models_and_records_that_do_not_fit_are_refused(memory, small_records, small_recipe, tmp_path):

@@ -1,6 +1,7 @@
 """Second stages: learned from scores, stored in the file, and in the way of nothing."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 import topgb
 from combining.small_models import model_file, videos
 from conftest import SMALL_CLASSES, SMALL_SPEC
+from export_both import export_both, run_exported
 from topgb.combining.average import average
 from topgb.combining.cooccurrence import class_vectors
 from topgb.combining.ensemble import ensemble
@@ -20,7 +22,6 @@ from topgb.evaluation.opening import open_for
 from topgb.evaluation.score import evaluate
 from topgb.modelfile import read_model_file
 from topgb.modelfile.describe import describe
-from topgb.modelfile.export import export_model
 from topgb.models.reranker import Reranker, RerankerOptions
 from topgb.quantizing.quantize import QuantizeOptions, quantize_file
 from topgb.records.synth import SynthOptions, write_synthetic
@@ -144,23 +145,20 @@ def test_other_commands_keep_or_refuse_it(made, tmp_path):
             merge([path, path], tmp_path / "x")
 
 
+@pytest.fixture(scope="module")
+def exported(made) -> Path:
+    pytest.importorskip("onnxruntime")
+    path = made / "exported.safetensors"
+    second_stage(made, path)
+    export_both(path)
+    return path
+
+
 @pytest.mark.numeric
 @pytest.mark.parametrize("to", ["onnx", "pt2"])
-def test_it_is_exported(made, tmp_path, to):
-    pytest.importorskip("onnxruntime")
-    path, out = tmp_path / "r.safetensors", tmp_path / f"r.{to}"
-    second_stage(made, path)
-    export_model(path, out, to)
-    lengths = np.full(9, 6, np.int64)
-    if to == "onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(str(out))
-        (found,) = session.run(None, {"features": videos(), "num_frames": lengths})
-    else:
-        program = torch.export.load(out).module()
-        found = program(torch.from_numpy(videos()), torch.from_numpy(lengths)).detach().numpy()
-    np.testing.assert_allclose(found, topgb.load(path).predict(videos()), atol=2e-6)
+def test_it_is_exported(exported, to):
+    found = run_exported(exported, to, videos(), np.full(9, 6, np.int64))
+    np.testing.assert_allclose(found, topgb.load(exported).predict(videos()), atol=2e-6)
 
 
 @pytest.mark.parametrize(

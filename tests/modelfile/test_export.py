@@ -15,12 +15,10 @@ import pytest
 import torch
 
 import topgb
+from export_both import export_both
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import encode_plain
-from topgb.modelfile.export import exporting
-from topgb.modelfile.export.onnx import save_onnx
-from topgb.modelfile.export.pt2 import save_pt2
 from topgb.modelfile.member import encode_member
 from topgb.modelfile.store import read_model_file
 from topgb.models import build_tagger, parse_model
@@ -150,15 +148,6 @@ def _batches(spec: FeatureSpec) -> list[tuple[np.ndarray, np.ndarray]]:
     return batches
 
 
-def _export_both(path: Path) -> None:
-    # As export_model, but traced once for both.
-    header, stored = read_model_file(path)
-    with exporting.quiet():
-        program = exporting.exported_program(exporting.ExportGraph(header, stored), header)
-        for save, ending in ((save_pt2, ".pt2"), (save_onnx, ".onnx")):
-            save(program, header, exporting.description(header), path.with_suffix(ending), False)
-
-
 def _families() -> dict:
     """Every aggregator, three to a file, each in another encoding."""
     pairs = list(zip(aggregators(), itertools.cycle(SCHEMES.values())))
@@ -184,7 +173,7 @@ def _export_cases(folder: Path) -> None:
     for place, (sections, spec, classes, schemes) in enumerate(CASES.values()):
         path = folder / f"{place}.safetensors"
         _write(path, sections, spec, classes, schemes)
-        _export_both(path)
+        export_both(path)
         batches = enumerate(_batches(spec))
         arrays = {
             f"{key}{i}": v for i, pair in batches for key, v in zip(("features", "num_frames"), pair, strict=True)
