@@ -11,13 +11,13 @@ from topgb.modelfile.export.pt2 import save_pt2
 from topgb.modelfile.store import read_model_file
 
 
-def export_both(path: Path) -> None:
+def export_both(path: Path, takes: exporting.Input = "stored") -> None:
     """As `export_model`, to `path` with the endings `.onnx` and `.pt2`."""
     header, stored = read_model_file(path)
     with exporting.quiet():
-        program = exporting.exported_program(exporting.ExportGraph(header, stored), header)
+        program = exporting.exported_program(exporting.ExportGraph(header, stored, takes == "float"), header)
         for save, ending in ((save_pt2, ".pt2"), (save_onnx, ".onnx")):
-            save(program, header, exporting.description(header), path.with_suffix(ending), False)
+            save(program, header, exporting.description(header, takes), path.with_suffix(ending), False)
 
 
 def run_exported(path: Path, to: str, features: np.ndarray, num_frames: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def test_the_page_begins_with_the_whole_story(empty_place):
 
 
 def test_the_same_in_the_shell(empty_place, monkeypatch):
-    def export_at_once(model, out, to, force):
+    def export_at_once(model, out, to, force, takes):
         out.write_bytes(b"onnx")
         return [out]
 

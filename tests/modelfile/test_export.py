@@ -244,6 +244,7 @@ def test_the_files_tell_what_they_take_and_give(folder):
     assert extra["topgb"] == told
     header = read_model_file(folder / f"{place}.safetensors")[0]
     assert json.loads(told) == {
+        "input": "stored",
         "classes": 7,
         "class_names": list(header.class_names),
         "features": json.loads(json.dumps(header.features.to_json())),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from topgb.training.recipe import Overrides
 
 Format = Literal["onnx", "pt2"]
+Input = Literal["stored", "float"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,12 +36,21 @@ class Exported(Result):
         return os.fspath(self.path)
 
 
-def export(model: PathLike, out: PathLike | None = None, *, to: Format = "onnx", force: bool = False) -> Exported:
+def export(
+    model: PathLike,
+    out: PathLike | None = None,
+    *,
+    to: Format = "onnx",
+    input: Input = "stored",
+    force: bool = False,
+) -> Exported:
     """Write a file that gives a model's probabilities without topgb (`topgb model export`).
 
-    `to` is onnx, or pt2, a program for `torch.export.load`. The file takes stored features and numbers of frames;
-    mixture and decoding are inside (docs/export.md shows how to run it). `out` is by default the model's name with the
-    ending .onnx or .pt2. Raises `InputError` if what `to` needs is not installed, or `out` exists and `force` is off.
+    `to` is onnx, or pt2, a program for `torch.export.load`. The file takes features and numbers of frames; mixture and
+    decoding are inside (docs/export.md shows how to run it). `input` says which features: stored ones, bytes for most
+    models, or float, raw values, which the file encodes as `Model.tag` does. `out` is by default the model's name with
+    the ending .onnx or .pt2. Raises `InputError` if what `to` needs is not installed, or `out` exists and `force` is
+    off.
 
     >>> topgb.export("a.safetensors", to="pt2").path
     PosixPath('a.pt2')
@@ -49,13 +59,13 @@ def export(model: PathLike, out: PathLike | None = None, *, to: Format = "onnx",
     from topgb.training.opened import open_stored
     from topgb.training.run_folder import MODEL_FILE
 
-    check_choices(to=(to, Format))
+    check_choices(to=(to, Format), input=(input, Input))
     source = to_path(model)
     stored = open_stored(source)
     # A run's model lies in its folder, and so does the exported one.
     beside = source / MODEL_FILE if source.is_dir() else source
     path = beside.with_suffix(f".{to}") if out is None else to_path(out)
-    files = export_model(stored, path, to, force)
+    files = export_model(stored, path, to, force, input)
     return Exported(path, files, [file.stat().st_size for file in files], stored.file_bytes)
 
 

@@ -15,12 +15,16 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The file to write.  [default: the model's name with the ending .onnx or .pt2]")
     ] = None,
+    takes: Annotated[
+        Literal["stored", "float"],
+        typer.Option("--input", help="The features to take: as records store them, or raw float values."),
+    ] = "stored",
     force: Force = False,
 ) -> None:
     """Write a file that gives a model file's probabilities without topgb: in ONNX Runtime, or in plain PyTorch.
 
-    It takes the stored features (bytes) and the videos' numbers of frames; the members' mixture and the decoding of the
-    weights are inside. docs/export.md shows how to run it.
+    It takes features, stored ones (bytes) or raw values, and the videos' numbers of frames; the members' mixture and
+    the decoding of the weights are inside. docs/export.md shows how to run it.
     """
     from topgb.modelfile.export import export_model
     from topgb.training.opened import open_stored
@@ -30,5 +34,5 @@ def export(
     # A run's model lies in its folder, and so does the exported one.
     beside = model / MODEL_FILE if model.is_dir() else model
     out = beside.with_suffix(f".{to}") if out is None else out
-    for file in export_model(stored, out, to, force):
+    for file in export_model(stored, out, to, force, takes):
         terminal.say(f"{file}: {file.stat().st_size:,} bytes, the model file has {stored.file_bytes:,}")

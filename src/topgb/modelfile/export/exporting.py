@@ -21,17 +21,21 @@ from topgb.modelfile.store import StoredModel, stored_model
 
 Format = Literal["onnx", "pt2"]
 FORMATS = get_args(Format)
+Input = Literal["stored", "float"]
 # PyTorch's switch; versions that do not know it ignore it.
 UNTRACED = "do_not_emit_stack_traces"
 
 
-def export_model(model: Path | StoredModel, out: Path, to: Format, force: bool = False) -> list[Path]:
+def export_model(
+    model: Path | StoredModel, out: Path, to: Format, force: bool = False, takes: Input = "stored"
+) -> list[Path]:
     """Write the model as `out`, ONNX or a PyTorch program, and return the files written (docs/export.md).
 
     The file takes `features` (uint8 or float32 [B, T, D], as stored) and `num_frames` (int64 [B]) and gives
-    `probabilities` (float32 [B, V]) for any B and T of at least 1. Raises `InputError` where the model file is not
-    sound, `out` exists and `force` is off, or what `to` needs is not installed, `TopgbError` where it cannot be
-    written.
+    `probabilities` (float32 [B, V]) for any B and T of at least 1. If it `takes` "float", features are raw values,
+    float32 [B, T, D], which it encodes with the model's own ranges, as `topgb.Model.tag` does. Raises `InputError`
+    where the model file is not sound, `out` exists and `force` is off, or what `to` needs is not installed,
+    `TopgbError` where it cannot be written.
     """
     if to == "onnx":
         require_onnx()
@@ -41,15 +45,14 @@ def export_model(model: Path | StoredModel, out: Path, to: Format, force: bool =
     header = stored.header
     assemble_stored(stored, "packed")
     with quiet():
-        program = exported_program(ExportGraph(header, stored.tensors), header)
-        return (save_onnx if to == "onnx" else save_pt2)(program, header, description(header), out, force)
+        program = exported_program(ExportGraph(header, stored.tensors, takes == "float"), header)
+        return (save_onnx if to == "onnx" else save_pt2)(program, header, description(header, takes), out, force)
 
 
 def exported_program(graph: ExportGraph, header: Header) -> torch.export.ExportedProgram:
     """`graph` traced for any number of videos and frames, with no information about the machine that traced it."""
-    dtype = torch.uint8 if header.features.all_bytes else torch.float32
     # The tracer takes sizes of 0 and 1 for constants, and equal sizes for the same size: avoid all three.
-    features = torch.zeros(2, 3, header.features.width, dtype=dtype)
+    features = torch.zeros(2, 3, header.features.width, dtype=graph.dtype)
     videos, frames = torch.export.Dim("videos", min=1), torch.export.Dim("frames", min=1)
     shapes = {"features": {0: videos, 1: frames}, "num_frames": {0: videos}}
     program = torch.export.export(graph, (features, torch.tensor([3, 2])), dynamic_shapes=shapes)
@@ -64,10 +67,10 @@ def exported_program(graph: ExportGraph, header: Header) -> torch.export.Exporte
     return program
 
 
-def description(header: Header) -> str:
-    """JSON for users of the exported file: its inputs' features and extractor, its output's class names, thresholds."""
+def description(header: Header, takes: Input = "stored") -> str:
+    """JSON for users of the exported file: what its inputs are and were made by, class names and thresholds."""
     names = None if header.class_names is None else list(header.class_names)
-    value = {"features": header.features.to_json(), "classes": header.classes, "class_names": names}
+    value = {"input": takes, "features": header.features.to_json(), "classes": header.classes, "class_names": names}
     if header.thresholds is not None:
         value["thresholds"] = header.thresholds.tolist()
     if header.extractor is not None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from topgb.modelfile.encodings import Parts, checked_parts
 from topgb.modelfile.export.decoding import kept_parts, traced_values
+from topgb.modelfile.export.raw_values import RawValues
 from topgb.modelfile.export.scanned import replace_recurrent
 from topgb.modelfile.header import RERANKER, Header, TensorEncoding
 from topgb.modelfile.member import IMPOSSIBLE_SIZES
@@ -38,12 +39,16 @@ class ExportGraph(nn.Module):
     """Every member, their mixture, and the second stage over the mixture.
 
     `forward(features uint8 or float32 [B, T, D], num_frames int64 [B]) -> probabilities float32 [B, V]`, for any B and
-    T of at least 1. The state holds the stored tensors as buffers, and `forward` decodes them, so that `torch.export`
-    traces the decoding too. Raises `InputError` where a tensor does not match the header.
+    T of at least 1. Features are stored ones, or with `raw` float32 values that are encoded first. The state
+    holds the stored tensors as buffers, and `forward` decodes them, so that `torch.export` traces the decoding too.
+    Raises `InputError` where a tensor does not match the header.
     """
 
-    def __init__(self, header: Header, stored: Mapping[str, torch.Tensor]):
+    def __init__(self, header: Header, stored: Mapping[str, torch.Tensor], raw: bool = False):
         super().__init__()
+        has_bytes = any(feature.dtype == "uint8" for feature in header.features.features)
+        self.encode = RawValues(header.features) if raw and has_bytes else nn.Identity()
+        self.dtype = torch.uint8 if header.features.all_bytes and not raw else torch.float32
         self.shares = [member.weight for member in header.members]
         self.weights = nn.ModuleDict()
         # In a list, so that the architectures, emptied of their parameters, are no submodules.
@@ -58,6 +63,7 @@ class ExportGraph(nn.Module):
         self.eval()
 
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
+        features = self.encode(features)
         frames = {key: frontend(features, num_frames) for key, frontend in self._frontends.items()}
         mixture = torch.zeros((), device=features.device)
         for share, member in zip(self.shares, self._members, strict=True):
