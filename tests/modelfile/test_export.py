@@ -19,7 +19,9 @@ from export_both import export_both
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import encode_plain
+from topgb.modelfile.export.graph import ExportGraph
 from topgb.modelfile.member import encode_member
+from topgb.modelfile.packed import PackedLinear
 from topgb.modelfile.store import read_model_file
 from topgb.models import build_tagger, parse_model
 from topgb.models.registry import aggregators, heads
@@ -72,10 +74,12 @@ MIXED = {
     ),
 }
 SPECS = {"ensemble": ODD, "variants": ONE, "every head": FLOATS}
-# A matrix of 1,000,000 values in rows of no round length: the graph is little beside it.
-WIDE = FeatureSpec("frame", (Feature("rgb", 1003),))
+# A matrix in rows of no round length: the graph is little beside it, and topgb computes with it packed.
+WIDE = FeatureSpec("frame", (Feature("rgb", 1051),))
 WIDE_CLASSES = 1000
-MEASURED = ("codebook", "int8_zlib", "groups, 4 bits")
+MEASURED = ("codebook", "int8", "int8_zlib", "groups, 4 bits")
+# Packed matrices take inputs and products rounded to bfloat16, eight bits of a number; exported files take float32.
+PACKED_TOLERANCE = 2e-3
 
 RUNNER = """
 import sys
@@ -208,11 +212,39 @@ def outputs(folder, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("case", CASES)
 def test_predictions_are_topgbs_own(folder, outputs, case):
     place = list(CASES).index(case)
-    model, found = topgb.load(folder / f"{place}.safetensors"), np.load(outputs / f"{place}.outputs.npz")
+    model = topgb.load(folder / f"{place}.safetensors", resident="full")
+    found = np.load(outputs / f"{place}.outputs.npz")
     for batch, (features, counts) in enumerate(_batches(CASES[case][1])):
         expected = model.predict(features, counts)
         for way in ("onnx", "pt2", "folded"):
             np.testing.assert_allclose(found[f"{way}{batch}"], expected, rtol=0, atol=TOLERANCE, err_msg=way)
+
+
+@pytest.mark.parametrize("scheme", MEASURED)
+def test_wide_matrices_are_computed_in_float32(folder, outputs, scheme):
+    place = list(CASES).index(f"wide {scheme}")
+    path, found = folder / f"{place}.safetensors", np.load(outputs / f"{place}.outputs.npz")
+    full, packed = topgb.load(path, resident="full"), topgb.load(path)
+    assert any(isinstance(module, PackedLinear) for module in packed.loaded.modules())
+    for batch, (features, counts) in enumerate(_batches(WIDE)):
+        expected, rounded = full.predict(features, counts), packed.predict(features, counts)
+        for way in ("onnx", "pt2", "folded"):
+            np.testing.assert_allclose(found[f"{way}{batch}"], expected, rtol=0, atol=TOLERANCE, err_msg=way)
+        np.testing.assert_allclose(rounded, expected, rtol=0, atol=PACKED_TOLERANCE)
+        assert np.abs(rounded - expected).max() > TOLERANCE, "docs/export.md says that packed matrices are rounded"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_decodes_to_the_weights_that_topgb_has_in_full(tmp_path, scheme):
+    path = tmp_path / "m.safetensors"
+    _write(path, ({"aggregator": "average", "head": "logistic"},), WIDE, WIDE_CLASSES, [SCHEMES[scheme]])
+    graph = ExportGraph(*read_model_file(path))
+    full, packed = topgb.load(path, resident="full"), topgb.load(path)
+    for features, counts in _batches(WIDE):
+        with torch.no_grad():
+            found = graph(torch.from_numpy(features), torch.from_numpy(counts)).numpy()
+        np.testing.assert_allclose(found, full.predict(features, counts), rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(found, packed.predict(features, counts), rtol=0, atol=PACKED_TOLERANCE)
 
 
 @pytest.mark.parametrize("scheme", MEASURED)
