@@ -54,9 +54,12 @@ MAY_IMPORT = {
     "training": FIGURES,
     "combining": {"quantizing", *FIGURES},
     "demonstration": {"training", "combining", "quantizing", *FIGURES},
-    "serving": {"packing", "records", *MODELS},
-    "api": {"training", "combining", "quantizing", "from2018", "packing", "video", "serving", *FIGURES},
-    "cli": {"api", "demonstration", "training", "combining", "quantizing", "from2018", "packing", "video", *FIGURES},
+    "tagging": {"video", *FIGURES},
+    "api": {"tagging", "training", "combining", "quantizing", "from2018", "packing", "video", *FIGURES},
+    "cli": {
+        *{"api", "demonstration", "tagging", "training", "combining", "quantizing", "from2018", "packing", "video"},
+        *FIGURES,
+    },
 }
 # Calls of the public API: importing a submodule of that name would put the module in the call's place.
 CALLS = [

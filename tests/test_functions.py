@@ -59,7 +59,9 @@ def _parameters(function: ast.FunctionDef, is_method: bool) -> int:
 
 def _is_public_call(where: str) -> bool:
     """Whether a function has the options of a command for parameters, a line each, and explains them."""
-    return where.startswith("api/") and where.split()[1] in topgb.__all__
+    place, name = where.split()
+    # A model's method may have the name of a call.
+    return topgb._LAZY.get(name) == "topgb." + place.partition(".py")[0].replace("/", ".")
 
 
 def _lines(where: str, node: ast.FunctionDef) -> int:

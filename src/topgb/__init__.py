@@ -4,7 +4,7 @@ Each command is one call, with the command's options as keywords:
 
 records   inspect, verify, pack, synth, download, drop_fakes
 train     train, build, distill
-use       load, Model, evaluate, compare, thresholds, predict, report, serve
+use       load, Model, tag, evaluate, compare, thresholds, predict, report
 models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf, card
 
 Errors are `InputError` (wrong input) and `TopgbError` (the work failed). What calls return has `to_dict()`, and
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from topgb.api.predictions import distill, predict
     from topgb.api.records import inspect, synth, verify
     from topgb.api.reporting import report
-    from topgb.api.serving import serve
     from topgb.api.smaller import quantize, shrink
+    from topgb.api.tagging import tag
     from topgb.api.training import build, train
     from topgb.api.youtube8m import download, drop_fakes
     from topgb.modelfile.loaded import LoadedModel
@@ -59,9 +59,9 @@ _LAZY = {
     "remember": "topgb.api.combining",
     "report": "topgb.api.reporting",
     "rerank": "topgb.api.combining",
-    "serve": "topgb.api.serving",
     "shrink": "topgb.api.smaller",
     "synth": "topgb.api.records",
+    "tag": "topgb.api.tagging",
     "thresholds": "topgb.api.deciding",
     "train": "topgb.api.training",
     "verify": "topgb.api.records",
@@ -91,9 +91,9 @@ __all__ = [
     "remember",
     "report",
     "rerank",
-    "serve",
     "shrink",
     "synth",
+    "tag",
     "thresholds",
     "train",
     "verify",

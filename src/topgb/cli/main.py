@@ -27,9 +27,9 @@ COMMANDS = {
     "eval": "topgb.cli.eval:evaluate",
     "compare": "topgb.cli.compare:compare",
     "predict": "topgb.cli.predict:predict",
+    "tag": "topgb.cli.tag:tag",
     "thresholds": "topgb.cli.thresholds:thresholds",
     "report": "topgb.cli.report:report",
-    "serve": "topgb.cli.serve:serve",
     "doctor": "topgb.cli.doctor:doctor",
 }
 GROUPS = {
@@ -64,7 +64,7 @@ COMMANDS_OF = {
     },
 }
 # Every other command takes --max-unpacked.
-UNPACKING_NOTHING = {"demo", "doctor", "build", "download", "synth", "show", "import-tf", "average", "export"}
+UNPACKING_NOTHING = {"demo", "doctor", "tag", "build", "download", "synth", "show", "import-tf", "average", "export"}
 # Flags of 2018 without an underscore, which no command has; all others have one, and none of topgb's has.
 PLAIN_2018 = {"model", "gating", "lightvlad", "vlagd", "iterations", "optimizer"}
 _STYLE: dict[str, Any] = {

@@ -1,1 +1,0 @@
-"""Model files behind HTTP: an API, and a page to try them on."""
