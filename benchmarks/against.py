@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from families import BATCH, FAMILIES
+
 from serving import machine, serve, start
 
 HERE = Path(__file__).resolve().parents[1]

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 from commands import TRAIN, topgb
-from serving import machine
 
+from serving import machine
 from topgb.devices import keep_freed_memory
 from topgb.evaluation.metrics import Metrics
 from topgb.evaluation.opening import open_for

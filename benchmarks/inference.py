@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from serving import machine, serve, start
 
 VIDEOS = (1, 32)

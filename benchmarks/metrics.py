@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from serving import machine
 
+from serving import machine
 from topgb.devices import keep_freed_memory
 from topgb.evaluation.metrics import LOSS_EPSILON, TOP_K, Metrics, Scores
 from topgb.features import YOUTUBE8M_CLASSES

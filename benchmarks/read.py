@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from readers import BATCH, CLASSES, FRAMES, SPEC
-from serving import machine, start
 
+from serving import machine, start
 from topgb.records.synth import SynthOptions, write_synthetic
 
 HERE = Path(__file__).parent

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-from serving import Arrays, serve_reader
 
+from serving import Arrays, serve_reader
 from topgb.batch import Batch
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES, Feature
 from topgb.records.dataset import evaluation_batches, open_dataset

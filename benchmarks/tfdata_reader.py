@@ -18,6 +18,7 @@ import argparse
 from collections.abc import Iterator
 
 import tensorflow as tf
+
 from serving import Arrays, serve_reader
 
 AUTOTUNE = tf.data.AUTOTUNE

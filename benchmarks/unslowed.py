@@ -22,9 +22,9 @@ from pathlib import Path
 
 from commands import TRAIN
 from readers import CLASSES, FRAMES, SPEC
-from serving import machine, start
 
 from evaluation import SECTIONS, written
+from serving import machine, start
 from topgb.models import parse_model
 from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.training.recipe import load_recipe

@@ -54,8 +54,9 @@ MAY_IMPORT = {
     "training": FIGURES,
     "combining": {"quantizing", *FIGURES},
     "demonstration": {"training", "combining", "quantizing", *FIGURES},
+    "serving": {"packing", "records", *MODELS},
     "tagging": {"video", *FIGURES},
-    "api": {"tagging", "training", "combining", "quantizing", "from2018", "packing", "video", *FIGURES},
+    "api": {"tagging", "training", "combining", "quantizing", "from2018", "packing", "video", "serving", *FIGURES},
     "cli": {
         *{"api", "demonstration", "tagging", "training", "combining", "quantizing", "from2018", "packing", "video"},
         *FIGURES,

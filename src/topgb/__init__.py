@@ -4,7 +4,7 @@ Each command is one call, with the command's options as keywords:
 
 records   inspect, verify, pack, synth, download, drop_fakes
 train     train, build, distill
-use       load, Model, tag, evaluate, compare, thresholds, predict, report
+use       load, Model, tag, evaluate, compare, thresholds, predict, report, serve
 models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf, card
 
 Errors are `InputError` (wrong input) and `TopgbError` (the work failed). What calls return has `to_dict()`, and
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from topgb.api.predictions import distill, predict
     from topgb.api.records import inspect, synth, verify
     from topgb.api.reporting import report
+    from topgb.api.serving import serve
     from topgb.api.smaller import quantize, shrink
     from topgb.api.tagging import tag
     from topgb.api.training import build, train
@@ -59,6 +60,7 @@ _LAZY = {
     "remember": "topgb.api.combining",
     "report": "topgb.api.reporting",
     "rerank": "topgb.api.combining",
+    "serve": "topgb.api.serving",
     "shrink": "topgb.api.smaller",
     "synth": "topgb.api.records",
     "tag": "topgb.api.tagging",
@@ -91,6 +93,7 @@ __all__ = [
     "remember",
     "report",
     "rerank",
+    "serve",
     "shrink",
     "synth",
     "tag",

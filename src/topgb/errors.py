@@ -1,6 +1,8 @@
 """Errors that reach the user as one sentence: what is wrong, where, and what to do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 Wording = Callable[[str, Any], str]
@@ -38,6 +40,7 @@ def in_python(name: str, value: Any = None) -> str:
 
 
 _wording: Wording = in_python
+_worded: ContextVar[Wording | None] = ContextVar("wording", default=None)
 
 
 def option(name: str, value: Any = None) -> str:
@@ -46,12 +49,22 @@ def option(name: str, value: Any = None) -> str:
     On the command line it is written as a flag (`topgb.cli.flags`), elsewhere as in Python. Call this when the message
     is made, never while a module is imported: the wording is chosen later.
     """
-    return _wording(name, value)
+    return wording()(name, value)
 
 
 def wording() -> Wording:
-    """The function by which `option` writes in this process; picklable, so that worker processes can use it too."""
-    return _wording
+    """The function by which `option` writes here; picklable, so that worker processes can use it too."""
+    return _worded.get() or _wording
+
+
+@contextmanager
+def worded(chosen: Wording) -> Iterator[None]:
+    """A block in which `option` writes by `chosen`, in this thread or task and those that copy its context."""
+    token = _worded.set(chosen)
+    try:
+        yield
+    finally:
+        _worded.reset(token)
 
 
 def set_wording(chosen: Wording) -> Wording:

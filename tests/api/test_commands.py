@@ -29,6 +29,7 @@ COMMANDS = {
     "remember": "model remember",
     "report": "report",
     "rerank": "model rerank",
+    "serve": "serve",
     "shrink": "model shrink",
     "synth": "data synth",
     "tag": "tag",

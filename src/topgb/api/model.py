@@ -12,6 +12,7 @@ import torch
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
 from topgb.modelfile import Header, LoadedModel
+from topgb.modelfile.best import best_classes, least_probabilities
 from topgb.modelfile.inputs import Videos, padded, to_stored
 from topgb.modelfile.packed import Resident
 from topgb.training.opened import open_model
@@ -109,7 +110,7 @@ class Model:
         """
         if top is not None and top < 1:
             raise InputError(f"top={top!r} gives no class; use 1 or more, or None for all")
-        least = None if threshold is None else self.header.thresholds_for(threshold)[0].astype(np.float32)
+        least = least_probabilities(self.header, threshold)
         probabilities = self._predict(videos, None)
         tags = [self._tags(row, top, least) for row in np.atleast_2d(probabilities)]
         return tags[0] if probabilities.ndim == 1 else tags
@@ -133,27 +134,13 @@ class Model:
         return Tagger(self.loaded, TagOptions(top, threshold, timeline)).tag(os.fspath(path))
 
     def _tags(self, probabilities: np.ndarray, top: int | None, least: np.ndarray | None) -> Tags:
-        best = np.argsort(-probabilities, kind="stable")
-        if least is not None:
-            best = best[probabilities[best] >= least[best]]
-        return [(self.header.class_name(index), float(probabilities[index])) for index in best[:top].tolist()]
+        best = best_classes(probabilities, top, least)
+        return [(self.header.class_name(index), float(probabilities[index])) for index in best]
 
     def _warn(self, given: Videos) -> None:
-        # The warnings name the line that called `predict` or `tag`.
-        if given.cut:
-            whose = "the video has" if given.single else f"{given.cut} of {len(given.stored)} videos have"
-            most = self.loaded.max_frames
-            warnings.warn(f"{whose} more than {most} frames; the model looks at the first {most}", stacklevel=4)
-        for feature in self.features.features:
-            outside, values = given.clipped.get(feature.name, (0, 1))
-            if outside:
-                low, high = feature.range
-                warnings.warn(
-                    f"{outside / values:.2%} of the values of feature {feature.name!r} lie outside {low:g} to "
-                    f"{high:g}, the range that the model was trained with, and are clipped; was the feature computed "
-                    "alike?",
-                    stacklevel=4,
-                )
+        for note in given.notes(self.features, self.loaded.max_frames):
+            # The warnings name the line that called `predict` or `tag`.
+            warnings.warn(note, stacklevel=4)
 
 
 def load(

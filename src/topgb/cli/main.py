@@ -30,6 +30,7 @@ COMMANDS = {
     "tag": "topgb.cli.tag:tag",
     "thresholds": "topgb.cli.thresholds:thresholds",
     "report": "topgb.cli.report:report",
+    "serve": "topgb.cli.serve:serve",
     "doctor": "topgb.cli.doctor:doctor",
 }
 GROUPS = {

@@ -25,6 +25,23 @@ class Videos:
     cut: int = 0
     clipped: dict[str, tuple[int, int]] = field(default_factory=dict)
 
+    def notes(self, spec: FeatureSpec, max_frames: int) -> list[str]:
+        """A sentence each for frames that were left out, and for values outside a feature's range."""
+        found = []
+        if self.cut:
+            whose = "the video has" if self.single else f"{self.cut} of {len(self.stored)} videos have"
+            found.append(f"{whose} more than {max_frames} frames; the model looks at the first {max_frames}")
+        for feature in spec.features:
+            outside, values = self.clipped.get(feature.name, (0, 1))
+            if outside:
+                low, high = feature.range
+                found.append(
+                    f"{outside / values:.2%} of the values of feature {feature.name!r} lie outside {low:g} to "
+                    f"{high:g}, the range that the model was trained with, and are clipped; was the feature computed "
+                    "alike?"
+                )
+        return found
+
 
 def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = None) -> Videos:
     """Arrays as `topgb.Model.predict` takes them, to the features that records of `spec` would store.

@@ -84,7 +84,7 @@ def _read_array(file: IO[bytes], size: int, name: str, path: str, unpacked: int 
     `unpacked` bytes of the same archive have been read before.
     """
     try:
-        shape, fortran_order, dtype = _read_header(file)
+        shape, fortran_order, dtype = read_header(file)
     except Exception as error:
         # The header is Python text, and NumPy's parser raises errors without a common base class.
         raise InputError(f"{path}: {name!r} is not a NumPy array ({_one_line(error)}); save it with np.save") from None
@@ -107,8 +107,11 @@ def _read_array(file: IO[bytes], size: int, name: str, path: str, unpacked: int 
     return array.reshape(shape, order="F" if fortran_order else "C")
 
 
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran's order, and dtype. NumPy alone would read a header of gigabytes before refusing it."""
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and dtype of a `.npy` file, which is read up to its values.
+
+    NumPy alone would read a header of gigabytes before refusing it. Raises whatever NumPy's parser does.
+    """
     start = file.read(_SIZED)
     version = np.lib.format.read_magic(io.BytesIO(start))
     if version not in _HEADERS:

@@ -53,10 +53,15 @@ def find_files(source: str, suffixes: Sequence[str]) -> list[Found]:
         root, paths = _fixed_folder(source), glob.glob(source, recursive=True)
     root = root or os.curdir
     return [
-        Found(path, os.path.relpath(path, root).replace(os.sep, "/"))
+        Found(path, in_utf8(os.path.relpath(path, root)).replace(os.sep, "/"))
         for path in paths
         if path.endswith(tuple(suffixes)) and not os.path.basename(path).startswith(".")
     ]
+
+
+def in_utf8(path: str) -> str:
+    """A path as UTF-8 names it, whatever encoding of names Python took from the locale."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 def _files_below(folder: str, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from topgb.errors import InputError, option
+from topgb.packing.files import Found, in_utf8
 from topgb.packing.labels import Labels
 from topgb.packing.source import Entry
 from topgb.packing.video import normal_id
@@ -86,9 +87,8 @@ class _Names:
                 yield normal_id(os.path.relpath(tidy, root))
 
 
-def _root(found: tuple[str, str]) -> str:
-    path, below = found
-    return path.removesuffix(below.replace("/", os.sep)) or os.curdir
+def _root(found: Found) -> str:
+    return in_utf8(found.path).removesuffix(found.below.replace("/", os.sep)) or os.curdir
 
 
 def no_row_error(entries: Sequence[tuple[str, str]], total: int, labels: Labels, labels_file: Path) -> InputError:

@@ -1,0 +1,1 @@
+"""Model files behind HTTP: an API, and a page to try them on."""

@@ -1,0 +1,160 @@
+"""The HTTP API over a `Service`."""
+
+import asyncio
+import json
+import traceback
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from topgb import terminal
+from topgb.errors import InputError, TopgbError, printable
+from topgb.serving import schemas
+from topgb.serving.bodies import JSON, MOST_JSON, NPY, from_json, from_npy
+from topgb.serving.bounds import Bounds
+from topgb.serving.gate import Gate
+from topgb.serving.measures import Measured
+from topgb.serving.page_files import page_files
+from topgb.serving.problems import ProblemError, problem_response
+from topgb.serving.service import Answered, Service
+from topgb.serving.wording import Worded
+from topgb.version import __version__
+
+# Nginx's status for a client that has gone; nobody reads it but the figures.
+_GONE = 499
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application; it closes the service when it is shut down."""
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.close)
+
+    app = FastAPI(
+        title="topgb",
+        version=__version__,
+        description="Tags of videos and of features of videos.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=running,
+    )
+    settings = service.settings
+    # The last one is the outermost.
+    app.add_middleware(Bounds, settings=settings)
+    app.add_middleware(Gate, token=settings.token, hosts=settings.hosts)
+    app.add_middleware(Measured, measures=service.measures)
+    app.add_middleware(Worded)
+    _refuse_in_problems(app)
+    _add_pages(app)
+    _add_calls(app, service)
+    return app
+
+
+def _add_calls(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", summary="Whether the server is there", response_model=schemas.Health)
+    async def healthz() -> Any:
+        return {"status": "ok"}
+
+    @app.get("/v1/models", summary="The models", response_model=schemas.Models)
+    async def models() -> Any:
+        return {"models": [model.about() for model in service.models.values()]}
+
+    @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        return Response(service.measures.page(), media_type=service.measures.CONTENT_TYPE)
+
+    @app.post(
+        "/v1/predict",
+        summary="Classes of features",
+        response_model=schemas.Predictions,
+        responses=schemas.PROBLEMS,
+        openapi_extra=schemas.PREDICT,
+    )
+    async def predict(request: Request) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind not in (JSON, NPY):
+            raise ProblemError(415, f"the body's content type is {kind[:60]!r}; send {JSON} or {NPY} with a .npy file")
+        body = await request.body()
+        if kind == NPY:
+            asked = from_npy(body, request.query_params)
+        elif len(body) > MOST_JSON:
+            raise ProblemError(413, f"a body of JSON may have {MOST_JSON:,} bytes; send a .npy file as {NPY} instead")
+        else:
+            asked = await service.in_thread(lambda: from_json(body))
+        return answer_json(await service.predict(asked, waiting(request)))
+
+
+def waiting(request: Request) -> Callable[["Future[Any]"], Any]:
+    """A way to wait for a future that gives up when the client hangs up, whose body has come."""
+
+    async def wait(future: "Future[Any]") -> Any:
+        answer = asyncio.wrap_future(future)
+        gone = asyncio.ensure_future(request.receive())
+        try:
+            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise ClientDisconnect
+            return answer.result()
+        finally:
+            gone.cancel()
+            answer.cancel()
+
+    return wait
+
+
+def answer_json(answered: Answered) -> Response:
+    """An answer with what it took in milliseconds, as browsers show it (`Server-Timing`)."""
+    timing = ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in answered.timing.items())
+    return Response(json.dumps(answered.value), media_type=JSON, headers={"server-timing": timing})
+
+
+def _add_pages(app: FastAPI) -> None:
+    for path, (content, kind) in page_files().items():
+        app.add_api_route(path, _page(content, kind), include_in_schema=False, response_class=Response)
+
+
+def _page(content: bytes, kind: str) -> Callable[[], Any]:
+    async def page() -> Response:
+        return Response(content, media_type=kind)
+
+    return page
+
+
+def _refuse_in_problems(app: FastAPI) -> None:
+    """Turn all errors into problems."""
+
+    async def on_problem(request: Request, error: Any) -> Response:
+        return problem_response(error.status, error.detail, error.headers)
+
+    async def on_wrong_input(request: Request, error: Any) -> Response:
+        return problem_response(422, str(error))
+
+    async def on_failure(request: Request, error: Any) -> Response:
+        return problem_response(503, str(error), {"retry-after": "1"})
+
+    async def on_http(request: Request, error: Any) -> Response:
+        said = {404: "there is nothing at this path; see /docs", 405: "this path does not know the method; see /docs"}
+        return problem_response(error.status_code, said.get(error.status_code, printable(str(error.detail))))
+
+    async def on_gone(request: Request, error: Any) -> Response:
+        return Response(status_code=_GONE)
+
+    async def on_defect(request: Request, error: Any) -> Response:
+        terminal.tell(*"".join(traceback.format_exception(error)).splitlines())
+        return problem_response(500, "the server failed; what went wrong is in its log")
+
+    app.add_exception_handler(ProblemError, on_problem)
+    app.add_exception_handler(InputError, on_wrong_input)
+    app.add_exception_handler(RequestValidationError, on_wrong_input)
+    app.add_exception_handler(TopgbError, on_failure)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(ClientDisconnect, on_gone)
+    app.add_exception_handler(Exception, on_defect)

@@ -1,0 +1,93 @@
+"""The process that listens: a socket, uvicorn, and an end that finishes what is being answered."""
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from topgb.errors import InputError, option
+from topgb.serving.app import create_app
+from topgb.serving.connections import Connection
+from topgb.serving.service import Service
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at `host` and `port`, 0 for any free one. Raises `InputError` where that cannot be."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InputError(f"{option('host', host)} is no address: {error.strerror or error}; use 127.0.0.1") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise InputError(
+            f"cannot listen at {host} port {port}: {error.strerror or error}; choose another port, or let the system "
+            f"choose with {option('port', 0)}"
+        ) from None
+    return listening
+
+
+def url_of(listening: socket.socket) -> str:
+    """The address at which a browser finds what listens."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+OnStart = Callable[["Server"], None]
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which calls back when it listens; `should_exit` set to true ends it."""
+
+    def __init__(self, config: uvicorn.Config, on_start: OnStart):
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start(self)
+
+
+def run(service: Service, listening: socket.socket, on_start: OnStart) -> None:
+    """Answer requests until SIGTERM or Ctrl-C comes; then finish those that have begun.
+
+    A second Ctrl-C ends at once. Off the main thread no signal is heard.
+    """
+    config = uvicorn.Config(
+        create_app(service),
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        loop="asyncio",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=round(service.settings.drain_seconds),
+    )
+    with listening, _ending_quietly():
+        Server(config, on_start).run([listening])
+
+
+@contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """A block after which the signals that ended the server, which uvicorn raises once more, do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    earlier = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
