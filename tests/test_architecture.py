@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "training": FIGURES,
     "combining": {"quantizing", *FIGURES},
     "demonstration": {"training", "combining", "quantizing", *FIGURES},
-    "serving": {"packing", "records", *MODELS},
+    "serving": {"tagging", "video", "packing", *FIGURES},
     "tagging": {"video", *FIGURES},
     "api": {"tagging", "training", "combining", "quantizing", "from2018", "packing", "video", "serving", *FIGURES},
     "cli": {

@@ -13,12 +13,11 @@ import topgb
 from combining.small_models import model_file
 from conftest import SMALL_SPEC
 from faults.programs import Zygote
-from serving.running import NPY, Client, npy, serving
+from serving.running import NPY, PATIENCE, Client, npy, serving, until
 from topgb.serving import connections
 from topgb.serving.served import ServedModel
 from topgb.serving.settings import Settings
 
-PATIENCE = 30
 # Batches have other sizes than this test's.
 ROUNDING = 1e-5
 
@@ -91,17 +90,22 @@ def test_garbage_is_answered_with_a_problem(client: Client):
 def test_the_oldest_idle_connection_makes_room_for_a_new_one(client: Client, monkeypatch):
     monkeypatch.setattr(connections, "HEAD_SECONDS", PATIENCE)
     monkeypatch.setattr(connections, "MOST_CONNECTIONS", 2)
-    held = []
-    for _ in range(2):
-        held.append(client.connect())
-        held[-1].sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        assert held[-1].recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    held = [client.connect(), client.connect()]
+    for connection in held:
+        _ask_healthz(connection)
     assert client.get("/healthz").status == 200
     assert _end(held[0]) == b""
-    held[1].sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    assert held[1].recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    _ask_healthz(held[1])
     for connection in held:
         connection.close()
+
+
+def _ask_healthz(connection: socket.socket) -> None:
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b"}"):
+        answer += connection.recv(1 << 16)
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 class _Held:
@@ -129,24 +133,17 @@ def test_a_client_that_has_gone_costs_no_computing_and_a_full_server_says_when_t
         assert held.begun.wait(PATIENCE)
         gone = client.connect()
         gone.sendall(_request(npy(_video(1))))
-        _until(lambda: client.service.batcher.waiting == 1)
+        until(lambda: client.service.batcher.waiting == 1)
         stays = pool.submit(client.predict, _video(2))
-        _until(lambda: client.service.batcher.waiting == 2)
+        until(lambda: client.service.batcher.waiting == 2)
         refused = client.predict(_video(3))
         assert (refused.status, "ask again" in refused.detail) == (429, True)
         assert 1 <= int(refused.headers["retry-after"]) <= 30
         gone.close()
-        _until(lambda: 'path="/v1/predict",status="499"' in client.get("/metrics").body.decode())
+        until(lambda: 'path="/v1/predict",status="499"' in client.get("/metrics").body.decode())
         held.go.set()
         assert (first.result().status, stays.result().status) == (200, 200)
     assert held.videos == [1, 1]
-
-
-def _until(condition) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_bodies_are_held_within_bounds(model):
@@ -157,7 +154,7 @@ def test_bodies_are_held_within_bounds(model):
         reply = client.predict(np.zeros((200 << 10, 1), np.uint8))
         assert (reply.status, reply.headers["retry-after"]) == (429, "1")
         held.close()
-        _until(lambda: client.predict(np.zeros((200 << 10, 1), np.uint8)).status == 422)
+        until(lambda: client.predict(np.zeros((200 << 10, 1), np.uint8)).status == 422)
 
 
 @pytest.mark.numeric
@@ -184,14 +181,14 @@ def test_nothing_is_lost_or_mixed_up(model):
 
     with serving([model]) as client, ThreadPoolExecutor(12) as pool:
         done = list(pool.map(ask, range(300)))
-        _until(lambda: client.service.batcher.waiting == 0)
+        until(lambda: client.service.batcher.waiting == 0)
     assert (done.count("answered"), done.count("rude")) == (200, 100)
 
 
 def test_the_program_finishes_what_it_has_when_it_is_asked_to_end(model, zygote: Zygote):
     running = zygote.start(["serve", model, "--port", "0"])
     out = running._folder / "out"
-    _until(lambda: "listening at http://127.0.0.1:" in out.read_text())
+    until(lambda: "listening at http://127.0.0.1:" in out.read_text())
     port = int(out.read_text().rpartition(":")[2])
     body = npy(_video(0))
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:

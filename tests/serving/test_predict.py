@@ -131,7 +131,16 @@ def test_the_figures_count(client: Client):
 
 def test_the_description_of_the_api_names_every_call(client: Client):
     described = client.get("/openapi.json").json
-    assert set(described["paths"]) == {"/healthz", "/v1/models", "/v1/predict", "/metrics"}
+    assert set(described["paths"]) == {
+        "/healthz",
+        "/v1/models",
+        "/v1/predict",
+        "/v1/tag",
+        "/v1/examples",
+        "/v1/examples/{name}",
+        "/v1/thresholds",
+        "/metrics",
+    }
     bodies = described["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
     assert set(bodies) == {"application/json", "application/octet-stream"}
     assert set(bodies["application/json"]["schema"]["properties"]) == {

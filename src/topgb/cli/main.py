@@ -67,7 +67,7 @@ COMMANDS_OF = {
 # Every other command takes --max-unpacked.
 UNPACKING_NOTHING = {"demo", "doctor", "tag", "build", "download", "synth", "show", "import-tf", "average", "export"}
 # Flags of 2018 without an underscore, which no command has; all others have one, and none of topgb's has.
-PLAIN_2018 = {"model", "models", "savefile", "gating", "lightvlad", "vlagd", "iterations", "optimizer"}
+PLAIN_2018 = {"model", "gating", "lightvlad", "vlagd", "iterations", "optimizer"}
 _STYLE: dict[str, Any] = {
     "add_completion": False,
     "rich_markup_mode": "markdown",

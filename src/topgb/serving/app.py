@@ -16,13 +16,16 @@ from starlette.requests import ClientDisconnect
 from topgb import terminal
 from topgb.errors import InputError, TopgbError, printable
 from topgb.serving import schemas
-from topgb.serving.bodies import JSON, MOST_JSON, NPY, from_json, from_npy
+from topgb.serving.bodies import JSON, MOST_JSON, NPY, Choice, from_json, from_npy, from_texts
 from topgb.serving.bounds import Bounds
+from topgb.serving.examples import Examples
+from topgb.serving.file_tagger import FileTagger
 from topgb.serving.gate import Gate
 from topgb.serving.measures import Measured
 from topgb.serving.page_files import page_files
 from topgb.serving.problems import ProblemError, problem_response
 from topgb.serving.service import Answered, Service
+from topgb.serving.uploads import received
 from topgb.serving.wording import Worded
 from topgb.version import __version__
 
@@ -33,9 +36,12 @@ _GONE = 499
 def create_app(service: Service) -> FastAPI:
     """The application; it closes the service when it is shut down."""
 
+    tagger = FileTagger(service)
+
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         yield
+        await asyncio.to_thread(tagger.close)
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
@@ -55,6 +61,7 @@ def create_app(service: Service) -> FastAPI:
     _refuse_in_problems(app)
     _add_pages(app)
     _add_calls(app, service)
+    _add_files(app, service, tagger)
     return app
 
 
@@ -66,6 +73,12 @@ def _add_calls(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", summary="The models", response_model=schemas.Models)
     async def models() -> Any:
         return {"models": [model.about() for model in service.models.values()]}
+
+    @app.get("/v1/thresholds", summary="The thresholds of a model", response_model=schemas.Thresholds)
+    async def thresholds(request: Request) -> Any:
+        model = service.model(from_texts(Choice, request.query_params))
+        own = model.header.thresholds
+        return {"model": model.name, "thresholds": None if own is None else own.tolist()}
 
     @app.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     async def metrics() -> Response:
@@ -90,6 +103,32 @@ def _add_calls(app: FastAPI, service: Service) -> None:
         else:
             asked = await service.in_thread(lambda: from_json(body))
         return answer_json(await service.predict(asked, waiting(request)))
+
+
+def _add_files(app: FastAPI, service: Service, tagger: FileTagger) -> None:
+    examples = Examples(service)
+
+    @app.post(
+        "/v1/tag",
+        summary="Tags of a video, a sound or a file of features",
+        response_model=schemas.Tagged,
+        responses=schemas.PROBLEMS,
+        openapi_extra=schemas.TAG,
+    )
+    async def tag(request: Request) -> Response:
+        async with received(request, service) as upload:
+            try:
+                return answer_json(await tagger.tag(upload.path, upload.name, upload.choice, waiting(request)))
+            except TopgbError as error:
+                raise upload.renamed(error) from None
+
+    @app.get("/v1/examples", summary="Files to try", response_model=schemas.Examples)
+    async def listed() -> Any:
+        return {"examples": examples.listed()}
+
+    @app.get("/v1/examples/{name}", summary="One of the files to try", response_class=Response)
+    async def example(name: str) -> Response:
+        return Response(await service.in_thread(lambda: examples.read(name)), media_type=NPY)
 
 
 def waiting(request: Request) -> Callable[["Future[Any]"], Any]:

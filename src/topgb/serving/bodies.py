@@ -37,6 +37,12 @@ class Choice(BaseModel):
     )
 
 
+class TagChoice(Choice):
+    """How to answer for a file, and of how long stretches of it."""
+
+    timeline: float | None = Field(None, gt=0, description="Seconds of a stretch; each gets tags of its own.")
+
+
 class PredictBody(Choice):
     """The features of one video, [T][D], or of several, [B][T][D]: T frames of D values each."""
 
@@ -71,17 +77,19 @@ def from_npy(body: bytes, query: Mapping[str, str]) -> Asked:
     Arrays of uint8 hold bytes as records store them, others values. Raises `ProblemError` 400 if the body is no `.npy`
     file, `InputError` where the array or a choice is wrong.
     """
-    return Asked(from_query(query), _npy(body))
+    return Asked(from_texts(Choice, query), _npy(body))
 
 
-def from_query(query: Mapping[str, str]) -> Choice:
+def from_texts(kind: type[Kind], texts: Mapping[str, str]) -> Kind:
     """The choices in a query string or a form. Raises `InputError` where one is wrong."""
-    given: dict[str, Any] = dict(query)
+    given: dict[str, Any] = {key: text for key, text in texts.items() if text}
     if "top" in given:
-        given["top"] = None if given["top"] in ("", "all") else _number(given["top"], int)
+        given["top"] = None if given["top"] == "all" else _number(given["top"], int)
     if given.get("threshold") not in (None, "model"):
-        given["threshold"] = _number(given["threshold"], float) if given["threshold"] else None
-    return _validated(Choice, given)
+        given["threshold"] = _number(given["threshold"], float)
+    if "timeline" in given:
+        given["timeline"] = _number(given["timeline"], float)
+    return _validated(kind, given)
 
 
 def _number(text: str, kind: type[int] | type[float]) -> Any:

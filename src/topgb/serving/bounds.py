@@ -5,10 +5,9 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from topgb.serving.problems import ProblemError
+from topgb.serving.problems import RETRY, ProblemError
 from topgb.serving.settings import Settings
 
-RETRY = {"retry-after": "1"}
 # Around a file in a form there are the form's own lines.
 _FORM_BYTES = 1 << 16
 _SEND_SECONDS = 30.0

@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _VIDEOS = (1, 2, 4, 8, 16, 32, 64, 128)
-PATHS = ("/v1/predict", "/v1/tag", "/v1/models", "/metrics", "/healthz", "/docs", "/openapi.json", "/")
+_CALLS = ("/v1/predict", "/v1/tag", "/v1/models", "/v1/thresholds", "/v1/examples")
+PATHS = (*_CALLS, "/metrics", "/healthz", "/docs", "/openapi.json", "/")
 
 
 class Measures:

@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import Response
 
 MEDIA_TYPE = "application/problem+json"
+# Where nobody knows when there will be room.
+RETRY = {"retry-after": "1"}
 
 
 class ProblemError(Exception):

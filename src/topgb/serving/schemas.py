@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from topgb.serving.bodies import JSON, NPY, PredictBody
+from topgb.serving.bodies import JSON, NPY, PredictBody, TagChoice
 from topgb.serving.problems import MEDIA_TYPE
 
 
@@ -57,6 +57,51 @@ class Predictions(BaseModel):
     warnings: list[str] | None = Field(None, description="What was left out or clipped, where anything was.")
 
 
+class Thresholds(BaseModel):
+    """The least probability at which each class is given, by class number; null where the file has none."""
+
+    model: str
+    thresholds: list[float] | None
+
+
+class Stretch(BaseModel):
+    """The tags of a part of a video, from `start` to `end` in seconds."""
+
+    start: float
+    end: float
+    tags: list[Tag]
+
+
+class TaggedVideo(BaseModel):
+    """The tags of a video and of stretches of it; `path` is the client's name for its file."""
+
+    path: str
+    seconds: float = Field(description="Length of what was looked at.")
+    tags: list[Tag]
+    timeline: list[Stretch] = Field(description="Empty unless it was asked for.")
+    remarks: list[str] | None = Field(None, description="Missing, damaged, clipped or left out, where anything was.")
+
+
+class Tagged(BaseModel):
+    """The videos of a file: one, or each record of a file of records."""
+
+    model: str
+    videos: list[TaggedVideo]
+
+
+class Example(BaseModel):
+    """A file to try, at `/v1/examples/` and its name."""
+
+    name: str
+    bytes: int
+
+
+class Examples(BaseModel):
+    """The files to try."""
+
+    examples: list[Example]
+
+
 class Problem(BaseModel):
     """An error (RFC 9457): `detail` says what is wrong and what to do."""
 
@@ -98,4 +143,19 @@ PREDICT: dict[str, Any] = {
         },
     },
     "parameters": [_query(name, schema) for name, schema in _CHOICES.items() if name != "encoding"],
+}
+_FILE = {"type": "string", "format": "binary", "description": "A video, a sound, .npy, .npz or .tfrecord."}
+TAG: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": _FILE, **TagChoice.model_json_schema()["properties"]},
+                }
+            }
+        },
+    }
 }

@@ -1,8 +1,9 @@
 """The work behind the API, without HTTP: models by name, and their answers."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,14 +14,15 @@ from topgb.modelfile.inputs import Videos, to_stored
 from topgb.serving.answers import best_of
 from topgb.serving.batching import Answer, Batcher, FullError
 from topgb.serving.bodies import Asked, Choice
+from topgb.serving.extracting import Extracting
 from topgb.serving.measures import Measures
-from topgb.serving.problems import ProblemError
+from topgb.serving.problems import RETRY, ProblemError
 from topgb.serving.served import ServedModel
 from topgb.serving.settings import Settings
 
 Value = TypeVar("Value")
 # Waits for an answer as long as its client does.
-Await = Callable[["Future[Answer]"], Any]
+Await = Callable[["Future[Any]"], Any]
 # Threads that turn bodies into arrays; more would take time from the thread that talks to clients.
 _THREADS = 2
 
@@ -34,13 +36,15 @@ class Answered:
 
 
 class Service:
-    """Models, and the threads that work with them."""
+    """Models, the threads that work with them, and the process that makes features."""
 
     def __init__(self, models: Sequence[ServedModel], settings: Settings):
         self.models = {model.name: model for model in models}
         self.settings, self.measures = settings, Measures()
         self.batcher = Batcher(settings.window, settings.batch, settings.queue, self.measures.observe_call)
         self._threads = ThreadPoolExecutor(_THREADS, "topgb bodies")
+        self.extracting = Extracting(settings.work_seconds)
+        self._receiving = 0
         self.measures.watch_queue(lambda: self.batcher.waiting)
         self._warm_up()
 
@@ -52,7 +56,8 @@ class Service:
             self.batcher.submit(model, [blank]).result()
 
     def close(self) -> None:
-        """Answer what waits, and end the threads."""
+        """Answer what waits, and end the threads and the process."""
+        self.extracting.stop()
         self.batcher.close()
         self._threads.shutdown()
 
@@ -92,6 +97,17 @@ class Service:
         if notes:
             value["warnings"] = notes
         return Answered(value, {"model": answer.seconds, "wait": answer.waited})
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """A block in which a file is received and worked with. Raises `ProblemError` 429 where there are too many."""
+        if self._receiving >= self.settings.uploads:
+            raise ProblemError(429, "the server works on as many files as it can; ask again in a while", RETRY)
+        self._receiving += 1
+        try:
+            yield
+        finally:
+            self._receiving -= 1
 
     async def _stored(self, model: ServedModel, videos: Any) -> Videos:
         spec, most = model.header.features, model.header.max_frames
