@@ -85,8 +85,4 @@ def test_a_pasted_command_of_2018_is_told_where_to_look(tmp_path):
         assert f"{here} now" in done.stderr or f"--{flag} is a flag of 2018" in done.stderr, flag
     said = topgb("model", "quantize", "m", "--out", "q", "--method", "int8", "--min_elements", "5").stderr
     assert "--min_elements is written --min-elements now" in said
-    for command in (("data", "drop-fakes"), ("submission", "concat")):
-        for flag in ("source_folder", "dest_folder", "csv_file", "good_file", "fake_file", "submit_file"):
-            assert flag in FLAGS
-            assert f"--{flag} is a flag of 2018" in topgb(*command, f"--{flag}", "x").stderr
     assert "docs/coming" not in topgb("train", "--modle", "x").stderr

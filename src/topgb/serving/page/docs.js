@@ -60,7 +60,10 @@ function call(method, path, described, components) {
   const section = element("section", "", element("h2", `${method.toUpperCase()} ${path}`), element("p", described.summary));
   if (described.description) section.append(element("p", described.description));
   section.append(...content("Body", described.requestBody?.content, components));
-  if (described.parameters?.length) section.append(element("h4", "Query"), fields(described.parameters));
+  for (const [place, title] of [["path", "In the path"], ["query", "Query"]]) {
+    const given = (described.parameters ?? []).filter((parameter) => parameter.in === place);
+    if (given.length) section.append(element("h4", title), fields(given));
+  }
   const refusals = element("dl");
   for (const [status, answer] of Object.entries(described.responses ?? {})) {
     if (status < "300") section.append(...content(`Answer ${status}`, answer.content, components));
