@@ -31,7 +31,7 @@ PRIVATE = {
     "_foreach_mul_": "training/optimizer.py",
 }
 # Public, though they begin so.
-NAMED_TUPLES = {"_replace", "_asdict", "_fields"}
+PUBLIC = {"_replace", "_asdict", "_fields", "_exit"}
 
 
 @cache
@@ -117,7 +117,7 @@ def _private_names(name: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLES
+    return name.startswith("_") and not name.startswith("__") and name not in PUBLIC
 
 
 @cache

@@ -2,7 +2,7 @@
 
 Each command is one call, with the command's options as keywords:
 
-records   inspect, verify, pack, synth, download, drop_fakes
+records   extract, inspect, verify, pack, synth, download, drop_fakes
 train     train, build, distill
 use       load, Model, tag, evaluate, compare, thresholds, predict, report, serve
 models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf, card
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from topgb.api.combining import average, ensemble, remember, rerank
     from topgb.api.conversion import export, import_tf
     from topgb.api.deciding import thresholds
+    from topgb.api.extracting import extract
     from topgb.api.figures import compare, evaluate
     from topgb.api.model import Model, load
     from topgb.api.packing import pack
@@ -51,6 +52,7 @@ _LAZY = {
     "ensemble": "topgb.api.combining",
     "evaluate": "topgb.api.figures",
     "export": "topgb.api.conversion",
+    "extract": "topgb.api.extracting",
     "import_tf": "topgb.api.conversion",
     "inspect": "topgb.api.records",
     "load": "topgb.api.model",
@@ -84,6 +86,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "export",
+    "extract",
     "import_tf",
     "inspect",
     "load",

@@ -21,6 +21,7 @@ COMMANDS = {
     "ensemble": "model ensemble",
     "evaluate": "eval",
     "export": "model export",
+    "extract": "extract",
     "import_tf": "model import-tf",
     "inspect": "data inspect",
     "pack": "data pack",

@@ -21,6 +21,7 @@ from topgb.unpacked_size import set_max_unpacked
 # Each command's file and function; a file is imported when its command is called, or listed on a help page.
 COMMANDS = {
     "demo": "topgb.cli.demo:demo",
+    "extract": "topgb.cli.extract:extract",
     "train": "topgb.cli.train:train",
     "build": "topgb.cli.build:build",
     "distill": "topgb.cli.distill:distill",

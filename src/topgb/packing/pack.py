@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from topgb.records.description import FILE, MOST_FRAMES, Description, descriptio
 from topgb.records.sampling import Cut
 from topgb.results import Result
 from topgb.vocabulary import read_classes, vocabulary_csv
+
+if TYPE_CHECKING:
+    from topgb.extractor_identity import Identity
 
 VOCABULARY = "vocabulary.csv"
 _NO_SEPARATOR = set("\"'[](){}")
@@ -141,50 +145,77 @@ def pack(
     seem to be several labels. Raises `TopgbError` if writing fails.
     """
     with writing_alone(out):
-        finish_earlier(out)
-        earlier = earlier_shards(out)
-        for path in (*earlier, out / FILE, out / VOCABULARY, out / f"{TRAIN}0000.tfrecord"):
-            refuse_existing(path, force)
+        refuse_earlier(out, force)
         found = find_source(source, Reading(options.name, options.ids, options.frames, options.arrays))
         rows = None if labels is None else read_labels(labels, options.separator)
         left_out = 0
         if rows is not None and labels is not None and found.entries:
             rows = match_rows(rows, found.entries, labels)
-            found, left_out = _labelled(found, rows, labels, options.unlabelled)
-        survey = Survey(
-            labels=rows,
-            labels_file=labels,
-            known=None if vocabulary is None else known_classes(read_classes(vocabulary), str(vocabulary)),
-            share=options.validate,
-            separator=options.separator,
-            on_unlabelled=options.unlabelled,
-        )
-        _for_each_video(found, survey.add, "measuring", progress)
-        survey.check()
-        spec, costs = survey.spec(options.store, options.ranges)
-        names = survey.names()
-        classes, vocabulary_name = (len(names), VOCABULARY) if names else (None, None)
-        described = Description(out / FILE, spec, classes, vocabulary_name, survey.max_frames or None)
-        with write_set(out, gone=earlier) as files:
-            with _record_writer(files, options) as write:
-                encoder = _Encoder(spec, costs, {name: number for number, name in enumerate(names)})
+            found, left_out = labelled(found, rows, labels, options.unlabelled)
+        packed = write_packed(Material(found, rows, labels, vocabulary), out, options, progress)
+        return replace(packed, unlabelled=packed.unlabelled + left_out)
 
-                def take(video: RawVideo) -> None:
-                    survey.check_fits(video)
-                    if survey.leaves_out(video):
-                        return
-                    write(video.id, encoder.encode(video, survey.labels_of(video)))
 
-                _for_each_video(found, take, "writing", progress)
-            if names:
-                files.write(VOCABULARY, vocabulary_csv(names, [survey.counts[name] for name in names]))
-            files.write(FILE, description_yaml(described))
-        quantised = {name: Quantised(cost.clipped / cost.values, cost.error) for name, cost in costs.items()}
-        validate = len(survey.ids) - survey.train
-        unlabelled = left_out + len(survey.unlabelled)
-        return Packed(
-            described, survey.train, validate, survey.total, survey.absent(), quantised, survey.cut, unlabelled
-        )
+def refuse_earlier(out: Path, force: bool) -> None:
+    """Finish a set that a killed process left in `out`, and raise `InputError` if one is there and `force` is off."""
+    finish_earlier(out)
+    for path in (*earlier_shards(out), out / FILE, out / VOCABULARY, out / f"{TRAIN}0000.tfrecord"):
+        refuse_existing(path, force)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Videos that are ready to be packed.
+
+    source      their features
+    rows        labels by id, None without labels
+    labels      the CSV that these are from
+    vocabulary  CSV of the classes, None makes them of the labels
+    extractor   the identity of the extractor that made the features, if that is known
+    """
+
+    source: Source
+    rows: Labels | None = None
+    labels: Path | None = None
+    vocabulary: Path | None = None
+    extractor: "Identity | None" = None
+
+
+def write_packed(material: Material, out: Path, options: PackOptions, progress: Progress) -> Packed:
+    """Pack videos, replacing the set in `out`, which the caller has locked and checked. Raises as `pack` does."""
+    found, vocabulary = material.source, material.vocabulary
+    survey = Survey(
+        labels=material.rows,
+        labels_file=material.labels,
+        known=None if vocabulary is None else known_classes(read_classes(vocabulary), str(vocabulary)),
+        share=options.validate,
+        separator=options.separator,
+        on_unlabelled=options.unlabelled,
+    )
+    _for_each_video(found, survey.add, "measuring", progress)
+    survey.check()
+    spec, costs = survey.spec(options.store, options.ranges)
+    names = survey.names()
+    classes, vocabulary_name = (len(names), VOCABULARY) if names else (None, None)
+    described = Description(out / FILE, spec, classes, vocabulary_name, survey.max_frames or None, material.extractor)
+    with write_set(out, gone=earlier_shards(out)) as files:
+        with _record_writer(files, options) as write:
+            encoder = _Encoder(spec, costs, {name: number for number, name in enumerate(names)})
+
+            def take(video: RawVideo) -> None:
+                survey.check_fits(video)
+                if survey.leaves_out(video):
+                    return
+                write(video.id, encoder.encode(video, survey.labels_of(video)))
+
+            _for_each_video(found, take, "writing", progress)
+        if names:
+            files.write(VOCABULARY, vocabulary_csv(names, [survey.counts[name] for name in names]))
+        files.write(FILE, description_yaml(described))
+    quantised = {name: Quantised(cost.clipped / cost.values, cost.error) for name, cost in costs.items()}
+    validate = len(survey.ids) - survey.train
+    unlabelled = len(survey.unlabelled)
+    return Packed(described, survey.train, validate, survey.total, survey.absent(), quantised, survey.cut, unlabelled)
 
 
 def named_source(source: str | None, features: Mapping[str, str]) -> str | Mapping[str, str]:
@@ -197,7 +228,7 @@ def named_source(source: str | None, features: Mapping[str, str]) -> str | Mappi
     return features if source is None else source
 
 
-def _labelled(found: Source, rows: Labels, labels: Path, unlabelled: Unlabelled) -> tuple[Source, int]:
+def labelled(found: Source, rows: Labels, labels: Path, unlabelled: Unlabelled) -> tuple[Source, int]:
     """The part of a source that is packed, and the number of videos left out, before any features are read."""
     without = [(entry.id, entry.parts[0].where) for entry in found.entries if entry.id not in rows]
     if unlabelled == "keep" or not without:

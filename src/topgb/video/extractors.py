@@ -12,6 +12,7 @@ from topgb.extractor_identity import difference, digest, shown
 from topgb.features import Feature
 from topgb.video import lite0, mel, sound, speech
 from topgb.video.frames import picture_identity
+from topgb.video.opening import pyav
 from topgb.video.sessions import Net
 
 # Raised whenever other features come out of the same nets.
@@ -67,6 +68,15 @@ class Extractor:
     def sound_names(self) -> tuple[str, ...]:
         """The features that are made of sound."""
         return tuple(name for name, made in self.identity["features"].items() if made["of"] == "sound")
+
+    def prepare(self) -> None:
+        """Make the files that nets are opened from, so that several processes need not all make them.
+
+        Raises `TopgbError` if a package is not installed.
+        """
+        pyav()
+        if self.identity["name"] in BUILT_IN and IMAGE in self.identity["features"]:
+            lite0.lite0_session()
 
     @cached_property
     def nets(self) -> Mapping[str, Net]:

@@ -7,6 +7,7 @@ TPU models: no squeeze-and-excitation, ReLU6, padding as TensorFlow's SAME.
 """
 
 import importlib.util
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -54,8 +55,8 @@ def cached_graph(weights_sha256: str) -> Path:
 def lite0_session() -> Any:
     """The net in ONNX Runtime: `pictures` uint8 [N, 224, 224, 3] in RGB to `features` float32 [N, 1280].
 
-    A broken file in the cache is replaced; where the cache cannot be written, each process makes the graph anew. Raises
-    `TopgbError` if a package is missing.
+    Its file is made first if need be. A broken one is replaced; where the cache cannot be written, the net is made in
+    memory. Raises `TopgbError` if a package is missing.
     """
     weights = weights_file()
     cached = cached_graph(file_sha256(weights))
@@ -66,15 +67,13 @@ def lite0_session() -> Any:
             raise
         except Exception as error:
             # ONNX Runtime's errors have no common class of their own.
-            if not cached.is_file() or "onnxruntime" not in type(error).__module__:
+            if "onnxruntime" not in type(error).__module__:
                 raise
     graph = make_graph(weights)
-    try:
-        with atomic_write(cached) as file:
-            file.write(graph)
-    except TopgbError:
-        return open_session(graph)
-    return open_session(cached)
+    # A read-only cache costs two seconds each time, and nothing else.
+    with suppress(TopgbError), atomic_write(cached) as file:
+        file.write(graph)
+    return open_session(graph)
 
 
 def make_graph(weights: Path) -> bytes:

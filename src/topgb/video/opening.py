@@ -79,6 +79,13 @@ def open_media(path: str) -> "Iterator[InputContainer]":
             yield container
 
 
+def media_seconds(path: str) -> float:
+    """The length of a video or sound as its file says it; 0 if it does not. Raises as `open_media`."""
+    av = pyav()
+    with open_media(path) as container:
+        return max(0.0, float(container.duration or 0) / av.time_base)
+
+
 def reason_of(error: BaseException) -> str:
     """The words of an error of FFmpeg or of the system, without the path."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -94,7 +94,7 @@ def pack(
     between = None if separator is None else separator.replace("\\t", "\t").replace("\\n", "\n")
     options = PackOptions(
         store=store,
-        ranges=dict(map(_range, value_ranges or [])),
+        ranges=dict(map(parse_range, value_ranges or [])),
         validate=validate,
         videos_per_shard=videos_per_shard,
         name=name,
@@ -123,7 +123,8 @@ def _folders(given: list[str]) -> dict[str, str]:
     return folders
 
 
-def _range(text: str) -> tuple[str | None, tuple[float, float]]:
+def parse_range(text: str) -> tuple[str | None, tuple[float, float]]:
+    """A feature's name, None for all, and its range. Raises `InputError` if the text is none."""
     from math import isfinite
 
     from topgb.errors import InputError

@@ -1,0 +1,78 @@
+"""The call that makes records of a user's own videos: `extract`."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from topgb.api.arguments import (
+    PathLike,
+    Size,
+    check_choices,
+    check_least,
+    check_pairs,
+    to_optional_path,
+    to_path,
+    to_progress,
+    unpacking,
+)
+
+if TYPE_CHECKING:
+    from topgb.video.extract_set import Extracted
+
+Range = tuple[float, float]
+OnDamaged = Literal["keep", "skip", "stop"]
+Unlabelled = Literal["stop", "skip", "keep"]
+
+
+@unpacking
+def extract(
+    sources: PathLike | Sequence[PathLike],
+    out: PathLike,
+    *,
+    labels: PathLike | None = None,
+    unlabelled: Unlabelled = "stop",
+    vocabulary: PathLike | None = None,
+    range: Mapping[str, Range] | Range | None = None,
+    validate: float | None = None,
+    extractor: str = "default",
+    fps: float = 1.0,
+    max_seconds: float | None = None,
+    jobs: int | None = None,
+    on_damaged: OnDamaged = "keep",
+    force: bool = False,
+    max_unpacked: Size | None = None,
+    progress: bool = True,
+) -> "Extracted":
+    """Make records of your own videos, for `train`, `evaluate` and `predict` (`topgb extract`).
+
+    `sources` are files, folders, globs or CSVs with a column path, or one of them. `labels` is a CSV with path and
+    labels; videos without a row stop the work, are left out (`skip`), or have no class (`keep`). `vocabulary` and
+    `range` are those of the records that a model was trained on, for records to be evaluated with it. `validate` is the
+    share of videos for `validate*.tfrecord`. `extractor` is `default` (features image, speech and mel), `image`,
+    `sound`, `fast` (keyframes alone), `timm:NAME` or `open_clip:NAME`; `fps` is vectors a second. No more than
+    `max_seconds` of each video are extracted. `jobs` processes work, one for each core by default. `on_damaged` keeps
+    what decodes of a damaged video, skips it, or stops. A stopped call goes on when it is made again.
+
+    Raises `InputError` naming what does not fit, if no video can be read, and if `out` holds records and `force` is
+    off; `TopgbError` if a package is not installed, or `out` cannot be written.
+
+    >>> extracted = topgb.extract("clips", "extracted", labels="clips.csv", progress=False)  # doctest: +SKIP
+    >>> extracted.videos, extracted.unreadable  # doctest: +SKIP
+    (40, ())
+    """
+    from topgb.video.extract_set import ExtractOptions, extract_set
+
+    check_least(validate=(validate, 0), fps=(fps, 0), max_seconds=(max_seconds, 0), jobs=(jobs, 1))
+    check_choices(unlabelled=(unlabelled, Unlabelled), on_damaged=(on_damaged, OnDamaged))
+    ranges: dict[str | None, Range] = {}
+    if isinstance(range, Mapping):
+        ranges.update(range)
+    elif range is not None:
+        ranges[None] = range
+    for ends in ranges.values():
+        check_pairs(float, range=ends)
+    several = sources if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
+    options = ExtractOptions(
+        to_optional_path(labels), unlabelled, to_optional_path(vocabulary), ranges, validate, extractor, fps,
+        max_seconds, jobs, on_damaged,
+    )  # fmt: skip
+    return extract_set([str(to_path(one)) for one in several], to_path(out), options, force, to_progress(progress))

@@ -1,0 +1,62 @@
+"""The features of one video in a file, with the key by which a later run knows that they need not be made again."""
+
+import json
+import os
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from topgb.files import atomic_path
+from topgb.video.extract import Notes, VideoFeatures
+
+
+@dataclass(frozen=True)
+class Key:
+    """Everything that features depend on.
+
+    content      SHA-256 of the video's file
+    extractor    digest of the extractor's identity
+    max_seconds  the greatest length that was asked for, or None
+    """
+
+    content: str
+    extractor: str
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The length of the extracted part in `seconds`, and the `notes`."""
+
+    seconds: float
+    notes: Notes
+
+
+def write_features(path: Path, features: VideoFeatures, key: Key) -> None:
+    """Write a `.npz` file that `numpy.load` and `topgb data pack` read; the same features give the same bytes.
+
+    Raises `TopgbError` naming it if that fails.
+    """
+    said = {"key": asdict(key), "seconds": features.seconds, "notes": asdict(features.notes)}
+    with atomic_path(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for name, values in features.arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
+        archive.comment = json.dumps(said, sort_keys=True).encode()
+
+
+def read_summary(path: Path, key: Key) -> Summary | None:
+    """The summary of a file that holds the features for `key`; None if it is absent, broken, or of another key."""
+    try:
+        if os.path.getsize(path) == 0:
+            return None
+        with zipfile.ZipFile(path) as archive:
+            said: Any = json.loads(archive.comment)
+        if said["key"] != asdict(key):
+            return None
+        return Summary(float(said["seconds"]), Notes(**said["notes"]))
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,109 @@
+"""The program of a process that extracts videos for another one: JSON, one value a line, in and out.
+
+It is told which extractor to use, then which files to look at and which to extract. When its input ends it ends, too,
+whatever it is doing: the process that it worked for has gone.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from topgb.checksums import file_sha256
+from topgb.errors import TopgbError, printable
+from topgb.video.extract import DamagedVideoError, extract_video
+from topgb.video.extractors import Extractor, find_extractor
+from topgb.video.opening import UnreadableVideoError, media_seconds
+from topgb.video.stored import Key, read_summary, write_features
+
+_REPORT_SECONDS = 0.5
+
+
+def main() -> None:
+    """Work until the input ends."""
+    # Other text that a library prints must not come between the lines.
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+    orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
+
+    def answer(**values: Any) -> None:
+        answers.write(json.dumps(values) + "\n")
+
+    extractor: Extractor | None = None
+    while True:
+        order = orders.get()
+        try:
+            if "extractor" in order:
+                extractor = find_extractor(order["extractor"], order["fps"])
+                answer(ready=extractor.digest)
+            elif "look" in order:
+                answer(done=_look(**order["look"]))
+            else:
+                assert extractor is not None
+                answer(done=_extract(extractor, answer, **order["extract"]))
+        except Exception as error:
+            answer(failed=_failure(error))
+
+
+def _listen(orders: "queue.SimpleQueue[dict[str, Any]]") -> None:
+    for line in sys.stdin.buffer:
+        orders.put(json.loads(line))
+    os._exit(0)
+
+
+def _look(path: str, target: str, digest: str, max_seconds: float | None) -> dict[str, Any]:
+    """The hash of a video and its length as its file says it, or the summary of its features if they are there."""
+    content = _content(path)
+    kept = read_summary(Path(target), Key(content, digest, max_seconds))
+    if kept is not None:
+        return {"content": content, "seconds": kept.seconds, "kept": asdict(kept.notes)}
+    seconds = media_seconds(path)
+    return {"content": content, "seconds": seconds if max_seconds is None else min(seconds, max_seconds)}
+
+
+def _content(path: str) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise UnreadableVideoError(path, error.strerror or str(error)) from None
+
+
+def _extract(
+    extractor: Extractor, answer: Any, path: str, target: str, content: str, on_damaged: Any, max_seconds: float | None
+) -> dict[str, Any]:
+    readings = bool(extractor.picture_names) + bool(extractor.sound_names)
+    waiting, reported = 0.0, time.monotonic()
+
+    def progress(seconds: float) -> None:
+        nonlocal waiting, reported
+        waiting += seconds / readings
+        if time.monotonic() - reported > _REPORT_SECONDS:
+            answer(progress=waiting)
+            waiting, reported = 0.0, time.monotonic()
+
+    features = extract_video(path, extractor, max_seconds=max_seconds, on_damaged=on_damaged, progress=progress)
+    write_features(Path(target), features, Key(content, extractor.digest, max_seconds))
+    return {"seconds": features.seconds, "notes": asdict(features.notes)}
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    if isinstance(error, UnreadableVideoError | DamagedVideoError):
+        kind = "unreadable" if isinstance(error, UnreadableVideoError) else "damaged"
+        return {"kind": kind, "message": str(error), "reason": error.reason}
+    if isinstance(error, TopgbError):
+        return {"kind": "input" if error.exit_code == 2 else "failure", "message": str(error)}
+    if isinstance(error, MemoryError):
+        return {"kind": "unreadable", "message": "", "reason": "there is not enough memory for it"}
+    lines = "".join(traceback.format_exception(error))
+    return {"kind": "defect", "message": "\n".join(map(printable, lines.splitlines()))}
+
+
+if __name__ == "__main__":
+    main()
