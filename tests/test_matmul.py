@@ -178,3 +178,20 @@ def test_doctor_says_what_there_is(unforced, monkeypatch):
     assert any("float32 by onednn" in line for line in found["GFLOP/s"])
     assert os.fspath(unforced) in found["matmul"] or "measured now" in found["matmul"]
     assert "processor" in program("doctor").stdout
+
+
+def test_many_small_products_go_to_mkl(unforced):
+    before = torch.get_float32_matmul_precision()
+    matmul.use("onednn")
+    with matmul.many_products(matmul.SMALL_PRODUCT):
+        assert torch.get_float32_matmul_precision() == "medium"
+    with pytest.raises(InputError), matmul.many_products(matmul.SMALL_PRODUCT - 1):
+        assert torch.get_float32_matmul_precision() == "highest"
+        raise InputError("stopped")
+    assert torch.get_float32_matmul_precision() == "medium"
+    matmul.use("mkl")
+    # The caller's own setting.
+    torch.set_float32_matmul_precision("high")
+    with matmul.many_products(0):
+        assert torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision(before)

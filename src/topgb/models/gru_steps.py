@@ -8,65 +8,79 @@ from typing import Any
 
 import torch
 
+from topgb.matmul import many_products
+
 
 class ResetBefore(torch.autograd.Function):
-    """The recurrent part of the 2018 GRU: `projected` float32 [T, B, 3 · cells] to outputs float32 [T, B, cells].
+    """The recurrent part of the 2018 GRU: `projected` float32 [T · B, 3 · cells] to outputs float32 [T, B, cells].
 
-    `projected` is the inputs' share of the reset gate, the update gate and the candidate, biases included; `gates`
-    [2 · cells, cells] and `candidate` [cells, cells] are the weights of the state. From a state of zeros each step is
+    `projected` is the inputs' share of the reset gate, the update gate and the candidate, biases included, of `batch`
+    videos (B); `gates` [2 · cells, cells] and `candidate` [cells, cells] are the weights of the state. From a state of
+    zeros each step is
 
         reset, update = σ(projected_gates + gates · state)
         new           = tanh(projected_candidate + candidate · (reset ∘ state))
         state         = update ∘ state + (1 - update) ∘ new
 
-    With `reverse` the steps run from the last frame to the first.
+    With `reverse` the steps run from the last frame to the first. `projected` is overwritten with the values of reset,
+    update and new, and returned behind the outputs.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, projected: torch.Tensor, gates: torch.Tensor, candidate: torch.Tensor, reverse: bool
-    ) -> torch.Tensor:
-        steps, batch, width = projected.shape
+        ctx: Any, projected: torch.Tensor, gates: torch.Tensor, candidate: torch.Tensor, batch: int, reverse: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        values = projected.unflatten(0, (-1, batch))
+        steps, _, width = values.shape
         cells = width // 3
         gates_t, candidate_t = gates.float().T.contiguous(), candidate.float().T.contiguous()
-        both = torch.empty(steps, batch, 2 * cells, device=projected.device)
-        candidates, outputs = (torch.empty(steps, batch, cells, device=projected.device) for _ in range(2))
+        outputs = torch.empty(steps, batch, cells, device=projected.device)
+        # Views of every step are made at once: one by one they would take as long as a small product.
+        both, news = (part.unbind() for part in values.split([2 * cells, cells], dim=2))
+        resets, updates = (part.unbind() for part in values[:, :, : 2 * cells].split(cells, dim=2))
+        states, reset_state = outputs.unbind(), projected.new_empty(batch, cells)
         state = projected.new_zeros(batch, cells)
-        for step in reversed(range(steps)) if reverse else range(steps):
-            gate = torch.addmm(projected[step, :, : 2 * cells], state, gates_t, out=both[step]).sigmoid_()
-            reset, update = gate.split(cells, dim=1)
-            new = torch.addmm(projected[step, :, 2 * cells :], reset * state, candidate_t, out=candidates[step]).tanh_()
-            state = torch.lerp(new, state, update, out=outputs[step])
+        with many_products(2 * batch * gates.numel()):
+            for step in reversed(range(steps)) if reverse else range(steps):
+                both[step].addmm_(state, gates_t).sigmoid_()
+                torch.mul(resets[step], state, out=reset_state)
+                new = news[step].addmm_(reset_state, candidate_t).tanh_()
+                state = torch.lerp(new, state, updates[step], out=states[step])
         ctx.reverse = reverse
-        ctx.save_for_backward(both, candidates, outputs, gates, candidate)
-        return outputs
+        ctx.mark_dirty(projected)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(projected, outputs, gates, candidate)
+        return outputs, projected
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        both, candidates, outputs, gates, candidate = ctx.saved_tensors
+        flat, outputs, gates, candidate = ctx.saved_tensors
         steps, batch, cells = outputs.shape
         gates_f, candidate_f = gates.float(), candidate.float()
         previous = _previous(outputs, ctx.reverse)
-        reset, update = both.split(cells, dim=2)
-        # Factors that do not depend on the state's gradient, for all steps at once.
-        by_update = (previous - candidates) * update * (1 - update)
-        by_candidate = (1 - update) * (1 - candidates.square())
+        reset, update, new = flat.view(steps, batch, -1).split(cells, dim=2)
+        # Factors that do not depend on the state's gradient, for all steps at once: of update and candidate, and of
+        # the reset gate.
+        by_state = torch.stack([(previous - new) * update * (1 - update), (1 - update) * (1 - new.square())], dim=2)
         by_reset = previous * reset * (1 - reset)
         projected = torch.empty(steps, batch, 3 * cells, device=outputs.device)
+        parts = projected.unflatten(2, (3, cells))
+        of_state, of_reset, of_new = parts[:, :, 1:].unbind(), parts[:, :, 0].unbind(), parts[:, :, 2].unbind()
+        of_both, of_reset_state = projected[:, :, : 2 * cells].unbind(), projected.new_empty(batch, cells)
         state = torch.zeros_like(outputs[0])
-        for step in range(steps) if ctx.reverse else reversed(range(steps)):
-            state = state + gradients[0][step]
-            own = projected[step]
-            torch.mul(state, by_update[step], out=own[:, cells : 2 * cells])
-            torch.mul(state, by_candidate[step], out=own[:, 2 * cells :])
-            of_reset_state = own[:, 2 * cells :] @ candidate_f
-            torch.mul(of_reset_state, by_reset[step], out=own[:, :cells])
-            state = torch.addcmul(state * update[step], of_reset_state, reset[step])
-            state = state.addmm(own[:, : 2 * cells], gates_f)
-        flat = projected.flatten(0, 1)
-        of_gates = flat[:, : 2 * cells].T @ previous.flatten(0, 1)
-        of_candidate = flat[:, 2 * cells :].T @ (reset * previous).flatten(0, 1)
-        return projected, of_gates.to(gates.dtype), of_candidate.to(candidate.dtype), None
+        given, kept, opened = gradients[0].unbind(), update.unbind(), reset.unbind()
+        to_state, to_reset = by_state.unbind(), by_reset.unbind()
+        with many_products(2 * batch * gates.numel()):
+            for step in range(steps) if ctx.reverse else reversed(range(steps)):
+                state.add_(given[step])
+                torch.mul(state[:, None], to_state[step], out=of_state[step])
+                torch.mm(of_new[step], candidate_f, out=of_reset_state)
+                torch.mul(of_reset_state, to_reset[step], out=of_reset[step])
+                state.mul_(kept[step]).addcmul_(of_reset_state, opened[step]).addmm_(of_both[step], gates_f)
+        projected = projected.flatten(0, 1)
+        of_gates = projected[:, : 2 * cells].T @ previous.flatten(0, 1)
+        of_candidate = projected[:, 2 * cells :].T @ (reset * previous).flatten(0, 1)
+        return projected, of_gates.to(gates.dtype), of_candidate.to(candidate.dtype), None, None
 
 
 def _previous(outputs: torch.Tensor, reverse: bool) -> torch.Tensor:

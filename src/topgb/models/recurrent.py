@@ -77,7 +77,7 @@ class GRU(nn.Module):
 
     def forward(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
         # Contiguous, since oneDNN multiplies a transposed view step by step.
-        by_time = frames.transpose(0, 1).contiguous()
+        by_time = frames.transpose(0, 1).contiguous().flatten(0, 1)
         outputs = []
         for reverse, (gates, candidate) in enumerate(zip(self.gates, self.candidates, strict=True)):
             own, recurrent = gates.weight.split([self.features, self.size], dim=1)  # type: ignore[operator]
@@ -85,7 +85,8 @@ class GRU(nn.Module):
             matrix, bias = torch.cat([own, own_c]), torch.cat([gates.bias, candidate.bias])  # type: ignore[list-item]
             projected = _held(F.linear(by_time, matrix, bias).float(), valid, self.size)
             with full_precision(frames.device):
-                outputs.append(ResetBefore.apply(projected, recurrent, recurrent_c, bool(reverse)))
+                steps = ResetBefore.apply(projected, recurrent, recurrent_c, len(frames), bool(reverse))
+            outputs.append(steps[0])
         return torch.cat(outputs, dim=2).transpose(0, 1)
 
 
@@ -128,11 +129,11 @@ def last_outputs(outputs: torch.Tensor, num_frames: torch.Tensor) -> torch.Tenso
 
 
 def _held(projected: torch.Tensor, valid: torch.Tensor | None, cells: int) -> torch.Tensor:
-    """`projected` [T, B, 3 · cells] with update gates that keep the state where `valid` (bool [B, T]) is false."""
+    """`projected` [T · B, 3 · cells] with update gates that keep the state where `valid` (bool [B, T]) is false."""
     if valid is None:
         return projected
     update = torch.arange(3 * cells, device=projected.device) // cells == 1
-    return projected.masked_fill(~valid.T[:, :, None] & update, HELD)
+    return projected.masked_fill(~valid.T.reshape(-1, 1) & update, HELD)
 
 
 def _by_gate(like: torch.Tensor, cells: int, *values: float) -> torch.Tensor:
