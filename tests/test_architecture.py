@@ -13,7 +13,7 @@ from combining.small_models import model_file
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
 BASE |= {"version", "file_sets", "folder_lock", "csv_tables", "results", "json_reading", "yaml_reading"}
-BASE |= {"matmul", "signals", "terminal", "unpacked_size", "extractor_identity"}
+BASE |= {"matmul", "signals", "terminal", "unpacked_size", "extractor_identity", "remote_errors"}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 # What each room, or file at the top, may import. A room that is not here may import nothing.
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "unpacked_size": {"errors"},
     "yaml_reading": {"errors", "files"},
     "version": set(),
+    "remote_errors": {"errors"},
     "moved": set(),
     "terminal": {"errors"},
     "progress": {"errors", "terminal"},

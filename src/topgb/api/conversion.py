@@ -56,15 +56,12 @@ def export(
     PosixPath('a.pt2')
     """
     from topgb.modelfile.export import export_model
-    from topgb.training.opened import open_stored
-    from topgb.training.run_folder import MODEL_FILE
+    from topgb.training.opened import beside, open_stored
 
     check_choices(to=(to, Format), input=(input, Input))
     source = to_path(model)
     stored = open_stored(source)
-    # A run's model lies in its folder, and so does the exported one.
-    beside = source / MODEL_FILE if source.is_dir() else source
-    path = beside.with_suffix(f".{to}") if out is None else to_path(out)
+    path = beside(source).with_suffix(f".{to}") if out is None else to_path(out)
     files = export_model(stored, path, to, force, input)
     return Exported(path, files, [file.stat().st_size for file in files], stored.file_bytes)
 

@@ -149,7 +149,10 @@ def load(
     resident: Resident | None = None,
     use_ema: bool | None = None,
 ) -> Model:
-    """Open a model file, or the folder of a run, for prediction on `device`.
+    """Open a model file, its URL, or the folder of a run, for prediction on `device`.
+
+    A URL is `hf://OWNER/NAME/FILE` on the Hugging Face hub, or any address that fsspec reaches (`https://`, `s3://`);
+    the file is downloaded once, into a cache.
 
     `use_ema` chooses a run's EMA weights or its raw ones; None means EMA weights if the run keeps them. `resident` says
     what the large matrices of linear layers take in memory: `packed` one byte per weight (matrices stored as floats
@@ -157,7 +160,7 @@ def load(
     fastest, and `full` elsewhere.
 
     Raises `InputError` in one sentence where the file is missing, truncated, malformed, of a newer version, or holds
-    values that are not finite.
+    values that are not finite, `TopgbError` where it cannot be downloaded.
 
     >>> import topgb
     >>> topgb.load("model.safetensors").classes

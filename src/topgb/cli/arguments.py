@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from topgb.modelfile import Header
     from topgb.records.dataset import Dataset
 
-ModelOrRun = Annotated[Path, typer.Argument(help="A model file, or the directory of a run.", metavar="MODEL|RUN")]
+ModelOrRun = Annotated[
+    Path,
+    typer.Argument(
+        help="A model file, its URL (hf://OWNER/NAME/FILE, https:// …), or the directory of a run.", metavar="MODEL|RUN"
+    ),
+]
 ModelsOrRuns = Annotated[
     list[Path], typer.Argument(help="Two model files or more, or folders of runs.", metavar="MODEL|RUN…")
 ]

@@ -1,20 +1,18 @@
 """Files at a URL, through fsspec: find them, and fetch one. Imported where records are named by a URL."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from topgb.errors import InputError, TopgbError
 from topgb.records.folders import ENDINGS, no_match_error
 from topgb.records.spooling import spool
+from topgb.remote_errors import remote_errors
 
 
 def local_path(url: str) -> str | None:
     """The path of a URL that names local files, or None for any other."""
-    with _remote_errors(url):
+    with remote_errors(url, no_match_error):
         system, path = fsspec.url_to_fs(url)
     return path if isinstance(system, LocalFileSystem) else None
 
@@ -24,7 +22,7 @@ def matching(url: str) -> list[str]:
 
     Raises `InputError` if there are none, and `TopgbError` if the network fails.
     """
-    with _remote_errors(url):
+    with remote_errors(url, no_match_error):
         system, path = fsspec.url_to_fs(url)
         # A question mark begins the query of a web address; elsewhere it stands for one character.
         wild = any(sign in path for sign in ("*[" if url.startswith("http") else "*?["))
@@ -45,7 +43,7 @@ def matching(url: str) -> list[str]:
 
 def fetch(url: str) -> BinaryIO:
     """An unlinked temporary copy of the file at `url`. Raises `InputError` or `TopgbError` as `matching` does."""
-    with _remote_errors(url), fsspec.open(url, "rb") as source:
+    with remote_errors(url, no_match_error), fsspec.open(url, "rb") as source:
         return spool(source, url, compressed=False)[0]
 
 
@@ -57,21 +55,3 @@ def _fill_glob(url: str, full_name: str, name: str) -> str:
     if "://" in first:
         return f"{first.split('://')[0]}://{name}::{rest}"
     return f"{first}::{rest.split('://')[0]}://{name.lstrip('/')}" if "://" in rest else full_name
-
-
-@contextmanager
-def _remote_errors(url: str) -> Iterator[None]:
-    try:
-        yield
-    except TopgbError:
-        raise
-    except FileNotFoundError as error:
-        raise no_match_error(url) from error
-    except PermissionError as error:
-        raise InputError(f"cannot read {url}: permission denied; check your credentials for it") from error
-    except (ImportError, ValueError) as error:
-        raise InputError(f"cannot read {url}: {error}") from error
-    except Exception as error:
-        # Each file system raises network errors of its own, without a common base class.
-        reason = str(error) or type(error).__name__
-        raise TopgbError(f"cannot read {url}: {reason}; check the address, your rights and the connection") from error

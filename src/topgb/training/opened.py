@@ -1,4 +1,4 @@
-"""The one way to open a model, given as a model file or as the folder of a run.
+"""The one way to open a model, given as a model file, as its URL or as the folder of a run.
 
 Modules that only runs need are imported when a run is opened, because most models are files.
 """
@@ -34,7 +34,7 @@ class OpenedModel:
 
 
 def open_stored(path: Path, use_ema: bool | None = None) -> StoredModel:
-    """The model of a model file or a run, as stored, for work on files.
+    """The model of a model file, its URL or a run, as stored, for work on files.
 
     A finished run gives its model file. A run without a model file, or any run if `use_ema` chooses the weights, gives
     its best checkpoint (the latest, if the run did not validate), as `topgb build` does. Raises `InputError` where
@@ -109,7 +109,18 @@ def open_for_engine(
 
 
 def _model_file(path: Path, use_ema: bool | None) -> Path | None:
-    """The model file to open, or None if the model must be built from a checkpoint of the run at `path`."""
+    """The model file to open, or None if the model must be built from a checkpoint of the run at `path`.
+
+    A URL gives a copy in the cache, which the first look downloads.
+    """
+    if (url := _url(path)) is not None:
+        if use_ema is not None:
+            raise InputError(
+                f"{option('use_ema')} chooses among the weights in a run's directory, and {url} is a file; leave it out"
+            )
+        from topgb.modelfile.fetched import fetched
+
+        return fetched(url)
     if path.is_dir():
         from topgb.training.run_folder import MODEL_FILE
 
@@ -120,6 +131,27 @@ def _model_file(path: Path, use_ema: bool | None) -> Path | None:
             f"{option('use_ema')} chooses among the weights in a run's directory, and {path} is a file; leave it out"
         )
     return path
+
+
+def beside(path: Path) -> Path:
+    """The path to put another file beside: a run's model lies in its folder, one at a URL in the working directory."""
+    if (url := _url(path)) is not None:
+        from topgb.modelfile.fetched import file_name
+
+        return Path(file_name(url))
+    if path.is_dir():
+        from topgb.training.run_folder import MODEL_FILE
+
+        return path / MODEL_FILE
+    return path
+
+
+def _url(path: Path) -> str | None:
+    if ":/" not in str(path):
+        return None
+    from topgb.modelfile.fetched import url_of
+
+    return url_of(path)
 
 
 def _open_in_worker(

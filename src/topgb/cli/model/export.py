@@ -27,12 +27,9 @@ def export(
     the decoding of the weights are inside. docs/export.md shows how to run it.
     """
     from topgb.modelfile.export import export_model
-    from topgb.training.opened import open_stored
-    from topgb.training.run_folder import MODEL_FILE
+    from topgb.training.opened import beside, open_stored
 
     stored = open_stored(model)
-    # A run's model lies in its folder, and so does the exported one.
-    beside = model / MODEL_FILE if model.is_dir() else model
-    out = beside.with_suffix(f".{to}") if out is None else out
+    out = beside(model).with_suffix(f".{to}") if out is None else out
     for file in export_model(stored, out, to, force, takes):
         terminal.say(f"{file}: {file.stat().st_size:,} bytes, the model file has {stored.file_bytes:,}")
