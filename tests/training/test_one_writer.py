@@ -42,3 +42,22 @@ def test_a_second_training_is_refused(small_records, small_recipe, tmp_path, mon
     assert trained.read_bytes() == again.read_bytes()
     with writing_alone(job.out), pytest.raises(InputError, match="is being written to"):
         train(replace(job, force=True))
+
+
+def test_it_is_refused_before_its_records_are_opened(small_records, small_recipe, tmp_path, monkeypatch):
+    job = TrainingJob(load_recipe(str(small_recipe), []), small_records["train"], tmp_path / "a/run", device="cpu")
+    opened = []
+    monkeypatch.setattr("topgb.training.loop.prepare", lambda *arguments: opened.append(arguments))
+    with writing_alone(job.out), pytest.raises(InputError, match="is being written to"):
+        train(job)
+    assert not opened
+    monkeypatch.undo()
+    # Where the records are wrong, nothing is left of the folder that held the lock.
+    with pytest.raises(InputError, match="absent"):
+        train(replace(job, data=str(tmp_path / "absent*.tfrecord")))
+    assert not (tmp_path / "a").exists()
+    # A lock file that a killed process left behind is in nobody's way.
+    job.out.mkdir(parents=True)
+    (job.out / ".in-use").write_text("process 1 on elsewhere\n")
+    assert train(replace(job, recipe=load_recipe(str(small_recipe), ["training.epochs=1"]))).model.is_file()
+    assert not (job.out / ".in-use").exists()

@@ -56,10 +56,13 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
         # All ranks round alike.
         use(gather(fabric, in_use())[0])
         with together(fabric):
+            # First of all: to open large records takes minutes.
+            if fabric.is_global_zero:
+                alone.enter_context(writing_alone(job.out))
+        with together(fabric):
             prepared = prepare(job, fabric, precision, progress)
         with together(fabric):
             if fabric.is_global_zero:
-                alone.enter_context(writing_alone(job.out))
                 settle(job.out)
         with together(fabric):
             going_on = job.resume and runs.is_run(job.out)
