@@ -48,6 +48,16 @@ def test_the_sentence_says_quotes(command, shards, small_recipe, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_features_to_pack_are_named_alike(suffix, tmp_path):
+    files = [tmp_path / f"clip{number}{suffix}" for number in range(3)]
+    for file in files:
+        file.write_bytes(b"")
+    done = topgb("data", "pack", *files, "--out", tmp_path / "packed")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"put it in quotes: '{tmp_path}/clip*{suffix}'\n")
+
+
 @pytest.mark.parametrize("command", ["ensemble", "average", "shrink"])
 def test_records_among_models_are_told(command, shards, tmp_path):
     models = [model_file(tmp_path / f"{seed}.safetensors", seed=seed) for seed in (0, 1)]

@@ -94,7 +94,7 @@ def test_files_of_several_features_and_tables_are_refused(folders, tmp_path):
 def test_one_way_to_name_a_source():
     assert named_source("x", {}) == "x"
     assert named_source(None, {"a": "x"}) == {"a": "x"}
-    with pytest.raises(InputError, match="both the source and feature is given"):
+    with pytest.raises(InputError, match="both a source and feature are given"):
         named_source("x", {"a": "x"})
     with pytest.raises(InputError, match="neither a source nor feature is given"):
         named_source(None, {})

@@ -114,6 +114,32 @@ def test_one_form_of_unicode(tmp_path):
     assert _labels(tmp_path / "o") == {"café": {"cat"}, "naïve video (1)": {"dog"}}
 
 
+@pytest.mark.parametrize("kind", ["parquet", "h5", "npz"])
+@pytest.mark.parametrize("level", ["frame", "video"])
+def test_one_form_of_unicode_in_every_container(tmp_path, kind, level):
+    """The siblings of that case: ids in tables and in HDF5 files are NFD, the CSV NFC, or the other way about."""
+    for ids, rows in (("NFD", "NFC"), ("NFC", "NFD")):
+        names = [unicodedata.normalize(ids, name) for name in ("café", "naïve video (1)")]
+        values = [np.full((2, 3) if level == "frame" else 3, number, np.float16) for number in range(2)]
+        folder = tmp_path / ids
+        folder.mkdir()
+        if kind == "parquet":
+            pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+            floats = pyarrow.array([array.astype(np.float32).tolist() for array in values])
+            parquet.write_table(pyarrow.table({"id": names, "x": floats}), folder / "a.parquet")
+        elif kind == "h5":
+            with pytest.importorskip("h5py").File(folder / "a.h5", "w") as file:
+                for name, array in zip(names, values, strict=True):
+                    file[name] = array
+        else:
+            for name, array in zip(names, values, strict=True):
+                np.savez(folder / f"{name}.npz", x=array)
+        text = "id,labels\ncafé,cat\nnaïve video (1),dog\n"
+        (tmp_path / "l.csv").write_text(unicodedata.normalize(rows, text), encoding="utf-8")
+        pack(str(folder), tmp_path / f"packed-{ids}", tmp_path / "l.csv")
+        assert _labels(tmp_path / f"packed-{ids}") == {"café": {"cat"}, "naïve video (1)": {"dog"}}
+
+
 def _table(path: Path, labels: list, level: str) -> Path:
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -15,6 +15,7 @@ from cli.program import topgb
 from combining.small_models import model_file
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.errors import NotRecordsError
+from topgb.records.description import read_description
 from topgb.records.framing import index_records
 from topgb.records.shards import Shard, open_shard
 from topgb.records.synth import SynthOptions, write_synthetic
@@ -148,3 +149,36 @@ def test_the_case_packed_star(cases, tmp_path):
     assert f"dataset.yaml is not a TFRecord file; {begins}" in done.stderr
     assert f"{data}/*.tfrecord in quotes" in done.stderr
     assert topgb("train", "own-frames", "--data", data, "--out", tmp_path / "run", "--device", "cpu").returncode == 0
+
+
+@pytest.mark.parametrize("level", ["frame", "video"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_packed_folders_star(level, suffix, tmp_path):
+    """The siblings of that case: other levels, other kinds of values, gzipped shards, and every command."""
+    (tmp_path / "features").mkdir()
+    for number in range(12):
+        frames = np.random.default_rng(number).integers(0, 256, (3, 8), np.uint8)
+        values = {"x": frames, "y": frames[:, :2] / 7} if level == "frame" else {"x": frames[0] / 7}
+        np.savez(tmp_path / f"features/v{number}.npz", **values)
+    (tmp_path / "l.csv").write_text("id,labels\n" + "".join(f"v{number},{'ab'[number % 2]}\n" for number in range(12)))
+    data, out = tmp_path / "packed", tmp_path / "out"
+    done = topgb("data", "pack", tmp_path / "features", "--labels", tmp_path / "l.csv", "--out", data)
+    assert done.returncode == 0, done.stderr
+    for path in data.glob("*.tfrecord") if suffix else ():
+        path.with_name(path.name + suffix).write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    described = read_description(data / "dataset.yaml")
+    section = {"aggregator": "average", "head": "logistic"}
+    model = model_file(tmp_path / "m", section, features=described.spec, classes=2, class_names=("a", "b"))
+    for command in (
+        ("train", f"own-{level}s", "--data", f"{data}/*", "--out", out),
+        ("eval", model, f"{data}/*"),
+        ("predict", model, f"{data}/*", "--out", out),
+        ("data", "inspect", f"{data}/*"),
+    ):
+        done = topgb(*command)
+        assert done.returncode == 2, command
+        assert "dataset.yaml is not a TFRecord file; it begins like the description" in done.stderr
+        assert "damaged" not in done.stderr
+    assert topgb("data", "verify", f"{data}/*").returncode == 1
+    assert topgb("eval", model, data).returncode == 0

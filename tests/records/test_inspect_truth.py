@@ -182,6 +182,27 @@ def test_cases_that_no_recipe_reads(case, cases):
     assert " 0 damaged" in verified.stdout
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["float_list", "bytes_list"])
+def test_frames_without_any_context_have_no_id(kind, packed, tmp_path):
+    """The siblings of vggish-no-context: other dtypes, two features, gzipped."""
+    records = []
+    for number in range(VIDEOS):
+        message = SequenceExample.FromString(_record("frame", number, counts=(3, 3)))
+        message.ClearField("context")
+        for frames in message.feature_lists.feature_list.values() if kind == "float_list" else ():
+            for frame in frames.feature:
+                frame.float_list.value.extend(map(float, frame.bytes_list.value.pop()))
+        records.append(message.SerializeToString())
+    found, printed = _inspect(tmp_path, records, packed)
+    assert RECIPE not in printed
+    assert found.unusable == VIDEOS
+    assert "12 of 12 records cannot be used: it has no id" in printed
+    verified = topgb("data", "verify", tmp_path / "x.tfrecord")
+    assert verified.returncode == 1
+    assert "0 sound records, 0 damaged, 12 unusable" in verified.stdout
+
+
 def test_the_case_segments(cases):
     found = inspect_shards(str(cases / "segments-2019/validate00.tfrecord"))
     assert not any(feature.name.startswith("segment_") for feature in found.suggested_spec.features)

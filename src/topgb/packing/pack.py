@@ -221,10 +221,9 @@ def write_packed(material: Material, out: Path, options: PackOptions, progress: 
 def named_source(source: str | None, features: Mapping[str, str]) -> str | Mapping[str, str]:
     """The source that a user named in one of two ways. Raises `InputError` for both or none."""
     if (source is None) == (not features):
-        both = "both the source and" if features else "neither a source nor"
-        raise InputError(
-            f"{both} {option('feature')} is given; name one folder that holds all features, or one for each feature"
-        )
+        named = option("feature")
+        given = f"both a source and {named} are given" if features else f"neither a source nor {named} is given"
+        raise InputError(f"{given}; name one folder that holds all features, or one for each feature")
     return features if source is None else source
 
 
