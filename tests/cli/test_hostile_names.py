@@ -1,5 +1,6 @@
 """Names that hold a terminal's commands are shown escaped by every command: of files, ids, features and classes."""
 
+import gzip
 import json
 
 import numpy as np
@@ -9,6 +10,9 @@ from cli.program import topgb
 from cli.test_every_model_command import CLASSES, OF_FILES, OF_RECORDS
 from combining.small_models import DBOF, model_file
 from conftest import SMALL_SPEC
+from topgb.features import Feature, FeatureSpec
+from topgb.records.codec import encode_example, encode_sequence_example
+from topgb.records.framing import frame_record
 from topgb.records.synth import SynthOptions, write_synthetic
 
 EVIL = "\x1b[2J\x9b\u2028\u202e"
@@ -78,3 +82,28 @@ def test_escaped_in_ids_and_labels(tmp_path):
     assert done.returncode == 2
     assert done.stderr.rstrip("\n").isprintable()
     assert r"\x1b[2J" in done.stderr
+
+
+def test_the_case_of_an_id(cases):
+    for command in ("verify", "inspect"):
+        done = topgb("data", command, cases / "hostile/escape_id.tfrecord")
+        assert all(line.isprintable() for line in (done.stdout + done.stderr).split("\n"))
+
+
+@pytest.mark.parametrize("level", ["frame", "video"])
+@pytest.mark.parametrize("suffix", ["tfrecord", "tfrecord.gz"])
+def test_an_id_that_a_sentence_names(tmp_path, level, suffix):
+    """The siblings of that case: an id stands in what is said of videos that occur twice, and of scores."""
+    spec = FeatureSpec(level, (Feature("x", 4, "uint8" if level == "frame" else "float32"),))
+    values = {"x": np.ones((2, 4), np.uint8)} if level == "frame" else {"x": np.ones(4, np.float32)}
+    encode = encode_sequence_example if level == "frame" else encode_example
+    record = frame_record(encode(f"id{EVIL}", values, [0]))
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes((gzip.compress if suffix.endswith("gz") else bytes)(2 * record))
+    model = model_file(tmp_path / "m", {"aggregator": "average", "head": "logistic"}, features=spec, classes=2)
+    for command in (("data", "verify"), ("data", "inspect"), ("eval", model)):
+        done = topgb(*command, path)
+        said = done.stdout + done.stderr
+        assert "1 video occurs more than once: the id 'id" in said, done
+        assert r"\x1b[2J" in said
+        assert all(line.isprintable() for line in said.split("\n"))

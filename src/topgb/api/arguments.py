@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from topgb.modelfile import Header
     from topgb.modelfile.packed import Resident
     from topgb.records.dataset import Dataset
+    from topgb.records.repeated import Repeated
     from topgb.training.opened import OpenedModel
 
 PathLike = str | os.PathLike[str]
@@ -121,13 +122,20 @@ def named(header: "Header", vocabulary: PathLike | None) -> "Header":
     return replace(header, class_names=names)
 
 
-def warn_of_cut(dataset: "Dataset") -> None:
-    """Warn, in the name of the public call's caller, of videos that are longer than what the model looks at."""
+def warn_of_videos(dataset: "Dataset") -> "Repeated | None":
+    """Warn of videos that are longer than what the model looks at, and of some that occur more than once.
+
+    It is done in the name of the public call's caller. The latter are returned, if there are any.
+    """
     cut = dataset.cut.sentence(dataset.num_records)
     if cut is not None:
         warnings.warn(
             f"{cut}; a model trained with a greater model.max_frames looks at more", TopgbWarning, stacklevel=4
         )
+    repeated = dataset.repeated()
+    if repeated is not None:
+        warnings.warn(f"{repeated.sentence()}, and counts each time; leave the other out", TopgbWarning, stacklevel=4)
+    return repeated
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from topgb.api.arguments import (
     to_pattern,
     to_progress,
     unpacking,
-    warn_of_cut,
+    warn_of_videos,
 )
 from topgb.errors import DamagedRecordError
 from topgb.results import Table
@@ -106,7 +106,7 @@ def thresholds(
     stored, loaded = open_stored(source, use_ema), open_model(source, chosen, use_ema)
     dataset = open_for(stored, to_pattern(data), on_damaged, progress=shown)
     curves = collect_curves(loaded, dataset, chosen, shown)
-    warn_of_cut(dataset)
+    warn_of_videos(dataset)
     found = find_thresholds(curves, goal)
     header = write_thresholds(path, stored, found, force)
     return ThresholdsFile(

@@ -17,7 +17,7 @@ from topgb.api.arguments import (
     to_pattern,
     to_progress,
     unpacking,
-    warn_of_cut,
+    warn_of_videos,
 )
 from topgb.errors import DamagedRecordError, InputError, option
 from topgb.results import Table
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from topgb.modelfile import Header
     from topgb.modelfile.packed import Resident
     from topgb.records.on_damaged import OnDamaged
+    from topgb.records.repeated import Repeated
 
 # The greatest seed that a recipe may have.
 MOST_SEED = 2**31 - 1
@@ -65,17 +66,19 @@ class Evaluation(Table):
     intervals: "dict[str, Interval] | None" = None
     arithmetic: str = "float32"
     damaged: list[DamagedRecordError] = field(default_factory=list)
+    repeated: "Repeated | None" = None
 
     def to_dict(self) -> dict[str, Any]:
         """The figures by name: videos, gap, hit_at_1, perr, map, map_present, loss; threshold, and the figures at it.
 
         Others if they say more: `rounds`, the figures of each of several, `unlabelled`, the number of videos without
-        labels, `interval`, with [low, high] of each figure, and `arithmetic`, if it was bfloat16.
+        labels, `repeated`, the number of those that occur more than once, `interval`, with [low, high] of each figure,
+        and `arithmetic`, if it was bfloat16.
         """
         from topgb.evaluation.score import to_json
 
         arithmetic = {} if self.arithmetic == "float32" else {"arithmetic": self.arithmetic}
-        return to_json(self.rounds, self.threshold, self.intervals) | arithmetic
+        return to_json(self.rounds, self.threshold, self.intervals, self.repeated) | arithmetic
 
     def columns(self) -> Mapping[str, Sequence[Any]]:
         """`class`, `name`, `positives` and `average_precision`, which is NaN for a class without positives.
@@ -169,14 +172,14 @@ def evaluate(
     dataset = open_for(header, to_pattern(data), on_damaged, progress=shown)
     how = Scoring(FrameDraw(sampling, seed or 0), rounds, least, interval)
     found = score(opened.model, dataset, opened.device, how, shown, opened.engine)
-    warn_of_cut(dataset)
+    repeated = warn_of_videos(dataset)
     if table is not None:
         write_per_class(table, found.metrics, header, force)
     figures = found.mean().to_json() | found.mean_decisions()
     intervals = intervals_of(found.metrics, shown) if interval else None
     return Evaluation(
         **figures, threshold=at, rounds=found, header=header, intervals=intervals,
-        arithmetic=opened.here.precision, damaged=dataset.damaged,
+        arithmetic=opened.here.precision, damaged=dataset.damaged, repeated=repeated,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from topgb.api.arguments import (
     to_pattern,
     to_progress,
     unpacking,
-    warn_of_cut,
+    warn_of_videos,
 )
 from topgb.errors import DamagedRecordError, InputError, option
 from topgb.results import Table
@@ -152,7 +152,7 @@ def predict(
     dataset = open_for(opened.here, to_pattern(data), on_damaged, with_labels=False)
     if path is None or rows is None:
         ids, classes, probabilities = _best(opened, dataset, top, shown)
-        warn_of_cut(dataset)
+        warn_of_videos(dataset)
         given = np.ones(classes.shape, bool) if least is None else probabilities >= least.astype(np.float32)[classes]
         return Predictions(len(ids), None, ids, classes, probabilities, given, header, dataset.damaged)
     from topgb.evaluation.predict import CsvOptions, model_identity, write_predictions
@@ -160,7 +160,7 @@ def predict(
     identity = None if engine == "local" else model_identity(opened.here, opened.device, resident)
     options = CsvOptions(force, identity=identity, rows=rows)
     videos = write_predictions(opened.model, dataset, path, opened.device, options, shown, opened.engine)
-    warn_of_cut(dataset)
+    warn_of_videos(dataset)
     none = np.zeros((0, 0), np.float32)
     return Predictions(videos, path, (), none.astype(np.int64), none, none.astype(bool), header, dataset.damaged)
 
@@ -243,5 +243,5 @@ def distill(
     dataset = open_records(opened.here, to_pattern(data), on_damaged, format)
     options = DistillOptions(top_k, format, force, opened.engine)
     done = write_scores(opened.model, dataset, to_path(out), opened.device, identity, options, to_progress(progress))
-    warn_of_cut(dataset)
+    warn_of_videos(dataset)
     return done

@@ -19,7 +19,7 @@ from topgb.api.arguments import (
     to_pattern,
     to_progress,
     unpacking,
-    warn_of_cut,
+    warn_of_videos,
 )
 from topgb.errors import DamagedRecordError, InputError, in_python, option, wording
 from topgb.results import Result
@@ -103,7 +103,7 @@ def report(
         dataset = open_for(header, pattern, on_damaged, progress=shown)
         about = os.fspath(source), stored.file_bytes, header
         reported.append(report_on(open_model(source, chosen), about, dataset, chosen, True, shown))
-        warn_of_cut(dataset)
+        warn_of_videos(dataset)
         damaged = damaged or dataset.damaged
     where = [data] if isinstance(data, str | os.PathLike) else list(data)
     made = _call("report", [[str(one) for one in paths], ",".join(map(str, where))], option("out", str(path)))

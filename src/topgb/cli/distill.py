@@ -16,8 +16,8 @@ from topgb.cli.arguments import (
     PrecisionOption,
     ResidentOption,
     multiply_fast,
-    report_cut,
     report_damage,
+    report_videos,
 )
 
 
@@ -59,6 +59,6 @@ def distill(
     options = DistillOptions(top_k, score_format, force, opened.engine)
     done = write_scores(opened.model, dataset, out, opened.device, identity, options, TerminalProgress())
     report_damage(dataset.damaged)
-    report_cut(dataset)
+    report_videos(dataset)
     each = f", {done.bytes / done.videos:,.0f} bytes a video" if done.videos else ""
     terminal.say(f"{out}: scores of {done.videos:,} videos{each}")

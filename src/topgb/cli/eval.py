@@ -21,8 +21,8 @@ from topgb.cli.arguments import (
     Vocabulary,
     multiply_fast,
     named,
-    report_cut,
     report_damage,
+    report_videos,
     said,
 )
 
@@ -102,9 +102,9 @@ def evaluate(
     found = score(opened.model, dataset, opened.device, how, progress, opened.engine)
     intervals = intervals_of(found.metrics, progress) if interval else {}
     report_damage(dataset.damaged)
-    report_cut(dataset)
+    repeated = report_videos(dataset)
     if json:
-        terminal.show_json(to_json(found, at, intervals) | said(opened.here.precision))
+        terminal.show_json(to_json(found, at, intervals, repeated) | said(opened.here.precision))
     else:
         _print(found, at, intervals)
     if per_class is not None:

@@ -28,6 +28,7 @@ from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import Header
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
+from topgb.records.repeated import Repeated
 
 if TYPE_CHECKING:
     from topgb.evaluation.bootstrap import Interval
@@ -163,11 +164,12 @@ def score(
     scores: list[Scores] = []
     decisions: list[Decisions] = []
 
-    def merge(number: int, result: tuple[Metrics, list[DamagedRecordError]]) -> None:
+    def merge(number: int, result: _Scored) -> None:
         nonlocal metrics
         metrics = metrics if number % len(shards) else how.metrics(dataset.classes)
         metrics.merge(result[0])
         dataset.note_damage(result[1])
+        dataset.ids.put(number % len(shards), result[2])
         if (number + 1) % len(shards) == 0:
             check_found(metrics.positives, metrics.videos, PURPOSE)
             scores.append(metrics.compute())
@@ -181,6 +183,10 @@ def score(
     return Rounds(tuple(scores), metrics, tuple(decisions))
 
 
+# The metrics of a shard, its damaged records, and the hashes of its videos' ids.
+_Scored = tuple[Metrics, list[DamagedRecordError], np.ndarray]
+
+
 @dataclass(frozen=True)
 class _Scoring:
     """The work on a piece; with S shards, piece n is shard n mod S in round `how.draw.round` + n div S."""
@@ -190,11 +196,11 @@ class _Scoring:
     device: torch.device
     how: Scoring
 
-    def __call__(self, number: int, progress: Progress) -> tuple[Metrics, list[DamagedRecordError]]:
+    def __call__(self, number: int, progress: Progress) -> "_Scored":
         later, shard = divmod(number, len(self.dataset.shards))
         how = replace(self.how, draw=replace(self.how.draw, round=self.how.draw.round + later))
         metrics = evaluate_shard(self.model, self.dataset, shard, self.device, progress, how)
-        return metrics, damage_in(self.dataset, shard)
+        return metrics, damage_in(self.dataset, shard), self.dataset.ids.of(shard)
 
 
 def write_per_class(path: Path, metrics: Metrics, header: Header, force: bool = False) -> None:
@@ -230,7 +236,12 @@ def intervals_of(metrics: Metrics, progress: Progress = SILENT) -> "dict[str, In
     return cast(ResampledMetrics, metrics).intervals(progress=progress)
 
 
-def to_json(found: Rounds, threshold: str | float, intervals: "dict[str, Interval] | None" = None) -> dict[str, Any]:
+def to_json(
+    found: Rounds,
+    threshold: str | float,
+    intervals: "dict[str, Interval] | None" = None,
+    repeated: Repeated | None = None,
+) -> dict[str, Any]:
     """The JSON values that `topgb eval --json` prints."""
     unlabelled = found.metrics.unlabelled
     shown = {name: list(bounds) for name, bounds in (intervals or {}).items()}
@@ -239,5 +250,6 @@ def to_json(found: Rounds, threshold: str | float, intervals: "dict[str, Interva
         "threshold": threshold,
         **found.to_json(),
         **({"unlabelled": unlabelled} if unlabelled else {}),
+        **({"repeated": repeated.videos} if repeated else {}),
         **({"interval": shown} if shown else {}),
     }

@@ -11,7 +11,6 @@ from topgb.devices import Precision, computes_in_bfloat16
 from topgb.errors import InputError
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
-from topgb.modelfile.rows import bfloat16_rows, int8_rows
 from topgb.models.precision import computing_dtype, full_precision
 
 Resident = Literal["packed", "half", "full"]
@@ -148,6 +147,9 @@ def packed_linear(
     linear: nn.Linear, parts: Parts, entry: TensorEncoding, name: str, resident: Resident
 ) -> PackedLinear:
     """The `PackedLinear` for `linear`, whose weight has the checked `parts`. Raises `InputError` as `int8_rows`."""
+    # Imported here, because many models are float32.
+    from topgb.modelfile.rows import bfloat16_rows, int8_rows
+
     has_bias = linear.bias is not None
     if resident == "half" or entry.encoding not in QUANTISED:
         return PackedLinear(linear.in_features, has_bias, bfloat16_rows(parts, entry, name))

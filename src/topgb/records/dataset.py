@@ -17,6 +17,7 @@ from topgb.records.labels import LABELS, Targets, label_advice
 from topgb.records.layout import Layout
 from topgb.records.on_damaged import NoteDamage, OnDamaged, note, raise_damage
 from topgb.records.protobuf_decoding import Identity, parse_record
+from topgb.records.repeated import IdHashes, Repeated
 from topgb.records.sampling import EVERY_FRAME, Cut, FrameSampling, sampled_rows, sampling_for
 from topgb.records.shard_sizes import Measure, Measured, is_large
 from topgb.records.shards import OpenShard, Shard, ShardCache, find_shards
@@ -40,6 +41,7 @@ class Dataset:
     cut          frames beyond `max_frames`, which batches leave out
     teacher      source of the teacher's scores in batches, or None for batches without scores
     damaged      the damaged records found so far, each once (always empty with `on_damaged="stop"`)
+    ids          hashes of the ids that `evaluation_batches` has read
 
     A data set can be pickled; the process that receives it opens the files again.
     """
@@ -65,6 +67,7 @@ class Dataset:
             from topgb.records.known_sizes import known_sizes
 
             known = known_sizes(shards, self._measure, progress)
+        self.ids = IdHashes()
         self._cache, self.cut = ShardCache(use_known=large), Cut(max_frames)
         measured = [known.get(shard) or self._measure_shard(shard) for shard in shards]
         for shard in measured:
@@ -94,6 +97,17 @@ class Dataset:
         digest is of the records' CRCs.
         """
         return [[shard.name, *found[:3]] for shard, found in zip(self.shards, self._shard_sizes, strict=True)]
+
+    def repeated(self) -> Repeated | None:
+        """Videos that occur more than once among those that `evaluation_batches` has read, if any."""
+
+        def read_ids(path: str) -> Iterator[str]:
+            # Imported here, because few data sets have any.
+            from topgb.records.ids import readable_ids
+
+            return readable_ids(path)
+
+        return self.ids.repeated([shard.path for shard in self.shards], read_ids)
 
     def key(self, number: int) -> RecordKey:
         """The key of the record with `number`, which counts over the shards in name order."""
@@ -276,9 +290,11 @@ def evaluation_batches(
     sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames)
     for shard in range(len(dataset.shards)) if shards is None else shards:
         count = int(dataset.counts[shard])
+        dataset.ids.begin(shard)
         for start in range(0, count, batch_size):
             keys = [(shard, record) for record in range(start, min(start + batch_size, count))]
             batch, damaged = dataset.read_drawn(keys, sampling, seed, round_number)
             dataset.note_damage(damaged)
+            dataset.ids.add(batch.ids)
             if len(batch):
                 yield batch

@@ -1,8 +1,9 @@
 """Read the ids of records, whatever their features are."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
-from topgb.errors import DamagedRecordError
+from topgb.errors import DamagedRecordError, TopgbError
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.records.codec import read_identity
 from topgb.records.framing import Place
@@ -42,6 +43,12 @@ def video_ids(
             raise_damage(opened)
         if on_progress:
             on_progress(done, len(shards))
+
+
+def readable_ids(path: str) -> Iterator[str]:
+    """The ids of the records of one shard that can be read; none if it cannot be opened (any more)."""
+    with suppress(TopgbError):
+        yield from video_ids([path], on_damaged="skip")
 
 
 def _checked_id(opened: OpenShard, record: int) -> str:

@@ -10,9 +10,11 @@ from topgb.features import Feature, FeatureSpec
 from topgb.records.disguised import WRITE_FLOATS
 from topgb.records.feature_tallies import FeatureSummary, FeatureTally, check_bound, tally
 from topgb.records.framing import Place
+from topgb.records.ids import readable_ids
 from topgb.records.labels import LABELS_KEY, LabelTally, label_list
 from topgb.records.on_damaged import note
 from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
+from topgb.records.repeated import IdHashes, Repeated
 from topgb.records.shards import OpenShard, find_shards, open_shard
 from topgb.records.verify import check_readable
 from topgb.results import Table
@@ -39,6 +41,7 @@ class Inspection(Table):
     unusable          number of records that are whole but that no model can use
     obstacles         what keeps a recipe from reading these records, a sentence each
     damaged           errors of the records and files that could not be read
+    repeated          videos that occur more than once, if any
     """
 
     files: int = 0
@@ -61,6 +64,7 @@ class Inspection(Table):
     unusable: int = 0
     obstacles: list[str] = field(default_factory=list)
     damaged: list[DamagedRecordError] = field(default_factory=list)
+    repeated: Repeated | None = None
 
     def columns(self) -> Mapping[str, Sequence[Any]]:
         """Each feature's name, kind, least and greatest width, and the number of records that have it."""
@@ -105,13 +109,16 @@ def inspect_shards(pattern: str | Sequence[str], on_progress: Callable[[int, int
     shards = find_shards(pattern)
     survey = _Survey()
     for done, shard in enumerate(shards, start=1):
+        survey.ids_read.begin(done - 1)
         try:
             survey.add_shard(open_shard(shard))
         except DamagedRecordError as empty:
             note(empty, survey.damaged)
         if on_progress:
             on_progress(done, len(shards))
-    return survey.result(len(shards))
+    result = survey.result(len(shards))
+    result.repeated = survey.ids_read.repeated([shard.path for shard in shards], readable_ids)
+    return result
 
 
 class _Survey:
@@ -123,6 +130,7 @@ class _Survey:
         self.other: dict[str, FeatureTally] = {}
         self.frames: Counter[int] = Counter()
         self.ids: Counter[str] = Counter()
+        self.ids_read = IdHashes()
         self.labels: Counter[int] = Counter()
         self.label_lists = LabelTally()
         self.bad_labels, self.label_fault = 0, ""
@@ -158,7 +166,7 @@ class _Survey:
 
     def _add_record(self, message: Any, place: Place) -> None:
         try:
-            check_readable(message, place)
+            self.ids_read.add([check_readable(message, place)])
         except UnfitRecordError as error:
             self._add_unfit(error)
         self._add_labels(message.context, place)

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from topgb.errors import DamagedRecordError, NotRecordsError, RecordError, UnfitRecordError
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine, Piece
 from topgb.progress import Progress
 from topgb.records.framing import Place
+from topgb.records.ids import readable_ids
 from topgb.records.labels import LabelTally, label_list
 from topgb.records.on_damaged import note
 from topgb.records.protobuf_decoding import (
@@ -22,6 +25,7 @@ from topgb.records.protobuf_decoding import (
     read_id,
     unequal_frames,
 )
+from topgb.records.repeated import IdHashes, Repeated
 from topgb.records.shards import Shard, find_shards, open_shard
 from topgb.results import Table, plain
 
@@ -33,6 +37,7 @@ class Verification(Table):
     damaged   errors of records and files that cannot be read
     unusable  errors of records that are whole but hold something else than records should, and what to do about it
     labels    counts of the label lists of the sound records
+    repeated  videos that occur more than once among the sound records, if any
     """
 
     files: int = 0
@@ -40,6 +45,7 @@ class Verification(Table):
     damaged: list[DamagedRecordError] = field(default_factory=list)
     unusable: list[RecordError] = field(default_factory=list)
     labels: LabelTally = field(default_factory=LabelTally)
+    repeated: Repeated | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON values; `labels` says what is wrong with all lists together, None if nothing is."""
@@ -77,13 +83,14 @@ def verify_shards(
     and as `dispatch`; faults inside a file are returned, not raised.
     """
     shards = find_shards(pattern)
-    total = Verification()
+    total, ids = Verification(), IdHashes()
     done = count(1)
 
-    def add(_: int, found: Verification) -> None:
-        total.add(found)
+    def add(number: int, found: _Checked) -> None:
+        total.add(found[0])
+        ids.put(number, found[1])
 
-    def take(number: int, found: Verification) -> None:
+    def take(number: int, found: _Checked) -> None:
         add_in_order(number, found)
         if on_progress:
             on_progress(next(done), len(shards))
@@ -92,7 +99,12 @@ def verify_shards(
     add_in_order = in_order(pieces, add)
     local = [shard.path for shard in shards if not shard.remote]
     dispatch(_VerifyShard(shards), pieces, take, engine, shared=local[:1])
+    total.repeated = ids.repeated([shard.path for shard in shards], readable_ids)
     return total
+
+
+# The result for a shard, and the hashes of its sound records' ids.
+_Checked = tuple[Verification, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -101,12 +113,14 @@ class _VerifyShard:
 
     shards: list[Shard]
 
-    def __call__(self, number: int, progress: Progress) -> Verification:
-        return verify_shard(self.shards[number])
+    def __call__(self, number: int, progress: Progress) -> "_Checked":
+        ids = IdHashes()
+        ids.begin(number)
+        return verify_shard(self.shards[number], ids), ids.of(number)
 
 
-def verify_shard(shard: Shard) -> Verification:
-    """The result for one file; records behind a broken length are lost."""
+def verify_shard(shard: Shard, ids: IdHashes | None = None) -> Verification:
+    """The result for one file; records behind a broken length are lost. Adds the sound records' ids to `ids`."""
     found = Verification(files=1)
     try:
         opened = open_shard(shard)
@@ -118,12 +132,14 @@ def verify_shard(shard: Shard) -> Verification:
             opened.check_crc(record)
             place = opened.place(record)
             message = parse_record(opened.data(record), place)
-            check_readable(message, place)
+            video_id = check_readable(message, place)
             labels = label_list(message.context, place)
         except RecordError as error:
             found.note(error)
         else:
             found.sound += 1
+            if ids is not None:
+                ids.add([video_id])
             if labels is not None:
                 found.labels.add(labels)
     if opened.damage:
@@ -131,9 +147,9 @@ def verify_shard(shard: Shard) -> Verification:
     return found
 
 
-def check_readable(message: Any, place: Place) -> None:
-    """Raise `UnfitRecordError` for a record that no model could use, whatever its features are; labels apart."""
-    read_id(message.context, place)
+def check_readable(message: Any, place: Place) -> str:
+    """The id of a record. Raises `UnfitRecordError` if no model could use it, whatever its features; labels apart."""
+    video_id = read_id(message.context, place)
     check_holds_features(message, place)
     lists = message.feature_lists.feature_list
     counts = {name: len(values.feature) for name, values in lists.items()}
@@ -150,3 +166,4 @@ def check_readable(message: Any, place: Place) -> None:
         # One test per row: a 64-bit sum of 32-bit values cannot overflow, so it is finite if all values are.
         if not all(math.isfinite(sum(row.float_list.value)) for row in rows):
             raise place.unfit(not_finite(name))
+    return video_id

@@ -52,6 +52,8 @@ def _report(found: "Inspection") -> list[str]:
         lines.append(
             "segments  labelled under 'segment_labels'; topgb learns and scores the labels of whole videos only"
         )
+    if found.repeated:
+        lines.append(f"repeated  {found.repeated.sentence()}")
     if found.damaged:
         lines.append(f"damaged   {len(found.damaged):,} records; topgb data verify says which and why")
     lines += [f"in the way   {obstacle}" for obstacle in found.obstacles]
