@@ -1,6 +1,9 @@
 """Two trainings in one folder: the second is refused, whatever it was to do; readers are not."""
 
+import os
+import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from topgb.training.job import TrainingJob
 from topgb.training.loop import _Trainer, train
 from topgb.training.opened import open_model
 from topgb.training.recipe import load_recipe
+from topgb.training.stopping import StoppedError
 
 
 def test_a_second_training_is_refused(small_records, small_recipe, tmp_path, monkeypatch):
@@ -61,3 +65,28 @@ def test_it_is_refused_before_its_records_are_opened(small_records, small_recipe
     (job.out / ".in-use").write_text("process 1 on elsewhere\n")
     assert train(replace(job, recipe=load_recipe(str(small_recipe), ["training.epochs=1"]))).model.is_file()
     assert not (job.out / ".in-use").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("place", ["prepare", "settle", "latest_checkpoint"])
+def test_a_signal_before_the_first_step_ends_it_at_once(place, number, small_records, small_recipe, tmp_path):
+    recipe = load_recipe(str(small_recipe), ["training.epochs=1"])
+    job = TrainingJob(recipe, small_records["train"], tmp_path / "run", device="cpu")
+    stop = partial(_signalled, number)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StoppedError, match="before the first step") as stopped:
+        patch.setattr(f"topgb.training.loop.{place}", stop)
+        train(job)
+    assert stopped.value.exit_code == 128 + number
+    assert not job.out.exists() or place == "latest_checkpoint"
+    model = train(replace(job, force=True)).model
+    before = model.read_bytes()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(f"topgb.training.loop.{place}", stop)
+        train(replace(job, force=True))
+    assert model.read_bytes() == before
+    assert not list(job.out.glob(".*"))
+
+
+def _signalled(number: int, *arguments: object) -> None:
+    os.kill(os.getpid(), number)
+    raise AssertionError("the signal was not heard")

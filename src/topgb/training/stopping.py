@@ -24,10 +24,14 @@ class StoppedError(TopgbError):
 
 
 class Asked:
-    """Whether this process was asked to stop: true once a signal came."""
+    """Whether this process was asked to stop: true once a signal came.
+
+    heeded  whether training looks at it after each step; until then a signal raises an error
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.heeded = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -46,6 +50,7 @@ class Asked:
 def asked_to_stop() -> Iterator[Asked]:
     """While the block runs, SIGTERM and SIGHUP do not end the process, but are noted; `nohup`'s ignored SIGHUP is not.
 
+    Where nobody heeds them yet, as while records are opened, they raise `StoppedError`, so that locks are given up.
     Python lets only the main thread handle signals; in any other thread none is noted.
     """
     asked = Asked()
@@ -55,6 +60,8 @@ def asked_to_stop() -> Iterator[Asked]:
 
     def note(number: int, frame: object) -> None:
         asked.signal = signal.Signals(number)
+        if not asked.heeded:
+            raise StoppedError(f"stopped before the first step, as {asked.signal.name} asked", asked.signal)
 
     before = {each: signal.getsignal(each) for each in _FROM_OUTSIDE if signal.getsignal(each) is not signal.SIG_IGN}
     for each in before:
@@ -73,6 +80,7 @@ def interrupts_noted(asked: Asked, progress: Progress = SILENT) -> Iterator[None
     Where Ctrl-C is ignored or has a handler of the caller's own, and in other threads than the main one, nothing
     changes. Raises `InterruptError` at the end of a block that paid no heed.
     """
+    asked.heeded = True
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not _raises_interrupts(before):
         yield
