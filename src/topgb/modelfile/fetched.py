@@ -14,7 +14,7 @@ from topgb.version import __version__
 
 # One letter is a drive of Windows. A `Path` has one slash where the user wrote two.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+([^/].*)", re.DOTALL)
-# What file systems say of a file that changes when its content does.
+# Keys of file systems whose values change with the content of a file.
 _VERSION = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "created", "generation")
 
 
