@@ -7,7 +7,8 @@ import pytest
 from cli.program import topgb as _topgb
 from combining.small_models import DBOF, model_file
 from topgb.combining import shrink as shrink_module
-from topgb.modelfile import read_model_file
+from topgb.modelfile import read_model_file, stored_model
+from topgb.modelfile.exported import exported_bytes, exported_sizes_in_words
 
 
 @pytest.fixture
@@ -34,6 +35,7 @@ def test_quantize_prints_each_tensor_and_the_score(tmp_path, model, small_record
     assert lines[1 + len(header.tensors)].startswith("total")
     sizes = [path.stat().st_size for path in (model, out)]
     assert f"{sizes[0]:,} → {sizes[1]:,} bytes: {out}" in lines
+    assert exported_sizes_in_words(exported_bytes(stored_model(out))) in lines
     assert lines[-1].startswith("GAP@20 0.")
 
 
@@ -46,6 +48,9 @@ def test_quantize_prints_json(tmp_path, model, small_records):
     value = json.loads(text)
     assert (value["bytes_before"], value["bytes_after"]) == (model.stat().st_size, out.stat().st_size)
     assert abs(value["gap_before"] - value["gap_after"]) < 0.2
+    assert value["export_bytes"] == exported_bytes(stored_model(out))
+    # Entropy-coded codes become a byte each.
+    assert value["export_bytes"]["onnx"] > value["bytes_after"]
     large = [tensor for tensor in value["tensors"] if tensor["elements"] > 200]
     assert {tensor["encoding"] for tensor in large} == {"int8_zlib"}
     assert all(0 < tensor["relative_error"] < 1 and tensor["bits"] < 10 for tensor in large)
@@ -62,10 +67,12 @@ def test_shrink_prints_the_frontier_and_the_choice(tmp_path, model, small_record
     assert size <= 30_000
     assert text.splitlines()[0].split() == ["bytes", "GAP@20", "members", "×", "bits"]
     assert f"{size:,} of 30,000 bytes, GAP@20 0." in text
+    assert exported_sizes_in_words(exported_bytes(stored_model(out))) in text.splitlines()
     code, text, err = _topgb("model", "shrink", model, other, "--out", out, *arguments, "--force", "--json")
     assert code == 0, err
     value = json.loads(text)
     assert value["bytes"] == size
+    assert value["export_bytes"] == exported_bytes(stored_model(out))
     assert value["members"]
     assert value["frontier"][-1]["size"] <= 30_000
 

@@ -20,9 +20,10 @@ from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import encode_plain
 from topgb.modelfile.export.graph import ExportGraph
+from topgb.modelfile.exported import exported_bytes
 from topgb.modelfile.member import encode_member
 from topgb.modelfile.packed import PackedLinear
-from topgb.modelfile.store import read_model_file
+from topgb.modelfile.store import read_model_file, stored_model
 from topgb.models import build_tagger, parse_model
 from topgb.models.registry import aggregators, heads
 from topgb.quantizing.schemes import Scheme, encode
@@ -257,6 +258,19 @@ def test_the_file_is_as_small_as_the_model_file(folder, scheme):
     assert (folder / f"{place}.onnx").stat().st_size < 1.05 * model_file
     # A program's graph takes some 60 KB here, whatever the weights.
     assert (folder / f"{place}.pt2").stat().st_size < 1.05 * model_file + 60_000
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sizes_are_told_before_an_export(folder, case):
+    path = folder / f"{list(CASES).index(case)}.safetensors"
+    told = exported_bytes(stored_model(path))
+    for to, expected in told.items():
+        found = path.with_suffix(f".{to}").stat().st_size
+        # Weights and text are exact, the graph is an estimate: within a percent of files of a megabyte that are not
+        # mostly graph, and of the small ones within a third of what is not weights.
+        weights = min(found, sum(tensor.nbytes for tensor in read_model_file(path)[1].values()))
+        allowed = 0.01 * found if found > 1_000_000 else 0.34 * (found - weights)
+        assert abs(expected - found) <= allowed, f"{to}: {expected} for {found}"
 
 
 def test_every_encoding_is_among_the_cases():

@@ -34,6 +34,7 @@ class Quantized(Table):
     path                    where it is
     tensors                 the effect on each tensor
     bytes_before, _after    the sizes of the two files
+    export_bytes            about how large its exports to `onnx` and `pt2` are
     gap_before, gap_after   GAP@20 of the two on the records of `check`; None without any
     """
 
@@ -41,6 +42,7 @@ class Quantized(Table):
     tensors: "list[TensorSummary]"
     bytes_before: int
     bytes_after: int
+    export_bytes: dict[str, int]
     gap_before: float | None = None
     gap_after: float | None = None
 
@@ -48,9 +50,10 @@ class Quantized(Table):
         return os.fspath(self.path)
 
     def to_dict(self) -> dict[str, Any]:
-        """`tensors`, each with its `bits` a weight, `bytes_before` and `bytes_after`; if scored, the two gaps."""
+        """`tensors`, each with its `bits` a weight, `bytes_before`, `_after`, `export_bytes`; if scored, the gaps."""
         tensors = [plain(summary) | {"bits": summary.bits} for summary in self.tensors]
         value = {"tensors": tensors, "bytes_before": self.bytes_before, "bytes_after": self.bytes_after}
+        value["export_bytes"] = self.export_bytes
         return (
             value if self.gap_before is None else value | {"gap_before": self.gap_before, "gap_after": self.gap_after}
         )
@@ -95,6 +98,8 @@ def quantize(
     from topgb.devices import choose_device
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.score import evaluate
+    from topgb.modelfile import stored_model
+    from topgb.modelfile.exported import exported_bytes
     from topgb.quantizing.quantize import QuantizeOptions, quantize_file
     from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_model, open_stored
@@ -107,10 +112,11 @@ def quantize(
     checked = None if check is None else open_for(stored, to_pattern(check), on_damaged, progress=shown)
     summaries = quantize_file(stored, path, settings, calibration, force, shown)
     before, after = stored.file_bytes, path.stat().st_size
+    exported = exported_bytes(stored_model(path))
     if checked is None:
-        return Quantized(path, summaries, before, after)
+        return Quantized(path, summaries, before, after, exported)
     gaps = [evaluate(open_model(file, chosen), checked, chosen, shown).compute().gap for file in (source, path)]
-    return Quantized(path, summaries, before, after, *gaps)
+    return Quantized(path, summaries, before, after, exported, *gaps)
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,6 +130,7 @@ class Shrunk(Table):
     member_names  names of the members to choose from
     choice        the mixture that was written: `bits` are (member, bits a weight) pairs
     frontier      the mixtures that are better than all smaller ones
+    export_bytes  about how large its exports to `onnx` and `pt2` are
     """
 
     path: Path
@@ -133,14 +140,16 @@ class Shrunk(Table):
     member_names: list[str]
     choice: "Choice"
     frontier: "list[Choice]"
+    export_bytes: dict[str, int]
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)
 
     def to_dict(self) -> dict[str, Any]:
-        """`bytes`, `gap`, the chosen `members` with their `bits`, and the `frontier`."""
+        """`bytes`, `gap`, the chosen `members` with their `bits`, the `frontier`, and `export_bytes`."""
         members = [{"model": self.member_names[number], "bits": bits} for number, bits in self.choice.bits]
-        return {"bytes": self.bytes, "gap": self.gap, "members": members, "frontier": plain(self.frontier)}
+        value = {"bytes": self.bytes, "gap": self.gap, "members": members, "frontier": plain(self.frontier)}
+        return value | {"export_bytes": self.export_bytes}
 
     def columns(self) -> Mapping[str, Sequence[Any]]:
         """A mixture's `bytes` and `gap`, and its `members`: how many it has."""
@@ -178,6 +187,8 @@ def shrink(
     from topgb.combining.shrink import ShrinkOptions, parse_budget
     from topgb.combining.shrink import shrink as shrink_models
     from topgb.evaluation.opening import open_for
+    from topgb.modelfile import stored_model
+    from topgb.modelfile.exported import exported_bytes
     from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_stored
 
@@ -189,4 +200,5 @@ def shrink(
     shown = to_progress(progress)
     dataset = open_for(stored, to_pattern(data), on_damaged, progress=shown)
     found = shrink_models(stored, limit, dataset, path, options, shown)
-    return Shrunk(path, found.file_bytes, limit, found.gap, found.member_names, found.choice, found.frontier)
+    exported = exported_bytes(stored_model(path))
+    return Shrunk(path, found.file_bytes, limit, found.gap, found.member_names, found.choice, found.frontier, exported)

@@ -47,6 +47,8 @@ def quantize(
     """Store a model's large tensors in fewer bits, and say what that costs."""
     from topgb.devices import choose_device
     from topgb.evaluation.opening import open_for
+    from topgb.modelfile import stored_model
+    from topgb.modelfile.exported import exported_bytes, exported_sizes_in_words
     from topgb.progress import TerminalProgress
     from topgb.quantizing.quantize import QuantizeOptions, quantize_file
     from topgb.training.opened import open_model, open_stored
@@ -56,7 +58,7 @@ def quantize(
     calibration = None if calibrate is None else open_for(stored, calibrate, on_damaged, with_labels=False)
     checked = None if check is None else open_for(stored, check, on_damaged, progress=progress)
     summaries = quantize_file(stored, out, settings, calibration, force, progress)
-    before, after = stored.file_bytes, out.stat().st_size
+    before, after, exported = stored.file_bytes, out.stat().st_size, exported_bytes(stored_model(out))
     scores = None
     if checked is not None:
         scores = [_gap(open_model(path, chosen), checked, chosen, progress) for path in (model, out)]
@@ -67,13 +69,14 @@ def quantize(
             "tensors": [asdict(summary) | {"bits": summary.bits} for summary in summaries],
             "bytes_before": before,
             "bytes_after": after,
+            "export_bytes": exported,
         }
         if scores is not None:
             value["gap_before"], value["gap_after"] = scores
         terminal.show_json(value)
         return
     terminal.say(*_table(summaries))
-    terminal.say(f"{before:,} → {after:,} bytes: {out}")
+    terminal.say(f"{before:,} → {after:,} bytes: {out}", exported_sizes_in_words(exported))
     if scores is not None:
         terminal.say(f"GAP@20 {scores[0]:.5f} → {scores[1]:.5f} ({scores[1] - scores[0]:+.5f})")
 

@@ -36,6 +36,8 @@ def shrink(
     from topgb.combining.shrink import ShrinkOptions, parse_budget
     from topgb.combining.shrink import shrink as shrink_models
     from topgb.evaluation.opening import open_for
+    from topgb.modelfile import stored_model
+    from topgb.modelfile.exported import exported_bytes, exported_sizes_in_words
     from topgb.progress import TerminalProgress
     from topgb.training.opened import open_stored
 
@@ -46,12 +48,14 @@ def shrink(
     dataset = open_for(stored, data, on_damaged, progress=progress)
     found = shrink_models(stored, limit, dataset, out, options, progress)
     report_damage(dataset.damaged)
+    exported = exported_bytes(stored_model(out))
     if json:
         value = {
             "bytes": found.file_bytes,
             "gap": found.gap,
             "members": [{"model": found.member_names[number], "bits": bits} for number, bits in found.choice.bits],
             "frontier": [asdict(choice) for choice in found.frontier],
+            "export_bytes": exported,
         }
         terminal.show_json(value)
         return
@@ -63,6 +67,7 @@ def shrink(
         terminal.say(f"{bits:>4g} bits  {found.member_names[number]}")
     terminal.say(
         f"{found.file_bytes:,} of {limit:,} bytes, GAP@20 {found.gap:.5f} on the records that it was chosen on",
+        exported_sizes_in_words(exported),
         f"{out}: the best mixture of equal shares that fits, then shares fitted",
     )
 

@@ -1,6 +1,5 @@
 """Export a model file to a file that runs without topgb."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ from topgb.files import refuse_existing
 from topgb.modelfile.export.graph import ExportGraph
 from topgb.modelfile.export.onnx import require_onnx, save_onnx
 from topgb.modelfile.export.pt2 import save_pt2
+from topgb.modelfile.exported import Input, description
 from topgb.modelfile.header import Header
 from topgb.modelfile.loaded import assemble_stored
 from topgb.modelfile.store import StoredModel, stored_model
 
 Format = Literal["onnx", "pt2"]
 FORMATS = get_args(Format)
-Input = Literal["stored", "float"]
 # PyTorch's switch; versions that do not know it ignore it.
 UNTRACED = "do_not_emit_stack_traces"
 
@@ -65,17 +64,6 @@ def exported_program(graph: ExportGraph, header: Header) -> torch.export.Exporte
                 for key in ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn"):
                     node.meta.pop(key, None)
     return program
-
-
-def description(header: Header, takes: Input = "stored") -> str:
-    """JSON for users of the exported file: what its inputs are and were made by, class names and thresholds."""
-    names = None if header.class_names is None else list(header.class_names)
-    value = {"input": takes, "features": header.features.to_json(), "classes": header.classes, "class_names": names}
-    if header.thresholds is not None:
-        value["thresholds"] = header.thresholds.tolist()
-    if header.extractor is not None:
-        value["extractor"] = header.extractor
-    return json.dumps(value, sort_keys=True)
 
 
 @contextmanager
