@@ -29,6 +29,7 @@ from topgb.records.training_batches import TrainingBatches
 from topgb.training import run_folder as runs
 from topgb.training.cautions import cautions, check_batch_norm, uses_batch_norm
 from topgb.training.class_names import job_names
+from topgb.training.copied_shards import copied_shards
 from topgb.training.initial_weights import fresh_tagger, teacher_identity
 from topgb.training.job import TrainingJob
 from topgb.training.memory import check_memory
@@ -109,6 +110,8 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
         cut = None if records is None else records.cut.sentence(records.num_records)
         if cut is not None:
             progress.say(f"warning: of the records to {purpose}, {cut}; raise model.max_frames to look at more")
+    for copied in copied_shards(data, validation):
+        progress.say(f"warning: {copied}")
     sampling = parse_sampling(options.frames)
     batches = TrainingBatches(data, options.batch_size, options.seed, sampling, fabric.global_rank, fabric.world_size)
     videos, frames = min(options.batch_size, data.num_records), sampling.count or data.most_frames
