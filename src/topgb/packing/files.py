@@ -51,12 +51,18 @@ def find_files(source: str, suffixes: Sequence[str]) -> list[Found]:
         root, paths = os.path.dirname(source), [source]
     else:
         root, paths = _fixed_folder(source), glob.glob(source, recursive=True)
-    root = root or os.curdir
     return [
-        Found(path, in_utf8(os.path.relpath(path, root)).replace(os.sep, "/"))
+        Found(path, in_utf8(_below(path, root)).replace(os.sep, "/"))
         for path in paths
         if path.endswith(tuple(suffixes)) and not os.path.basename(path).startswith(".")
     ]
+
+
+def _below(path: str, root: str) -> str:
+    start = os.path.join(root, "") if root else ""
+    rest = path[len(start) :]
+    # os.path.relpath would take most of the time where there are many files.
+    return rest if path.startswith(start) and not rest.startswith(os.sep) else os.path.relpath(path, root or os.curdir)
 
 
 def in_utf8(path: str) -> str:
