@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/four_bits.py
 
 One layer 16,384 → 1,024 with random weights in groups of 128, as `topgb model quantize --method int4` stores them. Each
-row is a fresh process with one thread and a plain session; times are the least processor time of eight calls. Errors are
-relative to the greatest output of the same weights in float32.
+row is a fresh process with one thread and a plain session. Times are the least processor time of eight calls. Errors
+are relative to the greatest output of the same weights in float32.
 """
 
 import argparse

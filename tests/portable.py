@@ -32,7 +32,8 @@ print(f"torch {torch.__version__}, {capability}, {bf16}, threads {torch.get_num_
 """
 NO_EXTRAS = """
 import importlib.util, topgb
-there = [name for name in ("onnx", "onnxruntime", "onnxscript", "pyarrow", "ray") if importlib.util.find_spec(name)]
+extras = ("huggingface_hub", "onnx", "onnxruntime", "onnxscript", "pyarrow", "ray")
+there = [name for name in extras if importlib.util.find_spec(name)]
 assert not there, f"{there} are no part of topgb without extras"
 """
 
