@@ -17,7 +17,7 @@ import atheris
 
 from fuzz.limits import Peak, limited, return_freed_memory
 
-HARNESSES = ("records", "modelfile", "checkpoint", "yaml", "json", "gzip", "packing", "checks")
+HARNESSES = ("records", "modelfile", "checkpoint", "yaml", "json", "gzip", "packing", "hdf5", "checks")
 PEAK_LINE = "topgb: peak bytes beyond the input: "
 _WORTH_TELLING = 1 << 20
 

@@ -31,6 +31,8 @@ TARGETS: dict[str, ModuleType] = {
 }
 if find_spec("pyarrow") is not None:
     TARGETS["packing"] = import_module("fuzz.packing_target")
+if find_spec("h5py") is not None:
+    TARGETS["hdf5"] = import_module("fuzz.hdf5_target")
 MUTATIONS = {"records": 600, "modelfile": 400, "checkpoint": 600}
 
 

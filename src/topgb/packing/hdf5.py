@@ -24,7 +24,7 @@ Arrays = Literal["videos", "features"]
 _DEEPEST = 16
 # deflate, shuffle, fletcher32 and h5py's lzf. Other filters are plug-ins, which HDF5 loads as code.
 _FILTERS = {1, 2, 3, 32000}
-_UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+_UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 
 
 def find_videos(files: Sequence[Found], arrays: Arrays | None, naming: Naming) -> list[VideoFile]:
@@ -82,6 +82,8 @@ def _reading(path: str) -> Iterator[None]:
     """Turn what h5py raises into an `InputError` that names the file."""
     try:
         yield
+    except MemoryError:
+        raise InputError(f"{path} has arrays that need more memory than there is; cut its videos") from None
     except _UNREADABLE as error:
         text = printable(" ".join(str(error).split()) or type(error).__name__)[:120]
         raise InputError(f"cannot read {path} as HDF5: {text}; check the path, or write the file anew") from None
