@@ -169,3 +169,13 @@ def test_what_is_a_path_is_no_url(tmp_path, monkeypatch):
     assert url_of(Path("hf://o")) is None
     names = {"https://h/a/m.st?x=1": "m.st", "https://h/%2e%2e": "model.safetensors", "memory://a%2Fb": "b"}
     assert {url: file_name(url) for url in names} == names
+
+
+def test_signed_addresses_and_long_names_are_taken(model, cache):
+    name = 100 * "ü" + ".safetensors"
+    fsspec.filesystem("memory").pipe(f"/topgb/{name}", model.read_bytes())
+    assert topgb.load(f"memory://topgb/{name}").classes == topgb.load(model).classes
+    assert len(list(cache.glob("*/*.safetensors"))) == 1
+    signed = f"https://h/m.safetensors?signature={2000 * 'a'}"
+    assert url_of(Path(signed)) == signed
+    assert file_name(signed) == "m.safetensors"

@@ -12,6 +12,8 @@ from topgb.matmul import cache_folder
 from topgb.remote_errors import remote_errors
 from topgb.version import __version__
 
+# Characters of a copy's name that are kept: with 4 bytes each, and a partial file's ending, it stays a valid name.
+MOST_NAME = 50
 # One letter is a drive of Windows. A `Path` has one slash where the user wrote two.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+([^/].*)", re.DOTALL)
 # Keys of file systems whose values change with the content of a file.
@@ -21,13 +23,14 @@ _VERSION = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "c
 def url_of(path: Path) -> str | None:
     """The URL that `path` was made of, or None if it is a path."""
     found = _URL.fullmatch(os.fspath(path))
-    return None if found is None or path.exists() else f"{found[1].lower()}://{found[2]}"
+    # `Path.exists` raises an error where a signed address is longer than a name may be.
+    return None if found is None or os.path.lexists(path) else f"{found[1].lower()}://{found[2]}"
 
 
 def file_name(url: str) -> str:
     """The name of the file at `url`, which no other folder of this machine can be reached by."""
     name = PurePosixPath(unquote(url.partition("://")[2].partition("?")[0].partition("#")[0])).name
-    return name[-100:] if name.isprintable() and name not in ("", "..") else "model.safetensors"
+    return name[-MOST_NAME:] if name.isprintable() and name not in ("", "..") else "model.safetensors"
 
 
 def fetched(url: str) -> Path:
