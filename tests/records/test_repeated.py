@@ -116,6 +116,10 @@ def test_eval_and_predict_say_so(tmp_path):
     assert found.repeated.videos == found.to_dict()["repeated"] == 1
     with pytest.warns(TopgbWarning, match="1 video occurs more than once"):
         topgb.predict(model, tmp_path / "*.tfrecord", tmp_path / "p.csv", progress=False)
+    for command in ("predict", "distill", "thresholds"):
+        done = program(command, model, tmp_path / "*.tfrecord", "--out", tmp_path / command)
+        assert done.returncode == 0, done.stderr
+        assert sentence in done.stderr, command
     alone = program("eval", model, tmp_path / "a.tfrecord", "--json")
     assert "more than once" not in alone.stderr
     assert "repeated" not in json.loads(alone.stdout)

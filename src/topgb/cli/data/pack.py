@@ -19,7 +19,7 @@ def pack(
         typer.Argument(
             help="A folder, a glob in quotes or a file: .npy, .npz, .h5, .hdf5, .parquet, .pq, or MediaPipe's .pb. "
             "Leave it out with --feature.",
-            metavar="[SOURCE]",
+            metavar="SOURCE",
             show_default=False,
         ),
     ] = None,
@@ -83,8 +83,8 @@ def pack(
     """Make records of your own features, for train, eval and predict.
 
     A .npy file is one video, named by its path below SOURCE: [T, D] for frames or [D] for the whole video, floats or
-    uint8. A .npz file holds an array a feature. A Parquet table has a row a video: id, labels (if any), and features as
-    lists.
+    uint8. A .npz file holds an array a feature; a .h5 file too, or a group or an array a video. A Parquet table has a
+    row a video: id, labels (if any), and features as lists.
     """
     from topgb.packing.pack import PackOptions, named_source
     from topgb.packing.pack import pack as run_pack
