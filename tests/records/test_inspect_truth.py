@@ -205,15 +205,18 @@ def test_frames_without_any_context_have_no_id(kind, packed, tmp_path):
 
 def test_the_case_segments(cases):
     found = inspect_shards(str(cases / "segments-2019/validate00.tfrecord"))
+    assert (found.segments.records, found.segments.segments, found.segments.ratings) == (12, 24, 24)
+    assert found.segments.positive == 16
+    assert not found.obstacles
     assert not any(feature.name.startswith("segment_") for feature in found.suggested_spec.features)
 
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("level", ["frame", "video"])
-def test_labels_of_segments_are_told_not_to_count(level, packed, tmp_path):
+def test_labels_of_segments_without_scores_are_told_not_to_count(level, packed, tmp_path):
     context = {"segment_labels": [3, 5], "segment_start_times": [5, 40]}
     records = [_record(level, number, context=context.items()) for number in range(VIDEOS)]
     _, said = _inspect(tmp_path, records, packed)
-    assert "'segment_labels'; topgb learns and scores the labels of whole videos only" in said
+    assert "'segment_labels', but not rated" in said
     _, said = _inspect(tmp_path, [_record(level, number) for number in range(VIDEOS)], packed)
     assert "segments" not in said

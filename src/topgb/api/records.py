@@ -92,6 +92,7 @@ def synth(
     seed: int = 0,
     noise: float = 1.5,
     labelled: bool = True,
+    segments: bool = False,
     prefix: str = "train",
     force: bool = False,
     progress: bool = True,
@@ -100,13 +101,14 @@ def synth(
 
     `features` gives each feature's width by its name; None means YouTube-8M's of that level. Frames are stored as
     uint8, video-level features as float32. `frames` are the fewest and the most of a video. Another `seed` gives other
-    videos of the same classes. At `noise=0` the classes are clear, around 5 they drown. Raises `InputError` for numbers
-    that make no sense, and if files of this `prefix` exist and `force` is off; with it they are replaced.
+    videos of the same classes. At `noise=0` the classes are clear, around 5 they drown. With `segments`
+    5 of each video are rated, as in the challenge of 2019: a class then shows in whole segments. Raises `InputError`
+    for numbers that make no sense, and if files of this `prefix` exist and `force` is off; with it they are replaced.
 
     >>> topgb.synth("synthetic", videos=30, classes=5, features={"rgb": 8}, progress=False).files
     [PosixPath('synthetic/train0000.tfrecord')]
     """
-    from topgb.records.synth import SynthOptions, write_synthetic
+    from topgb.records.synth import RATED_SEGMENTS, SynthOptions, write_synthetic
 
     check_choices(level=(level, Level))
     check_least(videos=(videos, 1), classes=(classes, 1), videos_per_shard=(videos_per_shard, 1), seed=(seed, 0))
@@ -124,6 +126,7 @@ def synth(
             noise=noise,
             labelled=labelled,
             prefix=prefix,
+            segments=RATED_SEGMENTS if segments else 0,
         ),
         force=force,
         on_progress=counting(to_progress(progress), "writing", "videos"),

@@ -7,6 +7,7 @@ general decoder, protobuf (`protobuf_decoding.py`), and only there are errors ra
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -85,6 +86,11 @@ def read_identity(payload: memoryview, layout: Layout, place: Place) -> Identity
 
     Raises the errors of `decode_record` for these.
     """
+    return identity(read_context(payload, layout, place), layout, place)
+
+
+def read_context(payload: memoryview, layout: Layout, place: Place) -> Any:
+    """A record's context as a `Features` message, read without its frames; of an Example id, labels and predictions."""
     context: bytes | memoryview | None
     try:
         if layout.spec.level == "frame":
@@ -93,8 +99,7 @@ def read_identity(payload: memoryview, layout: Layout, place: Place) -> Identity
             context = _example_spans(payload, ())[0]
     except wire.IrregularError:
         context = None
-    message = parse_record(payload, place).context if context is None else features_message(context, place)
-    return identity(message, layout, place)
+    return parse_record(payload, place).context if context is None else features_message(context, place)
 
 
 def count_frames(payload: memoryview, layout: Layout) -> int:
@@ -231,11 +236,12 @@ def encode_sequence_example(
     labels: list[int] | None,
     id_key: str = "id",
     predictions: np.ndarray | None = None,
+    more: bytes = b"",
 ) -> bytes:
     """Encode a frame-level record. `features` are arrays [N, size]: float32 rows become float lists, uint8 rows bytes.
 
-    `labels` None makes an unlabelled record; `predictions` are a teacher's, float32 [V]. The same input gives the same
-    bytes. Raises `InputError` for arrays of another dtype.
+    `labels` None makes an unlabelled record; `predictions` are a teacher's, float32 [V]. `more` are further encoded
+    entries of the context. The same input gives the same bytes. Raises `InputError` for arrays of another dtype.
     """
     lists = []
     for name, values in features.items():
@@ -244,7 +250,7 @@ def encode_sequence_example(
         framed = np.hstack([np.broadcast_to(prefix, (len(body), len(prefix))), body])
         lists.append(_feature_entry(name, framed))
     context = _identity_entries(video_id, labels, id_key, predictions)
-    return wire.field(wire.FIELD_1, context) + wire.field(wire.FIELD_2, *lists)
+    return wire.field(wire.FIELD_1, context, more) + wire.field(wire.FIELD_2, *lists)
 
 
 def _identity_entries(video_id: str, labels: list[int] | None, id_key: str, predictions: np.ndarray | None) -> bytes:

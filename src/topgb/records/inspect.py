@@ -15,6 +15,7 @@ from topgb.records.labels import LABELS_KEY, LabelTally, label_list
 from topgb.records.on_damaged import note
 from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
 from topgb.records.repeated import IdHashes, Repeated
+from topgb.records.segments import RatingTally, read_ratings
 from topgb.records.shards import OpenShard, find_shards, open_shard
 from topgb.records.verify import check_readable
 from topgb.results import Table
@@ -40,6 +41,7 @@ class Inspection(Table):
     labels_per_video  mean over labelled records; None without any
     unusable          number of records that are whole but that no model can use
     obstacles         what keeps a recipe from reading these records, a sentence each
+    segments          counts of ratings of segments
     damaged           errors of the records and files that could not be read
     repeated          videos that occur more than once, if any
     """
@@ -63,6 +65,7 @@ class Inspection(Table):
     labels_per_video: float | None = None
     unusable: int = 0
     obstacles: list[str] = field(default_factory=list)
+    segments: RatingTally = field(default_factory=RatingTally)
     damaged: list[DamagedRecordError] = field(default_factory=list)
     repeated: Repeated | None = None
 
@@ -134,6 +137,7 @@ class _Survey:
         self.labels: Counter[int] = Counter()
         self.label_lists = LabelTally()
         self.bad_labels, self.label_fault = 0, ""
+        self.ratings, self.bad_ratings, self.rating_fault = RatingTally(), 0, ""
         # How many records have a fault, and the reason of the first, by what such reasons have in common.
         self.unfit: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}
@@ -170,6 +174,7 @@ class _Survey:
         except UnfitRecordError as error:
             self._add_unfit(error)
         self._add_labels(message.context, place)
+        self._add_ratings(message.context, place)
         lists = message.feature_lists.feature_list
         context = {name: value for name, value in message.context.feature.items() if not self._is_identity(name, value)}
         self.levels["frame" if lists else "video" if context else "unknown"] += 1
@@ -198,12 +203,24 @@ class _Survey:
             self.labels.update(labels)
             check_bound(len(self.labels) - 1, _MOST_CLASSES, "classes", place)
 
+    def _add_ratings(self, context: Any, place: Place) -> None:
+        try:
+            ratings = read_ratings(context, place)
+        except UnfitRecordError as error:
+            # The labels of the whole video can be used all the same.
+            self.bad_ratings, self.rating_fault = self.bad_ratings + 1, self.rating_fault or error.reason
+        else:
+            if ratings is not None:
+                self.ratings.add(ratings)
+
     def _obstacles(self) -> list[str]:
         records = self.levels.total()
         lines = [
             f"{count:,} of {records:,} records cannot be used: {self.reasons[kind]}"
             for kind, count in self.unfit.items()
         ]
+        if self.bad_ratings:
+            lines.append(f"the ratings of segments in {self.bad_ratings:,} records cannot be used: {self.rating_fault}")
         if self.levels["video"] and self.levels["frame"]:
             lines.append("some records are of frames and some of whole videos; name one kind with a glob")
         for name, seen in sorted(self.features.items()):
@@ -245,5 +262,6 @@ class _Survey:
             labels_per_video=self.labels.total() / lists if lists else None,
             unusable=self.unfit.total(),
             obstacles=self._obstacles(),
+            segments=self.ratings,
             damaged=self.damaged,
         )

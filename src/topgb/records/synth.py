@@ -22,6 +22,7 @@ from topgb.files import refuse_existing
 from topgb.folder_lock import writing_alone
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import write_record
+from topgb.records.segments import SEGMENT_FRAMES, Ratings, rating_entries
 
 _HIDDEN = 32
 # Hidden causes in each feature value: few enough to need no matrix product, whose threads fight over busy cores.
@@ -32,6 +33,10 @@ _STYLE = 0.5
 # Standard deviation of a feature's values, as a share of half its range: few values are clipped.
 _SPREAD = 0.4
 _FEATURE_NOISE = 0.5
+# Least and greatest share of a video's segments that show a class.
+_SEGMENT_SHARE = (0.1, 0.5)
+# The challenge of 2019 rated about as many segments of a video.
+RATED_SEGMENTS = 5
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class SynthOptions:
     labelled          whether records have labels
     prefix            files are named PREFIX0000.tfrecord and so on
     id_key            the name under which a record has its id
+    segments          the number of segments of a video that are rated, 0 for none: a class shows in whole segments
     """
 
     videos_per_shard: int = 1000
@@ -87,6 +93,7 @@ class SynthOptions:
     labelled: bool = True
     prefix: str = "train"
     id_key: str = "id"
+    segments: int = 0
 
 
 DEFAULT_OPTIONS = SynthOptions()
@@ -117,6 +124,10 @@ def write_synthetic(
             f"cannot make {videos} videos of {fewest} to {most} frames, {classes} classes and {each} "
             "videos a shard; give numbers of 1 or more, and the fewer frames first"
         )
+    if options.segments and (spec.level == "video" or fewest < SEGMENT_FRAMES):
+        raise InputError(
+            f"segments are {SEGMENT_FRAMES} frames of a video; make frame-level records of at least as many frames"
+        )
     world = make_world(spec.width, classes, options.world_seed)
     starts = range(0, videos, each)
     paths = [Path(folder) / f"{options.prefix}{number:04d}.tfrecord" for number in range(len(starts))]
@@ -145,37 +156,73 @@ def _earlier_shards(folder: str | Path, prefix: str) -> list[Path]:
 def _record(world: World, spec: FeatureSpec, number: int, options: SynthOptions) -> bytes:
     """The record of video `number`."""
     generator = np.random.default_rng((options.seed, options.world_seed, number))
-    values, labels = _make_video(world, options.frames, options.noise, generator)
+    values, stretches = _make_video(world, options.frames, options.noise, generator, bool(options.segments))
+    labels = list(stretches)
     video_id = f"{options.prefix}-{options.seed}-{number:06d}"
-    return _encode(spec, values, labels if options.labelled else None, video_id, options.id_key)
+    more = b""
+    if options.segments and options.labelled:
+        more = rating_entries(_rate(stretches, len(values), options.segments, world, generator))
+    return _encode(spec, values, labels if options.labelled else None, video_id, options.id_key, more)
+
+
+def _rate(
+    stretches: dict[int, tuple[int, int]], frames: int, segments: int, world: World, generator: np.random.Generator
+) -> Ratings:
+    """One rating for each of at most `segments` segments: half for a class that shows there, half for one that doesn't.
+
+    As in the challenge, most negatives are classes of the video that show elsewhere.
+    """
+    count = frames // SEGMENT_FRAMES
+    starts = SEGMENT_FRAMES * np.sort(generator.permutation(count)[:segments])
+    classes, positive = [], []
+    for start in starts.tolist():
+        here = [label for label, (first, end) in stretches.items() if first <= start < end]
+        elsewhere = [label for label in stretches if label not in here]
+        if here and (generator.random() < 0.5 or len(world.prototypes) == len(here)):
+            choices = here
+        else:
+            others = np.setdiff1d(np.arange(len(world.prototypes)), list(stretches)).tolist()
+            choices = elsewhere if elsewhere and (generator.random() < 0.8 or not others) else others or here
+        classes.append(int(generator.choice(choices)))
+        positive.append(classes[-1] in here)
+    return Ratings(starts.astype(np.int64), np.array(classes, np.int64), np.array(positive, np.bool_))
 
 
 def _make_video(
-    world: World, frames: tuple[int, int], noise: float, generator: np.random.Generator
-) -> tuple[np.ndarray, list[int]]:
-    """Values, float32 [N, D] with standard deviation about 1, and sorted labels."""
+    world: World, frames: tuple[int, int], noise: float, generator: np.random.Generator, in_segments: bool = False
+) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
+    """Values, float32 [N, D] with standard deviation about 1, and by label, sorted, the frames [first, end) showing it.
+
+    With `in_segments` these are whole segments, at most half of the video's.
+    """
     classes, hidden = world.prototypes.shape
     count = int(generator.integers(frames[0], frames[1] + 1))
     wanted = min(1 + int(generator.poisson(_MEAN_LABELS - 1)), classes)
     labels = np.sort(generator.choice(classes, wanted, replace=False, p=world.frequencies))
     causes = world.background + _STYLE * generator.standard_normal(hidden, np.float32)
     causes = causes + np.float32(noise) * generator.standard_normal((count, hidden), np.float32)
-    for label in labels:
-        length = int(np.ceil(count * generator.uniform(0.2, 1.0)))
-        start = int(generator.integers(0, count - length + 1))
+    stretches = {}
+    step = SEGMENT_FRAMES if in_segments else 1
+    for label in labels.tolist():
+        units = count // step
+        length = int(np.ceil(units * generator.uniform(*_SEGMENT_SHARE if in_segments else (0.2, 1.0)))) * step
+        start = int(generator.integers(0, units - length // step + 1)) * step
+        stretches[label] = (start, start + length)
         causes[start : start + length] += np.float32(generator.uniform(0.6, 1.4)) * world.prototypes[label]
     values = np.float32(_FEATURE_NOISE) * generator.standard_normal((count, world.causes.shape[1]), np.float32)
     for shown, weight in zip(world.causes, world.weights, strict=True):
         values += causes.take(shown, axis=1) * weight
-    return values * np.float32(1 / np.sqrt(1 + _BACKGROUND + _MEAN_LABELS * 0.6 + noise**2)), labels.tolist()
+    return values * np.float32(1 / np.sqrt(1 + _BACKGROUND + _MEAN_LABELS * 0.6 + noise**2)), stretches
 
 
-def _encode(spec: FeatureSpec, values: np.ndarray, labels: list[int] | None, video_id: str, id_key: str) -> bytes:
+def _encode(
+    spec: FeatureSpec, values: np.ndarray, labels: list[int] | None, video_id: str, id_key: str, more: bytes
+) -> bytes:
     if spec.level == "video":
         values = values.mean(axis=0, keepdims=True)
     stored = {feature.name: _as_stored(values[:, spec.columns(feature.name)], feature) for feature in spec.features}
     if spec.level == "frame":
-        return encode_sequence_example(video_id, stored, labels, id_key)
+        return encode_sequence_example(video_id, stored, labels, id_key, more=more)
     return encode_example(video_id, {name: rows[0] for name, rows in stored.items()}, labels, id_key)
 
 

@@ -26,6 +26,7 @@ from topgb.records.protobuf_decoding import (
     unequal_frames,
 )
 from topgb.records.repeated import IdHashes, Repeated
+from topgb.records.segments import RatingTally, read_ratings
 from topgb.records.shards import Shard, find_shards, open_shard
 from topgb.results import Table, plain
 
@@ -37,6 +38,7 @@ class Verification(Table):
     damaged   errors of records and files that cannot be read
     unusable  errors of records that are whole but hold something else than records should, and what to do about it
     labels    counts of the label lists of the sound records
+    segments  counts of their ratings of segments
     repeated  videos that occur more than once among the sound records, if any
     """
 
@@ -45,6 +47,7 @@ class Verification(Table):
     damaged: list[DamagedRecordError] = field(default_factory=list)
     unusable: list[RecordError] = field(default_factory=list)
     labels: LabelTally = field(default_factory=LabelTally)
+    segments: RatingTally = field(default_factory=RatingTally)
     repeated: Repeated | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,6 +73,7 @@ class Verification(Table):
         for error in (*other.damaged, *other.unusable):
             self.note(error)
         self.labels.merge(other.labels)
+        self.segments.merge(other.segments)
 
 
 def verify_shards(
@@ -134,6 +138,7 @@ def verify_shard(shard: Shard, ids: IdHashes | None = None) -> Verification:
             message = parse_record(opened.data(record), place)
             video_id = check_readable(message, place)
             labels = label_list(message.context, place)
+            ratings = read_ratings(message.context, place)
         except RecordError as error:
             found.note(error)
         else:
@@ -142,6 +147,8 @@ def verify_shard(shard: Shard, ids: IdHashes | None = None) -> Verification:
                 ids.add([video_id])
             if labels is not None:
                 found.labels.add(labels)
+            if ratings is not None:
+                found.segments.add(ratings)
     if opened.damage:
         found.note(opened.damage.error(shard.path))
     return found

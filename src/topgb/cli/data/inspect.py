@@ -48,10 +48,14 @@ def _report(found: "Inspection") -> list[str]:
             f"          {found.label_min} to {found.label_max}, {found.distinct_classes:,} different, "
             f"{found.labels_per_video:.2f} a video"
         )
-    if any(feature.name == "segment_labels" for feature in (*found.features, *found.other)):
+    if found.segments.ratings:
+        rated = found.segments
         lines.append(
-            "segments  labelled under 'segment_labels'; topgb learns and scores the labels of whole videos only"
+            f"segments  {rated.segments:,} in {rated.records:,} records, {rated.ratings:,} ratings, "
+            f"{rated.positive:,} of them positive"
         )
+    elif any(feature.name == "segment_labels" for feature in (*found.features, *found.other)):
+        lines.append("segments  labelled under 'segment_labels', but not rated: starts or scores are missing")
     if found.repeated:
         lines.append(f"repeated  {found.repeated.sentence()}")
     if found.damaged:

@@ -25,6 +25,9 @@ def synth(
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos of the same classes.")] = 0,
     noise: Annotated[float, typer.Option(min=0.0, help="0 is easy; around 5 the classes drown.")] = 1.5,
     labelled: Annotated[bool, typer.Option("--labelled/--unlabelled", help="Unlabelled, as a test set is.")] = True,
+    segments: Annotated[
+        bool, typer.Option("--segments", help="Rate 5 segments of each video, as in the challenge of 2019.")
+    ] = False,
     prefix: Annotated[str, typer.Option(help="File names are PREFIX0000.tfrecord and so on.")] = "train",
     force: Force = False,
 ) -> None:
@@ -33,7 +36,7 @@ def synth(
     --force replaces an earlier set of the same prefix whole: shards beyond the new ones are removed.
     """
     from topgb.progress import TerminalProgress, counting
-    from topgb.records.synth import SynthOptions, write_synthetic
+    from topgb.records.synth import RATED_SEGMENTS, SynthOptions, write_synthetic
 
     written = write_synthetic(
         folder,
@@ -47,6 +50,7 @@ def synth(
             noise=noise,
             labelled=labelled,
             prefix=prefix,
+            segments=RATED_SEGMENTS if segments else 0,
         ),
         force=force,
         on_progress=counting(TerminalProgress(), "writing", "videos"),

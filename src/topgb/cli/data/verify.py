@@ -21,6 +21,7 @@ def verify(data: Data, json: Json = False, engine: EngineOption = "local", addre
     damaged, unusable, fault = damage_rows(found.damaged), damage_rows(found.unusable), found.labels.fault
     if json:
         counts = {"files": found.files, "sound": found.sound, "labels": fault, "repeated": plain(found.repeated)}
+        counts["segments"] = plain(found.segments)
         terminal.show_json({**counts, "damaged": damaged, "unusable": unusable})
     else:
         for row in (*damaged, *unusable):
@@ -32,6 +33,8 @@ def verify(data: Data, json: Json = False, engine: EngineOption = "local", addre
         if found.repeated:
             terminal.show(f"{found.repeated.sentence()}; leave all but one of each out")
         more = f", {len(unusable):,} unusable" if unusable else ""
+        if found.segments.ratings:
+            more += f"; {found.segments.segments:,} segments with {found.segments.ratings:,} ratings"
         terminal.show(f"{found.files:,} files, {found.sound:,} sound records, {len(damaged):,} damaged{more}")
     if damaged or unusable or fault or found.repeated:
         raise typer.Exit(1)
