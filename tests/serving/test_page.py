@@ -11,8 +11,11 @@ import pytest
 from combining.small_models import AUDIO, model_file, videos
 from conftest import SMALL_CLASSES
 from serving.running import Client, npy, serving
+from tagging.tagged_clips import NAMES as CLIP_NAMES
+from tagging.tagged_clips import make_clips
 from topgb.features import Feature, FeatureSpec
 from topgb.serving.settings import Settings
+from video.clips import write_clip
 
 CHROMIUM = Path("/usr/bin/chromium")
 # Only the page's own requests are to be seen.
@@ -30,7 +33,9 @@ def client(tmp_path_factory):
     second = model_file(folder / "second.safetensors", AUDIO)
     spec = FeatureSpec("video", (Feature("own", 6, "float32"),))
     own = model_file(folder / "own.safetensors", {**AUDIO, "features": ["own"]}, features=spec)
-    with serving([first, second, own], Settings(token=TOKEN)) as client:
+    made = make_clips(folder / "made", "sound", {"a": 3.0})
+    tagger = made.model.rename(folder / "tagger.safetensors")
+    with serving([first, second, own, tagger], Settings(token=TOKEN)) as client:
         yield client
 
 
@@ -81,12 +86,12 @@ def _answered(page, models: int = 1) -> None:
     _until(page, "!document.getElementById('status').textContent.endsWith('…')")
 
 
-def _drop(page, name: str, content: bytes) -> None:
+def _drop(page, name: str, content: bytes, kind: str = "") -> None:
     """Drop a file on the page, as a mouse does."""
     transfer = page.evaluate_handle(
-        """([name, bytes]) => { const data = new DataTransfer();
-        data.items.add(new File([new Uint8Array(bytes)], name)); return data; }""",
-        [name, list(content)],
+        """([name, bytes, type]) => { const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], name, { type })); return data; }""",
+        [name, list(content), kind],
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
 
@@ -179,31 +184,33 @@ def test_by_keyboard_alone_to_a_moment(page):
     assert page.evaluate("document.activeElement.id") == "json"
 
 
-def test_a_sound_plays_from_the_moment_of_a_cell(page):
-    """The answer is given here, as no extractor need be installed; the player and the jump are the browser's own."""
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_a_video_and_a_sound_are_tagged_and_played_from_the_moment_of_a_cell(page, tmp_path, kind):
+    if kind == "video":
+        clip = write_clip(tmp_path / "clip.webm", seconds=6, codec="libvpx", sound="libopus", rate=48000)
+    else:
+        clip = write_clip(tmp_path / "clip.ogg", seconds=6, codec=None, sound="libopus", rate=48000)
     _enter(page)
-    tag = {"class": 0, "name": "bell", "probability": 0.75}
-    timeline = [{"start": 2 * n, "end": 2 * n + 2, "tags": [tag]} for n in range(3)]
-    video = {"path": "x.wav", "seconds": 6, "tags": [tag], "timeline": timeline}
-    headers = {"server-timing": "features;dur=9.00, model;dur=1.50"}
-    page.route("**/v1/tag", lambda route: route.fulfill(json={"model": "first", "videos": [video]}, headers=headers))
-    page.set_input_files("#file", {"name": "x.wav", "mimeType": "audio/wav", "buffer": _silence(6)})
+    page.select_option("#model", "tagger")
+    page.fill("#stretch", "2")
+    _drop(page, clip.name, clip.read_bytes(), f"{kind}/{clip.suffix[1:]}")
     _answered(page)
-    _until(page, "document.querySelector('audio').readyState >= 1")
-    page.click("table.timeline button >> nth=2")
-    assert page.evaluate("document.querySelector('audio').currentTime") == 4
+    assert page.locator("#results-title").text_content() == f"Tags of {clip.name}"
+    assert page.locator("#models article tbody").first.locator("tr th").first.text_content() in CLIP_NAMES
+    assert page.locator("table.timeline thead th").all_text_contents() == ["0:00", "0:02", "0:04"]
+    player = page.locator(f"#player {kind}")
+    assert player.evaluate("e => e.error") is None
+    _until(page, f"document.querySelector('#player {kind}').readyState >= 1")
+    page.click("table.timeline tbody tr:first-child button >> nth=2")
+    assert player.evaluate("e => e.currentTime") == 4
     assert page.locator("#status").text_content() == "The player is at 0:04."
-    page.wait_for_selector("td.now")
-    assert page.locator("td.now").get_attribute("class") == "now"
-    assert page.locator("table.timeline tbody td").nth(2).get_attribute("class") == "now"
-
-
-def _silence(seconds: int) -> bytes:
-    """A WAV file of 8,000 samples a second, a byte each."""
-    samples = b"\x80" * (8000 * seconds)
-    form = b"fmt " + (16).to_bytes(4, "little") + b"\1\0\1\0" + (8000).to_bytes(4, "little") * 2 + b"\1\0\x08\0"
-    data = b"data" + len(samples).to_bytes(4, "little") + samples
-    return b"RIFF" + (4 + len(form) + len(data)).to_bytes(4, "little") + b"WAVE" + form + data
+    _until(page, "document.querySelectorAll('td.now').length > 0")
+    now = page.locator("table.timeline tbody tr").first.locator("td")
+    assert [cell.get_attribute("class") for cell in now.all()][2] == "now"
+    for width in (380, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        _readable(page, width)
+        page.screenshot(path=tmp_path / f"{kind}-{width}.png", full_page=True)
 
 
 def test_errors_stand_where_they_happened(page, client: Client, tmp_path):

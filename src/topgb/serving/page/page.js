@@ -136,6 +136,7 @@ async function run() {
   const names = [...new Set([at("model").value, at("other").value].filter(Boolean))];
   refuseFile("");
   tell(`Tagging ${file.name} …`);
+  at("results-title").textContent = `Tags of ${file.name}`;
   at("results").hidden = false;
   at("videos-field").hidden = true;
   showPlayer();
@@ -205,7 +206,7 @@ function show() {
       `${bytesInWords(bytes)}, ${classes.toLocaleString("en")} classes, ${timing.model.toFixed(1)} ms` +
       ` and ${timing.features.toFixed(0)} ms for the features`;
     const parts = [tagTable(video.tags, name)];
-    for (const remark of video.remarks ?? []) parts.push(quiet(`Note: ${remark}.`));
+    for (const remark of video.remarks ?? []) parts.push(quiet(`Note: ${remark}`));
     if (video.timeline.length) parts.push(element("h4", "When"), timeline(video, name));
     place.querySelector("div").replaceChildren(...parts);
     const best = video.tags.map((tag) => `${tag.name} ${tag.probability.toFixed(2)}`).join(", ");
