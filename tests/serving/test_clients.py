@@ -2,7 +2,6 @@
 
 import json
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,9 +12,8 @@ import topgb
 from combining.small_models import model_file
 from conftest import SMALL_SPEC
 from faults.programs import Zygote
-from serving.running import NPY, PATIENCE, Client, npy, serving, until
+from serving.running import NPY, PATIENCE, Client, HeldModel, npy, serving, until
 from topgb.serving import connections
-from topgb.serving.served import ServedModel
 from topgb.serving.settings import Settings
 
 # Batches have other sizes than this test's.
@@ -108,27 +106,9 @@ def _ask_healthz(connection: socket.socket) -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-class _Held:
-    """A model that computes once it is let go."""
-
-    def __init__(self, model):
-        self.loaded = topgb.load(model).loaded
-        self.videos: list[int] = []
-        self.begun, self.go = threading.Event(), threading.Event()
-
-    def predict(self, features: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
-        # The server's own first call, of one black frame, is let through.
-        if features.any():
-            self.videos.append(len(features))
-            self.begun.set()
-            assert self.go.wait(PATIENCE)
-        return self.loaded.predict(features, num_frames)
-
-
 def test_a_client_that_has_gone_costs_no_computing_and_a_full_server_says_when_to_come_again(model):
-    held = _Held(model)
-    served = ServedModel("m", held.loaded.header, 0, held.predict)
-    with serving([served], Settings(queue=2)) as client, ThreadPoolExecutor(4) as pool:
+    held = HeldModel(model)
+    with serving([held.served()], Settings(queue=2)) as client, ThreadPoolExecutor(4) as pool:
         first = pool.submit(client.predict, _video(0))
         assert held.begun.wait(PATIENCE)
         gone = client.connect()
@@ -150,7 +130,7 @@ def test_bodies_are_held_within_bounds(model):
     with serving([model], Settings(held_bytes=1 << 20)) as client:
         held = client.connect()
         held.sendall(_request(b"x" * (900 << 10), 1 << 20))
-        time.sleep(0.3)
+        until(lambda: b'topgb_body_bytes{where="memory"} 921' in client.get("/metrics").body)
         reply = client.predict(np.zeros((200 << 10, 1), np.uint8))
         assert (reply.status, reply.headers["retry-after"]) == (429, "1")
         held.close()

@@ -2,8 +2,8 @@
 
 import io
 import tempfile
-import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 import topgb
 from combining.small_models import AUDIO, model_file, videos
 from conftest import SMALL_CLASSES
-from serving.running import Client, npy, serving
+from serving.running import PATIENCE, Client, HeldModel, npy, serving, until
 from topgb.features import Feature, FeatureSpec
 from topgb.serving.settings import Settings
 
@@ -157,30 +157,37 @@ def test_packed_files_are_bounded(client: Client, monkeypatch):
     assert zlib.crc32(file.getvalue()) != 0
 
 
-def test_no_more_files_than_are_worked_on(client: Client, models, monkeypatch):
-    with serving([models["frames"]], Settings(uploads=1)) as one:
-        with one.connect() as half:
-            half.sendall(
-                b"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=edge\r\n"
-                b"content-length: 1000\r\n\r\n--edge\r\n"
-            )
-            refused = _refused(one)
-            assert (refused.status, refused.headers["retry-after"]) == (429, "1")
-        done = threading.Event()
-        for _ in range(500):
-            if one.tag("x.npy", npy(videos()[0])).status == 200:
-                done.set()
-                break
-        assert done.is_set()
+def test_no_more_files_than_are_worked_with(models):
+    held = HeldModel(models["frames"])
+    content = npy(videos()[0])
+    with serving([held.served()], Settings(uploads=1)) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.tag, "x.npy", content)
+        assert held.begun.wait(PATIENCE)
+        refused = client.tag("x.npy", content)
+        assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+        held.go.set()
+        assert first.result().status == 200
+        assert client.tag("x.npy", content).status == 200
 
 
-def _refused(client: Client):
-    """The first refusal; the half request may not have come yet."""
-    for _ in range(500):
-        reply = client.tag("x.npy", npy(videos()[0]))
-        if reply.status != 200:
-            break
-    return reply
+def test_a_slow_upload_takes_no_others_place(client: Client, models):
+    head = (
+        b"POST /v1/tag HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=edge\r\n"
+        b"content-length: 900000\r\n\r\n--edge\r\n"
+    )
+    with serving([models["frames"]], Settings(uploads=1, stored_bytes=1 << 20)) as client:
+        slow = [client.connect() for _ in range(3)]
+        for connection in slow:
+            connection.sendall(head + b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n')
+        content = npy(np.zeros((1000, 40), np.uint8))
+        assert client.tag("x.npy", content).status == 200
+        # Unless they have filled the place for all files.
+        slow[0].sendall(b"x" * 899_000)
+        until(lambda: b'topgb_body_bytes{where="disk"} 899' in client.get("/metrics").body)
+        assert client.tag("x.npy", content * 4).status == 429
+        for connection in slow:
+            connection.close()
+        until(lambda: client.tag("x.npy", content).status == 200)
 
 
 def test_examples(client: Client, models, tmp_path):

@@ -54,7 +54,7 @@ def create_app(service: Service) -> FastAPI:
     )
     settings = service.settings
     # The last one is the outermost.
-    app.add_middleware(Bounds, settings=settings)
+    app.add_middleware(Bounds, settings=settings, measures=service.measures)
     app.add_middleware(Gate, token=settings.token, hosts=settings.hosts)
     app.add_middleware(Measured, measures=service.measures)
     app.add_middleware(Worded)

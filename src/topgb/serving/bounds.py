@@ -5,6 +5,7 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from topgb.serving.measures import Measures
 from topgb.serving.problems import RETRY, ProblemError
 from topgb.serving.settings import Settings
 
@@ -17,11 +18,15 @@ UPLOADS = "/v1/tag"
 class Bounds:
     """An ASGI middleware that ends requests which are too long, too slow, or too many to be held.
 
-    Bodies of uploads go to files; those of others are held in memory, at most `held_bytes` of all together.
+    Bodies of uploads go to files, at most `stored_bytes` of all together; those of others are held in memory, at most
+    `held_bytes`.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings):
-        self._app, self._settings, self._held = app, settings, 0
+    def __init__(self, app: ASGIApp, settings: Settings, measures: Measures):
+        self._app, self._settings = app, settings
+        # By whether they are uploads.
+        self._taken = {True: 0, False: 0}
+        measures.watch_bytes(lambda: self._taken[False], lambda: self._taken[True])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, its body counted and timed."""
@@ -35,7 +40,7 @@ class Bounds:
             if not request.lost:
                 raise
         finally:
-            self._held -= request.held
+            self._taken[request.upload] -= request.taken
 
     def most_bytes(self, path: str) -> int:
         """The most bytes of a body for `path`."""
@@ -43,11 +48,12 @@ class Bounds:
             return self._settings.upload_bytes + _FORM_BYTES
         return self._settings.body_bytes
 
-    def hold(self, count: int) -> None:
-        """Take note of bytes that are held. Raises `ProblemError` 429."""
-        if self._held + count > self._settings.held_bytes:
+    def take(self, count: int, upload: bool) -> None:
+        """Take note of bytes that have come. Raises `ProblemError` 429."""
+        most = self._settings.stored_bytes if upload else self._settings.held_bytes
+        if self._taken[upload] + count > most:
             raise ProblemError(429, "the server holds as many requests as it can; ask again in a little while", RETRY)
-        self._held += count
+        self._taken[upload] += count
 
     @property
     def read_seconds(self) -> float:
@@ -60,14 +66,14 @@ class _Request:
 
     def __init__(self, bounds: Bounds, scope: Scope, receive: Receive, send: Send):
         self._bounds, self._receive, self._send = bounds, receive, send
-        self._upload = scope["path"] == UPLOADS
+        self.upload = scope["path"] == UPLOADS
         self._most = bounds.most_bytes(scope["path"])
         length = Headers(scope=scope).get("content-length", "")
         self._announced = int(length) if length.isdecimal() else 0
         self._came = 0
         self._whole = False
         self._until = asyncio.get_running_loop().time() + bounds.read_seconds
-        self.held = 0
+        self.taken = 0
         self.lost = False
 
     async def receive(self) -> Message:
@@ -87,9 +93,8 @@ class _Request:
             self._came += count
             self._whole = not message.get("more_body", False)
             self._check()
-            if not self._upload:
-                self._bounds.hold(count)
-                self.held += count
+            self._bounds.take(count, self.upload)
+            self.taken += count
         return message
 
     async def send(self, message: Message) -> None:

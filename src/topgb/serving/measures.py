@@ -39,6 +39,12 @@ class Measures:
         """Show how many videos wait."""
         Gauge("topgb_waiting_videos", "Videos that wait.", registry=self._registry).set_function(waiting)
 
+    def watch_bytes(self, held: Callable[[], int], stored: Callable[[], int]) -> None:
+        """Show how many bytes of bodies are in memory, and of files on the disk."""
+        taken = Gauge("topgb_body_bytes", "Bytes of bodies that have come.", ("where",), registry=self._registry)
+        taken.labels("memory").set_function(held)
+        taken.labels("disk").set_function(stored)
+
     def observe_call(self, model: str, videos: int, seconds: float) -> None:
         """Count a call of a model."""
         self._videos.labels(model).observe(videos)

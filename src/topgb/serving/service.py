@@ -44,7 +44,7 @@ class Service:
         self.batcher = Batcher(settings.window, settings.batch, settings.queue, self.measures.observe_call)
         self._threads = ThreadPoolExecutor(_THREADS, "topgb bodies")
         self.extracting = Extracting(settings.work_seconds)
-        self._receiving = 0
+        self._working = 0
         self.measures.watch_queue(lambda: self.batcher.waiting)
         self._warm_up()
 
@@ -99,15 +99,15 @@ class Service:
         return Answered(value, {"model": answer.seconds, "wait": answer.waited})
 
     @contextmanager
-    def receiving(self) -> Iterator[None]:
-        """A block in which a file is received and worked with. Raises `ProblemError` 429 where there are too many."""
-        if self._receiving >= self.settings.uploads:
+    def working(self) -> Iterator[None]:
+        """A block in which a file is worked with. Raises `ProblemError` 429 where there are too many."""
+        if self._working >= self.settings.uploads:
             raise ProblemError(429, "the server works on as many files as it can; ask again in a while", RETRY)
-        self._receiving += 1
+        self._working += 1
         try:
             yield
         finally:
-            self._receiving -= 1
+            self._working -= 1
 
     async def _stored(self, model: ServedModel, videos: Any) -> Videos:
         spec, most = model.header.features, model.header.max_frames

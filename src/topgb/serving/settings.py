@@ -21,7 +21,8 @@ class Settings:
     body_bytes    most bytes of a body of `/v1/predict`
     upload_bytes  most bytes of a file for `/v1/tag`
     held_bytes    most bytes of bodies that are held in memory at once, for all clients together
-    uploads       most files for `/v1/tag` that are received, or wait, at once
+    stored_bytes  most bytes of files for `/v1/tag` that are stored at once, for all clients together
+    uploads       most files for `/v1/tag` that are worked with, or wait for it, at once
     video_seconds most seconds of a video that are looked at
     read_seconds  seconds in which a body must have come
     work_seconds  seconds that one video's features may take
@@ -37,7 +38,8 @@ class Settings:
     body_bytes: int = 64 * MB
     upload_bytes: int = 200 * MB
     held_bytes: int = 512 * MB
-    uploads: int = 8
+    stored_bytes: int = 2048 * MB
+    uploads: int = 32
     video_seconds: float = 600.0
     read_seconds: float = 60.0
     work_seconds: float = 300.0

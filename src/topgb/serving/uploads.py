@@ -44,20 +44,19 @@ async def received(request: Request, service: Service) -> AsyncIterator[Upload]:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise ProblemError(415, f"the body must be {FORM} with a field file; send a form")
-    with service.receiving():
-        async with request.form(max_files=1, max_fields=8, max_part_size=1 << 12) as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                raise ProblemError(400, "the form has no file; put one in its field file")
-            if (file.size or 0) > service.settings.upload_bytes:
-                most = service.settings.upload_bytes
-                raise ProblemError(413, f"the file has {file.size:,} bytes, and may have {most:,}; send a smaller one")
-            choice = from_texts(TagChoice, {key: value for key, value in form.items() if isinstance(value, str)})
-            name = printable(Path((file.filename or "").replace("\\", "/")).name)[-_LONGEST_NAME:] or "the file"
-            with tempfile.TemporaryDirectory(prefix="topgb-", ignore_cleanup_errors=True) as folder:
-                path = Path(folder) / f"upload{_plain(suffix_of(name))}"
-                await service.in_thread(lambda: _copy(file, path))
-                yield Upload(path, name, choice)
+    async with request.form(max_files=1, max_fields=8, max_part_size=1 << 12) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise ProblemError(400, "the form has no file; put one in its field file")
+        if (file.size or 0) > service.settings.upload_bytes:
+            most = service.settings.upload_bytes
+            raise ProblemError(413, f"the file has {file.size:,} bytes, and may have {most:,}; send a smaller one")
+        choice = from_texts(TagChoice, {key: value for key, value in form.items() if isinstance(value, str)})
+        name = printable(Path((file.filename or "").replace("\\", "/")).name)[-_LONGEST_NAME:] or "the file"
+        with service.working(), tempfile.TemporaryDirectory(prefix="topgb-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / f"upload{_plain(suffix_of(name))}"
+            await service.in_thread(lambda: _copy(file, path))
+            yield Upload(path, name, choice)
 
 
 def _copy(file: UploadFile, path: Path) -> None:
