@@ -192,4 +192,8 @@ def test_the_documentation_loads_nothing_from_elsewhere(client: Client):
     for path in ("/docs", "/page/docs.js", "/page/page.css"):
         reply = client.get(path)
         assert (reply.status, b"http://" in reply.body, b"https://" in reply.body) == (200, False, False)
-        assert reply.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+        assert reply.headers["x-content-type-options"] == "nosniff"
+    for path in ("/", "/docs"):
+        headers = client.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+        assert (headers["referrer-policy"], headers["cache-control"]) == ("no-referrer", "no-store")

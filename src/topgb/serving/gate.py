@@ -5,7 +5,7 @@ import ipaddress
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from topgb.errors import printable
@@ -14,17 +14,19 @@ from topgb.serving.problems import ProblemError, problem_response
 # All may see these, token or not: the page and its files, the documentation, and whether the server is there.
 OPEN = ("/", "/docs", "/openapi.json", "/healthz")
 OPEN_FOLDER = "/page/"
-_HEADERS = {
+_POLICY = (
     # The page runs its own script and nothing else; videos are played from the file that the user dropped.
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_FOR_ALL = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+# Each header costs some time, and answers that no browser shows as a page need none of these.
+_FOR_PAGES = [
+    (b"content-security-policy", _POLICY),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+_PAGE = (b"content-type", b"text/html; charset=utf-8")
 
 
 class Gate:
@@ -47,9 +49,9 @@ class Gate:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = list(message.get("headers", ()))
+                more = _FOR_ALL + _FOR_PAGES if _PAGE in headers else _FOR_ALL
+                message = {**message, "headers": headers + more}
             await send(message)
 
         try:
