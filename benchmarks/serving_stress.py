@@ -4,10 +4,10 @@
 
 Starts `topgb serve` with two small models of random weights in a process of its own. Most clients send features of
 their own, as `.npy`, as JSON or as a file, and each answer is compared with what `topgb.load(…).predict` says of that
-client's own input: within 1e-5, since batches of other sizes are rounded otherwise. The others hang up before the answer,
-or send half a body, half a head, garbage, values that do not fit, or the name of no model. A client that is asked to come
-again later does. At the end the server must be well, hold no temporary file, and end with 0 at SIGTERM. Prints what was
-done, and the server's resident memory after a tenth of the requests and after all.
+client's own input: within 1e-5, since batches of other sizes are rounded otherwise. The others hang up before the
+answer, or send half a body, half a head, garbage, values that do not fit, or the name of no model. A client that is
+asked to come again later does. At the end the server must be well, hold no temporary file, and end with 0 at SIGTERM.
+Prints what was done, and the server's resident memory after a tenth of the requests and after all.
 """
 
 import argparse
