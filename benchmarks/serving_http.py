@@ -136,9 +136,9 @@ def measured(url: str, clients: int, seconds: float) -> list[float]:
 
 
 def asked(url: str, clients: int, seconds: float) -> list[float]:
-    """Ask with so many clients for so long, and give the seconds of each answer; the first half second is not counted.
+    """Ask with so many clients for so long, and give the seconds of each answer, but for the first half second.
 
-    Each client is a thread on a socket, which takes less of the cores that it shares with the server than asyncio would.
+    Each client is a thread on a socket, which takes less of the cores it shares with the server than asyncio would.
     """
     where = urlsplit(url)
     requests = [request_bytes(body) for body in bodies()]
