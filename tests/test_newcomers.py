@@ -178,6 +178,8 @@ def test_two_features_in_the_shell(home):
 def test_two_features_in_python(home):
     _two_features()
     folders = {"bild": "Bild", "ton": Path("Ton")}
+    with pytest.raises(topgb.InputError, match="feature is a str; give a dict of folders by feature names"):
+        topgb.pack(None, "gepackt", feature="Bild", progress=False)
     with pytest.raises(topgb.InputError, match="frames='longest'"):
         topgb.pack(None, "gepackt", feature=folders, labels="labels.csv", progress=False)
     topgb.pack(None, "gepackt", feature=folders, labels="labels.csv", frames="longest", validate=0.2, progress=False)

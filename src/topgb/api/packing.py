@@ -14,6 +14,7 @@ from topgb.api.arguments import (
     to_progress,
     unpacking,
 )
+from topgb.errors import InputError, option
 
 if TYPE_CHECKING:
     from topgb.packing.pack import Packed
@@ -100,6 +101,8 @@ def pack(
         unlabelled=unlabelled,
     )
     csv, classes = to_optional_path(labels), to_optional_path(vocabulary)
+    if feature is not None and not isinstance(feature, Mapping):
+        raise InputError(f"{option('feature')} is a {type(feature).__name__}; give a dict of folders by feature names")
     folders = {one: str(to_path(folder)) for one, folder in (feature or {}).items()}
     named = named_source(None if source is None else str(to_path(source)), folders)
     return run_pack(named, to_path(out), csv, classes, options, force, to_progress(progress))

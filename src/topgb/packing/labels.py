@@ -116,7 +116,7 @@ def _columns(path: Path, table: Table) -> tuple[int, int]:
             wrong = "no column" if first is None else "two columns"
             raise InputError(
                 f"{path} has {wrong} {name!r} in its first line, which is {table.seen()}; labels are a CSV with the "
-                "columns id and labels"
+                "columns id (or path) and labels"
             )
         found.append(first)
     return found[0], found[1]
