@@ -105,18 +105,25 @@ def test_no_more_is_read_than_the_model_looks_at(clips, monkeypatch):
 def test_one_unreadable_file_does_not_stop_the_rest(clips, tmp_path):
     broken, absent = tmp_path / "broken.mp4", tmp_path / "absent.mp4"
     broken.write_bytes(clips.videos["a"].read_bytes()[:100])
-    files = [broken, clips.videos["a"], absent, tmp_path, clips.videos["c"]]
+    files = [broken, clips.videos["a"], absent, clips.videos["c"]]
     done = program("tag", clips.model, *files, "--json")
     assert done.returncode == 1, done
     value = json.loads(done.stdout)
     assert [video["path"] for video in value["videos"]] == [str(clips.videos["a"]), str(clips.videos["c"])]
-    assert [each["path"] for each in value["unreadable"]] == [str(broken), str(absent), str(tmp_path)]
+    assert [each["path"] for each in value["unreadable"]] == [str(broken), str(absent)]
     assert f"cannot read {broken}" in done.stderr
     with pytest.warns(TopgbWarning, match="cannot read .*broken"):
         found = topgb.tag(clips.model, files[:2], progress=False)
     assert [video.path for video in found.videos] == [str(clips.videos["a"])]
     with pytest.raises(InputError, match="cannot read .*absent"):
         topgb.load(clips.model).tag_video(absent)
+
+
+def test_a_folder_stands_for_the_videos_in_it(clips, tmp_path):
+    found = topgb.tag(clips.model, clips.videos["a"].parent, progress=False)
+    assert [video.path for video in found.videos] == [str(clips.videos[name]) for name in "abc"]
+    with pytest.raises(InputError, match="holds no video, sound or picture"):
+        topgb.tag(clips.model, [clips.videos["a"], tmp_path], progress=False)
 
 
 def test_json_has_these_keys(clips):

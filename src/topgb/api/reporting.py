@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from topgb.api.arguments import (
     unpacking,
     warn_of_videos,
 )
-from topgb.errors import DamagedRecordError, InputError, in_python, option, wording
+from topgb.api.written_calls import written_call
+from topgb.errors import DamagedRecordError, InputError, option
 from topgb.results import Result
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def report(
         warn_of_videos(dataset)
         damaged = damaged or dataset.damaged
     where = [data] if isinstance(data, str | os.PathLike) else list(data)
-    made = _call("report", [[str(one) for one in paths], ",".join(map(str, where))], option("out", str(path)))
+    made = written_call("report", [[str(one) for one in paths], ",".join(map(str, where))], option("out", str(path)))
     contents = Report(
         title=title,
         facts=[("records", ", ".join(map(str, where))), *_facts(reported)],
@@ -147,21 +147,13 @@ def _commands(model: "ReportedModel") -> list[str]:
     lines = [f"# {model.name}, by {origin.get('software', 'unknown software')}{of}"]
     if "recipe" in origin:
         step = f"step {origin.get('step')}, {origin.get('weights')} weights"
-        call = _call("train", ["recipe.yaml"], option("data", "DATA"), option("out", "RUN"))
+        call = written_call("train", ["recipe.yaml"], option("data", "DATA"), option("out", "RUN"))
         lines.append(f"{call}   # the recipe below; {step}")
     elif "operation" in origin:
         settings = origin.get("settings")
         said = f", {json.dumps(settings, sort_keys=True)}" if settings else ""
         lines.append(f"# made by {origin['operation']}{said}")
     return lines
-
-
-def _call(name: str, arguments: list[Any], *options: str) -> str:
-    """A line that calls topgb: of Python, or of a shell where messages name options as flags."""
-    if wording() is in_python:
-        return f"topgb.{name}({', '.join([*map(repr, arguments), *options])})"
-    words = [word for one in arguments for word in (one if isinstance(one, list) else [one])]
-    return " ".join(["topgb", name, *map(shlex.quote, words), *options])
 
 
 def _yaml(model: "ReportedModel") -> str:

@@ -59,20 +59,22 @@ def tag(
     "model" for the file's own, are given to each video, and with `timeline` to each stretch of so many seconds of it.
     Without a timeline no more of a video is read than the model looks at.
 
-    A file that cannot be read gives a warning, and the others go on. Raises `InputError` where the model does not say
-    which extractor made its features, or names one that is not here, and where an option makes no sense; `TopgbError`
-    where a package is not installed.
+    `videos` are files, or folders for all in them. A file that cannot be read gives a warning, and the others go on.
+    Raises `InputError` where the model does not say which extractor made its features, or names one that is not here,
+    and where an option makes no sense; `TopgbError` where a package is not installed.
 
     >>> found = topgb.tag("tagger.safetensors", ["beach.mp4"], timeline=5)  # doctest: +SKIP
     >>> found.videos[0].tags[0].name  # doctest: +SKIP
     'sea'
     """
+    from topgb.tagging.named_files import files_of
     from topgb.tagging.tag import TaggedVideo, Tagger, TagOptions, tag_each
 
+    files = files_of(_to_names(videos))
     tagger = Tagger(open_given(model, Opening()).here, TagOptions(top, threshold, timeline))
     found: list[TaggedVideo] = []
     unreadable: list[Unreadable] = []
-    for each in tag_each(tagger, to_files(videos), to_progress(progress)):
+    for each in tag_each(tagger, files, to_progress(progress)):
         if isinstance(each, TaggedVideo):
             found.append(each)
         else:
@@ -81,7 +83,7 @@ def tag(
     return Tagged(found, unreadable)
 
 
-def to_files(videos: PathLike | Sequence[PathLike]) -> list[str]:
+def _to_names(videos: PathLike | Sequence[PathLike]) -> list[str]:
     """The paths of one file or several. Raises `InputError` for what is no path, or none at all."""
     given = [videos] if isinstance(videos, str | os.PathLike) else videos
     if not isinstance(given, Sequence) or not given:

@@ -16,7 +16,9 @@ SUBTITLE = 5.0
 
 def tag(
     model: ModelOrRun,
-    videos: Annotated[list[str], typer.Argument(help="Videos, sounds or pictures.", metavar="VIDEO…")],
+    videos: Annotated[
+        list[str], typer.Argument(help="Videos, sounds or pictures, or folders of them.", metavar="VIDEO…")
+    ],
     top: Annotated[int, typer.Option(min=1, help="The best K classes.", metavar="K")] = 5,
     threshold: Annotated[
         str | None,
@@ -45,11 +47,13 @@ def tag(
     from topgb.errors import InputError
     from topgb.progress import SILENT, TerminalProgress
     from topgb.tagging.formats import CSV_HEADER, to_json
+    from topgb.tagging.named_files import files_of
     from topgb.tagging.tag import TaggedVideo, Tagger, TagOptions, tag_each
     from topgb.training.opened import open_for_engine
 
     form = "json" if json else wanted
-    if form == "srt" and len(videos) > 1:
+    files = files_of(videos)
+    if form == "srt" and len(files) > 1:
         raise InputError("--format srt makes the subtitles of one video; name one, or take --format csv")
     if form == "srt" and timeline is None:
         timeline = SUBTITLE
@@ -59,8 +63,8 @@ def tag(
     if form == "csv":
         terminal.show(",".join(CSV_HEADER))
     # Words appear as they are found; a bar between them would be in the way.
-    progress = SILENT if form == "text" and len(videos) > 1 else TerminalProgress()
-    for each in tag_each(tagger, videos, progress):
+    progress = SILENT if form == "text" and len(files) > 1 else TerminalProgress()
+    for each in tag_each(tagger, files, progress):
         if isinstance(each, TaggedVideo):
             found.append(each)
             _show(each, form)
