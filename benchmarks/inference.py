@@ -1,11 +1,12 @@
 """Videos a second of a model file run by topgb, beside its export run by ONNX Runtime, on a CPU.
 
-    .venv/bin/python benchmarks/inference.py [--only "netvlad;bilstm"] [--rounds 5] [--seconds 0.5]
+    .venv/bin/python benchmarks/inference.py [--only "netvlad;bilstm"] [--threads 2] [--compiled] [--seconds 0.3]
 
 Random weights, random stored features of full length; the ONNX file is what `topgb model export` makes of the model
 file. Both get the same arrays and the same number of threads, each in a process of its own that opens its file once;
 they take turns, and a figure is the median over the rounds of each round's median call. Before that the probabilities
 are compared: they may differ by 1e-4, and by 1e-3 with int8, where topgb rounds a small batch's products to bfloat16.
+`--compiled` adds the model file run by topgb through `torch.compile`, in float32; it needs a C++ compiler, and minutes.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import numpy as np
 from serving import machine, serve, start
 
 VIDEOS = (1, 32)
-THREADS = (1, 2)
 BAG = {"clusters": {"rgb": 1024, "audio": 128}, "hidden": 1024, "relu": False}
 MOE = {"name": "moe", "mixtures": 2}
 # Of YouTube-8M's shape, as in benchmarks/models.py; the others are shipped recipes.
@@ -38,7 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="models, separated by semicolons")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5, help="least time of a figure in a round")
+    parser.add_argument("--seconds", type=float, default=0.3, help="least time of a figure in a round")
+    parser.add_argument("--threads", default="2", help="numbers of threads, separated by commas")
+    parser.add_argument("--compiled", action="store_true", help="topgb through torch.compile besides, float32 alone")
     parser.add_argument("--serve", nargs=3, metavar=("WAY", "FILE", "THREADS"), help="used by this script")
     options = parser.parse_args()
     if options.serve:
@@ -49,13 +51,16 @@ def main() -> None:
     import torch
 
     print(f"{machine()}, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}\n")
-    print("| model | encoding | batch | threads | topgb videos/s | ONNX Runtime videos/s | topgb ÷ ONNX Runtime |")
-    print("|---|---|---|---|---|---|---|")
+    compiled = " compiled videos/s | compiled ÷ topgb |" if options.compiled else ""
+    print(f"| model | encoding | batch | threads | topgb videos/s | ONNX Runtime videos/s | topgb ÷ it |{compiled}")
+    print("|---|---|---|---|---|---|---|" + "---|---|" * options.compiled)
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen:
-            for encoding in ENCODINGS:
+            for encoding in ["float32"] if options.compiled else ENCODINGS:
                 files = written(name, encoding, Path(folder))
-                for threads in THREADS:
+                if options.compiled:
+                    files["compiled"] = files["topgb"]
+                for threads in map(int, options.threads.split(",")):
                     for row in rows(files, threads, ENCODINGS[encoding], options.rounds, options.seconds):
                         print(f"| {name} | {encoding} | {' | '.join(row)} |", flush=True)
 
@@ -69,13 +74,15 @@ def rows(files: dict[str, Path], threads: int, tolerance: float, rounds: int, se
     found = []
     for videos in VIDEOS:
         outputs = [np.load(server.ask(f"check {videos}")["file"]) for server in servers.values()]
-        np.testing.assert_allclose(*outputs, rtol=0, atol=tolerance)
+        for output in outputs[1:]:
+            np.testing.assert_allclose(output, outputs[0], rtol=0, atol=tolerance)
         speeds: dict[str, list[float]] = {way: [] for way in servers}
         for _ in range(rounds):
             for way, server in servers.items():
                 speeds[way].append(videos / server.ask(f"time {videos} {seconds}")["seconds"])
-        ours, theirs = (statistics.median(of_rounds) for of_rounds in speeds.values())
-        found.append([str(videos), str(threads), f"{ours:,.1f}", f"{theirs:,.1f}", f"{ours / theirs:.2f}"])
+        ours, theirs, *compiled = (statistics.median(of_rounds) for of_rounds in speeds.values())
+        row = [str(videos), str(threads), f"{ours:,.1f}", f"{theirs:,.1f}", f"{ours / theirs:.2f}"]
+        found.append(row + [cell for speed in compiled for cell in (f"{speed:,.1f}", f"{speed / ours:.2f}")])
     for server in servers.values():
         server.stop()
     return found
@@ -115,7 +122,7 @@ def serve_calls(way: str, path: Path, threads: int) -> None:
     model = topgb.load(path.with_suffix(".safetensors"))
     spec = model.header.features
     frames = model.max_frames if spec.level == "frame" else 1
-    if way == "topgb":
+    if way != "onnx":
         import torch
 
         from topgb.devices import keep_freed_memory
@@ -126,7 +133,6 @@ def serve_calls(way: str, path: Path, threads: int) -> None:
     else:
         import onnxruntime
 
-        del model
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
@@ -134,14 +140,23 @@ def serve_calls(way: str, path: Path, threads: int) -> None:
         def predict(features: np.ndarray, counts: np.ndarray) -> np.ndarray:
             return session.run(None, {"features": features, "num_frames": counts})[0]
 
-    def answer(question: str) -> dict:
-        kind, videos, *least = question.split()
-        generator = np.random.default_rng(0)
-        shape = (int(videos), frames, spec.width)
+    def arrays(videos: int) -> tuple[np.ndarray, np.ndarray]:
+        generator, shape = np.random.default_rng(0), (videos, frames, spec.width)
         features = generator.integers(0, 256, shape, dtype=np.uint8)
         if not spec.all_bytes:
             features = generator.standard_normal(shape, dtype=np.float32)
-        counts = np.full(int(videos), frames)
+        return features, np.full(videos, frames)
+
+    if way == "compiled":
+        # The first call of each size measures memory in a way that torch.compile would fall back from.
+        for videos in VIDEOS:
+            model.predict(*arrays(videos))
+        for member in model.loaded.members:
+            member.compile(dynamic=False)
+
+    def answer(question: str) -> dict:
+        kind, videos, *least = question.split()
+        features, counts = arrays(int(videos))
         if kind == "check":
             file = path.with_name(f"{path.name}-{way}.npy")
             np.save(file, predict(features, counts))

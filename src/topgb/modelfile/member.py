@@ -11,6 +11,7 @@ from topgb.modelfile.header import CHANGED, RERANKER, Header, TensorEncoding
 from topgb.modelfile.packed import Resident, is_packed, packed_linear
 from topgb.models import Tagger, build_tagger
 from topgb.models.byfeature import set_child
+from topgb.models.few_rows import multiply_few_rows
 from topgb.models.frontend import Frontend
 from topgb.models.initial_values import unfilled
 from topgb.models.reranker import Reranker, RerankerOptions
@@ -72,6 +73,7 @@ def decode_member(
         parent, _, child = path.rpartition(".")
         set_child(modules[parent], child, module)
     tagger.load_state_dict(state, assign=True)
+    multiply_few_rows(tagger)
     # Build the frontend last: its buffers are as wide as the header says, and only now is the header checked.
     tagger.frontend = Frontend(header.features, member.model, tagger.frontend.pads_to_max_frames)
     return tagger.requires_grad_(False)
