@@ -5,6 +5,7 @@ A new command needs a line in `ARGUMENTS`, and its inputs in `make_inputs`.
 
 import hashlib
 import shutil
+import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,10 @@ ARGUMENTS: dict[str, Callable[[Inputs, str, Path], list[str | Path]]] = {
     "drop-fakes": lambda inputs, records, out: [
         *("data", "drop-fakes", records, out / "real", "--threshold", "0.35", "--fakes", out / "fakes.csv.gz"),
     ],
+    "extract": lambda inputs, records, out: [
+        *("extract", inputs.folder / "sounds", "--labels", inputs.folder / "sounds.csv", "--out", out / "extracted"),
+        *("--extractor", "sound", "--jobs", "2"),
+    ],
     "synth": lambda inputs, records, out: [
         *("data", "synth", out / "synth", "--features", "rgb:64", "--videos", "60", "--videos-per-shard", "20"),
     ],
@@ -122,7 +127,7 @@ NAMES = tuple(ARGUMENTS)
 # What the same command needs besides after a kill.
 AGAIN = {"train": ["--resume"]}
 # The commands that make a set of files.
-SETS = ("pack", "drop-fakes", "synth")
+SETS = ("pack", "extract", "drop-fakes", "synth")
 # The commands that last longest, and are killed at random moments even in `make test`.
 LONG = ("train", "distill", "predict", "quantize", "download")
 
@@ -153,6 +158,7 @@ def make_inputs(folder: Path) -> Inputs:
     write_model_file(folder / "model.safetensors", header, tensors)
     random = np.random.default_rng(0)
     _make_features(folder, random)
+    _make_sounds(folder, random)
     teacher = load(folder / "model.safetensors")
     distill(teacher, open_records(teacher, str(folder / "records" / "*")), folder / "scores", torch.device("cpu"), {})
     files = {f"train{number:02d}.tfrecord": random.bytes(1_500_000) for number in range(24)}
@@ -172,6 +178,20 @@ def _make_features(folder: Path, random: np.random.Generator) -> None:
         np.save(folder / f"features/v{number:02d}.npy", random.normal(size=(8, 16)).astype(np.float32))
         rows.append(f"v{number:02d},class {number % 3}")
     (folder / "labels.csv").write_text("\n".join(rows))
+
+
+def _make_sounds(folder: Path, random: np.random.Generator) -> None:
+    """Sounds of two seconds and their labels, for `extract`."""
+    (folder / "sounds").mkdir()
+    rows = ["path,labels"]
+    for number in range(6):
+        with wave.open(str(folder / f"sounds/s{number}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(16000)
+            file.writeframes(random.integers(-9000, 9000, 32000, dtype=np.int16).tobytes())
+        rows.append(f"s{number}.wav,class {number % 2}")
+    (folder / "sounds.csv").write_text("\n".join(rows))
 
 
 def final_files(out: Path) -> dict[str, bytes]:

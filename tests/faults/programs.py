@@ -159,7 +159,10 @@ def one_line(ended: Ended) -> str:
 
 
 # What commands say before they begin, and no stack.
-QUIET = ("memory: ", "warning: ", "resuming after ", "epoch ", "member ", "searching", "stopping after this step")
+QUIET = (
+    *("memory: ", "room: ", "warning: ", "resuming after ", "epoch ", "member "),
+    *("searching", "stopping after this step"),
+)
 
 
 def _fresh(folder: Path) -> tuple[Path, Path]:

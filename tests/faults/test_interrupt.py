@@ -20,7 +20,7 @@ from faults.programs import ENVIRONMENT, Ended, one_line
 from faults.whole import check_whole, leftovers
 from topgb.training.run_folder import is_run
 
-GO_ON = {"download": "; the same command goes on where"}
+GO_ON = dict.fromkeys(("download", "extract"), "; the same command goes on where")
 # Signals its whole group in a step, as a terminal or a cluster does.
 SIGNALLED = """
 import os, signal
@@ -93,7 +93,7 @@ def test_interrupted_while_working(name, dose, few, inputs, zygote, undisturbed,
             assert said == "topgb: interrupted" or said.startswith(f"topgb: interrupted{GO_ON.get(name, '')}"), said
         check_whole(out, inputs.sums(wanted) if name == "download" else None)
         # What a rerun goes on with, or clears away.
-        assert name in ("train", "download") or leftovers(out) == []
+        assert name in ("train", "download", "extract") or leftovers(out) == []
         run_again(case, zygote, wanted, out)
 
 

@@ -13,7 +13,7 @@ from faults.programs import killed
 # Of a quick dose: the first calls (a folder is begun) and as many further ones as there are random kills.
 FIRST = 5
 # About how many calls commands make.
-CALLS = {"pack": 22, "synth": 16, "drop-fakes": 12, "remember": 3, "rerank": 3}
+CALLS = {"pack": 22, "extract": 20, "synth": 16, "drop-fakes": 12, "remember": 3, "rerank": 3}
 # Of these a quick dose kills one: they take seconds.
 SLOW = ("shrink", "rerank")
 # More calls than any of the commands makes.

@@ -18,6 +18,8 @@ from topgb.training.replaced_run import EARLIER
 OTHER = {
     "distill": ["--top-k", "5"],
     "pack": ["--videos-per-shard", "5", "--store", "float32"],
+    # The same features: those of the old set make the new one.
+    "extract": ["--validate", "0.5"],
     "drop-fakes": ["--threshold", "0.2"],
     "synth": ["--videos-per-shard", "10", "--seed", "1"],
 }

@@ -5,7 +5,14 @@ import pytest
 from cli.program import topgb
 from topgb.folder_lock import writing_alone
 
-FOLDERS = {"train": "run", "distill": "scores", "pack": "packed", "drop-fakes": "real", "synth": "synth"}
+FOLDERS = {
+    "train": "run",
+    "distill": "scores",
+    "pack": "packed",
+    "extract": "extracted",
+    "drop-fakes": "real",
+    "synth": "synth",
+}
 
 
 @pytest.mark.parametrize("name", FOLDERS)

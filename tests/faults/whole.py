@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from safetensors import safe_open
@@ -95,6 +96,11 @@ def _read_records(path: Path) -> None:
     assert index.damage is None
 
 
+def _read_arrays(path: Path) -> None:
+    with np.load(path) as archive:
+        assert all(len(archive[name]) for name in archive.files)
+
+
 def _read_yaml(path: Path) -> None:
     if path.name == FILE:
         read_description(path)
@@ -111,5 +117,6 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     # What `shrink` notes without words.
     "": lambda path: path.stat(),
     ".tfrecord": _read_records,
+    ".npz": _read_arrays,
     ".parquet": lambda path: import_module("pyarrow.parquet").read_table(path),
 }

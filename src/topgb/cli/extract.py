@@ -112,7 +112,7 @@ def _report(done: "Extracted") -> list[str]:
         packets = sum(one.packets for one in done.damaged)
         lines.append(f"damaged   {len(done.damaged):,} videos, kept without {packets:,} bad packets")
     if done.cut:
-        lines.append(f"cut off   {len(done.cut):,} videos longer than a day")
+        lines.append(f"cut off   {len(done.cut):,} videos after 86,400 vectors")
     if done.unreadable:
         lines.append(f"left out  {len(done.unreadable):,} videos that cannot be read, named above")
     if done.unlabelled:

@@ -191,9 +191,9 @@ class Extraction:
         free = 0
         with suppress(OSError):
             free = shutil.disk_usage(self._out).free
-        done = f", {len(self._notes):,} are done" if self._notes else ""
+        done = f" ({len(self._notes):,} are done)" if self._notes else ""
         self._progress.say(
-            f"{len(self._videos):,} videos{done}: {minutes:,.1f} minutes to extract; {self._out} will take "
+            f"room: {len(self._videos):,} videos{done}, {minutes:,.1f} minutes to extract; {self._out} will take "
             f"{_size(new)} more for features and {_size(records)} for records, of {_size(free)} free"
         )
         if new + records > free:

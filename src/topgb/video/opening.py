@@ -49,8 +49,6 @@ def pyav() -> Any:
         import av.error
     except ImportError:
         raise TopgbError(f"reading videos needs PyAV, which is not installed here; {install_extra('video')}") from None
-    # Its C code prints on standard error, and a broken file makes it print a lot.
-    av.logging.set_level(None)
     return av
 
 

@@ -32,7 +32,7 @@ def find_videos(sources: Sequence[str]) -> tuple[list[VideoFile], Path | None]:
             files = _named(source)
         for file in files:
             # A file that is named twice, by a folder and by itself, is one video.
-            found.setdefault(os.path.realpath(file.path), file)
+            found.setdefault(os.path.abspath(file.path), file)
     if len(labels) > 1:
         raise InputError(f"{labels[0]} and {labels[1]} both have a column labels; put the labels into one CSV")
     return name_videos(list(found.values()), "path"), labels[0] if labels else None
