@@ -152,8 +152,9 @@ def test_missing_sound_and_missing_pictures_are_zeros_and_counted(tmp_path, ever
 
 def test_sound_lies_where_its_time_stamps_say(tmp_path, everything):
     late = extract_video(str(write_clip(tmp_path / "late.mkv", seconds=4, sound_start=2.0)), everything)
-    assert (np.abs(late.arrays["mel"]).max(1) > 0).tolist() == [False, False, True, True]
-    assert late.notes.no_sound == 2
+    assert (np.abs(late.arrays["mel"]).max(1) > 0).tolist() == [False, False, True, True, True, True]
+    assert (np.abs(late.arrays["image"]).max(1) > 0).tolist() == [True, True, True, True, False, False]
+    assert (late.notes.no_sound, late.notes.no_picture) == (2, 2)
     early = extract_video(str(write_clip(tmp_path / "early.mkv", seconds=4, start=2.0, sound_start=0.0)), everything)
     assert (np.abs(early.arrays["mel"]).max(1) > 0).tolist() == [True, True, False, False]
 

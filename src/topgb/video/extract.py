@@ -90,30 +90,29 @@ def extract_video(
     most = MOST_VECTORS if max_seconds is None else max(1, min(MOST_VECTORS, round(max_seconds * fps)))
     work = _Work(path, extractor, most, progress or (lambda seconds: None))
     pictures = work.pictures() if extractor.picture_names else {}
-    # Sound begins with the picture, and where there is one it is as long.
     sounds = work.sounds() if extractor.sound_names else {}
-    vectors = len(next(iter(pictures.values()), ())) or 1 + max(
-        (number for rows in sounds.values() for number in rows), default=-1
-    )
+    seen = max(map(len, pictures.values()), default=0)
+    heard = {number for rows in sounds.values() for number in rows}
+    # Talks come with one picture and an hour of sound.
+    vectors = max(seen, max(heard, default=-1) + 1)
     if not vectors:
         raise UnreadableVideoError(path, work.reason())
     if work.damaged and on_damaged != "keep":
         raise DamagedVideoError(path, f"{work.damaged:,} packets cannot be decoded whole")
     arrays = {}
     for feature in extractor.features:
-        rows = pictures.get(feature.name)
-        if rows is not None and len(rows):
-            arrays[feature.name] = np.stack(rows)
-            continue
-        arrays[feature.name] = np.zeros((vectors, feature.size), np.float32)
-        for number, vector in sounds.get(feature.name, {}).items():
-            if number < vectors:
-                arrays[feature.name][number] = vector
-    heard = {number for rows in sounds.values() for number in rows if number < vectors}
+        rows = pictures.get(feature.name, np.empty((0, feature.size), np.float32))
+        if len(rows) < vectors:
+            values = np.zeros((vectors, feature.size), np.float32)
+            values[: len(rows)] = rows
+            for number, vector in sounds.get(feature.name, {}).items():
+                values[number] = vector
+            rows = values
+        arrays[feature.name] = rows
     notes = Notes(
         pictures=work.frames,
         damaged=work.damaged,
-        no_picture=vectors if extractor.picture_names and not any(map(len, pictures.values())) else 0,
+        no_picture=vectors - seen if extractor.picture_names else 0,
         no_sound=vectors - len(heard) if extractor.sound_names else 0,
         cut=max_seconds is None and vectors == MOST_VECTORS,
     )
@@ -128,15 +127,16 @@ class _Work:
         self._zero: float | None = None
         self.frames = self.damaged = 0
 
-    def pictures(self) -> dict[str, list[np.ndarray]]:
-        """The vectors of each picture feature: as many as there are seconds of pictures."""
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The vectors of each picture feature, [T, D] with as many as there are seconds of pictures."""
         names = self._extractor.picture_names
-        rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        # These grow in place: of an hour, a list of vectors and the array made of it would take 20 MB each.
+        rows = {name: bytearray() for name in names}
         how = self._extractor.identity["features"][names[0]]
         with open_media(self._path) as container:
             stream = picture_stream(container)
             if stream is None:
-                return rows
+                return {}
             aspect = float(stream.sample_aspect_ratio or 1)
             side = int(how["crop"].split()[1])
             pictures = Pictures(side, how["resize"], how["scaling"].split()[1], aspect if aspect > 0 else 1.0)
@@ -144,13 +144,13 @@ class _Work:
             for frame, count in shown_frames(decoding, clock, self._extractor.fps, self._most):
                 picture = pictures(frame)
                 for name in names:
-                    # One array for all seconds of a frame: slides stand for long.
-                    rows[name] += [self._extractor.nets[name](picture)] * count
+                    rows[name] += self._extractor.nets[name](picture).astype(np.float32).tobytes() * count
                 self._progress(count / self._extractor.fps)
             self._zero = clock.first
             self.frames += decoding.frames
             self.damaged += decoding.damaged
-        return rows
+        sizes = {feature.name: feature.size for feature in self._extractor.features}
+        return {name: np.frombuffer(rows[name], np.float32).reshape(-1, sizes[name]) for name in names}
 
     def sounds(self) -> dict[str, dict[int, np.ndarray]]:
         """The vectors of each sound feature by their numbers."""
