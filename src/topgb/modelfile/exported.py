@@ -49,7 +49,7 @@ def exported_bytes(model: StoredModel) -> dict[str, int]:
     """About how many bytes the model's exports to `onnx` and `pt2` have.
 
     Weights and text are counted exactly. The graph around them is estimated from the numbers of its parts, to about a
-    third; it has some 5 to 40 KB a member in ONNX, 40 to 150 KB in a program.
+    third; it has 4 to 35 KB a member in ONNX, 40 to 210 KB in a program.
     """
     header = model.header
     exact = sum(_kept_bytes(model, entry, name) for name, entry in header.tensors.items())
