@@ -37,13 +37,16 @@ def save_onnx(
     """
     import onnx_ir
 
+    data = out.with_name(out.name + ".data")
+    if sum(tensor.nbytes for tensor in program.state_dict.values()) > MOST_BYTES:
+        # Before the conversion, which takes long.
+        refuse_existing(data, force)
     model = _to_onnx(program, header)
     model.metadata_props[METADATA_KEY] = description
     if sum(value.const_value.nbytes for value in model.graph.initializers.values()) <= MOST_BYTES:
         with atomic_path(out) as partial:
             partial.write_bytes(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
         return [out]
-    data = out.with_name(out.name + ".data")
     refuse_existing(data, force)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
