@@ -16,6 +16,7 @@ class Batch:
     num_frames  int32 [B], valid frames; the rest of the T axis is padding
     labels      bool [B, V], or None for unlabelled records
     teacher     float16 [B, V], soft labels for distillation, or None
+    weights     float32 [B, V], what each pair counts in the loss, 0 for unknown ones; None: every pair counts 1
     """
 
     ids: list[str]
@@ -23,6 +24,7 @@ class Batch:
     num_frames: torch.Tensor
     labels: torch.Tensor | None = None
     teacher: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -75,10 +75,12 @@ def opened_csv(path: Path) -> Iterator[BinaryIO]:
 class Lines:
     """The lines of a CSV as text, with their line ends; `read` counts the lines so far.
 
+    A line of more than `longest` bytes is refused.
     With `marked` a byte order mark at the start says how the text is encoded (UTF-8, 16 or 32), and is left out.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, marked: bool = False):
+    def __init__(self, path: Path, file: BinaryIO, marked: bool = False, longest: int = LONGEST_LINE):
+        self.longest = longest
         self.path, self.read, self._encoding = path, 0, "utf-8-sig" if marked else "utf-8"
         # Both have `peek`: binary files are opened with a buffer.
         source = cast(io.BufferedReader, file)
@@ -97,8 +99,8 @@ class Lines:
         line = self._readline(number)
         if not line:
             raise StopIteration
-        if len(line) > LONGEST_LINE:
-            raise UnreadableRowError(self.path, number, f"is longer than {LONGEST_LINE:,} bytes")
+        if len(line) > self.longest:
+            raise UnreadableRowError(self.path, number, f"is longer than {self.longest:,} bytes")
         self.read = number
         if isinstance(line, str):
             return line
@@ -119,7 +121,7 @@ class Lines:
     def _readline(self, number: int) -> str | bytes:
         with _unpacking(self.path, number):
             # A file given by mistake may have no line ends; it must not fill the memory.
-            return self._file.readline(LONGEST_LINE + 1)
+            return self._file.readline(self.longest + 1)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from topgb.api.arguments import (
     Data,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from topgb.api.model import Model
+    from topgb.api.segments import SegmentEvaluation
     from topgb.devices import PrecisionChoice
     from topgb.evaluation.bootstrap import Interval
     from topgb.evaluation.compare import Comparison
@@ -102,6 +103,22 @@ class Evaluation(Table):
         }
 
 
+@overload
+def evaluate(
+    model: "PathLike | Model", data: Data, *, segments: Literal[True], k: int | None = None,
+    use_ema: bool | None = None, on_damaged: "OnDamaged" = "stop", device: str = "auto",
+    resident: "Resident | None" = None, engine: "EngineKind" = "local", address: str | None = None,
+    precision: "PrecisionChoice" = "float32", max_unpacked: Size | None = None, progress: bool = True,
+) -> "SegmentEvaluation": ...  # fmt: skip
+@overload
+def evaluate(
+    model: "PathLike | Model", data: Data, *, segments: Literal[False] = False, use_ema: bool | None = None,
+    per_class: PathLike | None = None, threshold: float | str | None = None, interval: bool = False,
+    vocabulary: PathLike | None = None, force: bool = False, frames: str = "all", rounds: int = 1,
+    seed: int | None = None, on_damaged: "OnDamaged" = "stop", device: str = "auto",
+    resident: "Resident | None" = None, engine: "EngineKind" = "local", address: str | None = None,
+    precision: "PrecisionChoice" = "float32", max_unpacked: Size | None = None, progress: bool = True,
+) -> Evaluation: ...  # fmt: skip
 @unpacking
 def evaluate(
     model: "PathLike | Model",
@@ -122,9 +139,11 @@ def evaluate(
     engine: "EngineKind" = "local",
     address: str | None = None,
     precision: "PrecisionChoice" = "float32",
+    segments: bool = False,
+    k: int | None = None,
     max_unpacked: Size | None = None,
     progress: bool = True,
-) -> Evaluation:
+) -> "Evaluation | SegmentEvaluation":
     """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss, F1 (`topgb eval`; 2018: `eval.py`).
 
     `model` is a model file, a run's folder (`use_ema` chooses its weights) or a `topgb.Model`. Every frame is looked at
@@ -133,6 +152,8 @@ def evaluate(
     recall and F1 are those of the classes that reach `threshold`: a probability, or "model" for the file's own (see
     `thresholds`); None takes these where there are some, else 0.5. `interval` adds 95% bootstrap intervals over videos.
     `precision` is the arithmetic of products: "auto" takes bfloat16 where the device has it and is faster for it.
+
+    With `segments` the figures are those of rated segments, MAP@K with K = `k` (None: the challenge's 100,000).
 
     Raises `InputError` if records have no labels, do not fit the model, or are damaged (unless `on_damaged` is "skip").
 
@@ -152,6 +173,18 @@ def evaluate(
     from topgb.records.sampling import parse_sampling
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
+    if segments:
+        from topgb.api.segments import evaluate_segments, refuse_with_segments
+
+        sampled = None if frames == "all" else frames
+        refuse_with_segments(
+            {"per_class": per_class, "threshold": threshold, "interval": interval, "vocabulary": vocabulary,
+             "frames": sampled, "rounds": rounds if rounds > 1 else None, "seed": seed}
+        )  # fmt: skip
+        how_opened = Opening(use_ema, device, resident, engine, address, precision)
+        return evaluate_segments(model, data, k, on_damaged, how_opened, progress)
+    if k is not None:
+        raise InputError(f"{option('k', k)} counts segments; add {option('segments', True)}, or leave it out")
     check_least(rounds=(rounds, 1), seed=(seed, 0))
     sampling = parse_sampling(frames)
     if sampling.mode == "all" and (rounds > 1 or seed is not None):

@@ -109,6 +109,10 @@ def predict(
     engine: "EngineKind" = "local",
     address: str | None = None,
     precision: "PrecisionChoice" = "float32",
+    segments: bool = False,
+    k: int | None = None,
+    classes: PathLike | None = None,
+    memory: Size | None = None,
     max_unpacked: Size | None = None,
     progress: bool = True,
 ) -> Predictions:
@@ -120,6 +124,10 @@ def predict(
     class names if `names` is on or there is a `vocabulary`. Either is gzipped if its name ends in .gz. A video has the
     `top` best classes, and in a table only those that reach the `threshold`: a probability, or "model" for the file's
     own (see `thresholds`). With `engine="ray"` a stopped call goes on where it was when repeated.
+
+    With `segments` the file has a row for each class, `Class,Segments`, with its best `k` (None: 100,000) 5-second
+    segments; `videos` then counts segments. The classes are those in the column Index of the CSV `classes`, else those
+    rated in the model's training, else all. Where ranking takes more than `memory` bytes, temporary files hold it.
 
     Raises `InputError` if records do not fit the model or are damaged (unless `on_damaged` is "skip"), or `out` exists
     and `force` is off.
@@ -138,6 +146,27 @@ def predict(
     check_choices(on_damaged=(on_damaged, OnDamaged))
     check_least(top=(top, 1))
     path = to_optional_path(out)
+    if segments:
+        from topgb.api.segments import SegmentFile, predict_segments, refuse_with_segments
+
+        refuse_with_segments(
+            {"format": format, "top": top if top != 20 else None, "threshold": threshold, "names": names,
+             "vocabulary": vocabulary}
+        )  # fmt: skip
+        if path is None:
+            raise InputError(f"{option('segments', True)} writes a file; give {option('out')}")
+        file = SegmentFile(path, k, classes, memory, force)
+        how = Opening(use_ema, device, resident, engine, address, precision)
+        predicted, of = predict_segments(model, data, file, on_damaged, how, progress)
+        empty = np.zeros((0, 0), np.float32)
+        return Predictions(
+            predicted.num_records, path, (), empty.astype(np.int64), empty, empty.astype(bool), of, predicted.damaged
+        )
+    for name, value in (("k", k), ("classes", classes), ("memory", memory)):
+        if value is not None:
+            raise InputError(
+                f"{option(name, value)} is about segments; add {option('segments', True)}, or leave it out"
+            )
     if path is None and (engine != "local" or format is not None):
         asked = option("format", format) if engine == "local" else option("engine", engine)
         raise InputError(f"{asked} writes the predictions to a file; give {option('out')}")
@@ -151,10 +180,10 @@ def predict(
     rows = None if path is None else _format(path, format, header, (top, least), names or vocabulary is not None)
     dataset = open_for(opened.here, to_pattern(data), on_damaged, with_labels=False)
     if path is None or rows is None:
-        ids, classes, probabilities = _best(opened, dataset, top, shown)
+        ids, best, probabilities = _best(opened, dataset, top, shown)
         warn_of_videos(dataset)
-        given = np.ones(classes.shape, bool) if least is None else probabilities >= least.astype(np.float32)[classes]
-        return Predictions(len(ids), None, ids, classes, probabilities, given, header, dataset.damaged)
+        given = np.ones(best.shape, bool) if least is None else probabilities >= least.astype(np.float32)[best]
+        return Predictions(len(ids), None, ids, best, probabilities, given, header, dataset.damaged)
     from topgb.evaluation.predict import CsvOptions, model_identity, write_predictions
 
     identity = None if engine == "local" else model_identity(opened.here, opened.device, resident)

@@ -1,7 +1,7 @@
 """topgb eval."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,11 +67,25 @@ def evaluate(
     engine: EngineOption = "local",
     address: Address = None,
     precision: PrecisionOption = "float32",
+    segments: Annotated[
+        bool, typer.Option("--segments", help="Score rated segments of the videos: MAP@K, as in 2019.")
+    ] = False,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="With --segments: a class's best K count.  [default: 100000]", metavar="K")
+    ] = None,
 ) -> None:
     """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss, F1.
 
     Every frame is looked at once, and the figures are always the same; --frames samples them as the 2018 system did.
     """
+    if segments or k is not None:
+        _evaluate_segments(
+            model, data, json, use_ema=use_ema, per_class=per_class, threshold=threshold, interval=interval,
+            vocabulary=vocabulary, force=force, frames=frames, rounds=rounds, seed=seed, on_damaged=on_damaged,
+            device=device, resident=resident, engine=engine, address=address, precision=precision,
+            segments=segments, k=k,
+        )  # fmt: skip
+        return
     from topgb.errors import InputError
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.predictions import FrameDraw
@@ -109,6 +123,21 @@ def evaluate(
         _print(found, at, intervals)
     if per_class is not None:
         write_per_class(per_class, found.metrics, header, force)
+
+
+def _evaluate_segments(model: Path, data: str, json: bool, **options: Any) -> None:
+    from topgb.api.figures import evaluate as run
+
+    multiply_fast(options["device"])
+    found = run(model, data, **options)
+    report_damage(found.damaged)
+    figures = found.to_dict()
+    if json:
+        terminal.show_json(figures)
+        return
+    terminal.show(f"segments {figures['segments']:,}, {figures['rated']:,} ratings")
+    terminal.show(f"MAP@K    {figures['map_at_k']:.4f}   K = {figures['k']:,}, over {figures['classes']:,} classes")
+    terminal.show(f"         {figures['map_at_k_submitted']:.4f}   over the classes that the model predicts")
 
 
 def _print(found: "Rounds", threshold: str | float, intervals: "dict[str, Interval]") -> None:

@@ -53,6 +53,23 @@ def predict(
     engine: EngineOption = "local",
     address: Address = None,
     precision: PrecisionOption = "float32",
+    segments: Annotated[
+        bool, typer.Option("--segments", help="Write each class's best segments, Class,Segments, as in 2019.")
+    ] = False,
+    k: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --segments: of each class the best K.  [default: 100000]", metavar="K"),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --segments: a CSV whose column Index lists the classes.  [default: those of its training]"
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="With --segments: rank in temporary files where more than this is needed: 500M."),
+    ] = None,
 ) -> None:
     """Write each video's best classes with their probabilities: the challenge's CSV, or a table.
 
@@ -67,7 +84,7 @@ def predict(
     found = write(
         model, data, out, format=wanted, top=top, threshold=threshold, use_ema=use_ema, names=names,
         vocabulary=vocabulary, force=force, on_damaged=on_damaged, device=device, resident=resident, engine=engine,
-        address=address, precision=precision,
+        address=address, precision=precision, segments=segments, k=k, classes=classes, memory=memory,
     )  # fmt: skip
     report_damage(found.damaged)
-    terminal.say(f"{out}: {found.videos:,} videos")
+    terminal.say(f"{out}: {found.videos:,} {'segments' if segments else 'videos'}")

@@ -19,6 +19,7 @@ from topgb.records.on_damaged import OnDamaged
 if TYPE_CHECKING:
     from topgb.extractor_identity import Identity
     from topgb.records.folders import Part
+    from topgb.records.segment_dataset import SegmentCut
 
 
 class HasHeader(Protocol):
@@ -54,11 +55,14 @@ def open_for(
     every_frame: bool = False,
     part: "Part | None" = None,
     progress: Progress = SILENT,
+    segments: "SegmentCut | None" = None,
 ) -> Dataset:
     """Open the records of `pattern` for every one of `models`; the order of the models does not matter.
 
     Of a folder that holds a part to train on and one to validate on, `part` is taken, which `progress` is told. By
     default this is the one to validate on where labels are used, to score, and all where they are not.
+
+    With `segments` the rows are these segments of the videos, a `SegmentDataset`.
 
     Videos are read up to the largest `max_frames` of the models, or whole with `every_frame`. The models must take the
     same features and classes. A description beside the records (`dataset.yaml`) must give the value ranges and the
@@ -81,7 +85,7 @@ def open_for(
 
         part = part or ("validate" if with_labels is True else "all")
         pattern = part_of(pattern, part, "scoring" if part == "validate" else "learning", progress)
-    return open_needed(needs, pattern, on_damaged, Targets(with_labels), progress)
+    return open_needed(needs, pattern, on_damaged, Targets(with_labels), progress, segments=segments)
 
 
 def open_needed(
@@ -91,8 +95,10 @@ def open_needed(
     targets: Targets = LABELS,
     progress: Progress = SILENT,
     tell: Callable[[str], None] | None = None,
+    segments: "SegmentCut | None" = None,
 ) -> Dataset:
     """Open the records of `pattern`, which must hold what is needed; batches hold `targets`.
+    With `segments` the rows are these segments of the videos.
 
     `progress` is told while the records of a large data set are looked for.
 
@@ -108,6 +114,11 @@ def open_needed(
         from topgb.evaluation.same_extractor import check_extractor
 
         check_extractor(needs.extractor, described, pattern, tell or _warn)
+    if segments is not None:
+        # Imported here, because most work is on whole videos.
+        from topgb.records.segment_dataset import open_segments
+
+        return open_segments(pattern, needs.spec, needs.classes, segments, on_damaged, targets, progress)
     return open_dataset(pattern, needs.spec, needs.classes, needs.max_frames, on_damaged, targets, progress)
 
 

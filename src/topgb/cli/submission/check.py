@@ -27,16 +27,19 @@ def check(
     """Check that the challenge would take a CSV: header, ids, pairs. Name what is wrong, and exit 1 if anything is.
 
     A row needs an id that no other has, and at most 20 pairs of different classes and probabilities from 0 to 1, the
-    greatest first. --data reads no frames.
+    greatest first. A CSV of segments (Class,Segments) needs a class that no other row has, and segments id:start, each
+    once, 100,000 at most; with --data, of videos that are there. --data reads no frames.
     """
     from topgb.progress import TerminalProgress, counting
     from topgb.records.ids import video_ids
+    from topgb.youtube8m.segment_submission import check_segments, is_segment_submission
     from topgb.youtube8m.submission import check as run
 
     progress = TerminalProgress()
     damaged: list[DamagedRecordError] = []
     videos = None if data is None else video_ids(data, on_damaged, damaged, counting(progress, "reading", "files"))
-    found = run(submission, videos, progress)
+    segments = is_segment_submission(submission)
+    found = check_segments(submission, videos, progress) if segments else run(submission, videos, progress)
     report_damage(damaged)
     if json:
         terminal.show_json(asdict(found))
