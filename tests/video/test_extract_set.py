@@ -141,6 +141,20 @@ def test_a_process_that_cannot_begin_is_one_sentence(monkeypatch, tmp_path):
         list(workers.run([{"look": {}}]))
 
 
+def test_a_later_set_takes_ranges_and_classes_of_an_earlier_one(clips, extracted, tmp_path):
+    (tmp_path / "labels.csv").write_text("path,labels\ndeep/c.wav,low\n")
+    later = {"labels": tmp_path / "labels.csv", "unlabelled": "skip", "like": extracted[0]}
+    extract(clips, tmp_path / "out", **later)
+    first, second = (read_description(folder / "dataset.yaml") for folder in (extracted[0], tmp_path / "out"))
+    assert second.spec == first.spec
+    assert second.class_names() == first.class_names()
+    with pytest.raises(InputError, match=r"was made by the extractor default .*, not by sound .*; choose its"):
+        extract(clips, tmp_path / "other", **later, extractor="sound")
+    (tmp_path / "labels.csv").write_text("path,labels\ndeep/c.wav,green\n")
+    with pytest.raises(InputError, match="'green' is not in the vocabulary"):
+        extract(clips, tmp_path / "other", **later)
+
+
 @pytest.fixture
 def mixed(tmp_path):
     folder = tmp_path / "mixed"

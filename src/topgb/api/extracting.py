@@ -30,6 +30,7 @@ def extract(
     *,
     labels: PathLike | None = None,
     unlabelled: Unlabelled = "stop",
+    like: PathLike | None = None,
     vocabulary: PathLike | None = None,
     range: Mapping[str, Range] | Range | None = None,
     validate: float | None = None,
@@ -45,12 +46,13 @@ def extract(
     """Make records of your own videos, for `train`, `evaluate` and `predict` (`topgb extract`).
 
     `sources` are files, folders, globs or CSVs with a column path, or one of them. `labels` is a CSV with path and
-    labels; videos without a row stop the work, are left out (`skip`), or have no class (`keep`). `vocabulary` and
-    `range` are those of the records that a model was trained on, for records to be evaluated with it. `validate` is the
-    share of videos for `validate*.tfrecord`. `extractor` is `default` (features image, speech and mel), `image`,
-    `sound`, `fast` (keyframes alone), `timm:NAME` or `open_clip:NAME`; `fps` is vectors a second. No more than
-    `max_seconds` of each video are extracted. `jobs` processes work, one for each core by default. `on_damaged` keeps
-    what decodes of a damaged video, skips it, or stops. A stopped call goes on when it is made again.
+    labels; videos without a row stop the work, are left out (`skip`), or have no class (`keep`). `like` is the folder
+    of an earlier set, whose ranges and classes these records get: to evaluate a model, that of its training records.
+    `vocabulary` and `range` give them singly, as in `pack`. `validate` is the share of videos for `validate*.tfrecord`.
+    `extractor` is `default` (features image, speech and mel), `image`, `sound`, `fast` (keyframes alone), `timm:NAME`
+    or `open_clip:NAME`; `fps` is vectors a second. No more than `max_seconds` of each video are extracted. `jobs`
+    processes work, one for each core by default. `on_damaged` keeps what decodes of a damaged video, skips it, or
+    stops. A stopped call goes on when it is made again.
 
     Raises `InputError` naming what does not fit, if no video can be read, and if `out` holds records and `force` is
     off; `TopgbError` if a package is not installed, or `out` cannot be written.
@@ -73,6 +75,6 @@ def extract(
     several = sources if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     options = ExtractOptions(
         to_optional_path(labels), unlabelled, to_optional_path(vocabulary), ranges, validate, extractor, fps,
-        max_seconds, jobs, on_damaged,
+        max_seconds, jobs, on_damaged, to_optional_path(like),
     )  # fmt: skip
     return extract_set([str(to_path(one)) for one in several], to_path(out), options, force, to_progress(progress))

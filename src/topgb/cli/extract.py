@@ -28,13 +28,13 @@ def extract(
         Literal["stop", "skip", "keep"],
         typer.Option(help="Videos without a row of labels: stop and list them, leave them out, or give them no class."),
     ] = "stop",
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Take ranges and classes of this earlier set: of a model's training data.", metavar="DIR"),
+    ] = None,
     vocabulary: Annotated[
         Path | None,
-        typer.Option(
-            help="The classes: a CSV with Index and Name, of the records that a model was trained on.  "
-            "[default: those of the labels]",
-            metavar="CSV",
-        ),
+        typer.Option(help="The classes: a CSV with Index and Name.  [default: those of the labels]", metavar="CSV"),
     ] = None,
     value_ranges: Annotated[
         list[str] | None,
@@ -80,7 +80,7 @@ def extract(
 
     ranges = dict(map(parse_range, value_ranges or []))
     options = ExtractOptions(
-        labels, unlabelled, vocabulary, ranges, validate, extractor, fps, max_seconds, jobs, on_damaged
+        labels, unlabelled, vocabulary, ranges, validate, extractor, fps, max_seconds, jobs, on_damaged, like
     )
     try:
         extracted = extract_set(sources, out, options, force, TerminalProgress())

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from topgb.errors import InputError, option
+from topgb.extractor_identity import difference, shown
 from topgb.features import Feature
 from topgb.folder_lock import writing_alone
 from topgb.packing.files import Found, VideoFile
@@ -16,10 +17,11 @@ from topgb.packing.pack import Material, PackOptions, labelled, refuse_earlier, 
 from topgb.packing.source import Entry, Reading, Source
 from topgb.packing.survey import Range
 from topgb.progress import SILENT, Progress
+from topgb.records.description import FILE, read_description
 from topgb.results import Result
 from topgb.video.extract import OnDamagedVideo
 from topgb.video.extraction import Extraction, LeftOut
-from topgb.video.extractors import find_extractor
+from topgb.video.extractors import Extractor, find_extractor
 from topgb.video.sources import find_videos
 from topgb.video.workers import Workers
 
@@ -38,6 +40,7 @@ class ExtractOptions:
     max_seconds  extract no more of each video
     jobs         number of processes; None is one for each core
     on_damaged   `keep` what decodes of a damaged video, `skip` it, or `stop`
+    like         folder of an earlier set, whose ranges and classes hold unless others are given; None for none
 
     Raises `InputError` for values that make no sense.
     """
@@ -52,6 +55,7 @@ class ExtractOptions:
     max_seconds: float | None = None
     jobs: int | None = None
     on_damaged: OnDamagedVideo = "keep"
+    like: Path | None = None
 
     def __post_init__(self) -> None:
         if self.on_damaged not in get_args(OnDamagedVideo):
@@ -137,6 +141,7 @@ def extract_set(
         labels_file = options.labels or list_with_labels
         rows, videos = _labelled(videos, labels_file, options.unlabelled)
         extractor = find_extractor(options.extractor, options.fps)
+        options = _like_earlier(options, extractor)
         extractor.prepare()
         jobs = min(options.jobs or len(os.sched_getaffinity(0)), len(videos))
         work = Extraction(videos, out, extractor, options.max_seconds, options.on_damaged, progress)
@@ -170,6 +175,22 @@ def extract_set(
         no_sound=sum(note.no_sound for note in notes) / extractor.fps,
         cut=tuple(one.video.found.path for one in done if one.notes.cut),
     )
+
+
+def _like_earlier(options: ExtractOptions, extractor: Extractor) -> ExtractOptions:
+    """The options with the ranges and classes of the set that they name."""
+    if options.like is None:
+        return options
+    described = read_description(options.like / FILE)
+    how = None if described.extractor is None else difference(described.extractor, dict(extractor.identity))
+    if described.extractor is not None and how is not None:
+        raise InputError(
+            f"{options.like} was made by the extractor {shown(described.extractor)}, not by "
+            f"{shown(dict(extractor.identity))}: {how}; choose its {option('extractor')}, or leave {option('like')} out"
+        )
+    ranges: dict[str | None, Range] = {f.name: f.range for f in described.spec.features if f.dtype == "uint8"}
+    vocabulary = None if described.vocabulary is None else options.like / described.vocabulary
+    return replace(options, ranges={**ranges, **options.ranges}, vocabulary=options.vocabulary or vocabulary)
 
 
 def _labelled(
