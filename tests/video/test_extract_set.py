@@ -166,14 +166,16 @@ def mixed(tmp_path):
 
 
 def test_unreadable_videos_are_named_and_the_others_go_on(mixed, tmp_path, capsys, monkeypatch):
+    os.mkfifo(mixed / "pipe.mp4")
     monkeypatch.setattr(sys, "argv", ["topgb", "extract", str(mixed), "--out", str(tmp_path / "out"), "--json"])
     with pytest.raises(SystemExit) as ended:
         run()
     assert not ended.value.code
     said = capsys.readouterr()
     done = json.loads(said.out)
-    (left,) = done["unreadable"]
-    assert left["path"].endswith("text.mp4")
+    pipe, text = done["unreadable"]
+    assert "is a FIFO" in pipe["reason"]
+    assert text["path"].endswith("text.mp4")
     assert done["videos"] == 2
     (hurt,) = done["damaged"]
     assert hurt["path"].endswith("hurt.mp4")

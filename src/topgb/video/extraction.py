@@ -10,7 +10,7 @@ from topgb.errors import InputError, TopgbError, option
 from topgb.files import remove_dead_partials
 from topgb.packing.files import VideoFile
 from topgb.progress import Progress
-from topgb.video.extract import Notes, OnDamagedVideo
+from topgb.video.extract import MOST_VECTORS, Notes, OnDamagedVideo
 from topgb.video.extractors import Extractor
 from topgb.video.workers import Answer, Workers
 
@@ -97,7 +97,9 @@ class Extraction:
                 self._leave_out(answer)
                 continue
             self._contents[answer.number] = answer.value["content"]
-            self._lengths[answer.number] = answer.value["seconds"]
+            # A file may claim any length, and a still picture claims none.
+            fps = self._extractor.fps
+            self._lengths[answer.number] = min(max(answer.value["seconds"], 1 / fps), MOST_VECTORS / fps)
             if "kept" in answer.value:
                 self._note(answer.number, answer.value["seconds"], Notes(**answer.value["kept"]))
         self._progress.end()
@@ -170,11 +172,13 @@ class Extraction:
             reason = f"reading it failed: {answer.value}"
         else:
             kind, message = answer.value["kind"], answer.value["message"]
-            if kind in ("failure", "input"):
+            if kind == "failure":
                 raise TopgbError(message)
             if kind == "defect":
                 raise RuntimeError(message)
-            reason = f"it is damaged: {answer.value['reason']}" if kind == "damaged" else answer.value["reason"]
+            reason = answer.value["reason"]
+            if kind == "damaged":
+                reason = f"it is damaged: {reason}"
         if self._on_damaged == "stop":
             raise InputError(f"{path} cannot be extracted: {reason}; {option('on_damaged', 'skip')} leaves it out")
         self._contents.pop(answer.number, None)
@@ -186,7 +190,7 @@ class Extraction:
         width = sum(feature.size for feature in self._extractor.features)
         rate = self._extractor.fps * width
         new = sum(self._lengths[number] for number in left) * rate * _FEATURE_BYTES
-        records = sum(self._lengths.values()) * rate * _RECORD_BYTES
+        records = sum(self._lengths[number] for number in self._contents) * rate * _RECORD_BYTES
         minutes = sum(self._lengths[number] for number in left) / 60
         free = 0
         with suppress(OSError):

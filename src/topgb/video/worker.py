@@ -98,7 +98,9 @@ def _failure(error: Exception) -> dict[str, Any]:
         kind = "unreadable" if isinstance(error, UnreadableVideoError) else "damaged"
         return {"kind": kind, "message": str(error), "reason": error.reason}
     if isinstance(error, TopgbError):
-        return {"kind": "input" if error.exit_code == 2 else "failure", "message": str(error)}
+        # A FIFO, say, concerns its own path alone; a full disk concerns all.
+        kind = "input" if error.exit_code == 2 else "failure"
+        return {"kind": kind, "message": str(error), "reason": str(error)}
     if isinstance(error, MemoryError):
         return {"kind": "unreadable", "message": "", "reason": "there is not enough memory for it"}
     lines = "".join(traceback.format_exception(error))
