@@ -68,6 +68,10 @@ def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = 
                 f"pass [1, {spec.width}] for one video, or a list of vectors for several"
             )
         cut += frames > max_frames
+        if spec.all_bytes and isinstance(video, np.ndarray) and video.dtype == np.uint8:
+            # Stored as it is; to part it and to join it again would copy it.
+            stored.append(np.atleast_2d(video)[:max_frames])
+            continue
         columns = []
         for feature, part in zip(spec.features, parts, strict=True):
             values, outside = _encoded(part[:max_frames], feature, where)
@@ -83,9 +87,11 @@ def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = 
 def padded(stored: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Videos [T, D] as one array [B, T, D], padded with zeros to the longest, and their numbers of frames int [B]."""
     counts = np.array([len(video) for video in stored])
-    features = np.zeros((len(stored), counts.max(), stored[0].shape[1]), stored[0].dtype)
+    features = np.empty((len(stored), counts.max(), stored[0].shape[1]), stored[0].dtype)
     for row, video in zip(features, stored, strict=True):
         row[: len(video)] = video
+        # Zeros everywhere first would be written twice, and most videos have little padding.
+        row[len(video) :] = 0
     return features, counts
 
 
