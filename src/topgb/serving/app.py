@@ -140,6 +140,8 @@ def waiting(request: Request) -> Callable[["Future[Any]"], Any]:
         try:
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
+                # At once: asyncio would tell the future of it in a later turn of its loop.
+                future.cancel()
                 raise ClientDisconnect
             return answer.result()
         finally:
