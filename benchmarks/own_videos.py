@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 import topgb
-from topgb.records.description import FILE, read_description
 from topgb.video.made_clips import ELSEWHERE, HOME, make_clips, write_labels
 from topgb.video_demonstration import RECIPE, SHARE
 
@@ -61,16 +60,7 @@ def make_records(folder: Path, clips: int, seed: int) -> None:
         write_labels(folder / f"{name}.csv", make_clips(folder / name, count, number, look))
     data, other = folder / "data", folder / "other"
     topgb.extract(folder / "home", data, labels=folder / "home.csv", validate=SHARE, progress=False)
-    ranges = {feature.name: feature.range for feature in read_description(data / FILE).spec.features}
-    vocabulary = data / "vocabulary.csv"
-    topgb.extract(
-        folder / "elsewhere",
-        other,
-        labels=folder / "elsewhere.csv",
-        range=ranges,
-        vocabulary=vocabulary,
-        progress=False,
-    )
+    topgb.extract(folder / "elsewhere", other, labels=folder / "elsewhere.csv", like=data, progress=False)
 
 
 def scores(folder: Path, recipe: str, seed: int, features: list[str] | None) -> tuple[float, float]:
