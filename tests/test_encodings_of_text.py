@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 # In these, `open` is not Python's own, or is given bytes.
-OTHERS = {"os", "archive", "files", "self", "format", "tarfile", "fsspec"}
+OTHERS = {"os", "archive", "files", "self", "format", "tarfile", "fsspec", "av"}
 
 
 def _mode(call: ast.Call) -> str:

@@ -46,8 +46,13 @@ def _functions() -> Iterator[tuple[str, ast.FunctionDef, bool]]:
             continue
         methods = {id(item) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for item in node.body}
         for node in ast.walk(tree):
-            if isinstance(node, FUNCTIONS):
+            if isinstance(node, FUNCTIONS) and not _is_overload(node):
                 yield f"{name}:{node.lineno} {node.name}", node, id(node) in methods
+
+
+def _is_overload(function: ast.FunctionDef) -> bool:
+    """Whether it states types alone, for a function of the same name."""
+    return any(isinstance(node, ast.Name) and node.id == "overload" for node in function.decorator_list)
 
 
 def _parameters(function: ast.FunctionDef, is_method: bool) -> int:

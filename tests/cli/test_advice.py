@@ -24,6 +24,7 @@ DAMAGED_ON_ITS_WAY = {
     "from2018/sstable.py": 1,
     "packing/arrays.py": 1,
     "records/foreign.py": 1,
+    "video/extract.py": 1,
 }
 
 
@@ -106,7 +107,9 @@ def test_every_command_that_stops_at_a_damaged_record_can_skip_it():
         for name in names:
             options = {flag for each in parent.get_command(context, name).params for flag in each.opts}
             assert "--on-damaged" in options, f"{group} {name}"
+    # A model that tags is opened for no records.
     openers = [path for path in (SOURCE / "cli").rglob("*.py") if re.search("open_for|rerank as", path.read_text())]
+    openers = [path for path in openers if path.name != "tag.py"]
     assert len(openers) > 5
     assert all("OnDamagedOption" in path.read_text() for path in openers)
 

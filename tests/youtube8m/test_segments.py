@@ -6,7 +6,7 @@ import torch
 
 from combining.small_models import model_file
 from conftest import SMALL_CLASSES, SMALL_SPEC
-from topgb.evaluation.segments import best_segments, score_segments
+from topgb.evaluation.segments import RankingLimits, best_segments, score_segments
 from topgb.modelfile import load
 from topgb.records.segment_dataset import SegmentCut, open_segments
 from topgb.records.synth import SynthOptions, write_synthetic
@@ -113,7 +113,7 @@ def test_a_models_score_equals_that_of_its_predictions(rated, tmp_path, k):
 def test_every_segment_of_every_class_is_written(rated, tmp_path):
     model = load(model_file(tmp_path / "m.safetensors"))
     dataset = open_segments(str(rated), SMALL_SPEC, SMALL_CLASSES, SegmentCut("every"))
-    rows = list(best_segments(model, dataset, CPU, 50, np.array([1, 4]), (100, tmp_path)))
+    rows = list(best_segments(model, dataset, CPU, np.array([1, 4]), RankingLimits(50, 100, tmp_path)))
     assert [number for number, _ in rows] == [1, 4]
     batch = dataset.read_batch([dataset.key(number) for number in range(dataset.num_records)])
     scores = model.predict_batch(batch).detach().numpy()

@@ -178,8 +178,9 @@ def evaluate(
 
         sampled = None if frames == "all" else frames
         refuse_with_segments(
-            {"per_class": per_class, "threshold": threshold, "interval": interval, "vocabulary": vocabulary,
-             "frames": sampled, "rounds": rounds if rounds > 1 else None, "seed": seed}
+            {option("per_class"): per_class, option("threshold", threshold): threshold,
+             option("interval", True): interval, option("vocabulary"): vocabulary, option("frames", frames): sampled,
+             option("rounds", rounds): rounds if rounds > 1 else None, option("seed", seed): seed}
         )  # fmt: skip
         how_opened = Opening(use_ema, device, resident, engine, address, precision)
         return evaluate_segments(model, data, k, on_damaged, how_opened, progress)

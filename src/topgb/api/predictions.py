@@ -150,8 +150,9 @@ def predict(
         from topgb.api.segments import SegmentFile, predict_segments, refuse_with_segments
 
         refuse_with_segments(
-            {"format": format, "top": top if top != 20 else None, "threshold": threshold, "names": names,
-             "vocabulary": vocabulary}
+            {option("format", format): format, option("top", top): top if top != 20 else None,
+             option("threshold", threshold): threshold, option("names", True): names,
+             option("vocabulary"): vocabulary}
         )  # fmt: skip
         if path is None:
             raise InputError(f"{option('segments', True)} writes a file; give {option('out')}")
@@ -162,11 +163,9 @@ def predict(
         return Predictions(
             predicted.num_records, path, (), empty.astype(np.int64), empty, empty.astype(bool), of, predicted.damaged
         )
-    for name, value in (("k", k), ("classes", classes), ("memory", memory)):
+    for words, value in ((option("k", k), k), (option("classes"), classes), (option("memory", memory), memory)):
         if value is not None:
-            raise InputError(
-                f"{option(name, value)} is about segments; add {option('segments', True)}, or leave it out"
-            )
+            raise InputError(f"{words} is about segments; add {option('segments', True)}, or leave it out")
     if path is None and (engine != "local" or format is not None):
         asked = option("format", format) if engine == "local" else option("engine", engine)
         raise InputError(f"{asked} writes the predictions to a file; give {option('out')}")

@@ -1,4 +1,4 @@
-"""What `evaluate` and `predict` do with `segments=True`; imported where that is asked for."""
+"""`evaluate` and `predict` with `segments=True`; imported where that is asked for."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ from topgb.api.arguments import (
     to_progress,
 )
 from topgb.errors import DamagedRecordError, InputError, option
-from topgb.evaluation.opening import open_for
-from topgb.evaluation.segments import best_segments, classes_of, cut_for, score_segments
+from topgb.evaluation.opening import open_segments_for
+from topgb.evaluation.segments import RankingLimits, best_segments, classes_of, cut_for, score_segments
 from topgb.files import refuse_existing
 from topgb.records.segment_dataset import SegmentDataset
 from topgb.results import Result
@@ -29,6 +29,7 @@ from topgb.youtube8m.segments import CHALLENGE_K, SegmentScores
 if TYPE_CHECKING:
     from topgb.api.model import Model
     from topgb.modelfile import Header
+    from topgb.records.folders import Part
     from topgb.records.on_damaged import OnDamaged
 
 
@@ -45,12 +46,13 @@ class SegmentEvaluation(Result):
 
 
 def refuse_with_segments(given: Mapping[str, Any]) -> None:
-    """Raise `InputError` naming the first option that was given and that says nothing about segments."""
-    for name, value in given.items():
+    """Raise `InputError` with the first option of `given`, in a message's words, that has a value.
+
+    These options say nothing about segments.
+    """
+    for words, value in given.items():
         if value:
-            raise InputError(
-                f"{option(name, value)} is about whole videos; leave it out, or leave out {option('segments', True)}"
-            )
+            raise InputError(f"{words} is about whole videos; leave it out, or leave out {option('segments', True)}")
 
 
 def evaluate_segments(
@@ -100,8 +102,8 @@ def predict_segments(
     memory = None if out.memory is None else parse_size(str(out.memory))
     dataset = _open(header, to_pattern(data), on_damaged, "every", shown)
     rows = best_segments(
-        opened.model, dataset, opened.device, out.k or CHALLENGE_K, classes_of(header, given),
-        (memory, out.path.absolute().parent), shown, opened.engine,
+        opened.model, dataset, opened.device, classes_of(header, given),
+        RankingLimits(out.k or CHALLENGE_K, memory, out.path.absolute().parent), shown, opened.engine,
     )  # fmt: skip
     write_segments(out.path, rows)
     return dataset, header
@@ -110,9 +112,7 @@ def predict_segments(
 def _open(
     header: "Header", pattern: str | Sequence[str], on_damaged: "OnDamaged", rows: Any, shown: Any
 ) -> SegmentDataset:
-    dataset = open_for(
-        header, pattern, on_damaged, with_labels=False, progress=shown, segments=cut_for(header, rows),
-        part="validate" if rows == "rated" else "all",
-    )  # fmt: skip
+    part: Part = "validate" if rows == "rated" else "all"
+    dataset = open_segments_for(header, pattern, cut_for(header, rows), on_damaged, part, shown)
     assert isinstance(dataset, SegmentDataset)
     return dataset

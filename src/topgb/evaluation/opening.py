@@ -55,14 +55,11 @@ def open_for(
     every_frame: bool = False,
     part: "Part | None" = None,
     progress: Progress = SILENT,
-    segments: "SegmentCut | None" = None,
 ) -> Dataset:
     """Open the records of `pattern` for every one of `models`; the order of the models does not matter.
 
     Of a folder that holds a part to train on and one to validate on, `part` is taken, which `progress` is told. By
     default this is the one to validate on where labels are used, to score, and all where they are not.
-
-    With `segments` the rows are these segments of the videos, a `SegmentDataset`.
 
     Videos are read up to the largest `max_frames` of the models, or whole with `every_frame`. The models must take the
     same features and classes. A description beside the records (`dataset.yaml`) must give the value ranges and the
@@ -71,21 +68,44 @@ def open_for(
 
     Raises `InputError` if the description does not match, and as `open_dataset` does.
     """
+    needs = _needs_of(models, every_frame)
+    part = part or ("validate" if with_labels is True else "all")
+    return open_needed(needs, _files(pattern, part, progress), on_damaged, Targets(with_labels), progress)
+
+
+def open_segments_for(
+    model: Header | HasHeader,
+    pattern: str | Sequence[str],
+    segments: "SegmentCut",
+    on_damaged: OnDamaged,
+    part: "Part",
+    progress: Progress = SILENT,
+) -> Dataset:
+    """`open_for` one model, with these segments of the videos for rows: a `SegmentDataset`."""
+    needs = _needs_of(model, every_frame=False)
+    found = _files(pattern, part, progress)
+    return open_needed(needs, found, on_damaged, Targets(False), progress, segments=segments)
+
+
+def _needs_of(models: Header | HasHeader | Sequence[Header | HasHeader], every_frame: bool) -> RecordNeeds:
     several = models if isinstance(models, Sequence) else [models]
     headers = [model if isinstance(model, Header) else model.header for model in several]
-    needs = RecordNeeds(
+    return RecordNeeds(
         spec=headers[0].features,
         classes=headers[0].classes,
         max_frames=MOST_VALUES if every_frame else max(header.max_frames for header in headers),
         class_names=next((header.class_names for header in headers if header.class_names is not None), None),
         extractor=next((header.extractor for header in headers if header.extractor is not None), None),
     )
-    if isinstance(pattern, str) and os.path.isdir(os.path.expanduser(pattern)):
-        from topgb.records.folders import part_of
 
-        part = part or ("validate" if with_labels is True else "all")
-        pattern = part_of(pattern, part, "scoring" if part == "validate" else "learning", progress)
-    return open_needed(needs, pattern, on_damaged, Targets(with_labels), progress, segments=segments)
+
+def _files(pattern: str | Sequence[str], part: "Part", progress: Progress) -> str | Sequence[str]:
+    """The files of `part` where `pattern` is a folder, else `pattern`."""
+    if not isinstance(pattern, str) or not os.path.isdir(os.path.expanduser(pattern)):
+        return pattern
+    from topgb.records.folders import part_of
+
+    return part_of(pattern, part, "scoring" if part == "validate" else "learning", progress)
 
 
 def open_needed(

@@ -82,22 +82,27 @@ def score_segments(
     return map_at_k(pairs, total, k, given, first)
 
 
+@dataclass(frozen=True)
+class RankingLimits:
+    """`k` segments of a class are kept, in `memory` bytes at most; `folder` has the temporary files beyond that."""
+
+    k: int
+    memory: int | None = None
+    folder: Path | None = None
+
+
 def best_segments(
     model: Predictor,
     dataset: SegmentDataset,
     device: torch.device,
-    k: int,
     classes: np.ndarray,
-    memory: tuple[int | None, Path | None] = (None, None),
+    limits: RankingLimits,
     progress: Progress = SILENT,
     engine: Engine = LOCAL,
 ) -> Iterator[tuple[int, list[str]]]:
-    """Each of `classes`, int64 [C], with the names of its best `k` segments, best first.
-
-    `memory` is the most bytes to rank them in, and the folder of the temporary files that are used beyond it.
-    """
+    """Each of `classes`, int64 [C], with the names of its best segments, within `limits`, best first."""
     names: list[np.ndarray] = []
-    best = BestSegments(len(classes), k, dataset.num_records, *memory)
+    best = BestSegments(len(classes), limits.k, dataset.num_records, limits.memory, limits.folder)
 
     def take(found: SegmentBatch) -> None:
         # Bytes take a fraction of the memory of as many `str`.

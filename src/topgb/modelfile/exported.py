@@ -1,4 +1,4 @@
-"""What is known of exported files before they are made: the text that they carry, and about how large they are."""
+"""Facts about exported files before they are made: the text that they carry, and about how large they become."""
 
 import json
 from dataclasses import dataclass

@@ -78,7 +78,7 @@ class Extracting:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                text=True,
+                encoding="utf-8",
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 # Ctrl-C is the server's, which finishes what it has.
                 start_new_session=True,
