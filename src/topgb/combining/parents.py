@@ -9,7 +9,7 @@ from topgb.errors import InputError, TopgbWarning
 from topgb.extractor_identity import difference, shown
 from topgb.features import FeatureSpec
 from topgb.modelfile import Header, StoredModel, stored_model
-from topgb.modelfile.header import EXTRACTOR, THRESHOLDS
+from topgb.modelfile.header import EXTRACTOR, SEGMENTS, THRESHOLDS
 from topgb.modelfile.loaded import assemble_stored
 from topgb.version import __version__
 
@@ -61,10 +61,17 @@ def class_names(parents: Sequence[StoredModel]) -> tuple[str, ...] | None:
 
 
 def shared_extras(parents: Sequence[StoredModel]) -> dict[str, Any]:
-    """The `extras` that hold for a new model of other probabilities: the extractor of the features, if any says so."""
+    """The `extras` that hold for a new model of other probabilities.
+
+    These are the extractor of the features, if any says so, and what segments the models see, if all say the same.
+    """
     found = (parent.header.extractor for parent in parents if parent.header.extractor is not None)
     identity = next(found, None)
-    return {} if identity is None else {EXTRACTOR: identity}
+    shared = {} if identity is None else {EXTRACTOR: identity}
+    segments = parents[0].header.extras.get(SEGMENTS)
+    if segments is not None and all(parent.header.extras.get(SEGMENTS) == segments for parent in parents):
+        shared[SEGMENTS] = segments
+    return shared
 
 
 def _check_extractors(parents: Sequence[StoredModel]) -> None:

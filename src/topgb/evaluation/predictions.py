@@ -99,6 +99,11 @@ def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> 
     return probabilities
 
 
+def of_known_pairs(probabilities: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """`probabilities` [B, V], 0 for pairs that are unknown, which count in no figure of known ones."""
+    return probabilities if batch.weights is None else probabilities * (batch.weights > 0).to(probabilities.device)
+
+
 def check_found(positives: np.ndarray, videos: int, purpose: str) -> None:
     """Raise `InputError` if a data set had no video, or labels that serve no `purpose` (see `check_label_counts`).
 

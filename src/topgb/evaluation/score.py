@@ -18,6 +18,7 @@ from topgb.evaluation.predictions import (
     Predictor,
     check_found,
     damage_in,
+    of_known_pairs,
     predictions,
     shard_pieces,
     shared_files,
@@ -128,7 +129,7 @@ def evaluate_shard(
     """`evaluate` on shard number `shard` alone; merging these in shard order gives the whole to the bit."""
     metrics = how.metrics(dataset.classes)
     for batch, probabilities in predictions(model, dataset, device, progress, PURPOSE, shard, how.draw):
-        metrics.add(probabilities, cast(torch.Tensor, batch.labels).to(device))
+        metrics.add(of_known_pairs(probabilities, batch), cast(torch.Tensor, batch.labels).to(device))
     return metrics
 
 

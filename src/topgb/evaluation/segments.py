@@ -12,14 +12,11 @@ from topgb.errors import DamagedRecordError, InputError
 from topgb.evaluation.predictions import Predictor, damage_in, predictions, shard_pieces, shared_files
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine
-from topgb.modelfile.header import Header
+from topgb.modelfile.header import SEGMENTS, Header
 from topgb.progress import SILENT, Progress
 from topgb.records.segment_dataset import SegmentCut, SegmentDataset
 from topgb.youtube8m.best_segments import BestSegments
 from topgb.youtube8m.segments import RatedPairs, SegmentScores, map_at_k
-
-# The key of a model file's `extras` that says that the model is one of segments.
-SEGMENTS = "segments"
 
 
 class SegmentBatch(NamedTuple):

@@ -9,7 +9,7 @@ import yaml
 from topgb.errors import printable
 from topgb.extractor_identity import shown as extractor_shown
 from topgb.modelfile.encodings import stored_bytes
-from topgb.modelfile.header import EXTRACTOR, RERANKER, THRESHOLDS, Header, TensorEncoding
+from topgb.modelfile.header import EXTRACTOR, RERANKER, SEGMENTS, THRESHOLDS, Header, TensorEncoding
 
 MOST_CLASS_NAMES = 20
 
@@ -51,7 +51,12 @@ def describe(header: Header, tensors: Mapping[str, torch.Tensor], file_bytes: in
         lines.append(f"thresholds for {goal}: from {low:.3f} to {high:.3f}, one for each class")
     if header.extractor is not None:
         lines.append(f"features made by the extractor {extractor_shown(header.extractor)}")
-    others = sorted(header.extras.keys() - {THRESHOLDS, EXTRACTOR})
+    if (segments := header.extras.get(SEGMENTS)) is not None:
+        context = (
+            f", {segments.get('context', 0)} frames around and {segments.get('whole', 0)} of the whole video beside"
+        )
+        lines.append(f"a model of segments of {segments['frames']} frames{context}")
+    others = sorted(header.extras.keys() - {THRESHOLDS, EXTRACTOR, SEGMENTS})
     if others:
         lines.append(f"extras that this topgb does not know: {', '.join(others)}")
     if header.class_names is None:

@@ -34,6 +34,8 @@ MOST_MEMBERS = 1000
 THRESHOLDS = "thresholds"
 # The key of `extras` with the identity of the extractor that made the features.
 EXTRACTOR = "extractor"
+# The key of `extras` that says that the model is one of segments: which frames it sees, and its rated classes.
+SEGMENTS = "segments"
 # The sum of the members' weights may differ from 1 by this much.
 WEIGHT_TOLERANCE = 1e-4
 # Largest product of a tensor's dimensions, zeros left out: torch overflows soon above, even where there are no values.
@@ -214,6 +216,7 @@ class Header:
             )
             _check_thresholds(entry.extras, entry.classes)
             _check_extractor(entry.extras)
+            _check_segments(entry.extras, entry.classes)
         except InputError as error:
             raise InputError(f"{path}: the model file's header is malformed: {error}; {CHANGED}") from None
         header._check(path)
@@ -248,6 +251,14 @@ def _check_extractor(extras: dict[str, Any]) -> None:
         from topgb.extractor_identity import check_identity
 
         check_identity(extras[EXTRACTOR])
+
+
+def _check_segments(extras: dict[str, Any], classes: int) -> None:
+    if SEGMENTS in extras:
+        # Imported here, because most models are of whole videos.
+        from topgb.modelfile.segments_entry import check_segments
+
+        check_segments(extras[SEGMENTS], classes)
 
 
 def weights_fault(weights: Sequence[float]) -> str | None:

@@ -50,6 +50,11 @@ class SegmentCut:
         """The number of frames of a row."""
         return SEGMENT_FRAMES + 2 * self.context + self.whole
 
+    @property
+    def of_videos(self) -> bool:
+        """Whether the targets take labels of whole videos."""
+        return self.rows == "every" or self.video_labels > 0 or self.mined_negatives > 0
+
     def rows_of(self, start: int, num_frames: int) -> np.ndarray:
         """The frames of the segment from `start` in a video of `num_frames`: int64 [frames]."""
         end = start + SEGMENT_FRAMES
@@ -249,5 +254,5 @@ def open_segments(
     each segment. Raises as `open_dataset` does, and `InputError` if there is no segment.
     """
     if targets is None:
-        targets = Targets(cut.video_labels > 0 or cut.mined_negatives > 0)
+        targets = Targets(cut.of_videos)
     return SegmentDataset(find_shards(pattern), spec, classes, cut, on_damaged, targets, progress)

@@ -35,6 +35,8 @@ _SPREAD = 0.4
 _FEATURE_NOISE = 0.5
 # Least and greatest share of a video's segments that show a class.
 _SEGMENT_SHARE = (0.1, 0.5)
+# Strength of a class's surroundings, which show in all frames of its videos.
+_SCENE = 0.5
 # The challenge of 2019 rated about as many segments of a video.
 RATED_SEGMENTS = 5
 
@@ -47,6 +49,7 @@ class World:
     causes       int64 [4, D], the hidden causes that each value shows
     weights      float32 [4, D], the weight of each of these causes
     background   float32 [hidden]
+    scenes       float32 [V, hidden], each class's surroundings, which rated segments are to be told from the class
     frequencies  float64 [V], probability of each class, falling as in natural data
     """
 
@@ -54,6 +57,7 @@ class World:
     causes: np.ndarray
     weights: np.ndarray
     background: np.ndarray
+    scenes: np.ndarray
     frequencies: np.ndarray
 
 
@@ -67,7 +71,9 @@ def make_world(width: int, classes: int, world_seed: int) -> World:
     weights = generator.standard_normal((_CAUSES, width), np.float32) / np.float32(np.sqrt(_CAUSES))
     background = _BACKGROUND * generator.standard_normal(_HIDDEN, np.float32)
     frequencies = 1.0 / np.arange(3, classes + 3)
-    return World(prototypes, causes, weights, background, frequencies / frequencies.sum())
+    # Of a generator of its own, so that sets without segments stay what they were.
+    scenes = np.random.default_rng((world_seed, width, classes, 1)).standard_normal((classes, _HIDDEN), np.float32)
+    return World(prototypes, causes, weights, background, scenes, frequencies / frequencies.sum())
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ def _make_video(
 ) -> tuple[np.ndarray, dict[int, tuple[int, int]]]:
     """Values, float32 [N, D] with standard deviation about 1, and by label, sorted, the frames [first, end) showing it.
 
-    With `in_segments` these are whole segments, at most half of the video's.
+    With `in_segments` these are whole segments, at most half of the video's; its surroundings show in all frames.
     """
     classes, hidden = world.prototypes.shape
     count = int(generator.integers(frames[0], frames[1] + 1))
@@ -208,6 +214,8 @@ def _make_video(
         length = int(np.ceil(units * generator.uniform(*_SEGMENT_SHARE if in_segments else (0.2, 1.0)))) * step
         start = int(generator.integers(0, units - length // step + 1)) * step
         stretches[label] = (start, start + length)
+        if in_segments:
+            causes += np.float32(_SCENE) * world.scenes[label]
         causes[start : start + length] += np.float32(generator.uniform(0.6, 1.4)) * world.prototypes[label]
     values = np.float32(_FEATURE_NOISE) * generator.standard_normal((count, world.causes.shape[1]), np.float32)
     for shown, weight in zip(world.causes, world.weights, strict=True):

@@ -8,10 +8,11 @@ from typing import Any
 from topgb.devices import Precision
 from topgb.errors import InputError, option
 from topgb.modelfile import Header, LoadedModel, Member, StoredModel, write_model_file
-from topgb.modelfile.header import EXTRACTOR
+from topgb.modelfile.header import EXTRACTOR, SEGMENTS
 from topgb.modelfile.loaded import assemble_stored
 from topgb.modelfile.member import encode_member
 from topgb.modelfile.packed import Resident
+from topgb.records.segments import SEGMENT_FRAMES
 from topgb.training.checkpoint import Checkpoint, final_checkpoint
 from topgb.training.class_names import run_names
 from topgb.training.recipe import Recipe
@@ -63,10 +64,22 @@ def stored_run(run: Path, use_ema: bool | None = None) -> StoredModel:
         tensors=entries,
         class_names=run_names(run, recipe.data.classes),
         origin=_origin(run, recipe, checkpoint, use_ema=chosen is not None),
-        extras={} if (extractor := read_settings(run).get(EXTRACTOR)) is None else {EXTRACTOR: extractor},
+        extras=_extras(recipe, read_settings(run)),
     )
     # Write and read the header, so that the origin's keys and numbers are those of a file that was read.
     return StoredModel(run, Header.loads(header.dumps(), str(run)), tensors)
+
+
+def _extras(recipe: Recipe, settings: dict[str, Any]) -> dict[str, Any]:
+    extras = {} if (extractor := settings.get(EXTRACTOR)) is None else {EXTRACTOR: extractor}
+    if recipe.segments is not None:
+        rated = settings.get("rated_classes")
+        extras[SEGMENTS] = {
+            "frames": SEGMENT_FRAMES,
+            **recipe.segments.model_dump(include={"context", "whole"}),
+            **({} if rated is None else {"classes": rated}),
+        }
+    return extras
 
 
 def _origin(run: Path, recipe: Recipe, checkpoint: Checkpoint, use_ema: bool) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from lightning_fabric import Fabric
 
 from topgb.batch import Batch
 from topgb.errors import InputError, option
+from topgb.evaluation.predictions import of_known_pairs
 from topgb.models import Tagger
 from topgb.models.factored import keep_factors
 from topgb.records.order import piece
 from topgb.training.checkpoint import Checkpoint
 from topgb.training.ema import Shadows
-from topgb.training.losses import LOSSES, mixed_labels, outcome
+from topgb.training.losses import LOSSES, mixed_labels, outcome, weighted_cross_entropy
 from topgb.training.optimizer import TF1Adam
 from topgb.training.recipe import Recipe
 
@@ -98,7 +99,8 @@ class Learner:
             part = slice(*piece(len(batch), pieces, number))
             with self._fabric.no_backward_sync(self._model, enabled=number < pieces - 1):
                 features, num_frames = batch.features[part], batch.num_frames[part]
-                found = outcome(self.tagger, self._model, self._loss, features, num_frames, target[part])
+                loss = self._loss if batch.weights is None else weighted_cross_entropy(batch.weights[part])
+                found = outcome(self.tagger, self._model, loss, features, num_frames, target[part])
                 share = len(found.probabilities) / total
                 # Times ranks, because DDP averages the ranks' gradients.
                 self._fabric.backward((found.loss + found.extra) * (share * ranks))
@@ -108,7 +110,7 @@ class Learner:
         self._optimizer.zero_grad()
         if self.shadows is not None:
             self.shadows.update(self.tagger, step + 1)
-        return Update(torch.stack(losses).sum(), torch.cat(outputs), batch.labels)
+        return Update(torch.stack(losses).sum(), of_known_pairs(torch.cat(outputs), batch), batch.labels)
 
 
 def _target(batch: Batch, weight: float) -> torch.Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from topgb.evaluation.metrics import cross_entropy
+from topgb.evaluation.metrics import LOSS_EPSILON, cross_entropy
 from topgb.models import Tagger
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -26,6 +26,19 @@ def mixed_labels(labels: torch.Tensor | None, teacher: torch.Tensor, weight: flo
         return soft
     assert labels is not None, "labels are read wherever the weight leaves them a share"
     return torch.lerp(labels.float(), soft, weight)
+
+
+def weighted_cross_entropy(weights: torch.Tensor) -> Loss:
+    """The cross entropy of pairs that count `weights`, [B, V], each: summed over classes, mean over videos.
+
+    A pair of weight 0 has no gradient at all. With weights of 1 it is `cross_entropy`.
+    """
+
+    def loss(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        chosen = torch.where(labels, probabilities, 1.0 - probabilities)
+        return -((chosen + LOSS_EPSILON).log() * weights).sum(1).mean()
+
+    return _zero_without_videos(loss)
 
 
 def hinge(probabilities: torch.Tensor, labels: torch.Tensor, margin: float = 1.0) -> torch.Tensor:

@@ -24,6 +24,7 @@ from topgb.records.folders import has_parts, part_of
 from topgb.records.label_statistics import check_teacher_knows, require_labels
 from topgb.records.labels import LABELS, Targets
 from topgb.records.sampling import parse_sampling
+from topgb.records.segment_dataset import SegmentCut
 from topgb.records.teacher import Teacher
 from topgb.records.training_batches import TrainingBatches
 from topgb.training import run_folder as runs
@@ -35,6 +36,7 @@ from topgb.training.job import TrainingJob
 from topgb.training.memory import check_memory
 from topgb.training.opened import open_stored
 from topgb.training.ranks import FabricPrecision, planned_ranks
+from topgb.training.segments import RATED, rated_classes, training_cut, validation_cut
 from topgb.vocabulary import check_names
 
 
@@ -85,12 +87,18 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
     parent = init_from or ema_source
     known = ANY if parent is None else parent.header.extractor
     targets = Targets(teacher is None or options.distill_weight < 1.0, teacher)
-    data = _open(job, training_files, known, progress, targets)
+    segments = None if job.recipe.segments is None else training_cut(job.recipe, teacher)
+    if segments is not None:
+        targets = Targets(segments.of_videos)
+    data = _open(job, training_files, known, progress, targets, segments=segments)
     extractor = extractor_of_records(find_descriptions(training_files)) or known or None
     validation = None
     if held_out is not None:
         held_out_files = part_of(held_out, "validate", "validation", progress)
-        validation = _open(job, held_out_files, extractor, progress, class_names=job.class_names)
+        validation = _open(
+            job, held_out_files, extractor, progress, LABELS if segments is None else Targets(False), job.class_names,
+            segments=None if segments is None else validation_cut(segments),
+        )  # fmt: skip
     settings = {
         "records": data.fingerprint(),
         "validation": None if validation is None else validation.fingerprint(),
@@ -103,6 +111,7 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
         "matmul": None if in_use() == "mkl" else in_use(),
         "ranks": fabric.world_size if fabric.world_size > 1 else None,
         EXTRACTOR: extractor,
+        RATED: rated_classes(data),
         runs.NAMES: job_names(job, parent, progress),
     }
     _check_records(job, data, validation, fabric.world_size)
@@ -132,6 +141,7 @@ def _open(
     progress: Progress,
     targets: Targets = LABELS,
     class_names: Sequence[str] | None = None,
+    segments: SegmentCut | None = None,
 ) -> Dataset:
     data = job.recipe.data
     needs = RecordNeeds(data.spec(), data.classes, job.recipe.model_section().max_frames, class_names, extractor)
@@ -139,7 +149,7 @@ def _open(
     def tell(sentence: str) -> None:
         progress.say(f"warning: {sentence}")
 
-    return open_needed(needs, pattern, job.on_damaged, targets, progress, tell)
+    return open_needed(needs, pattern, job.on_damaged, targets, progress, tell, segments)
 
 
 def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, ranks: int) -> None:

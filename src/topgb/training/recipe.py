@@ -105,6 +105,25 @@ class Ema(Options):
     warmup: bool = True
 
 
+class Segments(Options):
+    """Segments of the videos to train on, in place of whole ones (`topgb.records.segment_dataset.SegmentCut`).
+
+    rows             `rated`: the rated segments, whose rated classes alone count in the loss; `every`: all segments,
+                     each with the labels of its video
+    context          frames before the segment, and as many after it, that are looked at too
+    whole            frames spread evenly over the whole video that are looked at too
+    video_labels     what an unrated label of the video counts in each rated segment; 0: nothing
+    mined_negatives  unrated classes taken for negatives of each segment, drawn anew in each epoch from the classes that
+                     are labels neither of the video nor of its segments
+    """
+
+    rows: Literal["rated", "every"] = "rated"
+    context: int = Field(0, ge=0, le=10_000)
+    whole: int = Field(0, ge=0, le=10_000)
+    video_labels: float = Field(0.0, ge=0.0, le=1.0)
+    mined_negatives: int = Field(0, ge=0)
+
+
 class Recipe(Options):
     """A whole recipe; `model` is read by `topgb.models.parse_model`."""
 
@@ -113,13 +132,18 @@ class Recipe(Options):
     training: Training = Field(default_factory=Training)
     optimizer: Optimizer
     ema: Ema | None = None
+    segments: Segments | None = None
 
     def model_section(self) -> ModelConfig:
         return parse_model(self.model)
 
     def to_json(self) -> dict[str, Any]:
         """The recipe with every default and every model option spelled out."""
-        return {**self.model_dump(mode="json"), "model": self.model_section().to_json()}
+        value = {**self.model_dump(mode="json"), "model": self.model_section().to_json()}
+        if self.segments is None:
+            # As before there were segments.
+            del value["segments"]
+        return value
 
 
 def load_recipe(
