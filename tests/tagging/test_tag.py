@@ -81,6 +81,28 @@ def test_a_timeline_scores_each_stretch(clips):
     assert [tag.number for tag in found.tags] == np.argsort(-whole, kind="stable").tolist()
 
 
+@pytest.mark.numeric
+def test_a_model_of_segments_sees_its_context(clips, tmp_path):
+    header, tensors = read_model_file(clips.model)
+    (member,) = header.members
+    wider = replace(member, model=replace(member.model, max_frames=11))
+    extras = {**header.extras, "segments": {"frames": 5, "context": 1, "whole": 4}}
+    path = tmp_path / "segments.safetensors"
+    write_model_file(path, replace(header, members=(wider,), extras=extras), tensors)
+    video = write_clip(tmp_path / "long.mp4", 8.0, seed=7, hertz=500)
+    model = topgb.load(path)
+    found = model.tag_video(video, top=None, timeline=5)
+    assert [(each.start, each.end) for each in found.timeline] == [(0, 5), (5, 8)]
+    tagger = Tagger(model.loaded, TagOptions())
+    stored = tagger.stored(extract_video(str(video), tagger.extractor))
+    for stretch, rows in zip(found.timeline, ([0, 1, 2, 3, 4, 0, 5], [5, 6, 7, 7, 7, 4, 7]), strict=True):
+        expected = model.loaded.predict(stored[[*rows, 1, 3, 5, 7]])
+        given = {tag.number: tag.probability for tag in stretch.tags}
+        np.testing.assert_allclose([given[number] for number in range(5)], expected, atol=1e-6)
+    with pytest.raises(InputError, match="timeline=5"):
+        model.tag_video(video, timeline=2)
+
+
 def test_no_more_is_read_than_the_model_looks_at(clips, monkeypatch):
     asked = []
 

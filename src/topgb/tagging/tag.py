@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from topgb.errors import InputError, option
 from topgb.modelfile import LoadedModel
+from topgb.modelfile.header import SEGMENTS
 from topgb.modelfile.inputs import padded, to_stored
 from topgb.progress import SILENT, Progress
 from topgb.tagging.needed_extractor import needed_extractor
@@ -14,6 +16,9 @@ from topgb.tagging.remarks import remarks_on
 from topgb.tagging.timeline import Window, windows_of
 from topgb.video.extract import VideoFeatures, extract_video
 from topgb.video.extractors import Extractor
+
+if TYPE_CHECKING:
+    from topgb.records.segment_dataset import SegmentCut
 
 # Windows that are predicted at once, as many as a batch of `topgb eval` has videos.
 BATCH = 128
@@ -92,6 +97,7 @@ class Tagger:
         self._least = None if threshold is None else self._header.thresholds_for(threshold)[0].astype(np.float32)
         self.extractor: Extractor = needed_extractor(self._header)
         self._frames = None if options.timeline is None else self._window_frames(options.timeline)
+        self._cut = None if self._frames is None else self._segment_cut(self._frames)
 
     def _window_frames(self, seconds: float) -> int:
         fps, most = self.extractor.fps, self._header.max_frames
@@ -102,6 +108,20 @@ class Tagger:
                 f"{most / fps:g} seconds"
             )
         return round(seconds * fps)
+
+    def _segment_cut(self, frames: int) -> "SegmentCut | None":
+        """How a model of segments sees each stretch of `frames`; None for a model of whole videos."""
+        if SEGMENTS not in self._header.extras:
+            return None
+        # Imported here, because few models are of segments.
+        from topgb.evaluation.segments import cut_for
+
+        own = self._header.extras[SEGMENTS]["frames"]
+        if frames != own:
+            raise InputError(
+                f"this is a model of segments of {own} frames; use {option('timeline', own / self.extractor.fps)}"
+            )
+        return cut_for(self._header, "every")
 
     def tag(self, path: str, progress: Callable[[float], None] | None = None) -> TaggedVideo:
         """The tags of a video, a picture or a sound; `progress` gets the seconds that were done since it was last told.
@@ -118,7 +138,10 @@ class Tagger:
         windows = [Window(0, min(frames, most))]
         if self._frames is not None:
             windows += windows_of(frames, self._frames)
-        scores = self._predict([video[window.first : window.end] for window in windows])
+        stretches = [video[window.first : window.end] for window in windows]
+        if self._cut is not None:
+            stretches[1:] = [video[self._cut.rows_of(window.first, frames)] for window in windows[1:]]
+        scores = self._predict(stretches)
         tags = [self._tags(row) for row in scores]
         whole, rest = windows[0], windows[1:]
         timeline = [
