@@ -367,3 +367,16 @@ def test_workers_that_cannot_start_are_given_up(nodes):
         TopgbError, match="no worker could start on the Ray cluster; the last one: its process died; if"
     ):
         dispatch(Unopenable(), [Piece(0, "shard 0", 1)], print, nodes.engine)
+
+
+def test_segments_are_ranked_alike(folder, on_ray, tmp_path):
+    options = SynthOptions(videos_per_shard=8, frames=(20, 30), segments=3)
+    write_synthetic(tmp_path / "rated", SMALL_SPEC, SMALL_CLASSES, 24, options)
+    command = ["eval", folder / "model.safetensors", tmp_path / "rated", "--segments", "--k", "30", "--json"]
+    here = topgb(*command)
+    there, _ = on_ray(*command)
+    assert (there.returncode, there.stdout) == (0, here.stdout)
+    command = ["predict", folder / "model.safetensors", tmp_path / "rated", "--segments", "--out"]
+    topgb(*command, tmp_path / "here.csv")
+    assert on_ray(*command, tmp_path / "there.csv")[0].returncode == 0
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
