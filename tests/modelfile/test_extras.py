@@ -73,3 +73,24 @@ def test_a_malformed_extractor_is_refused(plain, value):
     header = replace(read_model_file(plain)[0], extras={"extractor": value})
     with pytest.raises(InputError, match="malformed: 'extractor' is not a mapping"):
         Header.loads(header.dumps(), "m")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        5,
+        {},
+        {"frames": 4},
+        {"frames": 5, "context": -1},
+        {"frames": 5, "whole": "all"},
+        {"frames": 5, "classes": []},
+        {"frames": 5, "classes": [SMALL_CLASSES]},
+        {"frames": 5, "classes": [-1]},
+    ],
+)
+def test_an_entry_of_segments_that_makes_no_sense_is_refused(entry, tmp_path):
+    model = model_file(tmp_path / "m.safetensors")
+    header, _ = read_model_file(model)
+    with pytest.raises(InputError, match=r"extras\.segments"):
+        Header.loads(replace(header, extras={"segments": entry}).dumps(), "m")
+    assert Header.loads(replace(header, extras={"segments": {"frames": 5, "later": 1}}).dumps(), "m").extras
