@@ -32,7 +32,7 @@ print(f"torch {torch.__version__}, {capability}, {bf16}, threads {torch.get_num_
 """
 NO_EXTRAS = """
 import importlib.util, topgb
-extras = ("huggingface_hub", "onnx", "onnxruntime", "onnxscript", "pyarrow", "ray")
+extras = ("av", "fastapi", "h5py", "huggingface_hub", "onnx", "onnxruntime", "onnxscript", "pandas", "pyarrow", "ray")
 there = [name for name in extras if importlib.util.find_spec(name)]
 assert not there, f"{there} are no part of topgb without extras"
 """
