@@ -8,8 +8,8 @@ def run() -> None:
     """Run the command line; see `topgb.cli.main.run`."""
     hold_streams()
     interrupts = Interrupts()
-    interrupts.install()
     try:
+        interrupts.install()
         from topgb.cli.main import run as run_command_line
 
         run_command_line(lambda: interrupts.came)

@@ -14,8 +14,8 @@ from topgb.matmul import many_products
 class ResetBefore(torch.autograd.Function):
     """The recurrent part of the 2018 GRU: `projected` float32 [T · B, 3 · cells] to outputs float32 [T, B, cells].
 
-    `projected` is the inputs' share of the reset gate, the update gate and the candidate, biases included, of `batch`
-    videos (B); `gates` [2 · cells, cells] and `candidate` [cells, cells] are the weights of the state. From a state of
+    `projected` is the inputs' share of the reset gate, the update gate and the candidate, biases included, in `steps`
+    frames (T); `gates` [2 · cells, cells] and `candidate` [cells, cells] are the weights of the state. From a state of
     zeros each step is
 
         reset, update = σ(projected_gates + gates · state)
@@ -28,11 +28,10 @@ class ResetBefore(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, projected: torch.Tensor, gates: torch.Tensor, candidate: torch.Tensor, batch: int, reverse: bool
+        ctx: Any, projected: torch.Tensor, gates: torch.Tensor, candidate: torch.Tensor, steps: int, reverse: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        values = projected.unflatten(0, (-1, batch))
-        steps, _, width = values.shape
-        cells = width // 3
+        batch, cells = len(projected) // steps, projected.shape[1] // 3
+        values = projected.view(steps, batch, 3 * cells)
         gates_t, candidate_t = gates.float().T.contiguous(), candidate.float().T.contiguous()
         outputs = torch.empty(steps, batch, cells, device=projected.device)
         # Views of every step are made at once: one by one they would take as long as a small product.
@@ -58,24 +57,23 @@ class ResetBefore(torch.autograd.Function):
         steps, batch, cells = outputs.shape
         gates_f, candidate_f = gates.float(), candidate.float()
         previous = _previous(outputs, ctx.reverse)
-        reset, update, new = flat.view(steps, batch, -1).split(cells, dim=2)
-        # Factors that do not depend on the state's gradient, for all steps at once: of update and candidate, and of
-        # the reset gate.
-        by_state = torch.stack([(previous - new) * update * (1 - update), (1 - update) * (1 - new.square())], dim=2)
-        by_reset = previous * reset * (1 - reset)
+        reset, update, new = flat.view(steps, batch, 3 * cells).split(cells, dim=2)
         projected = torch.empty(steps, batch, 3 * cells, device=outputs.device)
-        parts = projected.unflatten(2, (3, cells))
+        parts = projected.view(steps, batch, 3, cells)
+        # First the factors of each gradient that do not depend on the state's, for all steps at once.
+        parts[:, :, 0] = previous * reset * (1 - reset)
+        parts[:, :, 1] = (previous - new) * update * (1 - update)
+        parts[:, :, 2] = (1 - update) * (1 - new.square())
         of_state, of_reset, of_new = parts[:, :, 1:].unbind(), parts[:, :, 0].unbind(), parts[:, :, 2].unbind()
         of_both, of_reset_state = projected[:, :, : 2 * cells].unbind(), projected.new_empty(batch, cells)
         state = torch.zeros_like(outputs[0])
         given, kept, opened = gradients[0].unbind(), update.unbind(), reset.unbind()
-        to_state, to_reset = by_state.unbind(), by_reset.unbind()
         with many_products(2 * batch * gates.numel()):
             for step in range(steps) if ctx.reverse else reversed(range(steps)):
                 state.add_(given[step])
-                torch.mul(state[:, None], to_state[step], out=of_state[step])
+                of_state[step].mul_(state[:, None])
                 torch.mm(of_new[step], candidate_f, out=of_reset_state)
-                torch.mul(of_reset_state, to_reset[step], out=of_reset[step])
+                of_reset[step].mul_(of_reset_state)
                 state.mul_(kept[step]).addcmul_(of_reset_state, opened[step]).addmm_(of_both[step], gates_f)
         projected = projected.flatten(0, 1)
         of_gates = projected[:, : 2 * cells].T @ previous.flatten(0, 1)

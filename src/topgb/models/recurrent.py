@@ -85,7 +85,7 @@ class GRU(nn.Module):
             matrix, bias = torch.cat([own, own_c]), torch.cat([gates.bias, candidate.bias])  # type: ignore[list-item]
             projected = _held(F.linear(by_time, matrix, bias).float(), valid, self.size)
             with full_precision(frames.device):
-                steps = ResetBefore.apply(projected, recurrent, recurrent_c, len(frames), bool(reverse))
+                steps = ResetBefore.apply(projected, recurrent, recurrent_c, frames.shape[1], bool(reverse))
             outputs.append(steps[0])
         return torch.cat(outputs, dim=2).transpose(0, 1)
 

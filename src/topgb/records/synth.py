@@ -71,7 +71,7 @@ def make_world(width: int, classes: int, world_seed: int) -> World:
     weights = generator.standard_normal((_CAUSES, width), np.float32) / np.float32(np.sqrt(_CAUSES))
     background = _BACKGROUND * generator.standard_normal(_HIDDEN, np.float32)
     frequencies = 1.0 / np.arange(3, classes + 3)
-    # Of a generator of its own, so that sets without segments stay what they were.
+    # This generator is of its own, so that sets without segments stay what they were.
     scenes = np.random.default_rng((world_seed, width, classes, 1)).standard_normal((classes, _HIDDEN), np.float32)
     return World(prototypes, causes, weights, background, scenes, frequencies / frequencies.sum())
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from topgb.errors import InputError, TopgbError
+from topgb.terminal import show_json
 
 
 class Extracting:
@@ -95,7 +96,7 @@ def main() -> None:
             answer = _extracted(asked, extractors)
         except TopgbError as error:
             answer = {"error": str(error), "input": isinstance(error, InputError)}
-        print(json.dumps(answer), flush=True)
+        show_json(answer)
 
 
 def _extracted(asked: dict[str, Any], extractors: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Prepare a training run before anything is written: check the records, make the weights of step 0 and the settings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,12 +115,8 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
         runs.NAMES: job_names(job, parent, progress),
     }
     _check_records(job, data, validation, fabric.world_size)
-    for purpose, records in (("train on", data), ("validate on", validation)):
-        cut = None if records is None else records.cut.sentence(records.num_records)
-        if cut is not None:
-            progress.say(f"warning: of the records to {purpose}, {cut}; raise model.max_frames to look at more")
-    for copied in copied_shards(data, validation):
-        progress.say(f"warning: {copied}")
+    for warning in _about_records(data, validation):
+        progress.say(f"warning: {warning}")
     sampling = parse_sampling(options.frames)
     batches = TrainingBatches(data, options.batch_size, options.seed, sampling, fabric.global_rank, fabric.world_size)
     videos, frames = min(options.batch_size, data.num_records), sampling.count or data.most_frames
@@ -132,6 +128,15 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
     for caution in (*([few] if few else []), *cautions(job.recipe, batches, validation, fresh, normalises)):
         progress.say(f"warning: {caution}")
     return Preparation(_within_cores(job, progress), batches, validation, tagger, settings)
+
+
+def _about_records(data: Dataset, validation: Dataset | None) -> Iterator[str]:
+    """Warnings of frames that are cut off, and of shards that are copies of others."""
+    for purpose, records in (("train on", data), ("validate on", validation)):
+        cut = None if records is None else records.cut.sentence(records.num_records)
+        if cut is not None:
+            yield f"of the records to {purpose}, {cut}; raise model.max_frames to look at more"
+    yield from copied_shards(data, validation)
 
 
 def _open(
