@@ -12,6 +12,7 @@ from topgb.modelfile import read_model_file
 from topgb.records.sampling import EVERY_FRAME
 from topgb.records.segment_dataset import SegmentCut, open_segments
 from topgb.records.synth import SynthOptions, write_synthetic
+from topgb.training.initial_weights import _frequencies
 from topgb.training.losses import weighted_cross_entropy
 
 RECIPE = {
@@ -51,6 +52,18 @@ def test_unknown_pairs_have_no_gradient():
     ones = weighted_cross_entropy(torch.ones(6, 5))(probabilities, labels)
     # The same terms; the products with 1 are exact.
     assert ones.item() == pytest.approx(cross_entropy(probabilities, labels).item(), rel=1e-6)
+
+
+def test_a_fresh_head_starts_at_the_shares_of_ratings(records):
+    dataset = open_segments(records, SMALL_SPEC, SMALL_CLASSES, SegmentCut())
+    batch = _all(dataset)
+    rated, found = (batch.weights > 0).sum(0), batch.labels.sum(0)
+    # The records rate every class; the last one here is one that they do not know.
+    wider = open_segments(records, SMALL_SPEC, SMALL_CLASSES + 1, SegmentCut())
+    frequencies = _frequencies(wider, 0.0)
+    assert rated.min() > 0
+    torch.testing.assert_close(frequencies[:-1], ((found + 0.5) / (rated + 1)).float())
+    assert frequencies[-1] < 0.01
 
 
 def test_rows_are_cut_from_their_videos(records):

@@ -166,6 +166,13 @@ class SegmentDataset(Dataset):
         classes, positive = self._ratings(record)
         return Identity(name, classes[positive].tolist(), None)
 
+    def rating_counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many segments each class was found in, and for how many it was rated: both int64 [V]."""
+        positive = [rows.classes[rows.positive] for rows in self._rows]
+        rated = [rows.classes for rows in self._rows]
+        found, asked = (np.bincount(np.concatenate(each), minlength=self.classes) for each in (positive, rated))
+        return found, asked
+
     def repeated(self) -> None:
         """Nothing: whether a video occurs twice is found by its id, where the data set is one of videos."""
 

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from topgb.checksums import file_sha256
@@ -13,6 +14,7 @@ from topgb.progress import Progress
 from topgb.records.dataset import Dataset
 from topgb.records.label_statistics import label_counts, teacher_mean
 from topgb.records.labels import TeacherSource
+from topgb.records.segment_dataset import SegmentDataset
 from topgb.records.teacher import DESCRIPTION_FILE, Teacher
 from topgb.training.recipe import Recipe
 
@@ -100,8 +102,17 @@ def _shapes(tagger: Tagger, without_head: bool) -> dict[str, torch.Size]:
 
 
 def _frequencies(data: Dataset, distill_weight: float) -> torch.Tensor:
-    """Class frequencies, float32 [V]: the mean of the labels, or of the teacher's scores if only these are learned."""
-    if data.teacher is not None and distill_weight == 1.0:
+    """Class frequencies, float32 [V]: the mean of the labels, or of the teacher's scores if only these are learned.
+
+    Of rated segments, the share of a class's ratings that found it.
+    """
+    total: np.ndarray
+    count: np.ndarray | int
+    if isinstance(data, SegmentDataset) and data.segment_cut.rows == "rated":
+        # Only rated pairs are learned from; nothing is learned of a class that is never rated, so it counts as rare.
+        total, rated = data.rating_counts()
+        count = np.where(rated > 0, rated, data.num_records)
+    elif data.teacher is not None and distill_weight == 1.0:
         count = min(FREQUENCY_RECORDS, data.num_records)
         total = teacher_mean(data, FREQUENCY_RECORDS) * count
     else:
