@@ -1,7 +1,6 @@
 """`/v1/tag`: files of features through a model, whole and in stretches."""
 
 import io
-import tempfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,15 +29,6 @@ def models(tmp_path_factory):
         "frames": frames,
         "own": model_file(folder / "own.safetensors", {**AUDIO, "features": ["own"]}, features=spec),
     }
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """The folder for temporary files, in which nothing may stay."""
-    folder = tmp_path_factory.mktemp("secret-uploads")
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    yield folder
-    tempfile.tempdir = before
 
 
 @pytest.fixture(scope="module")

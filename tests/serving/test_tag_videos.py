@@ -2,7 +2,6 @@
 
 import os
 import signal
-import tempfile
 import time
 
 import pytest
@@ -21,14 +20,6 @@ ROUNDING = 1e-5
 def clips(tmp_path_factory) -> Clips:
     """Clips of 3 and 5 seconds, and a model that looks at 4 seconds."""
     return make_clips(tmp_path_factory.mktemp("clips"), "sound", {"a": 3.0, "b": 5.0}, max_frames=4)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("secret-uploads")
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    yield folder
-    tempfile.tempdir = before
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import functools
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 from topgb.errors import InputError, TopgbWarning, option, wording
 from topgb.progress import SILENT, Progress, TerminalProgress
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 # A path, a glob, a URL or several of these with commas between them; or a sequence of them.
 Data = PathLike | Sequence[PathLike]
-
-
 # Bytes, or a text such as 8G.
 Size = int | str
+# The values of bytes 0 and 255.
+Range = tuple[float, float]
+# Videos without a row of labels.
+Unlabelled = Literal["stop", "skip", "keep"]
 
 Call = TypeVar("Call", bound=Callable[..., Any])
 
@@ -171,3 +173,15 @@ def open_given(model: "PathLike | Model", how: Opening) -> "OpenedModel":
             f"{option('precision')} and {option('engine')} say how to open one; give its path, or leave them out"
         )
     return OpenedModel(model.loaded, model.loaded, model.device)
+
+
+def to_ranges(given: Mapping[str, Range] | Range | None) -> dict[str | None, Range]:
+    """The ranges of bytes by feature name; that of every feature under None. Raises `InputError` for other values."""
+    ranges: dict[str | None, Range] = {}
+    if isinstance(given, Mapping):
+        ranges.update(given)
+    elif given is not None:
+        ranges[None] = given
+    for ends in ranges.values():
+        check_pairs(float, range=ends)
+    return ranges

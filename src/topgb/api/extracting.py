@@ -5,22 +5,22 @@ from typing import TYPE_CHECKING, Literal
 
 from topgb.api.arguments import (
     PathLike,
+    Range,
     Size,
+    Unlabelled,
     check_choices,
     check_least,
-    check_pairs,
     to_optional_path,
     to_path,
     to_progress,
+    to_ranges,
     unpacking,
 )
 
 if TYPE_CHECKING:
     from topgb.video.extract_set import Extracted
 
-Range = tuple[float, float]
 OnDamaged = Literal["keep", "skip", "stop"]
-Unlabelled = Literal["stop", "skip", "keep"]
 
 
 @unpacking
@@ -65,13 +65,7 @@ def extract(
 
     check_least(validate=(validate, 0), fps=(fps, 0), max_seconds=(max_seconds, 0), jobs=(jobs, 1))
     check_choices(unlabelled=(unlabelled, Unlabelled), on_damaged=(on_damaged, OnDamaged))
-    ranges: dict[str | None, Range] = {}
-    if isinstance(range, Mapping):
-        ranges.update(range)
-    elif range is not None:
-        ranges[None] = range
-    for ends in ranges.values():
-        check_pairs(float, range=ends)
+    ranges = to_ranges(range)
     several = sources if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     options = ExtractOptions(
         to_optional_path(labels), unlabelled, to_optional_path(vocabulary), ranges, validate, extractor, fps,

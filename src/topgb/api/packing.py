@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Literal
 
 from topgb.api.arguments import (
     PathLike,
+    Range,
     Size,
+    Unlabelled,
     check_choices,
     check_least,
-    check_pairs,
     to_optional_path,
     to_path,
     to_progress,
+    to_ranges,
     unpacking,
 )
 from topgb.errors import InputError, option
@@ -19,9 +21,7 @@ from topgb.errors import InputError, option
 if TYPE_CHECKING:
     from topgb.packing.pack import Packed
 
-Range = tuple[float, float]
 Store = Literal["bytes", "float32"]
-Unlabelled = Literal["stop", "skip", "keep"]
 Naming = Literal["path", "stem"]
 Frames = Literal["equal", "longest"]
 Arrays = Literal["videos", "features"]
@@ -81,13 +81,7 @@ def pack(
         check_choices(store=(store, Store))
     if arrays is not None:
         check_choices(arrays=(arrays, Arrays))
-    ranges: dict[str | None, Range] = {}
-    if isinstance(range, Mapping):
-        ranges.update(range)
-    elif range is not None:
-        ranges[None] = range
-    for ends in ranges.values():
-        check_pairs(float, range=ends)
+    ranges = to_ranges(range)
     options = PackOptions(
         store=store,
         ranges=ranges,

@@ -33,6 +33,22 @@ Data = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what exists.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of words.")]
+UnlabelledOption = Annotated[
+    Literal["stop", "skip", "keep"],
+    typer.Option(help="Videos without a row of labels: stop and list them, leave them out, or give them no class."),
+]
+ValueRanges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--range",
+        help="What bytes 0 to 255 stand for, of every feature or of one.  [default: measured]",
+        metavar="LOW,HIGH|NAME:LOW,HIGH",
+    ),
+]
+ValidatedShare = Annotated[
+    float | None,
+    typer.Option(help="Share of the videos for validate*.tfrecord, chosen by their ids.", metavar="SHARE"),
+]
 OnDamagedOption = Annotated[
     Literal["stop", "skip"],
     typer.Option(help="At a damaged record: stop and name it, or skip it and say so at the end."),
@@ -159,3 +175,19 @@ def max_unpacked_option() -> Any:
         pass
 
     return next(option for option in typer.main.get_command(alone).params if option.name == "max_unpacked")
+
+
+def parse_range(text: str) -> tuple[str | None, tuple[float, float]]:
+    """A feature's name, None for all, and its range. Raises `InputError` if the text is none."""
+    from math import isfinite
+
+    from topgb.errors import InputError
+
+    name, colon, ends = text.rpartition(":")
+    try:
+        low, high = map(float, ends.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not (isfinite(low) and isfinite(high) and low < high):
+        raise InputError(f"--range {text!r} is not LOW,HIGH or NAME:LOW,HIGH, such as --range=-2,2; low is below high")
+    return (name if colon else None), (low, high)

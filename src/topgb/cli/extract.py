@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from topgb import terminal
-from topgb.cli.arguments import Force, Json
+from topgb.cli.arguments import Force, Json, UnlabelledOption, ValidatedShare, ValueRanges, parse_range
 
 if TYPE_CHECKING:
     from topgb.video.extract_set import Extracted
@@ -24,10 +24,7 @@ def extract(
     labels: Annotated[
         Path | None, typer.Option(help="Class names by video: a CSV with path and labels.", metavar="CSV")
     ] = None,
-    unlabelled: Annotated[
-        Literal["stop", "skip", "keep"],
-        typer.Option(help="Videos without a row of labels: stop and list them, leave them out, or give them no class."),
-    ] = "stop",
+    unlabelled: UnlabelledOption = "stop",
     like: Annotated[
         Path | None,
         typer.Option(help="Take ranges and classes of this earlier set: of a model's training data.", metavar="DIR"),
@@ -36,18 +33,8 @@ def extract(
         Path | None,
         typer.Option(help="The classes: a CSV with Index and Name.  [default: those of the labels]", metavar="CSV"),
     ] = None,
-    value_ranges: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--range",
-            help="What bytes 0 to 255 stand for, of every feature or of one.  [default: measured]",
-            metavar="LOW,HIGH|NAME:LOW,HIGH",
-        ),
-    ] = None,
-    validate: Annotated[
-        float | None,
-        typer.Option(help="Share of the videos for validate*.tfrecord, chosen by their ids.", metavar="SHARE"),
-    ] = None,
+    value_ranges: ValueRanges = None,
+    validate: ValidatedShare = None,
     extractor: Annotated[
         str,
         typer.Option(
@@ -72,7 +59,6 @@ def extract(
     Each second becomes a vector of what is seen and heard, without internet. A stopped run goes on with the same
     command: no video is decoded twice. Needs the extra video.
     """
-    from topgb.cli.data.pack import parse_range
     from topgb.errors import InterruptError
     from topgb.progress import TerminalProgress
     from topgb.video.extract_set import ExtractOptions, extract_set

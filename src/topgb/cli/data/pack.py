@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from topgb import terminal
-from topgb.cli.arguments import Force
+from topgb.cli.arguments import Force, UnlabelledOption, ValidatedShare, ValueRanges, parse_range
 
 if TYPE_CHECKING:
     from topgb.packing.pack import Packed
@@ -33,10 +33,7 @@ def pack(
             help="Class names by video: a CSV with id (or path) and labels, or AudioSet's segments.", metavar="CSV"
         ),
     ] = None,
-    unlabelled: Annotated[
-        Literal["stop", "skip", "keep"],
-        typer.Option(help="Videos without a row of labels: stop and list them, leave them out, or give them no class."),
-    ] = "stop",
+    unlabelled: UnlabelledOption = "stop",
     separator: Annotated[
         str | None,
         typer.Option(help="What separates a video's labels; ',' reads lists too.  [default: ;]", metavar="SIGN"),
@@ -52,18 +49,8 @@ def pack(
         Literal["bytes", "float32"] | None,
         typer.Option(help="Floats as bytes or as they are.  [default: bytes for frames, float32 for videos]"),
     ] = None,
-    value_ranges: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--range",
-            help="What bytes 0 to 255 stand for, of every feature or of one.  [default: measured]",
-            metavar="LOW,HIGH|NAME:LOW,HIGH",
-        ),
-    ] = None,
-    validate: Annotated[
-        float | None,
-        typer.Option(help="Share of the videos for validate*.tfrecord, chosen by their ids.", metavar="SHARE"),
-    ] = None,
+    value_ranges: ValueRanges = None,
+    validate: ValidatedShare = None,
     videos_per_shard: Annotated[int, typer.Option(min=1, help="Records of a file.")] = 1000,
     name: Annotated[str, typer.Option(help="What the feature of .npy files is called.")] = "embedding",
     id_: Annotated[
@@ -121,22 +108,6 @@ def _folders(given: list[str]) -> dict[str, str]:
             raise InputError(f"--feature {name} is given twice; give each feature a name of its own")
         folders[name] = folder
     return folders
-
-
-def parse_range(text: str) -> tuple[str | None, tuple[float, float]]:
-    """A feature's name, None for all, and its range. Raises `InputError` if the text is none."""
-    from math import isfinite
-
-    from topgb.errors import InputError
-
-    name, colon, ends = text.rpartition(":")
-    try:
-        low, high = map(float, ends.split(","))
-    except ValueError:
-        low = high = 0.0
-    if not (isfinite(low) and isfinite(high) and low < high):
-        raise InputError(f"--range {text!r} is not LOW,HIGH or NAME:LOW,HIGH, such as --range=-2,2; low is below high")
-    return (name if colon else None), (low, high)
 
 
 def _report(out: Path, packed: "Packed", unlabelled: str) -> list[str]:
