@@ -74,7 +74,7 @@ def _serve(name: str, precision: str) -> None:
     flush_subnormals()
     # Of checkouts that choose one, the library that commands would multiply by.
     with suppress(ImportError):
-        from topgb.matmul import choose, use
+        from topgb.matmul_library import choose, use
 
         use(choose().path)
     torch.manual_seed(0)

@@ -96,7 +96,7 @@ def rows(files: dict[str, Path], tolerance: float, windows: list[float], seconds
 def serve_http(way: str, path: Path) -> None:
     """A server in this process, whose window each line of the standard input sets, in seconds."""
     from topgb.api.serving import open_served
-    from topgb.matmul import choose, use
+    from topgb.matmul_library import choose, use
     from topgb.serving.served import ServedModel
     from topgb.serving.server import listen, run, url_of
     from topgb.serving.service import Service

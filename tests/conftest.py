@@ -57,7 +57,7 @@ LONGEST = (
     "combining/test_rerank.py",
     "models/test_sweep.py",
     "combining/test_shrink.py",
-    "modelfile/test_packed.py",
+    "modelfile/test_packed_linear.py",
     "from2018/test_importing.py",
     "combining/test_remember.py",
 )

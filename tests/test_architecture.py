@@ -13,7 +13,7 @@ from combining.small_models import model_file
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
 BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
 BASE |= {"version", "file_sets", "folder_lock", "csv_tables", "results", "json_reading", "yaml_reading"}
-BASE |= {"matmul", "signals", "terminal", "unpacked_size", "extractor_identity", "remote_errors"}
+BASE |= {"matmul_library", "signals", "terminal", "unpacked_size", "extractor_identity", "remote_errors"}
 MODELS = {"models", "modelfile", *BASE}
 FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
 # What each room, or file at the top, may import. A room that is not here may import nothing.
@@ -36,18 +36,18 @@ MAY_IMPORT = {
     "folder_lock": {"errors", "files", "signals"},
     "signals": set(),
     "checksums": {"errors", "files"},
-    "devices": {"errors", "matmul"},
-    "matmul": {"errors", "files", "json_reading"},
+    "devices": {"errors", "matmul_library"},
+    "matmul_library": {"errors", "files", "json_reading"},
     "csv_rows": {"errors", "files", "unpacked_size"},
     "tensors": {"errors", "files", "checksums"},
     "csv_tables": {"csv_rows", "errors"},
     "vocabulary": {"csv_rows", "csv_tables", "errors", "files"},
-    "jobs": {"errors", "matmul", "progress", "version"},
+    "jobs": {"errors", "matmul_library", "progress", "version"},
     "records": {"jobs", *BASE},
     "packing": {"records", *BASE},
     "video": {"packing", "records", *BASE},
     "youtube8m": {"records", "jobs", *BASE},
-    "models": {"errors", "features", "batch", "matmul"},
+    "models": {"errors", "features", "batch", "matmul_library"},
     "modelfile": {"models", *BASE},
     "from2018": MODELS,
     "evaluation": FIGURES,

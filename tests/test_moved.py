@@ -24,8 +24,11 @@ from topgb.evaluation.submission import check
 from topgb.features import YOUTUBE8M_FRAMES, Feature, FeatureSpec
 from topgb.modelfile import Header, Member, read_model_file, write_model_file
 from topgb.modelfile.export import export_model
+from topgb.matmul import cache_folder, choose
 from topgb.modelfile.from_2018 import config_from_flags
 from topgb.modelfile.import_2018 import import_checkpoint
+from topgb.modelfile.inputs import to_stored
+from topgb.modelfile.packed import PackedLinear
 from topgb.modelfile.tf1_checkpoint import open_checkpoint
 from topgb.modelfile.variables_2018 import state_from_variables
 from topgb.models import build_tagger, parse_model

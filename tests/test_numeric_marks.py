@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent
 KINDS = {
     "golden": r"^from golden\.\w+ import",
     "gradient": r"\.backward\(|torch\.autograd",
-    "packed layer": r"^from topgb\.modelfile(\.packed import| import .*\bpacked\b)",
+    "packed layer": r"^from topgb\.modelfile(\.packed_linear import| import .*\bpacked_linear\b)",
     "import": r"^from topgb\.from2018\.importing import",
     "k-means": r"^from topgb\.quantizing\.(kmeans|codebooks|rounding|quantize) import",
     "metric": r"^from topgb\.evaluation\.metrics import",

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from topgb.errors import InputError, option
-from topgb.matmul import faster_in_bfloat16
+from topgb.matmul_library import faster_in_bfloat16
 
 # malloc.h: the most allocations that get pages of their own, and the free memory above which pages are returned.
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
@@ -36,7 +36,7 @@ def resolved_precision(precision: PrecisionChoice, device: torch.device) -> Prec
     """The arithmetic of matrix products on `device`.
 
     `bfloat16` needs a device that computes in it natively; others compute in float32. `auto` takes bfloat16 on such a
-    GPU, and on such a CPU if products were measured to be at least 1.3 times as fast (see `topgb.matmul`).
+    GPU, and on such a CPU if products were measured to be at least 1.3 times as fast (see `topgb.matmul_library`).
     """
     if precision == "float32" or not computes_in_bfloat16(device):
         return "float32"

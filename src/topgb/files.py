@@ -23,6 +23,15 @@ GROWING = ".unfinished"
 IN_USE = ".in-use"
 
 
+def cache_folder() -> Path:
+    """The folder for what topgb has found out about this machine and may find out again."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    # By the XDG specification a relative path counts as none. A user without a home has a folder that cannot be made.
+    home = os.path.expanduser("~")
+    default = Path(home if os.path.isabs(home) else os.devnull) / ".cache"
+    return (Path(given) if os.path.isabs(given) else default) / "topgb"
+
+
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise `InputError` if `path` exists and `force` is off, or if no file can be written there at all."""
     if path.exists() and not force:

@@ -8,11 +8,13 @@ import torch
 import topgb
 from cli.program import topgb as program
 from combining.small_models import model_file
-from topgb import devices, matmul
+from topgb import devices
+from topgb import matmul_library as matmul
 from topgb.devices import resolved_precision
 from topgb.errors import InputError
-from topgb.modelfile import load, packed
-from topgb.modelfile.packed import PackedLinear
+from topgb.modelfile import load
+from topgb.modelfile import packed_linear as packed
+from topgb.modelfile.packed_linear import PackedLinear
 from topgb.training.run_folder import read_settings
 
 pytestmark = pytest.mark.numeric
@@ -22,7 +24,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def native(monkeypatch):
     """As on a processor that computes in bfloat16 natively; without one PyTorch computes the same, slowly."""
-    for module in ("topgb.devices", "topgb.modelfile.packed"):
+    for module in ("topgb.devices", "topgb.modelfile.packed_linear"):
         monkeypatch.setattr(f"{module}.computes_in_bfloat16", lambda device: True)
 
 

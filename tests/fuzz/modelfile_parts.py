@@ -12,7 +12,7 @@ from fuzz.refusals import unless_refused
 from topgb.features import MOST_VALUES
 from topgb.modelfile.encodings import PARTS, checked_parts, decode, padded
 from topgb.modelfile.header import MOST_PRODUCT, TensorEncoding
-from topgb.modelfile.packed import packed_linear
+from topgb.modelfile.packed_linear import packed_linear
 from topgb.modelfile.rows import bfloat16_rows
 
 _NAME = "members.0.weights"

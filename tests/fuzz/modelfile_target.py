@@ -13,7 +13,7 @@ from fuzz.modelfile_bases import file_bytes, joined, make_bases
 from fuzz.modelfile_edits import edited
 from fuzz.modelfile_parts import decode_parts, seeds_of_parts
 from fuzz.refusals import unless_refused
-from topgb.modelfile import packed
+from topgb.modelfile import packed_linear as packed
 from topgb.modelfile.describe import describe
 from topgb.modelfile.store import read_model_file
 from topgb.models import registry

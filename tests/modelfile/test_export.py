@@ -22,7 +22,7 @@ from topgb.modelfile.encodings import encode_plain
 from topgb.modelfile.export.graph import ExportGraph
 from topgb.modelfile.exported import exported_bytes
 from topgb.modelfile.member import encode_member
-from topgb.modelfile.packed import PackedLinear
+from topgb.modelfile.packed_linear import PackedLinear
 from topgb.modelfile.store import read_model_file, stored_model
 from topgb.models import build_tagger, parse_model
 from topgb.models.registry import aggregators, heads

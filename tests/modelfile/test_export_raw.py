@@ -11,7 +11,7 @@ from export_both import export_both, run_exported
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.export.raw_values import RawValues
-from topgb.modelfile.inputs import to_stored
+from topgb.modelfile.given_arrays import to_stored
 from topgb.modelfile.member import encode_member
 from topgb.models import build_tagger, parse_model
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from topgb import matmul
+from topgb import matmul_library as matmul
 from topgb.models import few_rows
 from topgb.models.few_rows import FEW, FewRowsLinear, multiply_few_rows
 from topgb.models.readlinear import ReadLinear

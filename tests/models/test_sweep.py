@@ -10,7 +10,7 @@ import topgb
 from tolerances import assert_same_predictions
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import Header, Member, write_model_file
-from topgb.modelfile import packed as packed_module
+from topgb.modelfile import packed_linear as packed_module
 from topgb.modelfile.member import encode_member
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.models.registry import aggregators, heads

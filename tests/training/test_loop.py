@@ -18,7 +18,8 @@ from tolerances import FIGURE
 from topgb.errors import InputError, TopgbError
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.score import evaluate
-from topgb.modelfile import packed, read_model_file
+from topgb.modelfile import packed_linear as packed
+from topgb.modelfile import read_model_file
 from topgb.modelfile.describe import describe
 from topgb.models.batchnorm import BatchNorm
 from topgb.progress import Progress

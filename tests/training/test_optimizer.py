@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from topgb import matmul
+from topgb import matmul_library as matmul
 from topgb.training.optimizer import clip_each, clip_without_waiting
 
 SHAPES = ((40, 30), (7,), (), (0, 5))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from topgb.devices import PrecisionChoice
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
-    from topgb.modelfile.packed import Resident
+    from topgb.modelfile.packed_linear import Resident
     from topgb.records.dataset import Dataset
     from topgb.records.repeated import Repeated
     from topgb.training.opened import OpenedModel

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from topgb.evaluation.score import Rounds
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
-    from topgb.modelfile.packed import Resident
+    from topgb.modelfile.packed_linear import Resident
     from topgb.records.on_damaged import OnDamaged
     from topgb.records.repeated import Repeated
 

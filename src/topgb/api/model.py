@@ -13,8 +13,8 @@ from topgb.errors import InputError
 from topgb.features import FeatureSpec
 from topgb.modelfile import Header, LoadedModel
 from topgb.modelfile.best import best_classes, least_probabilities
-from topgb.modelfile.inputs import Videos, padded, to_stored
-from topgb.modelfile.packed import Resident
+from topgb.modelfile.given_arrays import Videos, padded, to_stored
+from topgb.modelfile.packed_linear import Resident
 from topgb.training.opened import open_model
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from topgb.evaluation.prediction_formats import RowFormat
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
-    from topgb.modelfile.packed import Resident
+    from topgb.modelfile.packed_linear import Resident
     from topgb.progress import Progress
     from topgb.records.dataset import Dataset
     from topgb.records.on_damaged import OnDamaged

@@ -26,7 +26,7 @@ def _findings() -> dict[str, Any]:
     import torch
 
     from topgb.devices import computes_in_bfloat16, free_memory
-    from topgb.matmul import choose, instruction_sets, processor, speed
+    from topgb.matmul_library import choose, instruction_sets, processor, speed
     from topgb.version import __version__
 
     cpu = torch.device("cpu")

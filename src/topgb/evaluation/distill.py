@@ -33,7 +33,7 @@ from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import LoadedModel, StoredModel, load, stored_model
 from topgb.modelfile.loaded import default_resident
-from topgb.modelfile.packed import Resident
+from topgb.modelfile.packed_linear import Resident
 from topgb.progress import SILENT, Progress
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.dataset import Dataset

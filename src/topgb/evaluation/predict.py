@@ -21,7 +21,7 @@ from topgb.jobs.dispatch import dispatch
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import LoadedModel
 from topgb.modelfile.loaded import default_resident
-from topgb.modelfile.packed import Resident
+from topgb.modelfile.packed_linear import Resident
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 

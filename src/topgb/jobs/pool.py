@@ -12,7 +12,7 @@ from topgb.errors import TopgbError, option, wording
 from topgb.jobs.cluster import connected, in_one_line
 from topgb.jobs.engine import Engine, Piece, Result, Take, Work
 from topgb.jobs.worker import Terms, Worker
-from topgb.matmul import in_use
+from topgb.matmul_library import in_use
 from topgb.progress import Progress
 from topgb.version import __version__
 

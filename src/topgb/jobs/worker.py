@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from topgb.errors import InputError, TopgbError, Wording, set_wording
-from topgb.matmul import MatmulPath, use
+from topgb.matmul_library import MatmulPath, use
 from topgb.progress import SILENT, Progress
 from topgb.version import __version__
 

@@ -7,8 +7,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from topgb.errors import InputError, TopgbError, install_extra, printable
-from topgb.files import atomic_path
-from topgb.matmul import cache_folder
+from topgb.files import atomic_path, cache_folder
 from topgb.remote_errors import remote_errors
 from topgb.version import __version__
 

@@ -8,7 +8,7 @@ from topgb.devices import Precision
 from topgb.errors import InputError
 from topgb.modelfile.encodings import checked_parts, decode, encode_plain
 from topgb.modelfile.header import CHANGED, RERANKER, Header, TensorEncoding
-from topgb.modelfile.packed import Resident, is_packed, packed_linear
+from topgb.modelfile.packed_linear import Resident, is_packed, packed_linear
 from topgb.models import Tagger, build_tagger
 from topgb.models.byfeature import set_child
 from topgb.models.few_rows import multiply_few_rows

@@ -7,7 +7,7 @@ the rows are few. With the factors in the other order it copies the rows instead
 import torch
 from torch import nn
 
-from topgb.matmul import in_use
+from topgb.matmul_library import in_use
 from topgb.models.byfeature import set_child
 from topgb.models.precision import computing_dtype
 

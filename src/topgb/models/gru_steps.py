@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from topgb.matmul import many_products
+from topgb.matmul_library import many_products
 
 
 class ResetBefore(torch.autograd.Function):

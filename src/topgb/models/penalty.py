@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from topgb.matmul import block_squares
+from topgb.matmul_library import block_squares
 from topgb.models.factored import FactoredLinear, Factors
 
 

@@ -4,8 +4,9 @@ from torch import nn
 
 
 class ReadLinear(nn.Linear):
-    """An `nn.Linear` whose `weight` some module reads, instead of calling the layer or besides.
+    """An `nn.Linear` whose `weight` some module reads, whether or not it also calls the layer.
 
-    A loaded model may hold a plain `nn.Linear` of a quantised file as codes, which can be called but have no `weight`
-    to read (`topgb.modelfile.packed`); a `ReadLinear` always keeps its weight. It computes and is saved as `nn.Linear`.
+    A loaded model may replace a plain `nn.Linear` of a quantised file by a `topgb.modelfile.packed_linear.PackedLinear`,
+    which can be called but has no `weight` to read. A `ReadLinear` is never replaced. It computes and is saved as
+    `nn.Linear`.
     """

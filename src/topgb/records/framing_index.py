@@ -21,8 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from crc32c import crc32c
 
-from topgb.files import atomic_write
-from topgb.matmul import cache_folder
+from topgb.files import atomic_write, cache_folder
 
 _HEADER = struct.Struct("<8sQQQ")
 _MAGIC = b"topgbfr1"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from topgb.errors import InputError, TopgbError, worded
-from topgb.modelfile.inputs import padded
+from topgb.modelfile.given_arrays import padded
 from topgb.serving.served import ServedModel
 from topgb.serving.wording import in_requests
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from topgb.modelfile.inputs import Videos, to_stored
+from topgb.modelfile.given_arrays import Videos, to_stored
 from topgb.serving.answers import best_of
 from topgb.serving.batching import Answer, Batcher, FullError
 from topgb.serving.bodies import Asked, Choice

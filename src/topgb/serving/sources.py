@@ -10,8 +10,8 @@ import numpy as np
 
 from topgb.errors import InputError
 from topgb.modelfile import Header
+from topgb.modelfile.given_arrays import to_stored
 from topgb.modelfile.header import EXTRACTOR
-from topgb.modelfile.inputs import to_stored
 from topgb.serving.bodies import MOST_VIDEOS
 
 ARRAYS = (".npy", ".npz")

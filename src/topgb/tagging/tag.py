@@ -8,8 +8,8 @@ import numpy as np
 
 from topgb.errors import InputError, option
 from topgb.modelfile import LoadedModel
+from topgb.modelfile.given_arrays import padded, to_stored
 from topgb.modelfile.header import SEGMENTS
-from topgb.modelfile.inputs import padded, to_stored
 from topgb.progress import SILENT, Progress
 from topgb.tagging.needed_extractor import needed_extractor
 from topgb.tagging.remarks import remarks_on

@@ -11,7 +11,7 @@ from topgb.modelfile import Header, LoadedModel, Member, StoredModel, write_mode
 from topgb.modelfile.header import EXTRACTOR, SEGMENTS
 from topgb.modelfile.loaded import assemble_stored
 from topgb.modelfile.member import encode_member
-from topgb.modelfile.packed import Resident
+from topgb.modelfile.packed_linear import Resident
 from topgb.records.segments import SEGMENT_FRAMES
 from topgb.training.checkpoint import Checkpoint, final_checkpoint
 from topgb.training.class_names import run_names

@@ -13,7 +13,7 @@ from topgb.devices import choose_device, resolved_precision
 from topgb.errors import DamagedRecordError, TopgbError
 from topgb.evaluation.metrics import Metrics, Scores
 from topgb.folder_lock import writing_alone
-from topgb.matmul import in_use, use
+from topgb.matmul_library import in_use, use
 from topgb.progress import SILENT, Progress
 from topgb.records.training_batches import load_batches
 from topgb.training import run_folder as runs

@@ -14,7 +14,7 @@ from topgb.errors import InputError, option
 from topgb.jobs.engine import LOCAL, Engine, EngineKind, open_engine
 from topgb.modelfile import LoadedModel, StoredModel, load, stored_model
 from topgb.modelfile.loaded import default_resident
-from topgb.modelfile.packed import Resident
+from topgb.modelfile.packed_linear import Resident
 
 
 @dataclass(frozen=True)

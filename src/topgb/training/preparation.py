@@ -13,7 +13,7 @@ from topgb.evaluation.opening import RecordNeeds, open_needed
 from topgb.evaluation.same_extractor import ANY, extractor_of_records
 from topgb.extractor_identity import Identity
 from topgb.files import refuse_undecodable
-from topgb.matmul import in_use
+from topgb.matmul_library import in_use
 from topgb.modelfile.header import EXTRACTOR
 from topgb.models import Tagger
 from topgb.progress import Progress

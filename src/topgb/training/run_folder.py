@@ -10,7 +10,7 @@ import yaml
 from topgb.errors import InputError, option
 from topgb.files import IN_USE, atomic_write, partials_of
 from topgb.json_reading import read_json
-from topgb.matmul import VARIABLE
+from topgb.matmul_library import VARIABLE
 from topgb.training.recipe import RECIPE_FILE, Recipe, parse_recipe, recipe_value
 from topgb.training.replaced_run import EARLIER, clear, holds_earlier, set_aside
 

@@ -16,8 +16,7 @@ import numpy as np
 
 from topgb.checksums import file_sha256
 from topgb.errors import TopgbError, install_extra
-from topgb.files import atomic_write
-from topgb.matmul import cache_folder
+from topgb.files import atomic_write, cache_folder
 from topgb.video.sessions import open_session
 
 SIZE, SIDE = 1280, 224

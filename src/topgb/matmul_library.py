@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from topgb.errors import InputError, TopgbError
-from topgb.files import atomic_write
+from topgb.files import atomic_write, cache_folder
 from topgb.json_reading import read_json
 
 if TYPE_CHECKING:
@@ -88,15 +88,6 @@ def choose() -> Choice:
     path = _measured()
     _write(file, {**_read(file), key: path})
     return Choice(path, "measured now")
-
-
-def cache_folder() -> Path:
-    """The folder for what topgb has found out about this machine and may find out again."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    # By the XDG specification a relative path counts as none. A user without a home has a folder that cannot be made.
-    home = os.path.expanduser("~")
-    default = Path(home if os.path.isabs(home) else os.devnull) / ".cache"
-    return (Path(given) if os.path.isabs(given) else default) / "topgb"
 
 
 def processor() -> str:

@@ -11,9 +11,9 @@ from modelfile.packed_files import SCHEMES, write_file
 from tolerances import assert_same_predictions
 from topgb.errors import InputError
 from topgb.modelfile import TensorEncoding, write_model_file
-from topgb.modelfile import packed as packed_module
+from topgb.modelfile import packed_linear as packed_module
 from topgb.modelfile.encodings import compress_codes, values
-from topgb.modelfile.packed import STREAMED_ROWS, TILE_COLUMNS, TILE_ROWS, PackedLinear, packed_linear
+from topgb.modelfile.packed_linear import STREAMED_ROWS, TILE_COLUMNS, TILE_ROWS, PackedLinear, packed_linear
 from topgb.modelfile.rows import int8_rows
 from topgb.quantizing.schemes import Scheme, encode
 

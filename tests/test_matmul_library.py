@@ -12,11 +12,11 @@ import torch
 import topgb
 from cli.program import topgb as program
 from combining.small_models import model_file
-from topgb import matmul
+from topgb import matmul_library as matmul
 from topgb.batch import Batch
 from topgb.errors import InputError, wording
 from topgb.jobs.worker import Terms, Worker
-from topgb.matmul import block_squares, choose
+from topgb.matmul_library import block_squares, choose
 from topgb.models import Tagger
 from topgb.training.run_folder import read_settings
 from topgb.version import __version__
