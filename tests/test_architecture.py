@@ -1,111 +1,63 @@
-"""Imports point one way, between rooms and between files, as docs/architecture.md says."""
+"""Imports point one way, between rooms and between files, as docs/architecture.md says; its tree names every file."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import topgb
 from combining.small_models import model_file
+from topgb.cli.main import COMMANDS, COMMANDS_OF
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
-BASE = {"errors", "features", "batch", "files", "checksums", "csv_rows", "vocabulary", "tensors", "devices", "progress"}
-BASE |= {"version", "file_sets", "folder_lock", "csv_tables", "results", "json_reading", "yaml_reading"}
-BASE |= {"matmul_library", "signals", "terminal", "unpacked_size", "extractor_identity", "remote_errors"}
-MODELS = {"models", "modelfile", *BASE}
-FIGURES = {"evaluation", "youtube8m", "records", "jobs", *MODELS}
-# What each room, or file at the top, may import. A room that is not here may import nothing.
-MAY_IMPORT = {
-    "errors": set(),
-    "json_reading": {"files"},
-    "unpacked_size": {"errors"},
-    "yaml_reading": {"errors", "files"},
-    "version": set(),
-    "remote_errors": {"errors"},
-    "moved": set(),
-    "terminal": {"errors"},
-    "progress": {"errors", "terminal"},
-    "results": {"errors"},
-    "batch": set(),
-    "extractor_identity": {"errors"},
-    "features": {"errors"},
-    "files": {"errors"},
-    "file_sets": {"errors", "files"},
-    "folder_lock": {"errors", "files", "signals"},
-    "signals": set(),
-    "checksums": {"errors", "files"},
-    "devices": {"errors", "matmul_library"},
-    "matmul_library": {"errors", "files", "json_reading"},
-    "csv_rows": {"errors", "files", "unpacked_size"},
-    "tensors": {"errors", "files", "checksums"},
-    "csv_tables": {"csv_rows", "errors"},
-    "vocabulary": {"csv_rows", "csv_tables", "errors", "files"},
-    "jobs": {"errors", "matmul_library", "progress", "version"},
-    "records": {"jobs", *BASE},
-    "packing": {"records", *BASE},
-    "video": {"packing", "records", *BASE},
-    "youtube8m": {"records", "jobs", *BASE},
+PAGE = (SOURCE.parents[1] / "docs" / "architecture.md").read_text()
+# The leaves that two rooms may import; the other rooms may import all.
+LEAVES_OF = {
     "models": {"errors", "features", "batch", "matmul_library"},
-    "modelfile": {"models", *BASE},
-    "from2018": MODELS,
-    "evaluation": FIGURES,
-    "quantizing": FIGURES,
-    "training": FIGURES,
-    "combining": {"quantizing", *FIGURES},
-    "demonstration": {"training", "combining", "quantizing", *FIGURES},
-    "video_demonstration": {"api", "tagging", "video", *BASE},
-    "serving": {"tagging", "video", "packing", *FIGURES},
-    "tagging": {"video", *FIGURES},
-    "api": {"tagging", "training", "combining", "quantizing", "from2018", "packing", "video", "serving", *FIGURES},
-    "cli": {
-        *{
-            "api",
-            "demonstration",
-            "video_demonstration",
-            "tagging",
-            "training",
-            "combining",
-            "quantizing",
-            "from2018",
-            "packing",
-            "video",
-        },
-        *FIGURES,
-    },
+    "jobs": {"errors", "matmul_library", "progress", "version"},
 }
-# Calls of the public API: importing a submodule of that name would put the module in the call's place.
-CALLS = [
-    "average",
-    "build",
-    "card",
-    "compare",
-    "demo",
-    "distill",
-    "download",
-    "drop_fakes",
-    "ensemble",
-    "evaluate",
-    "export",
-    "extract",
-    "import_tf",
-    "inspect",
-    "load",
-    "pack",
-    "predict",
-    "quantize",
-    "remember",
-    "report",
-    "rerank",
-    "serve",
-    "shrink",
-    "synth",
-    "tag",
-    "thresholds",
-    "train",
-    "verify",
-]
+# Files that hold names of modules as data, and the package itself, which names the public calls' modules.
+NAMING = {"topgb", "topgb.moved"}
+# `topgb demo` has no call of its own.
+CALLS = {*topgb._LAZY, "demo"}
+
+
+@cache
+def _tree() -> dict[str, str]:
+    """The page's tree: what is said of each room, by the room's name, and of each file at the top."""
+    lines = PAGE.partition("    src/topgb/\n")[2].partition("\n\n")[0].splitlines()
+    found: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        entry = re.fullmatch(r" {6}(\w+)(?:/|\.py) +(.+)", line)
+        name = entry.group(1) if entry else name
+        found[name] = found.get(name, "") + " " + (entry.group(2) if entry else line.strip())
+    return found
+
+
+@cache
+def _arrows() -> dict[str, set[str]]:
+    """The rooms that each room may import: those that the page's arrows lead to, directly or through others."""
+    direct: dict[str, set[str]] = {}
+    for line in PAGE.partition("## The rooms")[2].splitlines():
+        if line.startswith("    ") and " → " in line:
+            chain = [set(re.findall(r"\w+", part)) for part in line.split("→")]
+            for above, below in pairwise(chain):
+                for room in above:
+                    direct.setdefault(room, set()).update(below)
+    rooms = {*direct, *set().union(*direct.values())}
+
+    def below(room: str, seen: frozenset[str]) -> set[str]:
+        assert room not in seen, f"the arrows lead from {room} to itself"
+        return set().union(*({each} | below(each, seen | {room}) for each in direct.get(room, ())))
+
+    return {room: below(room, frozenset()) for room in rooms}
 
 
 @cache
@@ -120,48 +72,99 @@ def _files() -> dict[str, Path]:
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """The files of topgb that a file imports, at its top or inside a function; not for type checking alone."""
-    tree = ast.parse(_files()[module].read_text())
-    unseen = {
-        id(node)
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
-        for inner in block.body
-        for node in ast.walk(inner)
-    }
-    names = set()
-    for node in ast.walk(tree):
-        if id(node) in unseen:
-            continue
+    return frozenset(_imported(_files()[module].read_text(), module not in NAMING)) - {module}
+
+
+def _imported(text: str, strings: bool = True) -> Iterator[str]:
+    """The files of topgb that a file's text imports, wherever the import stands.
+
+    With `strings`, the name of a module in a string counts too, as `import_module` and the table of commands have it.
+    """
+    for node in ast.walk(ast.parse(text)):
+        names: list[str] = []
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} has a relative import"
+            assert node.level == 0, "a relative import"
             # A file out of a package, or a name out of a file.
-            names |= {file if (file := f"{node.module}.{a.name}") in _files() else node.module for a in node.names}
-    return frozenset(names & _files().keys())
+            names = [file if (file := f"{node.module}.{a.name}") in _files() else str(node.module) for a in node.names]
+        elif strings and isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value.partition(":")[0]]
+        yield from (name for name in names if name in _files() and name != "topgb")
+
+
+def _with_packages(names: frozenset[str], module: str) -> set[str]:
+    """`names`, and the packages that Python imports on the way to them, except those that hold `module`."""
+    found = set(names)
+    for name in names:
+        parts = name.split(".")
+        packages = {".".join(parts[:count]) for count in range(2, len(parts))}
+        found |= {package for package in packages if not f"{module}.".startswith(f"{package}.")}
+    return found
 
 
 def _room(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
+def _wrong(room: str, imported: set[str]) -> set[str]:
+    """The imported files that a file of `room` may not import."""
+    leaves = _tree().keys() - _arrows().keys()
+    allowed = {room} | _arrows().get(room, set()) | LEAVES_OF.get(room, leaves)
+    return {name for name in imported if _room(name) not in allowed}
+
+
+@pytest.mark.parametrize("room", sorted({_room(module) for module in _files()} - {"", "__main__"}))
 def test_a_room_imports_only_what_lies_below_it(room):
-    modules = [module for module in _files() if _room(module) == room]
-    assert modules
-    for module in modules:
-        # The package itself holds the names of the public API alone.
-        wrong = {name for name in _imports(module) if _room(name) not in {room, *MAY_IMPORT[room]}}
-        assert not wrong, f"{module} imports {sorted(wrong)}"
+    for module in _files():
+        if _room(module) == room:
+            wrong = _wrong(room, set(_imports(module)))
+            assert not wrong, f"{module} imports {sorted(wrong)}"
 
 
-def test_every_room_is_listed():
-    assert {_room(module) for module in _files()} - {"", "__main__"} == set(MAY_IMPORT)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from topgb.quantizing.schemes import encode",
+        "from topgb.quantizing import schemes",
+        "import topgb.quantizing.schemes as s",
+        "def f():\n    from topgb.quantizing.schemes import encode",
+        "class A:\n    def f(self):\n        if 1:\n            import topgb.quantizing.schemes",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from topgb.quantizing.schemes import encode",
+        "from importlib import import_module\nimport_module('topgb.quantizing.schemes')",
+        "COMMANDS = {'encode': 'topgb.quantizing.schemes:encode'}",
+    ],
+)
+def test_an_import_against_the_arrows_is_found(text):
+    assert _wrong("training", set(_imported(text))) == {"topgb.quantizing.schemes"}
+    assert _wrong("combining", set(_imported(text))) == set()
+
+
+def test_relative_imports_and_leaves_against_the_arrows_are_found():
+    with pytest.raises(AssertionError, match="relative"):
+        list(_imported("from ..quantizing import schemes"))
+    assert _wrong("models", {"topgb.files"}) == {"topgb.files"}
+    assert _wrong("files", {"topgb.records.shards", "topgb.errors"}) == {"topgb.records.shards"}
+    assert _wrong("records", {"topgb.modelfile"}) == {"topgb.modelfile"}
+
+
+def test_names_of_modules_are_made_up_in_two_places():
+    """`import_module` elsewhere has a string, which the tests above see."""
+    makers = {
+        module
+        for module, path in _files().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and re.search(r"\b(import_module|__import__)\b", ast.unparse(node.func))
+        and not isinstance(node.args[0], ast.Constant)
+    }
+    # The calls' and the commands' modules stand in tables; old names, architectures and other libraries do not.
+    tables = {"topgb", "topgb.cli.main"}
+    assert makers - tables == {"topgb.moved", "topgb.models.registry", "topgb.video.torch_pictures"}
 
 
 def test_no_room_has_the_name_of_a_public_call():
-    assert not set(MAY_IMPORT) & set(CALLS)
+    assert not _tree().keys() & CALLS
 
 
 def test_no_files_import_each_other_in_a_circle():
@@ -170,7 +173,7 @@ def test_no_files_import_each_other_in_a_circle():
     def visit(module: str, way: tuple[str, ...]) -> None:
         assert module not in way, " imports ".join([*way[way.index(module) :], module])
         if module not in done:
-            for name in sorted(_imports(module)):
+            for name in sorted(_with_packages(_imports(module), module)):
                 visit(name, (*way, module))
             done.add(module)
 
@@ -178,11 +181,32 @@ def test_no_files_import_each_other_in_a_circle():
         visit(module, ())
 
 
-def test_the_page_shows_every_room():
-    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text()
-    for room in MAY_IMPORT:
-        name = f"{room}/" if (SOURCE / room).is_dir() else f"{room}.py"
-        assert f"    {name}" in page, f"docs/architecture.md does not show {name}"
+def test_the_page_shows_every_file_and_no_other():
+    rooms = {path.name if path.is_dir() else path.stem for path in SOURCE.iterdir()} - {"__pycache__", "py"}
+    assert _tree().keys() == rooms
+    commands = {entry.partition(":")[0] for table in (COMMANDS, *COMMANDS_OF.values()) for entry in table.values()}
+    for module in _files():
+        if _room(module) in ("", "__main__") or module in commands or _files()[module].name == "__init__.py":
+            continue
+        name = module.split(".")[-1]
+        assert len(module.split(".")) == 2 or re.search(rf"\b{name}\b", _tree()[_room(module)]), (
+            f"docs/architecture.md does not show {module}"
+        )
+    stems = {module.split(".")[-1] for module in _files()}
+    # Words without an underscore may be prose.
+    assert {word for room in _tree().values() for word in re.findall(r"\b[a-z0-9]+_\w+\b", room)} <= stems
+
+
+def test_a_file_of_the_command_line_is_a_command():
+    tables = {"": COMMANDS, **COMMANDS_OF}
+    expected = {
+        ".".join(filter(None, ["topgb.cli", group, name.replace("-", "_")]))
+        for group, table in tables.items()
+        for name in table
+    }
+    others = {"topgb.cli.main", "topgb.cli.arguments", "topgb.cli.interrupts", "topgb.cli.flags"}
+    files = {module for module, path in _files().items() if _room(module) == "cli" and path.name != "__init__.py"}
+    assert files - others == expected
 
 
 def test_one_loop_goes_through_records_for_models():

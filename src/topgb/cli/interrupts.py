@@ -17,6 +17,9 @@ _IMPORT_MACHINERY = "<frozen importlib._bootstrap>"
 class Interrupts:
     """Turns an interrupt into a `KeyboardInterrupt` at a moment when one gets through, and remembers that it came."""
 
+    # Training asks the object whose method handles Ctrl-C for this: then the first Ctrl-C may wait for a checkpoint.
+    raises_keyboard_interrupt = True
+
     def __init__(self) -> None:
         self.came = False
         self._process = os.getpid()

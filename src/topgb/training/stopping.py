@@ -104,4 +104,5 @@ def interrupts_noted(asked: Asked, progress: Progress = SILENT) -> Iterator[None
 
 def _raises_interrupts(handler: Callable | int | None) -> bool:
     """Whether `handler` makes Ctrl-C a `KeyboardInterrupt`, as Python's own and the command line's do."""
-    return handler is signal.default_int_handler or getattr(handler, "__module__", None) == "topgb.cli.interrupts"
+    owner = getattr(handler, "__self__", None)
+    return handler is signal.default_int_handler or bool(getattr(owner, "raises_keyboard_interrupt", False))
