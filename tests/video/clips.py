@@ -37,6 +37,7 @@ def write_clip(
     options: dict[str, str] | None = None,
     pixels: str = "yuv420p",
     images: list[np.ndarray] | None = None,
+    sound_options: dict[str, str] | None = None,
 ) -> Path:
     """Encode pictures that change every second, and a tone. `codec` or `sound` None leaves one out."""
     with av.open(str(path), "w") as file:
@@ -46,7 +47,7 @@ def write_clip(
             pictures.width, pictures.height, pictures.pix_fmt = *size, pixels
             pictures.codec_context.time_base = Fraction(1, 1000 if times else fps)
         if sound is not None:
-            sounds = file.add_stream(sound, rate=rate, layout=layout)
+            sounds = file.add_stream(sound, rate=rate, layout=layout, options=sound_options or {})
         if pictures is not None:
             stamps = times or [number / fps for number in range(round(seconds * fps))]
             for number, stamp in enumerate(stamps):

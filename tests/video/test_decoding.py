@@ -241,20 +241,6 @@ def test_damage_costs_its_own_frames(tmp_path, pictures_alone, name, frames):
         extract_video(str(clip), pictures_alone, on_damaged="skip")
 
 
-def test_an_empty_packet_does_not_end_a_stream(tmp_path, pictures_alone, monkeypatch):
-    clip = write_clip(tmp_path / "a.mkv", sound=None)
-    packets = Decoding._packets
-
-    def with_empty_ones(self):
-        for number, packet in enumerate(packets(self)):
-            if number == 10:
-                yield av.Packet(0)
-            yield packet
-
-    monkeypatch.setattr(Decoding, "_packets", with_empty_ones)
-    assert extract_video(str(clip), pictures_alone).notes.pictures == 30
-
-
 def _png(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

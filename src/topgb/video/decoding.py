@@ -30,9 +30,14 @@ class Decoding:
         self._container, self._stream = container, stream
         self._context = stream.codec_context
         self._keyframes = keyframes
+        # An Ogg page says when it ends. FFmpeg counts back from there, by seconds too many if there are empty packets:
+        # it takes each for a block of sound.
+        self._is_ogg_sound = container.format.name == "ogg" and stream.type == "audio"
         rate = getattr(stream, "average_rate", None)
         # For pictures that do not say how long they are shown.
         self._frame_seconds = float(1 / rate) if rate else 0.04
+        # Whether time stamps are worth nothing: frames then follow one another.
+        self._untimed = False
         self.frames = self.damaged = 0
         self.end: float | None = None
 
@@ -48,6 +53,7 @@ class Decoding:
         for packet in self._packets():
             # A decoder takes an empty packet for the end; some Ogg files have them in the middle.
             if packet is not None and not packet.size:
+                self._untimed |= self._is_ogg_sound
                 continue
             if packet is not None:
                 self._note_end(packet)
@@ -88,7 +94,7 @@ class Decoding:
     def _times(self, frame: Any) -> tuple[float | None, float]:
         # Frames that come out at the end have no time base of their own.
         base = frame.time_base or self._stream.time_base
-        time = None if frame.pts is None else float(frame.pts * base)
+        time = None if frame.pts is None or self._untimed else float(frame.pts * base)
         seconds = float(frame.duration * base) if frame.duration and frame.duration > 0 else self._frame_seconds
         return time, min(seconds, MOST_GAP_SECONDS)
 
