@@ -1,5 +1,6 @@
 """A model for the features of small clips, and records of these clips."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import topgb
+from cli.program import topgb as program
 from combining.small_models import model_file
 from topgb.modelfile import read_model_file, write_model_file
 from topgb.records.description import FILE, read_description, write_description
@@ -44,3 +46,16 @@ def make_clips(folder: Path, extractor_name: str, seconds: dict[str, float], **s
     header, tensors = read_model_file(model)
     write_model_file(model, replace(header, extras={"extractor": dict(extractor.identity)}), tensors, force=True)
     return Clips(videos, records, model)
+
+
+def assert_as_predicted(clips: Clips) -> None:
+    """`topgb tag` says of the videos what `topgb predict` says of their records."""
+    predicted = topgb.predict(clips.model, clips.records, top=5, progress=False).to_dict()["predictions"]
+    done = program("tag", clips.model, *clips.videos.values(), "--json")
+    assert done.returncode == 0, done
+    for name, video in zip(clips.videos, json.loads(done.stdout)["videos"], strict=True):
+        given = [(tag["class"], tag["name"]) for tag in video["tags"]]
+        assert given == [(number, title) for number, title, _ in predicted[name]]
+        # Other batches, so other orders of summation.
+        probabilities = [tag["probability"] for tag in video["tags"]]
+        np.testing.assert_allclose(probabilities, [p for _, _, p in predicted[name]], atol=1e-5)

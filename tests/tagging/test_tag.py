@@ -10,7 +10,7 @@ import topgb
 from cli.program import topgb as program
 from combining.small_models import model_file
 from conftest import SMALL_SPEC
-from tagging.tagged_clips import NAMES, Clips, make_clips
+from tagging.tagged_clips import NAMES, Clips, assert_as_predicted, make_clips
 from topgb.errors import InputError, TopgbWarning
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.predictions import batches
@@ -42,26 +42,13 @@ def test_features_are_those_of_the_records_to_the_byte(clips):
 @pytest.mark.parametrize("kind", ["default", "image"])
 def test_pictures_and_sound_are_tagged_as_their_records_are_predicted(kind, tmp_path):
     clips = make_clips(tmp_path, kind, {"a": 2.0})
-    _assert_as_predicted(clips)
+    assert_as_predicted(clips)
 
 
 @pytest.mark.numeric
 def test_probabilities_are_those_of_predict(clips):
     with pytest.warns(UserWarning, match="look"):
-        _assert_as_predicted(clips)
-
-
-def _assert_as_predicted(clips: Clips) -> None:
-    predicted = topgb.predict(clips.model, clips.records, top=5, progress=False).to_dict()["predictions"]
-    done = program("tag", clips.model, *clips.videos.values(), "--json")
-    assert done.returncode == 0, done
-    for video in json.loads(done.stdout)["videos"]:
-        given = [(tag["class"], tag["name"]) for tag in video["tags"]]
-        expected = predicted[video["path"].split("/")[-1].removesuffix(".mp4")]
-        assert given == [(number, name) for number, name, _ in expected]
-        # Other batches, so other orders of summation.
-        probabilities = [tag["probability"] for tag in video["tags"]]
-        np.testing.assert_allclose(probabilities, [p for _, _, p in expected], atol=1e-5)
+        assert_as_predicted(clips)
 
 
 @pytest.mark.numeric
