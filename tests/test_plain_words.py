@@ -1,4 +1,4 @@
-"""Docstrings and comments are plain sentences: none begins with words that put its subject last."""
+"""Docstrings, comments and help texts are plain sentences: none begins with words that put its subject last."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "topgb"
-FRONTED = re.compile(r"(Of an?|Of the|What|Those) ")
+FRONTED = re.compile(r"(?:^|[.!?] +|\n\n)(Of|What|Those) ")
 # Each is a folder, or a file at the top.
 ROOMS = sorted({path.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py")})
 
@@ -35,9 +35,16 @@ def _comments(text: str) -> Iterator[tuple[int, str]]:
             continued = 0 if beside_code else line + 1
 
 
+def _help_texts(text: str) -> Iterator[tuple[int, str]]:
+    """The line and the words of the help text of every option."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):
+            yield node.value.lineno, str(node.value.value)
+
+
 def _fronted(text: str) -> list[str]:
-    found = [*_docstrings(text), *_comments(text)]
-    return [f"line {line}: {words.splitlines()[0]}" for line, words in found if FRONTED.match(words)]
+    found = [*_docstrings(text), *_comments(text), *_help_texts(text)]
+    return [f"line {line}: {words.splitlines()[0]}" for line, words in found if FRONTED.search(words)]
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -49,4 +56,6 @@ def test_no_sentence_of_a_room_begins_with_its_object(room):
 
 def test_such_sentences_are_found():
     lines = ['"""What a file holds."""', "x = 1  # Of the files, the first.", "# A comment of two", "# Those lines."]
-    assert _fronted("\n".join(lines)) == ["line 1: What a file holds.", "line 2: Of the files, the first."]
+    lines += ['x = Option(help="Of a run: its weights.")', "# A sentence. Of these the first.", "# It is of what those are."]
+    first = ["line 1: What a file holds.", "line 2: Of the files, the first.", "line 6: A sentence. Of these the first."]
+    assert _fronted("\n".join(lines)) == [*first, "line 5: Of a run: its weights."]

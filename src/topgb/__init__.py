@@ -7,8 +7,8 @@ train     train, build, distill
 use       load, Model, tag, evaluate, compare, thresholds, predict, report, serve
 models    quantize, shrink, average, ensemble, remember, rerank, export, import_tf, card
 
-Errors are `InputError` (wrong input) and `TopgbError` (the work failed). What calls return has `to_dict()`, and
-`to_pandas()` where it is a table. Long work shows a bar, unless `progress=False`.
+Errors are `InputError` (wrong input) and `TopgbError` (the work failed). Results have `to_dict()`, and `to_pandas()`
+where they are tables. Long work shows a bar, unless `progress=False`.
 """
 
 from importlib import import_module

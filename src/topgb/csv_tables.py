@@ -15,7 +15,7 @@ from topgb.errors import InputError
 
 _DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_SHOWN = 80
-# Comments and empty lines before the column names; a small packed file may hold a billion of them.
+# Comments and empty lines before the column names; a small compressed file may hold a billion of them.
 _MOST_LINES_BEFORE = 10_000
 
 

@@ -31,7 +31,7 @@ class InterruptError(TopgbError):
 
 
 class TopgbWarning(UserWarning):
-    """Something that its user should know, and that stops no work. The command line prints it as a line."""
+    """A warning to the user about something that does not stop the work. The command line prints it as a line."""
 
 
 def in_python(name: str, value: Any = None) -> str:
@@ -59,7 +59,7 @@ def wording() -> Wording:
 
 @contextmanager
 def worded(chosen: Wording) -> Iterator[None]:
-    """A block in which `option` writes by `chosen`, in this thread or task and those that copy its context."""
+    """A block in which `option` uses `chosen`, in this thread or task and in those that copy its context."""
     token = _worded.set(chosen)
     try:
         yield
@@ -80,14 +80,14 @@ def install_extra(extra: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` in one line, with every character escaped that a terminal might obey; for what quotes files."""
+    """`text` in one line, with every character escaped that a terminal might obey, because messages quote files."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class RecordError(InputError):
-    """A record that is whole but of no use as it is, for a `reason` that says what to do; never skipped.
+    """A record that is intact but unusable as it is; the `reason` says what to do. It is never skipped.
 
     Attributes: `path` of the shard, `record` number in it (from 0), byte `offset` of the record's header, and the
     `reason` in words.
@@ -126,7 +126,7 @@ class DamagedRecordError(RecordError):
 
 
 class UnfitRecordError(DamagedRecordError):
-    """A record that is whole but that no model can use, for a `reason` that says what to do; skipped like damage."""
+    """A record that is intact but that no model can use; the `reason` says what to do. It is skipped like damage."""
 
     @staticmethod
     def _sentence(place: str, reason: str) -> str:

@@ -14,7 +14,7 @@ ABSENT = "absent"
 
 
 def check_identity(value: Any) -> Identity:
-    """`value` as an identity. Raises `InputError` unless it is a mapping of JSON values that says something."""
+    """`value` as an identity. Raises `InputError` unless it is a mapping of JSON values that is not empty."""
     if not isinstance(value, dict) or not value:
         raise InputError("'extractor' is not a mapping that describes an extractor")
     try:

@@ -61,11 +61,11 @@ class NewFiles:
 
 @contextmanager
 def write_set(folder: Path, gone: Iterable[Path] = ()) -> Iterator[NewFiles]:
-    """Write a set of files into `folder`: when the block ends, they replace files of their names, and `gone` go.
+    """Write a set of files into `folder`: when the block ends, they replace files of the same names.
 
-    If the block raises, or the process is killed in it, `folder` stays as it was; a killed process leaves a hidden
-    folder, which the next process that writes a set there removes. Old and new files need room side by side. Raises
-    `InputError` if `folder` cannot be a folder, `TopgbError` if writing fails.
+    At the same time the files `gone` are removed. If the block raises, or the process is killed in it, `folder` stays
+    as it was; a killed process leaves a hidden folder, which the next process that writes a set there removes. Old and
+    new files need room side by side. Raises `InputError` if `folder` cannot be a folder, `TopgbError` if writing fails.
     """
     refuse_existing(folder / _STAGING, force=True)
     with _failing(folder):
@@ -104,7 +104,7 @@ def finish_earlier(folder: Path) -> None:
 
 @contextmanager
 def growing_set(folder: Path) -> Iterator[None]:
-    """Have readers refuse `folder` until the block ends well; for commands that go on with the files they find.
+    """Make readers refuse `folder` until the block ends without an error, for commands that complete a set bit by bit.
 
     Raises `TopgbError` if writing fails.
     """
@@ -115,14 +115,14 @@ def growing_set(folder: Path) -> Iterator[None]:
 
 
 def complete_set(folder: Path) -> None:
-    """Have readers take `folder` again: all of its set is there. Raises `TopgbError` if that fails."""
+    """Let readers use `folder` again: its set is complete. Raises `TopgbError` if that fails."""
     with _failing(folder / GROWING):
         (folder / GROWING).unlink(missing_ok=True)
         sync(folder)
 
 
 def replacement_folder(folder: Path) -> Path:
-    """A folder beside the files of `folder` for others that will replace them; a killed process leaves it as it is.
+    """A hidden folder in `folder` for files that will replace the others there; it outlives a killed process.
 
     Raises `TopgbError` if it cannot be made.
     """
@@ -140,7 +140,7 @@ def replace_files(folder: Path, gone: Iterable[Path]) -> None:
 
 
 def _begin(staging: Path, folder: Path, gone: Iterable[Path]) -> None:
-    """Give the staging folder the name `UNFINISHED`: from that moment on the new set holds, and `gone` is to go."""
+    """Give the staging folder the name `UNFINISHED`: from then on the new set counts, and `gone` will be removed."""
     names = sorted({path.name for path in gone} - set(os.listdir(staging / _NEW)))
     (staging / _GONE).write_bytes(b"\0".join(map(os.fsencode, names)))
     for path in (staging / _GONE, staging / _NEW, staging):

@@ -18,7 +18,7 @@ MOST_VALUES = 4_000_000
 def read_json(path: str | os.PathLike, most_bytes: int = MOST_BYTES) -> Any:
     """The value in a JSON file in UTF-8. Raises `OSError` if it cannot be read, and as `parse_json`."""
     with open_input(path) as file:
-        # A read of the most bytes would take that memory, however short the file is.
+        # Reading `most_bytes` would allocate as many, however short the file is.
         size = min(os.fstat(file.fileno()).st_size, most_bytes + 1)
         return parse_json(file.read(size), most_bytes)
 
@@ -27,7 +27,7 @@ def parse_json(text: str | bytes, most_bytes: int = MOST_BYTES) -> Any:
     """The value of a JSON text; bytes are UTF-8.
 
     Raises `ValueError`, in a few printable words, if it is not JSON, holds numbers that are not finite, or is longer,
-    deeper or of more values than any file of topgb's.
+    deeper or has more values than any file that topgb writes.
     """
     if len(text) > most_bytes:
         raise ValueError(f"longer than {most_bytes:,} bytes")

@@ -34,7 +34,7 @@ LEAST_GAIN_IN_BFLOAT16 = 1.3
 # The relative error that counts as float32's; MKL has 3e-7, oneDNN 6e-7, products of bfloat16 2e-3.
 MOST_ERROR = 3e-6
 # oneDNN takes some 40 µs to begin a product. Where it multiplies twice as fast as MKL, it makes up for them in products
-# of so many floating-point operations or more.
+# of at least this many floating-point operations.
 SMALL_PRODUCT = 10_000_000
 # Squares are summed in float32 within blocks of this many values, to lose no digits.
 BLOCK = 1 << 20
@@ -81,7 +81,7 @@ def choose() -> Choice:
         if kept.get(key) == path:
             return Choice(path, f"kept in {file}")
     try:
-        # Before anything is timed: a choice that cannot be kept might differ the next time.
+        # Try to write before timing: a choice that cannot be kept might differ the next time.
         _write(file, kept)
     except TopgbError:
         return Choice(_by_instructions(), f"by the processor's instructions, as {file} cannot be written")
@@ -161,7 +161,7 @@ def block_squares(tensor: "torch.Tensor") -> "list[torch.Tensor]":
 
 @contextmanager
 def many_products(operations: int) -> Iterator[None]:
-    """A block of many products of so many floating-point operations each: small ones go to MKL."""
+    """A block that computes many products of `operations` floating-point operations each: MKL computes small ones."""
     if _used == "mkl" or operations >= SMALL_PRODUCT:
         yield
         return

@@ -1,4 +1,4 @@
-"""Blocks that signals do not disturb."""
+"""Blocks of code that signals do not interrupt."""
 
 import signal
 import threading
@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def waiting(numbers: Collection[signal.Signals]) -> Iterator[None]:
-    """A block whose end the signals `numbers` wait for, in this process and in those that it forks.
+    """Delay the signals `numbers` until the block ends, in this process and in those that it forks.
 
-    Then this process's handlers are called, in the main thread; off it, they do not wait, but disturb no block either.
+    In the main thread the handlers of the signals that came are called at the end. In any other thread nothing is
+    delayed: Python calls handlers in the main thread, so they cannot interrupt the block.
     """
     came: list[int] = []
     handlers = {}

@@ -1,4 +1,4 @@
-"""The most bytes that a packed file may unpack to: gzip, .npz and Parquet files of a kilobyte can hold gigabytes.
+"""The most bytes that a compressed file may unpack to: gzip, .npz and Parquet files of a kilobyte can hold gigabytes.
 
 The bound is the process's, as the wording of messages is; shards and sources carry it to other processes.
 """
@@ -8,7 +8,7 @@ from typing import Any
 
 from topgb.errors import InputError, option
 
-# Packed features rarely have half of their size; text and empty frames can have a twentieth.
+# Features rarely pack to half of their size; text and empty frames can pack to a twentieth.
 TIMES = 20
 LEAST_BYTES = 1 << 30
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -17,7 +17,7 @@ _chosen: int | None = None
 
 
 def set_max_unpacked(max_unpacked: int | str | None) -> None:
-    """Let a packed file unpack to that many bytes in the whole process; a text is a size such as "8G".
+    """Set how many bytes a compressed file may unpack to, in the whole process; a text is a size such as "8G".
 
     None is the default: 1 GiB, or 20 times the file if that is more. Raises `InputError` for a text that is no size.
     """

@@ -30,7 +30,7 @@ class VideoDemoResult:
     """The files that the demo made, and what it found.
 
     videos, gap  number of held-out clips, and the model's GAP@20 on them
-    made         a clip that was in no records, and the scenes that it really has
+    made         a clip that is in no records, and its true scenes
     tagged       what the model says of it
     subtitles    the timeline for a player, beside the clip
     report       the page about the model
@@ -47,8 +47,8 @@ class VideoDemoResult:
 def run_video_demo(out: Path, clips: int = CLIPS, force: bool = False, progress: bool = True) -> VideoDemoResult:
     """Fill `out` with clips, their labels, records, a run, a tagged clip and `report.html`.
 
-    Each step is one public call, which does what the command does that is shown with it. Raises `InputError` if `out`
-    holds something and `force` is off, and `TopgbError` where a package of the extra `video` is not installed.
+    Each step is one public call, shown with the command that does the same. Raises `InputError` if `out` holds
+    something and `force` is off, and `TopgbError` where a package of the extra `video` is not installed.
     """
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not force)):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Arguments that several public calls share: what they accept, and what is said of others."""
+"""Arguments that several public calls share: the values that they accept, and the errors for others."""
 
 import functools
 import os
@@ -36,7 +36,7 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 def unpacking(call: Call) -> Call:
-    """A public call that lets packed files unpack to `max_unpacked` (see `topgb.unpacked_size`) while it runs."""
+    """A public call that lets compressed files unpack to `max_unpacked` (see `topgb.unpacked_size`) while it runs."""
 
     @functools.wraps(call)
     def bounded(*arguments: Any, **options: Any) -> Any:
@@ -127,7 +127,7 @@ def named(header: "Header", vocabulary: PathLike | None) -> "Header":
 def warn_of_videos(dataset: "Dataset") -> "Repeated | None":
     """Warn of videos that are longer than what the model looks at, and of some that occur more than once.
 
-    It is done in the name of the public call's caller. The latter are returned, if there are any.
+    The warning names the line that called the public function. Returns the repeated videos, if there are any.
     """
     cut = dataset.cut.sentence(dataset.num_records)
     if cut is not None:
@@ -155,7 +155,7 @@ class Opening:
 def open_given(model: "PathLike | Model", how: Opening) -> "OpenedModel":
     """The model that the user gave: a file, a run's folder, or a `topgb.Model`, which computes where it is.
 
-    Raises `InputError` as `open_for_engine` does, and if options say how to open what is open already.
+    Raises `InputError` as `open_for_engine` does, and for options about opening a model that is open already.
     """
     from topgb.api.model import Model
     from topgb.devices import PrecisionChoice

@@ -100,10 +100,10 @@ def import_tf(
 ) -> ImportedFile:
     """Make a model file of a 2018 TensorFlow checkpoint, without TensorFlow (`topgb model import-tf`).
 
-    `prefix` is the checkpoint without .index. `use_ema` takes the moving averages. `set` says what no shape tells: the
-    class (`{"model": "NetVLADModelLF"}`, else read from model_flags.json beside the checkpoint), other 2018 flags, or
-    options such as `model.pooling`; for one model of a merged checkpoint as `model_1.KEY`. `weights` are the shares of
-    the models of a merged checkpoint, which are not in it.
+    `prefix` is the checkpoint without .index. `use_ema` takes the moving averages. `set` adds what the shapes of
+    variables do not show: the class (`{"model": "NetVLADModelLF"}`, else read from model_flags.json beside the
+    checkpoint), other 2018 flags, or options such as `model.pooling`; for one model of a merged checkpoint as
+    `model_1.KEY`. `weights` are the shares of the models of a merged checkpoint, which are not in it.
 
     Raises `InputError` if the checkpoint cannot be read or does not fit, or `out` exists and `force` is off.
 

@@ -48,11 +48,11 @@ def extract(
     `sources` are files, folders, globs or CSVs with a column path, or one of them. `labels` is a CSV with path and
     labels; videos without a row stop the work, are left out (`skip`), or have no class (`keep`). `like` is the folder
     of an earlier set, whose ranges and classes these records get: to evaluate a model, that of its training records.
-    `vocabulary` and `range` give them singly, as in `pack`. `validate` is the share of videos for `validate*.tfrecord`.
-    `extractor` is `default` (features image, speech and mel), `image`, `sound`, `fast` (keyframes alone), `timm:NAME`
-    or `open_clip:NAME`; `fps` is vectors a second. No more than `max_seconds` of each video are extracted. `jobs`
-    processes work, one for each core by default. `on_damaged` keeps what decodes of a damaged video, skips it, or
-    stops. A stopped call goes on when it is made again.
+    `vocabulary` and `range` set the two separately, as in `pack`. `validate` is the share of videos for
+    `validate*.tfrecord`. `extractor` is `default` (features image, speech and mel), `image`, `sound`, `fast` (keyframes
+    alone), `timm:NAME` or `open_clip:NAME`; `fps` is the number of vectors per second. No more than `max_seconds` of
+    each video are extracted. `jobs` is the number of processes, by default one per core. `on_damaged` keeps what
+    decodes of a damaged video, skips it, or stops. A stopped call goes on when it is made again.
 
     Raises `InputError` naming what does not fit, if no video can be read, and if `out` holds records and `force` is
     off; `TopgbError` if a package is not installed, or `out` cannot be written.

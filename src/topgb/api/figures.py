@@ -72,9 +72,9 @@ class Evaluation(Table):
     def to_dict(self) -> dict[str, Any]:
         """The figures by name: videos, gap, hit_at_1, perr, map, map_present, loss; threshold, and the figures at it.
 
-        Others if they say more: `rounds`, the figures of each of several, `unlabelled`, the number of videos without
-        labels, `repeated`, the number of those that occur more than once, `interval`, with [low, high] of each figure,
-        and `arithmetic`, if it was bfloat16.
+        And, if there is something to report: `rounds`, the figures of each of several rounds, `unlabelled`, the number
+        of videos without labels, `repeated`, the number of those that occur more than once, `interval`, with [low,
+        high] of each figure, and `arithmetic`, if it was bfloat16.
         """
         from topgb.evaluation.score import to_json
 

@@ -29,7 +29,7 @@ Tags = list[tuple[str, float]]
 class Model:
     """A model that is ready to tag videos.
 
-    `loaded` is the `LoadedModel` inside, an `nn.Module`, whose other attributes can be had from here too.
+    `loaded` is the `LoadedModel` inside, an `nn.Module`, whose other attributes can be read from here too.
 
     >>> import numpy as np, topgb
     >>> model = topgb.load("model.safetensors")
@@ -125,8 +125,8 @@ class Model:
         """The tags of a video, a sound or a picture: a `topgb.tagging.tag.TaggedVideo`, whose `tags` are best first.
 
         The model's own extractor makes the features (extra `video`). `top` and `threshold` are as in `tag`; with a
-        `timeline` each stretch of so many seconds has tags too. Raises `InputError` where the model does not say which
-        extractor made its features, or names one that is not here, and where nothing of the file can be read.
+        `timeline` each stretch of that many seconds has tags too. Raises `InputError` where the model does not say
+        which extractor made its features, or names one that is not here, and where nothing of the file can be read.
         """
         # Imported here, because most users bring arrays.
         from topgb.tagging.tag import Tagger, TagOptions

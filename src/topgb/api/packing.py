@@ -51,19 +51,19 @@ def pack(
 ) -> "Packed":
     """Make records of your own features, for `train`, `evaluate` and `predict` (`topgb data pack`).
 
-    `source` is a folder with its subfolders, a glob or a file: `.npy` (a video each, [T, D] frames or [D], floats or
-    uint8), `.npz` (an array a feature), `.h5` (a group or an array a video, or an array a feature) or `.parquet` (a row
-    a video). With `feature={"visual": DIR1, "audio": DIR2}`, a folder for each feature, it is None. A video's id is its
-    path below the folder without the ending, or with `id="stem"` the file's name alone. `frames="longest"` repeats
-    frames, the nearest in time, where the features of a video have unequal numbers of them; `arrays` says what the
-    arrays at the top of HDF5 files are, if their names don't.
+    `source` is a folder with its subfolders, a glob or a file: `.npy` (one video each, [T, D] frames or [D], floats or
+    uint8), `.npz` (one array per feature), `.h5` (one group or array per video, or one array per feature) or `.parquet`
+    (one row per video). With `feature={"visual": DIR1, "audio": DIR2}`, a folder for each feature, it is None. A
+    video's id is its path below the folder without the ending, or with `id="stem"` the file's name alone.
+    `frames="longest"` repeats frames, the nearest in time, where the features of a video have unequal numbers of them;
+    `arrays` says what the arrays at the top of HDF5 files are, if their names do not show it.
 
-    `labels` is a CSV with id (or path) and labels, or AudioSet's segments; `unlabelled` is what becomes of videos
-    without a row: an error, no record (`skip`), or a record of no class (`keep`). `separator` parts a video's labels.
-    `vocabulary` is a CSV with the classes; by default they are those of the labels, most frequent first. `store` keeps
-    floats as bytes (default for frames) or as they are; `range` is what bytes 0 to 255 stand for, of every feature or
-    by its name; by default it is measured. `validate` is the share of videos for `validate*.tfrecord`; `name` is what
-    the feature of `.npy` files is called.
+    `labels` is a CSV with id (or path) and labels, or AudioSet's segments; `unlabelled` says how to treat videos
+    without a row: an error (`stop`), no record (`skip`), or a record of no class (`keep`). `separator` stands between
+    the labels of a video. `vocabulary` is a CSV with the classes; by default they are those of the labels, most
+    frequent first. `store` keeps floats as bytes (default for frames) or as they are; `range` is what bytes 0 to 255
+    stand for, of every feature or by its name; by default it is measured. `validate` is the share of videos for
+    `validate*.tfrecord`; `name` is the name of the feature in `.npy` files.
 
     Raises `InputError` naming what does not fit, and if `out` holds records and `force` is off; `TopgbError` if it
     cannot be written.

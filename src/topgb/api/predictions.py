@@ -1,4 +1,4 @@
-"""Calls that store what a model says of records: `predict` and `distill`."""
+"""Calls that store a model's predictions for records: `predict` and `distill`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

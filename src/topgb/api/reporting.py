@@ -1,4 +1,4 @@
-"""The call `report`: one page about models and how they do on labelled records."""
+"""The call `report`: one page about models and their scores on labelled records."""
 
 import json
 import os
@@ -140,7 +140,7 @@ def _curves(source: Path) -> list[dict[str, Any]]:
 
 
 def _commands(model: "ReportedModel") -> list[str]:
-    """The making of the file as it tells it, in lines of code."""
+    """Lines of code that would make the file again, as its origin tells."""
     origin = model.header.origin
     parents = [str(p.get("sha256", "?"))[:12] for p in origin.get("parents", []) if isinstance(p, dict)]
     of = f", of files with SHA-256 {', '.join(parents)}" if parents else ""

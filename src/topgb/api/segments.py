@@ -1,4 +1,4 @@
-"""`evaluate` and `predict` with `segments=True`; imported where that is asked for."""
+"""`evaluate` and `predict` with `segments=True`; imported only for that."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

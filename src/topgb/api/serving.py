@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from topgb.modelfile.packed_linear import Resident
     from topgb.serving.served import ServedModel
 
-# An upload may unpack to this where `max_unpacked` says nothing: less than a file of one's own.
+# The default of `max_unpacked` for uploads: less than for a user's own files.
 _UNPACKED = 256 << 20
 
 
@@ -33,11 +33,11 @@ def serve(
     """Answer HTTP requests with models, and show a page to try them on, until Ctrl-C or SIGTERM (`topgb serve`).
 
     `models` are model files or runs' folders. Requests name them by the file's stem. `port` 0 takes any free port;
-    the address is printed when the server listens. Other hosts than loopback need a `token`, which requests bear in
-    `Authorization: Bearer …`; `allow_host` are names under which a proxy asks. `examples` is a folder of files that the
-    page offers. Requests wait up to `window` milliseconds for others, with which they are computed together. Uploads
-    may have `max_upload` bytes and unpack to `max_unpacked`, 256M if it is left out; `max_seconds` of a video are
-    looked at. docs/serving.md describes the API.
+    the address is printed when the server listens. Other hosts than loopback need a `token`, which requests send in
+    `Authorization: Bearer …`; `allow_host` are host names that a proxy may use. `examples` is a folder of files that
+    the page offers. Requests wait up to `window` milliseconds for others, with which they are computed together.
+    Uploads may have `max_upload` bytes and unpack to `max_unpacked`, 256M if it is left out; `max_seconds` of a video
+    are looked at. docs/serving.md describes the API.
 
     Raises `InputError` where a model cannot be opened, where the server cannot listen, and if topgb's extra `serve` is
     not installed.

@@ -50,7 +50,7 @@ class Quantized(Table):
         return os.fspath(self.path)
 
     def to_dict(self) -> dict[str, Any]:
-        """`tensors`, each with its `bits` a weight, `bytes_before`, `_after`, `export_bytes`; if scored, the gaps."""
+        """`tensors`, each with its `bits` per weight, `bytes_before`, `_after`, `export_bytes`; if scored, the gaps."""
         tensors = [plain(summary) | {"bits": summary.bits} for summary in self.tensors]
         value = {"tensors": tensors, "bytes_before": self.bytes_before, "bytes_after": self.bytes_after}
         value["export_bytes"] = self.export_bytes
@@ -59,7 +59,7 @@ class Quantized(Table):
         )
 
     def columns(self) -> Mapping[str, Sequence[Any]]:
-        """A tensor's name, elements, encoding, bytes before and after, relative error, and bits a weight."""
+        """A tensor's name, elements, encoding, bytes before and after, relative error, and bits per weight."""
         names = ("name", "elements", "encoding", "bytes_before", "bytes_after", "relative_error", "bits")
         return {name: [getattr(summary, name) for summary in self.tensors] for name in names}
 
@@ -83,8 +83,8 @@ def quantize(
 ) -> Quantized:
     """Store a model's large tensors in fewer bits, and say what that costs (`topgb model quantize`).
 
-    In 2018 that was `quantize.py`. `method` is float16; one codebook a tensor as in 2018: uniform, quantile, kmeans; a
-    scale for each row: int8; packed codes in groups of `group` weights: int6, int5, int4, int3; or entropy: `bits` a
+    In 2018 that was `quantize.py`. `method` is float16; one codebook per tensor as in 2018: uniform, quantile, kmeans;
+    one scale per row: int8; packed codes in groups of `group` weights: int6, int5, int4, int3; or entropy: `bits` per
     weight, decoded to 8 bits when loaded, best with records to `calibrate` on. Tensors of at most `min_elements` keep
     their form. `check` are labelled records to score the model on, before and after, on `device`. `on_damaged` "skip"
     leaves damaged records out.
@@ -125,10 +125,10 @@ class Shrunk(Table):
 
     path          where it is
     bytes         its size
-    budget        the bytes that it might have
+    budget        the most bytes that it was allowed
     gap           its GAP@20 on the records that it was chosen on, so a little too good
     member_names  names of the members to choose from
-    choice        the mixture that was written: `bits` are (member, bits a weight) pairs
+    choice        the mixture that was written: `bits` are (member, bits per weight) pairs
     frontier      the mixtures that are better than all smaller ones
     export_bytes  about how large its exports to `onnx` and `pt2` are
     """

@@ -56,7 +56,7 @@ def tag(
 
     `model` is a model file, a run's folder or a `topgb.Model`, trained on records that `topgb extract` wrote. Its own
     extractor makes the features; the best `top` classes (None: all) that reach the `threshold`, a probability or
-    "model" for the file's own, are given to each video, and with `timeline` to each stretch of so many seconds of it.
+    "model" for the file's own, are given to each video, and with `timeline` also to each stretch of that many seconds.
     Without a timeline no more of a video is read than the model looks at.
 
     `videos` are files, or folders for all in them. A file that cannot be read gives a warning, and the others go on.

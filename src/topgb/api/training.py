@@ -63,7 +63,7 @@ def train(
     GAP on `validate` becomes the model. `init_from` starts from a model file or a run, with a new head for other
     classes (`new_head`: in any case). `ema_source` continues one and averages its weights with the half-life
     `ema_halflife` in steps. `teacher` is a folder that `distill` has filled, or "records" for records that hold its
-    scores; `distill_weight` is its share. `workers` processes read ahead, at most one a core unless `oversubscribe`.
+    scores; `distill_weight` is its share. `workers` processes read ahead, at most one per core unless `oversubscribe`.
     Each of `devices` processes on each of `num_nodes` machines gets batches of the recipe's size.
 
     Ctrl-C ends after the step, with a checkpoint; a second one at once. `resume=True` goes on to the same weights. From

@@ -40,8 +40,9 @@ def download(
     `partition` is VERSION/LEVEL/SPLIT, such as 2/frame/train, `shard` (X, Y) the X-th of Y parts of its files. `mirror`
     is us, eu, asia or the URL of a server with files at URL/PARTITION/NAME, `plans` that of another server of plans.
     Every file's MD5 is checked before it gets its name. Files that are there are read: right ones are kept, and with
-    others nothing is fetched; `force` fetches those anew. What could not be fetched is in `failed`, with reasons.
-    Raises `InputError` for a partition that does not exist, `TopgbError` if the server of plans is out of reach.
+    others nothing is fetched; `force` fetches those anew. `failed` lists the files that could not be fetched, with
+    reasons. Raises `InputError` for a partition that does not exist, `TopgbError` if the server of plans is out of
+    reach.
 
     >>> servers = {"mirror": server.mirror, "plans": server.plans}
     >>> topgb.download("yt8m", partition="2/frame/train", shard=(1, 2), **servers, progress=False)

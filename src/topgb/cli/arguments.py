@@ -41,7 +41,7 @@ ValueRanges = Annotated[
     list[str] | None,
     typer.Option(
         "--range",
-        help="What bytes 0 to 255 stand for, of every feature or of one.  [default: measured]",
+        help="The values of bytes 0 and 255, for every feature or for one.  [default: measured]",
         metavar="LOW,HIGH|NAME:LOW,HIGH",
     ),
 ]
@@ -55,7 +55,7 @@ OnDamagedOption = Annotated[
 ]
 UseEma = Annotated[
     bool | None,
-    typer.Option("--use-ema/--no-use-ema", help="Of a run: its EMA weights or its raw ones.  [default: EMA if kept]"),
+    typer.Option("--use-ema/--no-use-ema", help="A run's EMA weights, or its raw ones.  [default: EMA if kept]"),
 ]
 ResidentOption = Annotated[
     Literal["packed", "half", "full"] | None,
@@ -167,7 +167,8 @@ def max_unpacked_option() -> Any:
         max_unpacked: str | None = typer.Option(
             None,
             metavar="SIZE",
-            help="What a packed file may unpack to, such as 8G.  [default: 1G, or 20 times the file if that is more]",
+            help="The most that a compressed file may unpack to, such as 8G.  "
+            "[default: 1G, or 20 times the file if that is more]",
             callback=_choose_max_unpacked,
             expose_value=False,
         ),

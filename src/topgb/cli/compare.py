@@ -18,7 +18,7 @@ def compare(
     model_b: Annotated[Path, typer.Argument(help="Another one.", metavar="B")],
     data: Data,
     resamples: Annotated[
-        int, typer.Option(min=2, max=MOST_RESAMPLES, help="Draws of as many videos, with replacement.")
+        int, typer.Option(min=2, max=MOST_RESAMPLES, help="Number of draws, each of as many videos, with replacement.")
     ] = 1000,
     confidence: Annotated[float, typer.Option(min=0.01, max=0.9999, help="Share of the draws in the interval.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other draws.")] = 0,

@@ -45,7 +45,7 @@ def distill(
 ) -> None:
     """Write a teacher's probabilities for every video, for topgb train --teacher.
 
-    A stopped run goes on with the same command: finished shards stay. Records need no labels.
+    If it is stopped, the same command goes on: finished shards stay. Records need no labels.
     """
     from topgb.evaluation.distill import DistillOptions, open_records, teacher_identity
     from topgb.evaluation.distill import distill as write_scores

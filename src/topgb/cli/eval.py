@@ -71,7 +71,8 @@ def evaluate(
         bool, typer.Option("--segments", help="Score rated segments of the videos: MAP@K, as in 2019.")
     ] = False,
     k: Annotated[
-        int | None, typer.Option(min=1, help="With --segments: a class's best K count.  [default: 100000]", metavar="K")
+        int | None,
+        typer.Option(min=1, help="With --segments: the best K of each class count.  [default: 100000]", metavar="K"),
     ] = None,
 ) -> None:
     """Score a model on labelled records: GAP@20, Hit@1, PERR, MAP, loss, F1.

@@ -27,7 +27,9 @@ def extract(
     unlabelled: UnlabelledOption = "stop",
     like: Annotated[
         Path | None,
-        typer.Option(help="Take ranges and classes of this earlier set: of a model's training data.", metavar="DIR"),
+        typer.Option(
+            help="Take ranges and classes from this earlier set, such as a model's training data.", metavar="DIR"
+        ),
     ] = None,
     vocabulary: Annotated[
         Path | None,
@@ -38,11 +40,11 @@ def extract(
     extractor: Annotated[
         str,
         typer.Option(
-            help="What makes the features: default (image, speech, mel), image, sound, fast (keyframes alone), or a "
+            help="The extractor: default (image, speech, mel), image, sound, fast (keyframes alone), or a "
             "picture net with internet: timm:NAME, open_clip:NAME."
         ),
     ] = "default",
-    fps: Annotated[float, typer.Option(help="Vectors a second.")] = 1.0,
+    fps: Annotated[float, typer.Option(help="Vectors per second.")] = 1.0,
     max_seconds: Annotated[
         float | None, typer.Option(help="Extract the beginning of each video, no longer than this.", metavar="N")
     ] = None,
@@ -56,8 +58,8 @@ def extract(
 ) -> None:
     """Make records of your own videos, for train, eval and predict.
 
-    Each second becomes a vector of what is seen and heard, without internet. A stopped run goes on with the same
-    command: no video is decoded twice. Needs the extra video.
+    Each second becomes a vector of what is seen and heard, without internet. If it is stopped, the same
+    command goes on: no video is decoded twice. Needs the extra video.
     """
     from topgb.errors import InterruptError
     from topgb.progress import TerminalProgress

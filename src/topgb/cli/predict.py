@@ -35,11 +35,11 @@ def predict(
             "ending .jsonl or .parquet, else challenge]",
         ),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Of each video the best K classes.", metavar="K")] = 20,
+    top: Annotated[int, typer.Option(min=1, help="The best K classes of each video.", metavar="K")] = 20,
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="Of tables: classes from this probability on, or model for the file's own thresholds.",
+            help="In tables: the least probability of a class, or model for the file's own thresholds.",
             metavar="T|model",
         ),
     ] = None,
@@ -58,7 +58,7 @@ def predict(
     ] = False,
     k: Annotated[
         int | None,
-        typer.Option(min=1, help="With --segments: of each class the best K.  [default: 100000]", metavar="K"),
+        typer.Option(min=1, help="With --segments: the best K of each class.  [default: 100000]", metavar="K"),
     ] = None,
     classes: Annotated[
         Path | None,
@@ -76,7 +76,7 @@ def predict(
     --names adds to the CSV the names of the classes, those of --vocabulary (which implies it) or else the model's,
     joined by "; ". Tables have them anyway.
 
-    With --engine ray a stopped run goes on with the same command: finished shards stay.
+    With --engine ray, if it is stopped, the same command goes on: finished shards stay.
     """
     from topgb.api.predictions import predict as write
 

@@ -19,11 +19,11 @@ def serve(
         typer.Option(
             envvar="TOPGB_TOKEN",
             show_envvar=True,
-            help="Requests must bear it in Authorization: Bearer. The variable keeps it out of the list of processes.",
+            help="Requests must send it in Authorization: Bearer. The variable keeps it out of the list of processes.",
         ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A name under which a proxy asks the server; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="A host name that a proxy may use in requests; repeatable.")
     ] = None,
     examples: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Files that the page offers to try: videos, sounds, features.")

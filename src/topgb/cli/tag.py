@@ -23,13 +23,13 @@ def tag(
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="Classes from this probability on, or model for the file's own thresholds.", metavar="T|model"
+            help="The least probability of a class, or model for the file's own thresholds.", metavar="T|model"
         ),
     ] = None,
     timeline: Annotated[
         float | None,
         typer.Option(
-            help="Also say what is in each stretch of so many seconds.  [default: none; of subtitles 5]",
+            help="Also tag each stretch of this many seconds.  [default: none; of subtitles 5]",
             metavar="SECONDS",
         ),
     ] = None,

@@ -27,8 +27,8 @@ def thresholds(
         str,
         typer.Option(
             "--for",
-            help="f1: of all pairs and mean of the classes alike; f1_micro or f1_macro alone; precision=0.9 or "
-            "recall=0.8, and the most of the other.",
+            help="f1_micro (F1 of all pairs), f1_macro (mean F1 of the classes), f1 (the mean of the two); "
+            "precision=0.9 or recall=0.8 (at least that, and the most of the other).",
             metavar="GOAL",
         ),
     ] = "f1",

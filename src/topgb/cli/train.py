@@ -26,7 +26,8 @@ def train(
         Path | None, typer.Option(help="Start from this model file or run, with a new head if the classes differ.")
     ] = None,
     new_head: Annotated[
-        bool, typer.Option("--new-head", help="With --init-from: start the head anew although the classes are as many.")
+        bool,
+        typer.Option("--new-head", help="With --init-from: start the head anew even if there are as many classes."),
     ] = False,
     ema_source: Annotated[
         Path | None,
@@ -56,7 +57,7 @@ def train(
     force: Force = False,
     on_damaged: OnDamagedOption = "stop",
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that read records ahead, at most one a core; 0 reads in this one.")
+        int, typer.Option(min=0, help="Processes that read records ahead, at most one per core; 0 reads in this one.")
     ] = 0,
     oversubscribe: Annotated[
         bool, typer.Option("--oversubscribe", help="Start all --workers, even more than there are cores.")
@@ -68,7 +69,7 @@ def train(
     devices: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Processes of each machine, each with its own GPU.  [default: 1, or as torchrun says]"
+            min=1, help="Processes on each machine, each with its own GPU.  [default: 1, or as torchrun says]"
         ),
     ] = None,
     num_nodes: Annotated[

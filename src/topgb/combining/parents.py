@@ -17,9 +17,9 @@ from topgb.version import __version__
 def open_parents(models: Sequence[Path | StoredModel], what: str, least: int = 2) -> list[StoredModel]:
     """Open the models, and check that all are sound and share feature spec, extractor, classes and class names.
 
-    `what` is a verb for messages ("average"). A file without class names goes with any, and one that does not say
-    whose features it takes goes with any after a warning. Raises `InputError` if there
-    are fewer than `least` models, one is broken or has a second stage, or two differ; the message names the difference.
+    `what` is a verb for messages ("average"). A file without class names matches any names. A file that names no
+    extractor matches any extractor, with a warning. Raises `InputError` if there are fewer than `least` models, one is
+    broken or has a second stage, or two differ; the message names the difference.
     """
     if len(models) < least:
         raise InputError(f"only {len(models)} model is named; to {what} takes two at least")
@@ -45,7 +45,7 @@ def open_parents(models: Sequence[Path | StoredModel], what: str, least: int = 2
 
 
 def warn_of_dropped(parent: StoredModel) -> None:
-    """Warn where a parent has thresholds, which are not those of another model made from it."""
+    """Warn if a parent has thresholds: they do not hold for a model made from it."""
     if THRESHOLDS in parent.header.extras:
         warnings.warn(
             f"the thresholds of {parent.path} are for its own probabilities, and are left out; topgb thresholds finds "
@@ -63,7 +63,7 @@ def class_names(parents: Sequence[StoredModel]) -> tuple[str, ...] | None:
 def shared_extras(parents: Sequence[StoredModel]) -> dict[str, Any]:
     """The `extras` that hold for a new model of other probabilities.
 
-    These are the extractor of the features, if any says so, and what segments the models see, if all say the same.
+    These are the extractor of the features, if any parent names it, and the segments, if all parents say the same.
     """
     found = (parent.header.extractor for parent in parents if parent.header.extractor is not None)
     identity = next(found, None)

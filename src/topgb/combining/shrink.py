@@ -36,7 +36,7 @@ from topgb.version import __version__
 # Bits per weight at which each member is tried, entropy-coded.
 BITS = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0)
 CPU = torch.device("cpu")
-# A file in the folder of work: all is ready for the mixture to be written.
+# This file in the folder of work says that only the mixture itself is still to be written.
 _FINISHED = "finished"
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 

@@ -37,9 +37,9 @@ class ResampledMetrics(Metrics):
 
     def __init__(self, classes: int, thresholds: np.ndarray | None = None):
         super().__init__(classes, thresholds)
-        # Of each video PERR, loss and whether the best class is a hit: float64 [B, 3].
+        # Each video's PERR, its loss, and whether its best class is a hit: float64 [B, 3].
         self._of_videos: list[np.ndarray] = []
-        # Labels, given classes, and those of them that are right: (rows, classes) of each batch.
+        # For each batch the (video, class) pairs of labels, of given classes, and of given classes that are labels.
         self._pairs: list[list[_Pairs]] = []
 
     def add(self, probabilities: torch.Tensor, labels: torch.Tensor) -> None:
@@ -96,7 +96,7 @@ class ResampledMetrics(Metrics):
         return joined
 
     def _lists(self) -> tuple[RankedLists, RankedLists, np.ndarray]:
-        """The pairs kept in one list, and in one for each class; and the class of each hit of the latter."""
+        """The kept pairs as one list, the same pairs as one list per class, and the class of each hit in the latter."""
         ranking = self.ranking()
         # The videos of the ranking's pairs.
         scores = np.concatenate([part[0] for part in self._parts])

@@ -58,8 +58,8 @@ def open_for(
 ) -> Dataset:
     """Open the records of `pattern` for every one of `models`; the order of the models does not matter.
 
-    Of a folder that holds a part to train on and one to validate on, `part` is taken, which `progress` is told. By
-    default this is the one to validate on where labels are used, to score, and all where they are not.
+    If the folder holds a part to train on and a part to validate on, only `part` is read, and `progress` says so. By
+    default that is the part to validate on if labels are used, to score, and both if they are not.
 
     Videos are read up to the largest `max_frames` of the models, or whole with `every_frame`. The models must take the
     same features and classes. A description beside the records (`dataset.yaml`) must give the value ranges and the
@@ -117,16 +117,17 @@ def open_needed(
     tell: Callable[[str], None] | None = None,
     segments: "SegmentCut | None" = None,
 ) -> Dataset:
-    """Open the records of `pattern`, which must hold what is needed; batches hold `targets`.
+    """Open the records of `pattern`, which must fulfil `needs`; batches hold `targets`.
+
     With `segments` the rows are these segments of the videos.
 
-    `progress` is told while the records of a large data set are looked for.
+    `progress` shows the search for the records of a large data set.
 
     `tell` gets a sentence where the extractor of the features cannot be checked; by default it becomes a warning.
 
     Raises as `open_for` does.
     """
-    # Only labels depend on which class has which number.
+    # Class names matter only with labels, which are class numbers.
     described = find_descriptions(pattern)
     check_descriptions(described, needs.spec, needs.class_names if targets.labels is True else None)
     if needs.extractor or any(found is not None and found.extractor is not None for found in described):

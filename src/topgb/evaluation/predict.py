@@ -1,4 +1,4 @@
-"""Predict records with a model, and write what it says of them."""
+"""Predict records with a model, and write each video's best classes to a file."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from topgb.evaluation.finished_shards import FinishedShards, ShardRows, parts_folder
 from topgb.evaluation.prediction_formats import Challenge, RowFormat
 
-# Imported under this name too: it stood here once.
+# Imported for callers that still import it from here, where it was first.
 from topgb.evaluation.prediction_formats import csv_rows as csv_rows
 from topgb.evaluation.predictions import Predictor, damage_in, predictions, shard_pieces, shared_files
 from topgb.files import refuse_existing
@@ -34,7 +34,7 @@ class CsvOptions:
     class_names  V names; adds a third column with those of the video's best classes, joined by `; `; None: no column
     identity     JSON values that identify the model and how it computes (see `model_identity`). A prediction that
                  stopped on a cluster goes on if they are the same; with None it starts anew
-    rows         another form than the challenge's CSV, which has names of its own; None: the CSV
+    rows         the form of the rows, with class names of its own; None: the challenge's CSV
     """
 
     force: bool = False

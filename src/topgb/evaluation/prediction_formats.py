@@ -20,19 +20,19 @@ from topgb.youtube8m.submission import HEADER
 PredictionFormat = Literal["challenge", "csv", "jsonl", "parquet"]
 FORMATS: tuple[PredictionFormat, ...] = get_args(PredictionFormat)
 COLUMNS = ("id", "class", "name", "probability")
-# Rows in memory, and in a row group of the file, at least.
+# The fewest rows to gather in memory and write as a row group of the file.
 ROW_GROUP = 1 << 17
 
 
 class RowFormat(Protocol):
-    """A file's form. The bytes of batches may be joined, so a shard's can be kept, and sent between machines."""
+    """The form of a file. The bytes of several batches can be joined, so those of a shard can be kept and sent."""
 
     def encode(self, ids: Sequence[str], probabilities: torch.Tensor) -> bytes:
         """The rows of the videos `ids`, with probabilities float32 [B, V]."""
         ...
 
     def open(self, path: Path) -> AbstractContextManager[Callable[[bytes], Any]]:
-        """Write `path`: the function takes what `encode` gave. The file is whole, or there is none."""
+        """A block that writes `path`, whole or not at all; the function in it takes what `encode` returned."""
         ...
 
     def to_json(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Pairs:
 
 
 def chosen_format(path: Path, wanted: str | None) -> PredictionFormat:
-    """The format of predictions in `path`: `wanted`, else that of its ending, else the challenge's CSV.
+    """The format of predictions in `path`: `wanted`, else the one that its ending means, else the challenge's CSV.
 
     Raises `InputError` if there is no such format, or the ending is that of another.
     """

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from topgb.evaluation.reported import ReportedModel
 
 CURVE_POINTS = 400
-# Of Okabe and Ito's palette, which colour-blind readers can tell apart, those that are seen on white and on black.
+# The colours of Okabe and Ito's palette (colour-blind readers can tell them apart) that show on white and on black.
 COLOURS = ("#2487C4", "#D55E00", "#009E73", "#CC79A7", "#C98A00", "#56B4E9")
 STYLES = ("-", "--", ":", "-.")
 # Stands for the colour of the page's text.
@@ -29,7 +29,7 @@ _SETTINGS: Any = {
     "savefig.facecolor": "none",
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
 }
-# Bins with fewer pairs say nothing.
+# Bins with fewer pairs are left out: their shares are chance.
 LEAST_PAIRS = 20
 # Where the number of a point may stand, in points from its middle: nearest first.
 _PLACES = [

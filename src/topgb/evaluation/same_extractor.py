@@ -6,14 +6,14 @@ from topgb.errors import InputError
 from topgb.extractor_identity import Identity, difference, shown
 from topgb.records.description import Description
 
-# Where features of any extractor will do: a new model is trained.
+# Features of any extractor will do, as when a new model is trained.
 ANY: Identity = {}
 
 
 def extractor_of_records(described: Sequence[Description | None]) -> Identity | None:
-    """The extractor of the features in folders that are `described` so, or None where no folder says.
+    """The extractor that the descriptions `described` of several folders name, or None if none names one.
 
-    Raises `InputError` where two folders say different ones.
+    Raises `InputError` where two folders name different ones.
     """
     saying = [found for found in described if found is not None and found.extractor is not None]
     for other in saying[1:]:
@@ -32,10 +32,10 @@ def check_extractor(
     pattern: str | Sequence[str],
     tell: Callable[[str], None],
 ) -> None:
-    """Check that records hold features of the extractor `wanted`: a model's, None where it does not say, or `ANY`.
+    """Check that records hold features of the extractor `wanted`: a model's, None if the model names none, or `ANY`.
 
-    `described` are the descriptions beside the records of `pattern`. Where only the model or only the records say which
-    extractor made the features, `tell` gets a sentence. Raises `InputError` where two extractors differ.
+    `described` are the descriptions beside the records of `pattern`. If only the model or only the records name an
+    extractor, `tell` gets a sentence. Raises `InputError` where two extractors differ.
     """
     found = extractor_of_records(described)
     if wanted == ANY or (wanted is None and found is None):

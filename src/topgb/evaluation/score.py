@@ -207,7 +207,7 @@ class _Scoring:
 def write_per_class(path: Path, metrics: Metrics, header: Header, force: bool = False) -> None:
     """Write a CSV with one row per class: index, name, positives, average precision over the videos' 20 best classes.
 
-    If `metrics` has thresholds, the class's own, and precision, recall and F1 at it, stand behind these. Raises
+    If `metrics` has thresholds, further columns have the class's threshold, and precision, recall and F1 at it. Raises
     `InputError` if `path` exists and `force` is off, `TopgbError` if it cannot be written.
     """
     # Imported here, because few evaluations write a CSV.

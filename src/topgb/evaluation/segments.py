@@ -28,7 +28,7 @@ class SegmentBatch(NamedTuple):
 
 
 def cut_for(header: Header, rows: Any) -> SegmentCut:
-    """The segments as the model was trained to see them; those of a model of videos have no context."""
+    """The segments with the context that the model was trained with; a model of whole videos gets none."""
     entry = header.extras.get(SEGMENTS) or {}
     cut = SegmentCut(rows, entry.get("context", 0), entry.get("whole", 0))
     if cut.frames > header.max_frames:
@@ -102,7 +102,7 @@ def best_segments(
     best = BestSegments(len(classes), limits.k, dataset.num_records, limits.memory, limits.folder)
 
     def take(found: SegmentBatch) -> None:
-        # Bytes take a fraction of the memory of as many `str`.
+        # An array of bytes takes a fraction of the memory of a list of `str`.
         names.append(np.array([name.encode() for name in found.names]))
         best.add(found.probabilities)
 

@@ -24,10 +24,10 @@ STEPS = 512
 LEAST = 1e-4
 _LAST = np.log(1 / LEAST - 1)
 GRID = 1 / (1 + np.exp(-np.linspace(-_LAST, _LAST, STEPS)))
-# A class's labels count as much as its own calibrated probabilities once it has so many of them. This and the next were
-# chosen on halves of `validate` with the models of one seed (docs/thresholds.md).
+# With this many labels, a class's labels count as much as its calibrated probabilities. This constant and the next were
+# chosen on halves of `validate`, with the models of one seed (docs/thresholds.md).
 ENOUGH = 100.0
-# The curves of all classes together count as much as this many labels of a class, by measure.
+# The counts over all classes together weigh as much as this many labels of a class, by goal.
 COMMON = {"f1": 1.0, "f1_micro": 30.0, "f1_macro": 0.0, "precision": 10.0, "recall": 0.0}
 # Classes whose curves are computed at a time.
 _BLOCK = 1024
@@ -106,9 +106,9 @@ class Thresholds:
 def find_thresholds(curves: Curves, goal: Goal, shrink: bool = True) -> Thresholds:
     """The thresholds at which `curves` reach the goal best.
 
-    Where a class has few labels, its own probabilities stand in for them, calibrated over all classes, and what holds
-    for all classes together is added; so one chance label moves no threshold far. Without `shrink` each class goes by
-    its own labels alone.
+    If a class has few labels, labels are estimated from its probabilities, calibrated over all classes, and a share of
+    the counts over all classes is added. So a single chance label moves no threshold far. Without `shrink` each class's
+    threshold depends on its own labels alone.
     """
     amounts = (ENOUGH, COMMON[goal.measure]) if shrink else (0.0, 0.0)
     right, given = _reaching(curves.right.sum(0, np.int64)), _reaching(curves.given.sum(0, np.int64))
@@ -149,7 +149,7 @@ def _places(
     if goal.measure not in F1:
         return goal.reached(right + added * pool.right, given + added * pool.given, positives + pull)
     micro_share, macro_share = F1[goal.measure]
-    # Near the best F1 of all pairs, a pair more adds to it what 2 · right - F1 · given gains, up to a factor.
+    # Near the best F1 of all pairs, a change of F1 is proportional to the change of 2 · right - F1 · given.
     micro = 2 * (right + added * pool.right) - pool.f1 * (given + added * pool.given)
     macro = 2 * right / np.maximum(given + positives, 1e-9)
     best = pool.given[int(np.argmax(2 * pool.right / (pool.given + pool.positives)))] + pool.positives

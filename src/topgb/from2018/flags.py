@@ -38,7 +38,7 @@ DEFAULT_FLAGS: dict[str, Any] = {
     "moe_prob_gating_input": "prob",
 }
 
-# The first four choose frames, which is no part of a model here; no code of 2018 read the other three.
+# The first four flags choose frames, which is not part of a model here; no code of 2018 read the other three.
 WITHOUT_EFFECT: dict[str, Any] = {
     "iterations": 30,
     "sample_random_frames": True,

@@ -57,8 +57,8 @@ def import_checkpoint(
     their codebook, or float16.
 
     use_ema   take the moving averages instead of the weights
-    settings  what file and variables do not say: 2018 flags (`dbof_pooling_method`, `model`), or options of the `model`
-              section (`model.pooling`); with `model_1.` before it, a setting is for that merged model alone
+    settings  what neither file nor variables say: 2018 flags (`dbof_pooling_method`, `model`), or options of `model`
+              (`model.pooling`); with `model_1.` before it, a setting is for that merged model alone
     weights   shares of the merged models, which no checkpoint holds
 
     Raises `InputError` if the checkpoint cannot be read, or does not fit its classes, `settings` or `weights`.

@@ -6,8 +6,8 @@
     content   entries; u32 position of each restart point; u32 number of restart points
     entry     3 varints: shared bytes, own bytes, value bytes; the key's own bytes; the value
 
-A key begins with as many bytes of the key before it as are shared, none at a restart point. The values of the index
-block are offset and size of the blocks that hold the table, as varints. All u32 are little-endian.
+The shared bytes of a key are the first bytes of the key before it; at a restart point none are shared. The values of
+the index block are offset and size of the blocks that hold the table, as varints. All u32 are little-endian.
 """
 
 import struct

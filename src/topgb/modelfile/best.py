@@ -6,7 +6,7 @@ from topgb.modelfile.header import Header
 
 
 def least_probabilities(header: Header, threshold: float | str | None) -> np.ndarray | None:
-    """float32 [V]: from which probability each class is given; None where all are.
+    """The least probability at which each class is given, float32 [V]; None where all are given.
 
     `threshold` is a probability, "model" for the file's own, or None. Raises `InputError` as `Header.thresholds_for`.
     """
@@ -20,7 +20,7 @@ def best_classes(probabilities: np.ndarray, top: int | None, least: np.ndarray |
     """
     among = np.arange(len(probabilities)) if least is None else np.flatnonzero(probabilities >= least)
     if top is not None and top < len(among):
-        # Sorting those that are at least the last of the best takes a fifth of the time of sorting all.
+        # Sorting only the classes that reach the last of the best takes a fifth of the time of sorting all.
         last = np.partition(probabilities[among], -top)[-top]
         among = among[probabilities[among] >= last]
     return among[np.argsort(-probabilities[among], kind="stable")][:top].tolist()

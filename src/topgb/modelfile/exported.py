@@ -1,4 +1,4 @@
-"""Facts about exported files before they are made: the text that they carry, and about how large they become."""
+"""Facts about exported files before they are made: the text that they hold, and estimates of their sizes."""
 
 import json
 from dataclasses import dataclass
@@ -46,10 +46,10 @@ _GRAPHS = {
 
 
 def exported_bytes(model: StoredModel) -> dict[str, int]:
-    """About how many bytes the model's exports to `onnx` and `pt2` have.
+    """Estimates of the bytes of the model's exports to `onnx` and `pt2`.
 
     Weights and text are counted exactly. The graph around them is estimated from the numbers of its parts, to about a
-    third; it has 4 to 35 KB a member in ONNX, 40 to 210 KB in a program.
+    third; it takes 4 to 35 KB per member in ONNX, and 40 to 210 KB in a PyTorch program.
     """
     header = model.header
     exact = sum(_kept_bytes(model, entry, name) for name, entry in header.tensors.items())
@@ -72,13 +72,13 @@ def exported_bytes(model: StoredModel) -> dict[str, int]:
 
 
 def exported_sizes_in_words(sizes: dict[str, int]) -> str:
-    """`exported_bytes` as a line to print, no more exact than it is."""
+    """`exported_bytes` as a line to print, rounded to what the estimate is worth."""
     said = [f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} KB" for size in sizes.values()]
     return f"exported about {said[0]} as ONNX, {said[1]} as pt2 (topgb model export)"
 
 
 def _kept_bytes(model: StoredModel, entry: TensorEncoding, name: str) -> int:
-    """Bytes of what `decoding.kept_parts` keeps, without unpacking anything."""
+    """Bytes of the parts that `decoding.kept_parts` would return, found without unpacking anything."""
     if entry.encoding not in ("int8", "int8_zlib"):
         return stored_bytes(model.tensors, entry, name)
     rows, columns = rows_and_columns(entry.shape)

@@ -27,7 +27,7 @@ def url_of(path: Path) -> str | None:
 
 
 def file_name(url: str) -> str:
-    """The name of the file at `url`, which no other folder of this machine can be reached by."""
+    """The bare name of the file at `url`; it cannot lead to another folder of this machine."""
     name = PurePosixPath(unquote(url.partition("://")[2].partition("?")[0].partition("#")[0])).name
     return name[-MOST_NAME:] if name.isprintable() and name not in ("", "..") else "model.safetensors"
 
@@ -35,9 +35,9 @@ def file_name(url: str) -> str:
 def fetched(url: str) -> Path:
     """The local copy of the model file at `url`: `hf://OWNER/NAME/FILE`, or any address that fsspec reaches.
 
-    Copies from the Hugging Face hub lie in its own cache, all others in topgb's, named by the URL and by what the file
-    system says of the file's version; a file that is there is not downloaded again. Raises `InputError` where there is
-    no such file or a package is not installed, `TopgbError` where the network fails.
+    Copies from the Hugging Face hub lie in its own cache, all others in topgb's, named by the URL and by the version of
+    the file that the file system reports; a version that is there is not downloaded again. Raises `InputError` where
+    there is no such file or a package is not installed, `TopgbError` where the network fails.
     """
     return _from_hub(url) if url.startswith("hf://") else _from_file_system(url)
 

@@ -1,4 +1,4 @@
-"""Arrays that users pass to a model, to videos of stored features."""
+"""Turn the arrays that a user passes to a model (`predict`, `tag`) into stored features."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Videos:
 
     stored    one array [T, D] for each video, uint8 where the spec stores all features in bytes, else float32
     single    whether the user passed one video, not a collection
-    cut       number of videos of which frames beyond the most that the model sees were left out
+    cut       number of videos with more frames than the model sees, the rest of which were left out
     clipped   by the name of each feature whose floats became bytes, (values outside its range, values)
     """
 
@@ -26,7 +26,7 @@ class Videos:
     clipped: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def notes(self, spec: FeatureSpec, max_frames: int) -> list[str]:
-        """A sentence each for frames that were left out, and for values outside a feature's range."""
+        """One sentence about frames that were left out, and one for each feature with values outside its range."""
         found = []
         if self.cut:
             whose = "the video has" if self.single else f"{self.cut} of {len(self.stored)} videos have"
@@ -69,7 +69,7 @@ def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = 
             )
         cut += frames > max_frames
         if spec.all_bytes and isinstance(video, np.ndarray) and video.dtype == np.uint8:
-            # Stored as it is; to part it and to join it again would copy it.
+            # Stored as it is: splitting it by feature and joining it again would copy it.
             stored.append(np.atleast_2d(video)[:max_frames])
             continue
         columns = []

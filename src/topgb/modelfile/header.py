@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from topgb.extractor_identity import Identity
 
 METADATA_KEY = "topgb"
-# The remedy for what no topgb writes: no copy of the same file helps.
+# The remedy for contents that no topgb writes: another copy of the same file would not help.
 CHANGED = "it is not as topgb wrote it; use an unchanged copy, or make the model anew"
 # Files without a second stage and without extras are of version 1, those without extras of version 2, so that older
-# readers open what they understand.
+# readers open the files that they understand.
 FORMAT_VERSION = 3
 # Tensors of the second stage are named `reranker.NAME`.
 RERANKER = "reranker."
@@ -34,7 +34,7 @@ MOST_MEMBERS = 1000
 THRESHOLDS = "thresholds"
 # The key of `extras` with the identity of the extractor that made the features.
 EXTRACTOR = "extractor"
-# The key of `extras` that says that the model is one of segments: which frames it sees, and its rated classes.
+# The key of `extras` that says that the model predicts segments: the frames that it sees, and its rated classes.
 SEGMENTS = "segments"
 # The sum of the members' weights may differ from 1 by this much.
 WEIGHT_TOLERANCE = 1e-4
@@ -198,7 +198,7 @@ class Header:
         value = _parse(text, path)
         try:
             entry = validate(_HeaderEntry, value, "", if_missing="every header has it")
-            # Names compare in one form, whichever the writer's vocabulary had.
+            # Bring names to one Unicode form, so that they compare equal whatever form the writer's vocabulary had.
             names = None if entry.class_names is None else tuple(normalize("NFC", name) for name in entry.class_names)
             features = [Feature(f.name, f.size, f.dtype, (f.range[0], f.range[1])) for f in entry.features.features]
             header = cls(

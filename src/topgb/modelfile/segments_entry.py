@@ -1,4 +1,4 @@
-"""The entry `extras.segments` of a model file: the model is one of segments of videos."""
+"""The entry `extras.segments` of a model file, which says that the model predicts segments of videos."""
 
 from typing import Any, Literal
 

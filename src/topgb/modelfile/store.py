@@ -35,7 +35,7 @@ class StoredModel:
     @cached_property
     def sha256(self) -> str:
         """SHA-256, hexadecimal, of the model file; for a run's checkpoint, of the file that topgb build would write."""
-        # A file that has gone meanwhile is an error; only a run's folder has no file to hash.
+        # A file that has been removed meanwhile is an error; only a run's folder has no file to hash.
         if not self.path.is_dir():
             return file_sha256(self.path)
         digest = sha256()

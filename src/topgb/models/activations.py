@@ -14,9 +14,9 @@ from topgb.batch import Batch
 from topgb.errors import InputError
 from topgb.models.frontend import Frontend
 
-# Memory inside of single operations, and the allocator's own, are not counted.
+# Factor for memory that is not counted: inside single operations, and the allocator's own.
 _RESERVE = 1.5
-# Where fewer more frames are sure to fit, the frames tried tell enough.
+# Stop trying more frames when this factor more of them would no longer surely fit.
 _LEAST_GROWTH = 1.5
 
 
@@ -55,7 +55,7 @@ class Living(TorchDispatchMode):
 
 
 class ActivationCheck:
-    """Refuses batches for which there is too little memory; asks only about those larger than any before."""
+    """Refuses batches for which there is too little memory; checks only batches larger than any before."""
 
     def __init__(self, free_memory: Callable[[torch.device], int | None]):
         self._free_memory = free_memory
@@ -64,8 +64,8 @@ class ActivationCheck:
     def __call__(self, model: nn.Module, predict: Callable[[Batch], torch.Tensor], batch: Batch) -> None:
         """Raise `InputError` if predicting `batch` needs more memory than its device has free.
 
-        Parts of it are predicted for that: one video, of as many frames as are sure to fit; and two where one leaves
-        doubt, as what does not grow with the videos is then known.
+        To find out, part of the batch is predicted: one video, with as many frames as surely fit. If that leaves doubt,
+        two videos follow; the difference is what a further video takes.
         """
         videos, frames = batch.features.shape[:2]
         if videos <= self._videos and frames <= self._frames:
@@ -85,7 +85,7 @@ class ActivationCheck:
 
 
 def _needed(model: nn.Module, predict: Callable[[Batch], torch.Tensor], batch: Batch, free: int) -> float:
-    """About the bytes that predicting `batch` takes; no more than `free` are taken to find out."""
+    """An estimate of the bytes that predicting `batch` takes, found without taking more than `free`."""
     videos = len(batch)
     whole = max([batch.features.shape[1], *(one.max_frames for one in _padding(model))])
     # One frame takes little more than the weights, and memory grows with the square of the frames at most.

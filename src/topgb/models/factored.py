@@ -19,8 +19,8 @@ from topgb.models.precision import computing_dtype
 LEAST_VALUES = 1 << 20
 # Values of a gradient that are made at once: they stay in the cache, and the product of a block is still efficient.
 BLOCK = 1 << 21
-# The factors of a step pay up to this many values of B² (in + out) for each value of the weight: the norm takes that
-# many products in float64, which are as long as the passes that they save.
+# Factors are kept while B² (in + out) is at most this many times the number of the weight's values. Beyond, the
+# products of the norm, in float64, take longer than the passes over the weight that they save.
 MOST_PRODUCTS = 10
 
 
@@ -39,7 +39,7 @@ class Factors:
         self.inputs: list[torch.Tensor] = []
         self.gradients: list[torch.Tensor] = []
         self.decay = torch.zeros(())
-        # Of Σ Gᵀ X with W (which is Σ G ∘ X Wᵀ) and of W with itself.
+        # The inner product of Σ Gᵀ X with W, which is Σ G ∘ X Wᵀ, and that of W with itself.
         self._product = torch.zeros((), dtype=torch.float64)
         self._squares = torch.zeros(())
 
@@ -121,7 +121,7 @@ class FactoredLinear(nn.Linear):
         """The weight in `dtype` [out, in]; the same tensor until the weight changes."""
         if self._rounded is None or self._rounded.dtype != dtype:
             self._rounded, self._rounded_version = torch.empty_like(self.weight, dtype=dtype), -1
-        # Every change in place, that of a view too, counts up.
+        # The version counts every change in place, also through a view.
         if self._rounded_version != self.weight._version:
             self._rounded.copy_(self.weight)
             self._rounded_version = self.weight._version

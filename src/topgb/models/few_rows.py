@@ -13,7 +13,7 @@ from topgb.models.precision import computing_dtype
 
 # Weights of fewer values are copied in no time.
 LEAST_VALUES = 1 << 20
-# Fewer rows have a kernel of their own; for more rows, the copy counts for little.
+# For fewer rows MKL has another kernel; for more rows the copy takes a small share of the time.
 FEW = range(8, 49)
 
 

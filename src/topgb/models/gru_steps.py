@@ -60,7 +60,7 @@ class ResetBefore(torch.autograd.Function):
         reset, update, new = flat.view(steps, batch, 3 * cells).split(cells, dim=2)
         projected = torch.empty(steps, batch, 3 * cells, device=outputs.device)
         parts = projected.view(steps, batch, 3, cells)
-        # First the factors of each gradient that do not depend on the state's, for all steps at once.
+        # First, for all steps at once, the factors of each gradient that do not depend on the gradient of the state.
         parts[:, :, 0] = previous * reset * (1 - reset)
         parts[:, :, 1] = (previous - new) * update * (1 - update)
         parts[:, :, 2] = (1 - update) * (1 - new.square())

@@ -20,8 +20,9 @@ class MLP(nn.Module):
     """
 
     class Options(BaseOptions):
-        """`width` and `activation` of the hidden layer (`silu`: x · sigmoid(x), Elfwing et al. 2018), dropout shares of
-        the input and of that layer, `l2` of the output layer.
+        """`width` and `activation` of the hidden layer, dropout of its input and of itself, `l2` of the output layer.
+
+        `silu` is x · sigmoid(x) (Elfwing et al. 2018).
         """
 
         width: int = Field(1024, ge=1)

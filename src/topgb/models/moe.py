@@ -24,7 +24,9 @@ class MixtureOfExperts(nn.Module):
     """
 
     class Options(BaseOptions):
-        """2018 flags: `moe_num_mixtures`, `moe_l2`, `moe_low_rank_gating` (-1 there is None here),
+        """The options of 2018, under other names.
+
+        2018 flags: `moe_num_mixtures`, `moe_l2`, `moe_low_rank_gating` (-1 there is None here),
         `moe_prob_gating` with `moe_prob_gating_input` (`prob` there is `probabilities` here), `gating_remove_diag`.
         """
 

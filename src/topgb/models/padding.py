@@ -9,7 +9,7 @@ def valid_frames(num_frames: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def padding_mask(num_frames: torch.Tensor, length: int) -> torch.Tensor | None:
-    """`valid_frames`, or None where a batch on the CPU has no padding; to look on another device would wait for it."""
+    """`valid_frames`, or None if a batch on the CPU has no padding (on another device, looking would have to wait)."""
     # An exported graph has to hold for any batch.
     exporting = torch.compiler.is_exporting()
     if not exporting and num_frames.device.type == "cpu" and bool((num_frames >= length).all()):

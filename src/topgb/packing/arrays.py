@@ -19,7 +19,7 @@ from topgb.unpacked_size import check_unpacked, max_unpacked
 
 SUFFIXES = (".npy", ".npz")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-# np.savez's own ways. The unpackers of the others may make gigabytes of one read.
+# The compression methods that np.savez uses. With the others, a single read may return gigabytes.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Magic, version and the length of the header: of two bytes in version 1, of four in version 2.
 _SIZED = 12

@@ -14,7 +14,7 @@ Naming = Literal["path", "stem"]
 
 
 class Found(NamedTuple):
-    """A file as it can be opened (`path`), and where it lies `below` the folder of the source, with `/` in between."""
+    """A file: the `path` to open it by, and its path `below` the folder of the source, with `/` between the parts."""
 
     path: str
     below: str
@@ -71,7 +71,7 @@ def in_utf8(path: str) -> str:
 
 
 def _files_below(folder: str, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """All files in a folder and its subfolders; those that are inside themselves, by a link, are passed over."""
+    """All files in a folder and its subfolders, except folders that a link puts inside themselves."""
     try:
         found = os.stat(folder)
         with os.scandir(folder) as entries:

@@ -5,12 +5,12 @@ from typing import Literal
 
 import numpy as np
 
-# Either they are an error, or each gets as many frames as the longest.
+# Unequal numbers are an error (`equal`), or each feature gets as many frames as the longest (`longest`).
 Frames = Literal["equal", "longest"]
 
 
 def stretched(features: Mapping[str, np.ndarray], frames: int) -> dict[str, np.ndarray]:
-    """Features [T, D], T their own, with `frames` frames each: the nearest in time are repeated (or left out)."""
+    """Features [T, D] of any T, brought to `frames` frames: the nearest in time are repeated or left out."""
     return {
         name: values if len(values) == frames else values[nearest_frames(len(values), frames)]
         for name, values in features.items()

@@ -1,6 +1,6 @@
 """Read a user's own features from HDF5 files, of one video or of many, by h5py (extra `hdf5`).
 
-Nothing in a file makes topgb read another one: links, virtual arrays and arrays in files beside are refused.
+No file can make topgb read another one: links, virtual arrays and arrays in external files are refused.
 """
 
 import os
@@ -19,7 +19,7 @@ from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, ch
 from topgb.unpacked_size import check_unpacked, max_unpacked
 
 SUFFIXES = (".h5", ".hdf5")
-# The arrays at the top of a file are a video each, or a feature each of the file's one video.
+# Each array at the top of a file is a video, or a feature of the one video of the file.
 Arrays = Literal["videos", "features"]
 _DEEPEST = 16
 # deflate, shuffle, fletcher32 and h5py's lzf. Other filters are plug-ins, which HDF5 loads as code.

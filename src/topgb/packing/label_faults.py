@@ -1,4 +1,4 @@
-"""Recognise class names that are really several labels, or not yet names: they would become classes of their own."""
+"""Recognise class names that are really lists of labels, or no names at all: they would become classes of their own."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from topgb.errors import option
 from topgb.packing.labels import SEPARATOR, is_bracketed, is_quoted
 
-# Signs that hardly occur in names, so that one piece that is a class elsewhere tells a list.
+# Signs that hardly occur in names: one piece that is a class elsewhere shows that a text is a list.
 _SEPARATORS = (",", ";", "|", "\t", "\n", "\N{FULLWIDTH COMMA}", "\N{FULLWIDTH SEMICOLON}", "\N{IDEOGRAPHIC COMMA}")
 # Signs that do occur in names (AC/DC, hot dog): all pieces must be classes.
 _WEAK_SEPARATORS = ("/", "+", "&", " ")
@@ -34,7 +34,7 @@ def find_fault(names: Collection[str], suspects: Collection[str], separator: str
 
 
 def _form_fault(name: str, separator: str | None) -> str | None:
-    """The fault of a name that shows without the other names."""
+    """The fault of a name that can be seen without the other names."""
     if is_bracketed(name):
         if separator == ",":
             return "looks like a list, but not one that can be read; leave the brackets out"

@@ -1,4 +1,4 @@
-"""Find the videos that rows of the labels' CSV mean: by id, by path, or by the file's name where that is unique."""
+"""Find the video that each row of the labels' CSV names: by id, by path, or by the file's name where that is unique."""
 
 import os
 import re
@@ -19,11 +19,11 @@ _ENDING = re.compile(r"\.\w{1,5}$")
 
 
 def match_rows(labels: Labels, entries: Sequence[Entry], labels_file: Path) -> Labels:
-    """The labels by the ids of the videos that rows mean; rows that mean none of `entries` keep their names.
+    """The labels by the ids of the videos that the rows name; rows that name none of `entries` keep their names.
 
     A row names a video by its id; by the path of its file, below the source's folder or as the shell would find it; or
     by the file's name alone; each with or without the ending, or with that of another file (`a/clip.mp4`). Raises
-    `InputError` if it names a file that two folders have, or if rows of different endings mean the same video.
+    `InputError` if it names a file that two folders have, or if rows with different endings name the same video.
     """
     names = _Names(entries, labels_file)
     matched: Labels = {}
@@ -60,7 +60,7 @@ class _Names:
                     if entry not in stem and len(stem) < 2:
                         stem.append(entry)
         self._roots = list(dict.fromkeys(_root(part.found) for entry in entries for part in entry.parts))
-        # An id goes before another video's path.
+        # An id takes precedence over the path of another video.
         self._exact.update({entry.id: entry.id for entry in entries})
 
     def find(self, row: str) -> str | None:

@@ -13,9 +13,10 @@ from topgb.vocabulary import Classes
 
 SEPARATOR = ";"
 Labels = dict[str, tuple[str, ...]]
-# In this order where a CSV has several.
+# The first of these that a CSV has is taken.
 _IDS = ("id", "ytid", "path")
-# The columns that labels may be in, and what separates several of them there; AudioSet's ids of classes have no commas.
+# The columns that may hold labels, each with the separator of several labels in it. AudioSet's class ids have no
+# commas.
 _LABELS = {"labels": SEPARATOR, "positive_labels": ","}
 # An item of a list as Python or JSON writes it: in quotes, with quotes and backslashes escaped, or bare. Nothing is
 # tried twice, or a long cell would take hours.

@@ -80,12 +80,12 @@ class PackOptions:
     validate          share of the videos, chosen by a hash of their ids, that go to `validate0000.tfrecord` …
     videos_per_shard  number of records in a file
     ids               whether ids are `path`s below the source's folder, or files' names (`stem`)
-    frames            what becomes of features of one video with unequal numbers of frames (see `raw_video`)
-    arrays            what the arrays at the top of HDF5 files are (see `hdf5.find_videos`)
+    frames            how to treat features of one video with unequal numbers of frames (see `raw_video`)
+    arrays            meaning of the arrays at the top of HDF5 files (see `hdf5.find_videos`)
     name              the name of the feature that `.npy` files hold
-    unlabelled        what becomes of videos without labels where others have some: an error that lists them (`stop`),
+    unlabelled        how to treat videos without labels where others have some: an error that lists them (`stop`),
                       no record (`skip`), or a record that shows none of the classes (`keep`)
-    separator         what separates the labels of a video in one text. None: `;`, or AudioSet's `,` in its own CSVs. A
+    separator         separator of the labels of a video in one text. None: `;`, or AudioSet's `,` in its own CSVs. A
                       `,` also reads lists as Python and JSON write them
 
     Raises `InputError` for numbers that make no sense.

@@ -21,7 +21,7 @@ SUFFIXES = (".parquet", ".pq")
 # Rows in memory at a time. A row of 300 frames of YouTube-8M's widths takes 1.4 MB as floats.
 ROWS = 64
 _BUFFER_BYTES = 1 << 20
-# A value takes at least this while it is read, with its levels in nested lists.
+# The fewest bytes that a value takes while it is read, with its levels in nested lists.
 _VALUE_BYTES = 4
 ID, LABELS = "id", "labels"
 

@@ -1,7 +1,7 @@
 """Read the sizes of a Parquet file's columns from its footer and its pages' headers (Thrift's compact protocol).
 
-pyarrow believes them: a footer that contradicts itself ends the process, and a page whose header asks for gigabytes
-gets them, whatever the footer says.
+pyarrow trusts these numbers: a footer that contradicts itself crashes the process, and for a page whose header asks for
+gigabytes they are allocated, whatever the footer says.
 """
 
 import os
@@ -16,14 +16,15 @@ _DEEPEST = 20
 _ROW_GROUPS, _COLUMNS, _META = 4, 1, 3
 _TYPE, _VALUES, _UNCOMPRESSED, _COMPRESSED, _DATA_OFFSET, _DICTIONARY_OFFSET = 1, 5, 6, 7, 9, 11
 _BYTE_ARRAY = 6
-# Of PageHeader and of the headers in it.
+# Field numbers of PageHeader and of the headers in it.
 _PAGE_UNCOMPRESSED, _PAGE_COMPRESSED, _DATA, _DICTIONARY, _DATA_V2, _PAGE_VALUES = 2, 3, 5, 7, 8, 1
-# Headers hold statistics, and these hold values of the column; pyarrow gives up beyond the last.
+# Bytes of a header to try, in turn: headers hold statistics, and these hold values of the column. pyarrow refuses
+# longer headers than the last of these.
 _HEADER_BYTES = (1 << 10, 1 << 16, 1 << 20, 1 << 24)
 
 
 class ColumnSize(NamedTuple):
-    """Values and uncompressed bytes of a column in a row group, by whichever says more, footer or pages.
+    """Values and uncompressed bytes of a column in a row group, by the footer or the pages, whichever has more.
 
     `longest` bounds the bytes of a single text: those of the largest page; 0 for numbers.
     """

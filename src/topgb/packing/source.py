@@ -22,7 +22,7 @@ class Reading:
     name    the name of the feature that `.npy` files hold, and of arrays of HDF5 files that are a video each
     naming  whether ids are paths below the source's folder, or the files' names alone
     frames  what becomes of features of one video with unequal numbers of frames
-    arrays  what the arrays at the top of HDF5 files are; None where their names tell
+    arrays  what the arrays at the top of HDF5 files are; None: decide by their names
     """
 
     name: str = "embedding"
@@ -33,7 +33,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A video of a source: its id, and its parts, of one feature each if there are several."""
+    """A video of a source: its id and its parts. If there are several parts, each is one feature."""
 
     id: str
     parts: tuple[VideoFile, ...]

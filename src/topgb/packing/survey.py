@@ -25,11 +25,11 @@ Range = tuple[float, float]
 
 @dataclass
 class Survey:
-    """The findings of the first reading.
+    """The results of the first reading.
 
     labels, labels_file  the labels' CSV, by the ids of videos where rows have some, and its path; None without one
     known                the classes of a given vocabulary, None if classes are made from the labels
-    separator            what separates the labels in a cell, None where nothing was said
+    separator            what separates the labels in a cell, None if the caller did not say
     share                share of the videos to validate on, or None
     on_unlabelled        what becomes of videos without labels where others have some
     first                place and level of the first video, and each feature's width and whether it is uint8
@@ -229,7 +229,7 @@ class Survey:
 
 
 def _has_labels(video: RawVideo) -> bool:
-    """Whether the video's source has labels, if not of this video."""
+    """Whether the video's source has labels, even if it has none for this video."""
     return video.labels is not None or video.unlabelled
 
 

@@ -1,4 +1,4 @@
-"""A video of a user's own features as it was found, before it becomes a record."""
+"""A video of a user's own features, as read from files, before it becomes a record."""
 
 from dataclasses import dataclass
 from unicodedata import normalize
@@ -16,7 +16,7 @@ _RESERVED = {key.decode() for key in IDENTITY_KEYS}
 
 @dataclass(frozen=True)
 class RawVideo:
-    """A video's features as they were found.
+    """A video's features as read from files.
 
     id          the id of its record, in Unicode's form NFC
     where       the file, and the row of a table; error messages name it

@@ -1,4 +1,4 @@
-"""Lists of ids and names in a sentence: bounded, however many there are."""
+"""Lists of ids and names for a sentence, cut to a bounded length."""
 
 from collections.abc import Iterable
 from itertools import islice

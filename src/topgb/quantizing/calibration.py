@@ -21,7 +21,7 @@ from topgb.records.dataset import Dataset
 MOST_VIDEOS = 4096
 # Compensate within ranges of this many columns: the second-moment matrix grows with the square.
 MOST_COLUMNS = 2048
-# Sensitivity is measured at this step, in units of the tensor's root mean square: about 3 bits a weight.
+# Sensitivity is measured at this step, in units of the tensor's root mean square: about 3 bits per weight.
 TRIAL_STEP = 0.5
 # Probabilities are kept this far from 0 and 1, where a divergence would be infinite.
 EPSILON = 1e-6

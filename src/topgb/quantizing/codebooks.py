@@ -6,7 +6,7 @@ import numpy as np
 
 from topgb.quantizing.kmeans import kmeans_levels
 
-# One byte a weight, as in 2018.
+# One byte per weight, as in 2018.
 LEVELS = 256
 # Weights compared at once: a few megabytes of float64.
 BLOCK = 1 << 18

@@ -93,7 +93,7 @@ def entropy_coded(
 def entropy_steps(
     tensors: Mapping[str, torch.Tensor], bits: float, sensitivity: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """The step of each tensor (float32) with which all of them take `bits` a weight on average, entropy-coded.
+    """The step of each tensor (float32) at which all of them together take `bits` per weight, entropy-coded.
 
     Errors cost sensitivity · step² and a tensor of n values takes n · log2(step) bits less, so at the least cost for
     the bytes step² ∝ n / sensitivity. Without `sensitivity` relative errors are taken to cost the same in every tensor.

@@ -29,7 +29,7 @@ Method = Literal["float16", "uniform", "quantile", "kmeans", "int8", "int6", "in
 METHODS: tuple[str, ...] = get_args(Method)
 GROUPED = {f"int{bits}": bits for bits in (6, 5, 4, 3)}
 NAMES_2018 = {f"quant_{name}": name for name in ("uniform", "quantile", "kmeans")}
-# Huffman codes give each weight one bit at least.
+# Every Huffman code has at least one bit.
 LEAST_BITS = 1.5
 
 
@@ -76,7 +76,7 @@ class TensorSummary:
 
     @property
     def bits(self) -> float:
-        """Bits a weight, scales and codebooks included."""
+        """Bits per weight, scales and codebooks included."""
         return 8 * self.bytes_after / max(self.elements, 1)
 
 
@@ -90,9 +90,9 @@ def quantize_file(
 ) -> list[TensorSummary]:
     """Write the model with its large tensors stored as `settings` say (2018: `quantize.py`); return the summaries.
 
-    With `calibration` (records; labels are not needed) `entropy` rounds so that errors make up for each other in what
-    the layers give, and spends bits where they move the predictions most. Tensors that are in the wanted form already
-    stay as they lie. Raises `InputError` where a file cannot be read, `out` exists, or `entropy` cannot take so few
+    With `calibration` (records; labels are not needed) `entropy` rounds so that errors cancel in the outputs of the
+    layers, and spends bits on the tensors whose errors change the predictions most. Tensors that have the wanted form
+    already are copied. Raises `InputError` where a file cannot be read, `out` exists, or `entropy` cannot take so few
     bits.
     """
     refuse_existing(out, force)
@@ -122,7 +122,7 @@ def quantize_file(
 def large_tensors(header: Header, min_elements: int = MIN_ELEMENTS) -> list[str]:
     """Names of the members' tensors of more than `min_elements` values (2018 compared in this way).
 
-    Whole numbers, and a second stage, small as it is beside its members, are left alone.
+    Whole numbers are left out, and so is a second stage, because it is small.
     """
     floats = {name: entry for name, entry in header.tensors.items() if entry.encoding != "int32"}
     large = [name for name, entry in floats.items() if math.prod(entry.shape) > min_elements]

@@ -259,10 +259,10 @@ def open_dataset(
     damaged in its framing raises `DamagedRecordError` already here; with "skip", the records before the break are used.
     Raises `InputError` if nothing matches, if no record can be read, or if the teacher has another number of classes.
 
-    What is found of the local shards of a large data set is kept in the cache folder (`known_sizes.py`); `progress` is
-    told while they are gone through. Remote shards are fetched here, to count their records, and gzip-compressed ones
-    are unpacked where nothing is known of them. A process keeps the 64 shards that it opened last; any other shard is
-    fetched or unpacked again when its records are read.
+    The places of the records in local shards of a large data set are kept in the cache folder (`known_sizes.py`);
+    `progress` shows the walk that finds them. Remote shards are fetched here, to count their records, and
+    gzip-compressed ones are unpacked if nothing was kept of them. A process keeps the 64 shards that it opened last;
+    any other shard is fetched or unpacked again when its records are read.
     """
     teacher = targets.teacher
     if teacher is not None and not isinstance(teacher, str) and teacher.classes != classes:

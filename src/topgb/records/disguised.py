@@ -1,6 +1,6 @@
-"""Know bytes that are not one number each: floats as their bytes, and arrays in a file format.
+"""Recognise byte features whose bytes are not one number each: the bytes of floats, and arrays in a file format.
 
-They can be read as a feature of bytes, and every number is wrong.
+Such features can be read, but every value is wrong.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from topgb.errors import InputError
 if TYPE_CHECKING:
     from topgb.records.dataset import Dataset
 
-# The bytes of a feature that are looked at, and the numbers that are needed to tell.
+# The most bytes of a feature to look at, and the fewest numbers from which floats can be recognised.
 MOST_BYTES, LEAST_NUMBERS = 1 << 16, 32
 WRITE_FLOATS = "write the values as a float list"
 _SAMPLE = 32
-# In some bytes a number, chance could make all of them alike.
+# The fewest numbers in a value: the bytes of fewer could look alike by chance.
 _LEAST_WIDTH = 4
 _FORMATS = (
     (b"\x93NUMPY", "a NumPy file (.npy)"),
@@ -32,7 +32,7 @@ _EXPONENTS = (("float32", 4, 0x30, 0x4E), ("float64", 8, 0x3C, 0x42), ("float16"
 
 
 def disguise_of(values: Sequence[bytes]) -> str | None:
-    """Say what the values of a feature, all of one width, are if not bytes of one number each; None if they may be."""
+    """The true kind of a feature's values, all of one width, in words; None if each byte may be a number."""
     values = [value for value in values if value]
     if not values:
         return None

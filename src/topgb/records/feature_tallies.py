@@ -10,7 +10,7 @@ from topgb.records.framing import Place
 from topgb.records.text_values import is_text
 
 Kind = Literal["uint8", "float32", "int64", "mixed", "empty"]
-# Keys that hold labels, or say when they hold, under whatever name; none of them is an input of a model.
+# Words in the keys of labels and of their times; a feature with such a key is no input of a model.
 _LABEL_KEYS = ("label", "labels")
 _SEGMENT_PREFIX = "segment_"
 _KINDS: dict[str, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int64_list": "int64"}

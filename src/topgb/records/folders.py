@@ -48,7 +48,7 @@ def has_parts(pattern: str | Sequence[str]) -> bool:
 
 
 def part_of(pattern: str | Sequence[str], part: Part, purpose: str, progress: Progress) -> str | Sequence[str]:
-    """The files of one part if `pattern` is a folder that `has_parts`, which `progress` is told; else `pattern`."""
+    """The files of one part if `pattern` is a folder that `has_parts` (`progress` says so); else `pattern`."""
     if part == "all" or not has_parts(pattern):
         return pattern
     assert isinstance(pattern, str)

@@ -33,7 +33,7 @@ _MAGIC: tuple[tuple[int, bytes, Foreign], ...] = (
     (0, b"\x93NUMPY", Foreign("a NumPy array (.npy)", _PACK)),
     (0, b"PK\x03\x04", Foreign("a ZIP archive, such as NumPy's .npz", f"{_PACK}; unpack any other archive first")),
     (0, b"PAR1", Foreign("a Parquet table", _PACK)),
-    (0, b"\x89HDF\r\n\x1a\n", Foreign("an HDF5 file", "save its arrays with numpy.save, and topgb data pack them")),
+    (0, b"\x89HDF\r\n\x1a\n", Foreign("an HDF5 file", _PACK)),
     (0, b"BZh", Foreign("bzip2", _UNPACK)),
     (0, b"\xfd7zXZ\0", Foreign("xz", _UNPACK)),
     (0, b"\x28\xb5\x2f\xfd", Foreign("zstd", _UNPACK)),

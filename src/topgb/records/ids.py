@@ -46,7 +46,7 @@ def video_ids(
 
 
 def readable_ids(path: str) -> Iterator[str]:
-    """The ids of the records of one shard that can be read; none if it cannot be opened (any more)."""
+    """The ids of the records of one shard that can be read; none if it cannot be opened any more."""
     with suppress(TopgbError):
         yield from video_ids([path], on_damaged="skip")
 

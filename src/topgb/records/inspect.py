@@ -39,7 +39,7 @@ class Inspection(Table):
     label_min, …_max  None without labels
     distinct_classes  how many different labels occur
     labels_per_video  mean over labelled records; None without any
-    unusable          number of records that are whole but that no model can use
+    unusable          number of records that are intact but that no model can use
     obstacles         what keeps a recipe from reading these records, a sentence each
     segments          counts of ratings of segments
     damaged           errors of the records and files that could not be read

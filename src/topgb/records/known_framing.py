@@ -1,4 +1,4 @@
-"""Which shards' records are known from an earlier walk, and when that may be believed.
+"""The places of records, kept from an earlier walk over their shards, and when they may be trusted.
 
 A shard's entry counts as long as the shard has the size, the times of modification and of change, and the inode that
 it had when it was walked. Within the grain of a file system's clock a file can change and keep all of these, so shards
@@ -23,7 +23,7 @@ from topgb.records.framing_index import Entry, FramingIndex, Stamp, index_path, 
 SETTLED_NS = 10_000_000_000
 # All index files together have at most this many bytes; six million records take 24 MB.
 MOST_BYTES = 512 << 20
-# So long a process waits for another one that walks the same folder; then it walks for itself.
+# Seconds that a process waits for another one that walks the same folder, before it walks by itself.
 PATIENCE = 120.0
 
 
@@ -113,7 +113,7 @@ def use(folder: str) -> FramingIndex:
 def one_walker(folder: str, progress: Progress) -> Iterator[None]:
     """A block that one process at a time enters for a folder, so that the others find what the first one walked.
 
-    Nobody waits longer than `PATIENCE` seconds, nor where locks do not work; `progress` is told.
+    Nobody waits longer than `PATIENCE` seconds, nor where locks do not work; `progress` shows the wait.
     """
     path = index_path(folder).with_suffix(".lock")
     descriptor, began, told = None, time.monotonic(), False

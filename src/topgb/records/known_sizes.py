@@ -16,9 +16,9 @@ from topgb.records.shard_sizes import Measure, Measured, is_large
 from topgb.records.shards import Shard, open_shard
 from topgb.unpacked_size import check_unpacked
 
-# Threads wait for the disk together; the processor's part of a walk they do in turns.
+# Threads of a walk: they wait for the disk at the same time, but compute one at a time.
 THREADS = 8
-# So many known shards of a folder are looked at before all are believed.
+# This many known shards of a folder are compared with the disk before all are trusted.
 CHECKED = 16
 # Seconds after which a walk keeps what it has found so far: it may be killed.
 KEEP_SECONDS = 30.0
@@ -70,7 +70,7 @@ def _others(shards: list[Shard], found: dict[Shard, Measured]) -> list[Shard]:
 
 
 def _known(kept: FramingIndex, shards: list[Shard], measuring: Measure) -> dict[Shard, Measured]:
-    """The shards that are known, if those that are looked at are as they are known."""
+    """The kept sizes of `shards`, or none if a shard that is compared with the disk has changed."""
     rows: dict[Shard, Row] = {}
     for shard in shards:
         with suppress(OSError):
@@ -123,7 +123,7 @@ def _as_known(kept: FramingIndex, shard: Shard) -> bool:
 def _walked(
     shards: list[Shard], measuring: Measure, progress: Progress
 ) -> Iterator[tuple[Shard, Measured, Entry | None]]:
-    """Each shard that is whole, as it was measured, and what is to be kept of it."""
+    """Each shard that is whole, its size, and the entry to keep."""
     began, shown = time.monotonic(), False
     with ThreadPoolExecutor(THREADS) as threads:
         waiting = {threads.submit(_walk, shard, measuring): shard for shard in shards}
@@ -144,7 +144,7 @@ def _walked(
 
 
 def _walk(shard: Shard, measuring: Measure) -> tuple[Measured, Entry | None] | None:
-    """A shard as it was measured, and what is to be kept of it; None if it is not whole."""
+    """A shard's size and the entry to keep; None if the shard is not whole."""
     walked_at = time.time_ns()
     try:
         before = Stamp.of(os.stat(shard.path))

@@ -68,7 +68,7 @@ def label_list(context: Any, place: Place) -> list[int] | None:
             raise place.unusable(_repeated(labels))
         return labels
     if not getattr(stored, kind).value:
-        # Of whatever kind: NumPy makes floats of an empty list.
+        # An empty list may have any kind: NumPy makes floats of it.
         return []
     if kind == "bytes_list":
         first = bytes(stored.bytes_list.value[0]).decode(errors="replace")[:40]

@@ -64,12 +64,12 @@ def decode_generally(payload: memoryview, layout: Layout, place: Place) -> tuple
 
 
 def unequal_frames(counts: str) -> str:
-    """The reason against a record whose features have the listed, unequal numbers of frames."""
+    """The reason to refuse a record whose features have the listed, unequal numbers of frames."""
     return f"its features have unequal numbers of frames ({counts}); cut them to the same number"
 
 
 def not_finite(name: str) -> str:
-    """The reason against a record with infinite values, or NaN, in the feature of that name."""
+    """The reason to refuse a record with infinite values, or NaN, in the feature of that name."""
     return f"feature {name!r} holds values that are not finite; leave the video out, or make its features anew"
 
 

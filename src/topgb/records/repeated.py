@@ -1,4 +1,4 @@
-"""Which videos occur more than once in the records that were read: 64 bits of each id are kept, 8 bytes a video."""
+"""Which videos occur more than once in the records that were read: 64 bits of each id are kept, 8 bytes per video."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class IdHashes:
             self._waiting = []
 
     def repeated(self, paths: Sequence[str], read_ids: Callable[[str], Iterable[str]]) -> Repeated | None:
-        """The videos that occur more than once, if any; takes 16 bytes a video meanwhile.
+        """The videos that occur more than once, if any; takes 16 bytes per video meanwhile.
 
         `paths` are those of the shards, and `read_ids` reads a shard's ids again, to name one.
         """

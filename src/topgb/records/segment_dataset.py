@@ -84,8 +84,9 @@ class _Rows(NamedTuple):
 class SegmentDataset(Dataset):
     """The segments of the records in a list of shards; made by `open_segments`.
 
-    What `Dataset` says of records and videos holds for rows: `counts`, `num_records`, keys and numbers count segments,
-    in the order of their records and of their starts. Ids are `id:start`. `read_drawn` draws negatives, not frames.
+    It has the attributes of a `Dataset`, with rows in place of records: `counts`, `num_records`, keys and numbers count
+    segments, in the order of their records and of their starts. Ids are `id:start`. `read_drawn` draws negatives, not
+    frames.
 
     rated_classes  int64 [C], the classes that are rated anywhere, ascending; none with the rows `every`
     """

@@ -14,7 +14,7 @@ from topgb.records.layout import Layout
 from topgb.records.sampling import Cut
 from topgb.records.shards import OpenShard, Shard
 
-# To look for the records of less than this takes hardly longer than to look up where they are.
+# Nothing is kept of data sets with fewer shards or bytes: walking them takes hardly longer than reading what was kept.
 LEAST_SHARDS, LEAST_BYTES = 64, 256 << 20
 
 

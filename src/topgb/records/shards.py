@@ -44,7 +44,7 @@ class Shard:
 class OpenShard:
     """A shard's bytes and the places of its records.
 
-    known     whether the places were not looked for but known before
+    known     whether the places come from the cache folder, not from a walk
     unpacked  whether the bytes are those of a gzipped file, unpacked
 
     The buffer is a read-only memory map. The map and its file descriptor are freed with the last reference to the
@@ -158,7 +158,7 @@ def _literal_folders(path: str) -> str:
 
 
 def open_shard(shard: Shard, use_known: bool = False) -> OpenShard:
-    """Map a shard into memory and find its records; with `use_known`, take what is known of them from earlier.
+    """Map a shard into memory and find its records; with `use_known`, take their places from the cache folder.
 
     A remote or gzip-compressed shard (detected by content, not by name) is first copied to an unlinked temporary file,
     so that memory stays bounded. Raises `InputError` if the file is gone or not readable, `NotRecordsError` if it is
@@ -244,7 +244,7 @@ def _unpack_gzip(file: BinaryIO, shard: Shard) -> tuple[BinaryIO, str | None]:
 class ShardCache:
     """The shards opened last, at most `limit` of them, so that descriptors and temporary files stay few.
 
-    With `use_known` they are opened by what is known of them from earlier.
+    With `use_known` the places of their records are taken from the cache folder where it has them.
 
     A cache pickles without its shards: a loader's worker opens its own.
     """

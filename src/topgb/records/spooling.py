@@ -18,7 +18,7 @@ def spool(
 
     Returns the file, and the reason why a broken gzip stream ends early or None. `path` names the source in the
     `TopgbError` that is raised if the temporary folder is full. Raises `InputError` if a compressed source of `packed`
-    bytes unpacks to more than `unpacking.most_unpacked` allows for the number `chosen`.
+    bytes unpacks to more than `unpacked_size.most_unpacked` allows for the number `chosen`.
     """
     reader = gzip.GzipFile(fileobj=source, mode="rb") if compressed else source
     # read1 returns the bytes that were decompressed before a break; read would lose them.

@@ -4,7 +4,7 @@ import unicodedata
 
 
 def is_text(value: bytes) -> bool:
-    """Whether a value is text in UTF-8 or Latin-1, perhaps with zero bytes behind, as fixed widths need."""
+    """Whether a value is text in UTF-8 or Latin-1, perhaps padded with zero bytes to a fixed width."""
     content = value.rstrip(b"\0")
     try:
         text = content.decode()

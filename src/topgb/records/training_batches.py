@@ -72,7 +72,7 @@ class TrainingBatches(TorchDataset[LoadedBatch]):
 
 
 class _ErrorsAsValues(TorchDataset):
-    """Returns errors as values, because `DataLoader` would rebuild an error from a traceback's text, or fail to."""
+    """Returns errors as values, because `DataLoader` would try to rebuild an error from the text of a traceback."""
 
     def __init__(self, batches: TrainingBatches):
         self.batches = batches
@@ -107,7 +107,7 @@ def load_batches(
             except StopIteration:
                 return
             except (ConnectionError, EOFError) as error:
-                # Where the process ends while it hands a batch over; else PyTorch itself raises a RuntimeError.
+                # The process ended while it handed a batch over; at other moments PyTorch itself raises a RuntimeError.
                 raise lost_reader(str(error) or "its connection broke") from error
             if isinstance(item, TopgbError):
                 raise item

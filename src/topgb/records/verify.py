@@ -36,7 +36,7 @@ class Verification(Table):
     """The result of `verify_shards`: number of files, number of sound records, and errors of the others, in order.
 
     damaged   errors of records and files that cannot be read
-    unusable  errors of records that are whole but hold something else than records should, and what to do about it
+    unusable  errors of records that are intact but hold something else than records should; each says what to do
     labels    counts of the label lists of the sound records
     segments  counts of their ratings of segments
     repeated  videos that occur more than once among the sound records, if any

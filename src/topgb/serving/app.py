@@ -29,7 +29,7 @@ from topgb.serving.uploads import received
 from topgb.serving.wording import Worded
 from topgb.version import __version__
 
-# Nginx's status for a client that has gone; nobody reads it but the figures.
+# Nginx's status for a client that has hung up; only the figures show it.
 _GONE = 499
 
 
@@ -132,7 +132,7 @@ def _add_files(app: FastAPI, service: Service, tagger: FileTagger) -> None:
 
 
 def waiting(request: Request) -> Callable[["Future[Any]"], Any]:
-    """A way to wait for a future that gives up when the client hangs up, whose body has come."""
+    """A function that waits for a future, but not longer than the client, whose body has been read, stays connected."""
 
     async def wait(future: "Future[Any]") -> Any:
         answer = asyncio.wrap_future(future)
@@ -140,7 +140,7 @@ def waiting(request: Request) -> Callable[["Future[Any]"], Any]:
         try:
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
-                # At once: asyncio would tell the future of it in a later turn of its loop.
+                # Cancel at once: asyncio would do so in a later turn of its loop.
                 future.cancel()
                 raise ClientDisconnect
             return answer.result()
@@ -152,7 +152,7 @@ def waiting(request: Request) -> Callable[["Future[Any]"], Any]:
 
 
 def answer_json(answered: Answered) -> Response:
-    """An answer with what it took in milliseconds, as browsers show it (`Server-Timing`)."""
+    """An answer with its times in milliseconds in a header that browsers show (`Server-Timing`)."""
     timing = ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in answered.timing.items())
     return Response(json.dumps(answered.value), media_type=JSON, headers={"server-timing": timing})
 
@@ -170,7 +170,7 @@ def _page(content: bytes, kind: str) -> Callable[[], Any]:
 
 
 def _refuse_in_problems(app: FastAPI) -> None:
-    """Turn all errors into problems."""
+    """Answer every error with a problem (RFC 9457)."""
 
     async def on_problem(request: Request, error: Any) -> Response:
         return problem_response(error.status, error.detail, error.headers)

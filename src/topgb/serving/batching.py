@@ -21,7 +21,7 @@ _LONGEST_RETRY = 30
 
 
 class FullError(TopgbError):
-    """As many videos wait as may; `retry_after` is in how many whole seconds there should be room."""
+    """The queue of videos is full; `retry_after` is in how many whole seconds there should be room."""
 
     def __init__(self, retry_after: int):
         super().__init__("as many videos wait as the server holds; ask again in a little while")
@@ -136,7 +136,7 @@ class Batcher:
             if len(wanted) == 1:
                 wanted[0].answer.set_exception(error)
                 return
-            # Each alone: what is wrong with one request is no other's fault.
+            # Compute each request alone, so that only the faulty one fails.
             for request in wanted:
                 try:
                     self._compute([request])

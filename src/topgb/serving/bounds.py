@@ -1,4 +1,4 @@
-"""Bounds on what one client may take: bytes of a body, bytes of all bodies, and time."""
+"""Bounds on requests: bytes of a body, bytes of all bodies together, and time."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ UPLOADS = "/v1/tag"
 
 
 class Bounds:
-    """An ASGI middleware that ends requests which are too long, too slow, or too many to be held.
+    """An ASGI middleware that ends requests that are too long or too slow, or for which there is no room.
 
     Bodies of uploads go to files, at most `stored_bytes` of all together; those of others are held in memory, at most
     `held_bytes`.
@@ -24,7 +24,7 @@ class Bounds:
 
     def __init__(self, app: ASGIApp, settings: Settings, measures: Measures):
         self._app, self._settings = app, settings
-        # By whether they are uploads.
+        # The bytes taken by uploads (True) and by other bodies (False).
         self._taken = {True: 0, False: 0}
         measures.watch_bytes(lambda: self._taken[False], lambda: self._taken[True])
 
@@ -49,7 +49,7 @@ class Bounds:
         return self._settings.body_bytes
 
     def take(self, count: int, upload: bool) -> None:
-        """Take note of bytes that have come. Raises `ProblemError` 429."""
+        """Count bytes that have arrived. Raises `ProblemError` 429."""
         most = self._settings.stored_bytes if upload else self._settings.held_bytes
         if self._taken[upload] + count > most:
             raise ProblemError(429, "the server holds as many requests as it can; ask again in a little while", RETRY)
@@ -57,12 +57,12 @@ class Bounds:
 
     @property
     def read_seconds(self) -> float:
-        """Seconds in which a body must have come."""
+        """The seconds within which a body must arrive."""
         return self._settings.read_seconds
 
 
 class _Request:
-    """One request's body and answer, as they come and go."""
+    """The body and the answer of one request, passed on in parts."""
 
     def __init__(self, bounds: Bounds, scope: Scope, receive: Receive, send: Send):
         self._bounds, self._receive, self._send = bounds, receive, send

@@ -9,12 +9,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from topgb.serving.problems import MEDIA_TYPE, problem_bytes
 
 MOST_CONNECTIONS = 512
-# In which a request's head must have come, and the rest of a body that was refused.
+# The seconds within which a request's head must arrive, and the rest of a body that was refused.
 HEAD_SECONDS = 10.0
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, with a deadline whenever the client has the turn.
+    """uvicorn's connection, with a deadline whenever the server waits for the client.
 
     uvicorn itself waits without end for a client that sends half of a head.
     """
@@ -52,7 +52,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        # The client has the turn also where half of the next head has come, and uvicorn waits for it as for none.
+        # The deadline is also needed if half of the next head has arrived: uvicorn waits for the rest without one.
         if self.conn.their_state is h11.SEND_BODY or self.conn.trailing_data[0]:
             self._watch()
 

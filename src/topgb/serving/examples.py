@@ -1,4 +1,4 @@
-"""Files that the page offers to try: those of a folder, or features that are made up."""
+"""Files that the page offers to try: those of a folder, or made-up features."""
 
 import io
 from pathlib import Path
@@ -13,12 +13,12 @@ from topgb.serving.sources import ARRAYS, RECORDS, suffix_of
 from topgb.video.opening import PICTURE_SUFFIXES, SUFFIXES
 
 MOST_EXAMPLES = 24
-# A made-up video: so many scenes of so many frames each.
+# A made-up video has this many scenes, of this many frames each.
 _SCENES, _FRAMES = 5, 6
 
 
 class Examples:
-    """The files by their names. What the folder holds is looked up once."""
+    """The files by their names; the folder is listed once."""
 
     def __init__(self, service: Service):
         folder, most = service.settings.examples, service.settings.upload_bytes

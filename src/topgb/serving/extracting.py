@@ -1,7 +1,7 @@
 """Videos to features in a process of its own, which can be ended whatever a stranger's file does to it.
 
-Run as a module it is that process: each line of its input is a JSON object that names a file, and each line of its
-output says what came of it. The features go to a `.npz` file.
+Run as a program, this module is that process: each line of its input is a JSON object that names a file, and each line
+of its output is the result. The features go to a `.npz` file.
 """
 
 import json
@@ -66,14 +66,14 @@ class Extracting:
                 assert process.stdin is not None
                 assert process.stdout is not None
                 process.stdout.close()
-                # There may be a line in it that was not sent any more.
+                # Its buffer may hold a line that could not be sent.
                 with suppress(BrokenPipeError):
                     process.stdin.close()
 
     def _started(self) -> "subprocess.Popen[str]":
         if self._process is None or self._process.poll() is not None:
             self.stop()
-            # Nothing of the folder that the server was started in can stand in for a module.
+            # No file in the folder that the server was started in can take the place of a module.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", __spec__.name],
                 stdin=subprocess.PIPE,
@@ -81,7 +81,7 @@ class Extracting:
                 stderr=subprocess.DEVNULL,
                 encoding="utf-8",
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
-                # Ctrl-C is the server's, which finishes what it has.
+                # Ctrl-C is meant for the server, which finishes its requests.
                 start_new_session=True,
             )
         return self._process

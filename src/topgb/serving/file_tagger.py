@@ -1,4 +1,4 @@
-"""The work behind `/v1/tag`: a file to features, these and stretches of them to tags."""
+"""The work behind `/v1/tag`: turn a file into features, and features and stretches of them into tags."""
 
 import asyncio
 import time
@@ -19,9 +19,9 @@ from topgb.serving.service import Answered, Await, Service
 from topgb.serving.sources import Extracted, Source, frames_per_second, is_video, read_source
 from topgb.serving.tagged import check_count, stretches_of, tagged_json, window_frames
 
-# Stretches that are computed in one call, after which other requests have their turn.
+# Stretches that are computed in one call, before other requests have their turn.
 _TOGETHER = 64
-# Seconds that a file whose features are made already waits for room among the others.
+# Seconds that a file with finished features waits for room in the queue.
 _PATIENCE = 60.0
 
 
@@ -80,7 +80,7 @@ class FileTagger:
             return await wait(job)
         except (ClientDisconnect, asyncio.CancelledError):
             if not job.cancel():
-                # Nobody waits for it, and others do for their turn.
+                # Nobody waits for this file any more, but others wait for their turn.
                 self._service.extracting.stop()
             raise
 

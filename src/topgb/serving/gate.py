@@ -1,4 +1,4 @@
-"""Who may ask: the names of the server, the page that asks, and the token."""
+"""Which requests are let in: by the server's name in them, the page that they come from, and the token."""
 
 import hmac
 import ipaddress
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from topgb.errors import printable
 from topgb.serving.problems import ProblemError, problem_response
 
-# All may see these, token or not: the page and its files, the documentation, and whether the server is there.
+# Paths that need no token: the page and its files, the documentation, and the check that the server runs.
 OPEN = ("/", "/docs", "/openapi.json", "/healthz")
 OPEN_FOLDER = "/page/"
 _POLICY = (
@@ -20,7 +20,7 @@ _POLICY = (
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _FOR_ALL = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
-# Each header costs some time, and answers that no browser shows as a page need none of these.
+# Only answers that browsers show as pages need these headers, and each header costs some time.
 _FOR_PAGES = [
     (b"content-security-policy", _POLICY),
     (b"referrer-policy", b"no-referrer"),

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Response
 
 MEDIA_TYPE = "application/problem+json"
-# Where nobody knows when there will be room.
+# For problems of which nobody knows when they will pass.
 RETRY = {"retry-after": "1"}
 
 

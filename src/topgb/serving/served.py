@@ -18,8 +18,8 @@ Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class ServedModel:
     """A model under its name.
 
-    name     what requests call it
-    header   what its file says
+    name     the name that requests use
+    header   the header of its file
     bytes    the size of its file
     predict  computes probabilities float32 [B, V] from stored features [B, T, D] and frames int [B]
     """

@@ -58,7 +58,7 @@ class Server(uvicorn.Server):
 def run(service: Service, listening: socket.socket, on_start: OnStart) -> None:
     """Answer requests until SIGTERM or Ctrl-C comes; then finish those that have begun.
 
-    A second Ctrl-C ends at once. Off the main thread no signal is heard.
+    A second Ctrl-C ends at once. In a thread other than the main one, no signal is handled.
     """
     config = uvicorn.Config(
         create_app(service),
@@ -80,7 +80,7 @@ def run(service: Service, listening: socket.socket, on_start: OnStart) -> None:
 
 @contextmanager
 def _ending_quietly() -> Iterator[None]:
-    """A block after which the signals that ended the server, which uvicorn raises once more, do nothing."""
+    """A block after which the signals that ended the server, which uvicorn raises again, have no effect."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -21,7 +21,7 @@ from topgb.serving.served import ServedModel
 from topgb.serving.settings import Settings
 
 Value = TypeVar("Value")
-# Waits for an answer as long as its client does.
+# Waits for a future, but not longer than the client stays connected.
 Await = Callable[["Future[Any]"], Any]
 # Threads that turn bodies into arrays; more would take time from the thread that talks to clients.
 _THREADS = 2
@@ -29,7 +29,7 @@ _THREADS = 2
 
 @dataclass(frozen=True)
 class Answered:
-    """An answer's JSON values, and what it took in seconds by name."""
+    """An answer's JSON values, and the seconds of each of its steps by name."""
 
     value: dict[str, Any]
     timing: dict[str, float]
@@ -49,7 +49,7 @@ class Service:
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Call each model once, where it is to be called: the first call is slow, and no client should wait for it."""
+        """Call each model once in the thread that will call it: the first call is slow, so no client should wait."""
         for model in self.models.values():
             spec = model.header.features
             blank = np.zeros((1, spec.width), np.uint8 if spec.all_bytes else np.float32)
@@ -72,8 +72,8 @@ class Service:
             raise ProblemError(404, f"there is no model {choice.model[:80]!r} here; ask for {names}") from None
 
     async def in_thread(self, work: Callable[[], Value]) -> Value:
-        """The result of `work`, done aside."""
-        # Messages there are worded as here.
+        """The result of `work`, computed in another thread."""
+        # With this context, messages are worded in that thread as here.
         context = copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(work))
 
@@ -87,7 +87,7 @@ class Service:
     async def predict(self, asked: Asked, wait: Await) -> Answered:
         """The best classes of each video; `wait` waits for an answer. Raises `ProblemError` and `InputError`."""
         model = self.model(asked.choice)
-        # So that a wrong threshold costs no computing.
+        # Find a wrong threshold before anything is computed.
         best_of(model.header, np.zeros((0, model.header.classes), np.float32), None, asked.choice.threshold)
         given = await self._stored(model, asked.videos)
         answer: Answer = await wait(self.submit(model, given.stored))
@@ -100,7 +100,7 @@ class Service:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """A block in which a file is worked with. Raises `ProblemError` 429 where there are too many."""
+        """A block that works on a file. Raises `ProblemError` 429 if too many files are being worked on."""
         if self._working >= self.settings.uploads:
             raise ProblemError(429, "the server works on as many files as it can; ask again in a while", RETRY)
         self._working += 1
@@ -112,6 +112,6 @@ class Service:
     async def _stored(self, model: ServedModel, videos: Any) -> Videos:
         spec, most = model.header.features, model.header.max_frames
         if isinstance(videos, np.ndarray) and videos.dtype == np.uint8:
-            # Bytes are copied in less time than a thread takes to begin.
+            # Copying bytes takes less time than starting a thread.
             return to_stored(videos, spec, most)
         return await self.in_thread(lambda: to_stored(videos, spec, most))

@@ -13,8 +13,8 @@ MB = 1 << 20
 class Settings:
     """How a server answers.
 
-    token         what requests must bear in `Authorization: Bearer …`; None lets all in, which only loopback may
-    hosts         names under which the server may be asked, besides addresses and localhost
+    token         the token of requests in `Authorization: Bearer …`; None, on loopback only, lets all in
+    hosts         host names that requests may use, besides addresses and localhost
     window        seconds that a request waits for others, to be computed together with them
     batch         most videos in one call of the model
     queue         most videos that wait; more are refused with 429
@@ -26,7 +26,7 @@ class Settings:
     video_seconds most seconds of a video that are looked at
     read_seconds  seconds in which a body must have come
     work_seconds  seconds that one video's features may take
-    drain_seconds seconds that the server finishes requests in when it is asked to end
+    drain_seconds seconds for which requests may finish when the server is asked to end
     examples      a folder of files that the page offers
     """
 

@@ -27,7 +27,7 @@ class Extracted:
     remarks: list[str]
 
 
-# From a file, the header of the model that it is for, and the most seconds of it to look at.
+# Makes features of a file for the model with a header, from at most the given number of seconds.
 Extract = Callable[[Path, Header, float], Extracted]
 
 
@@ -53,7 +53,7 @@ def is_video(name: str) -> bool:
 
 
 def suffix_of(name: str) -> str:
-    """The end of a file's name by which its kind is known, in lower case."""
+    """The suffix of a file's name that shows its kind, in lower case."""
     low = name.lower()
     return next((suffix for suffix in (*RECORDS, *ARRAYS) if low.endswith(suffix)), Path(low).suffix)
 
@@ -123,6 +123,6 @@ def _most_frames(header: Header, fps: float, max_seconds: float) -> int:
 
 
 def frames_per_second(header: Header) -> float:
-    """Frames in a second of the features that the model takes; one, as YouTube-8M has, where nothing else is said."""
+    """Frames in a second of the features that the model takes; one, as in YouTube-8M, if the header does not say."""
     found = (header.extractor or {}).get("fps", 1.0)
     return float(found) if isinstance(found, int | float) and 0 < found <= 1000 else 1.0

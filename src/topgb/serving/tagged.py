@@ -53,7 +53,7 @@ def tagged_json(
     probabilities: np.ndarray,
     choice: tuple[int | None, np.ndarray | None],
 ) -> dict[str, Any]:
-    """A video's tags, and those of its stretches, from probabilities [S, V] of what `stretches_of` gave.
+    """A video's tags, and those of its stretches, from probabilities [S, V] of the windows of `stretches_of`.
 
     `choice` is the most classes to give, None for all, and the least probability of each, None for any.
     """

@@ -1,4 +1,4 @@
-"""Files that clients send in forms: received within bounds, kept while they are worked with, then deleted."""
+"""Files that clients send in forms: received within bounds, kept while they are used, then deleted."""
 
 import shutil
 import tempfile
@@ -23,7 +23,7 @@ _SUFFIX = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.")
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that was sent: where it lies, its client's name for it, and what is asked."""
+    """A file that was sent: its path on the server, the client's name for it, and the choices of the request."""
 
     path: Path
     name: str

@@ -10,7 +10,7 @@ from topgb.tagging.tag import Stretch, Tag, TaggedVideo, Unreadable
 TagFormat = Literal["text", "json", "csv", "srt"]
 CSV_HEADER = ("path", "start", "end", "class", "name", "probability")
 Row = tuple[str, float, float, int, str, float]
-# Players take what begins with these for markup: <i> for italics, {\an8} for a place on the screen.
+# Players take text that begins with these signs for markup: <i> for italics, {\an8} for a place on the screen.
 _MARKUP = ("<", "{")
 _WORD_JOINER = "\u2060"
 
@@ -20,7 +20,7 @@ def text_lines(video: TaggedVideo) -> Iterator[str]:
     yield f"{video.path}  {_clock(video.seconds)}"
     if not video.tags:
         yield "  no class reaches its threshold"
-    # As they will be shown: escapes are longer.
+    # Escape the names first, because escapes are longer.
     names = [printable(tag.name) for tag in video.tags]
     width = max(map(len, names), default=0)
     for name, tag in zip(names, video.tags, strict=True):

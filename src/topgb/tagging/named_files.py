@@ -9,7 +9,7 @@ from topgb.video.sources import find_videos
 def files_of(named: Sequence[str]) -> list[str]:
     """The files, in the order in which they are named; those of a folder and its subfolders are sorted by path.
 
-    A file need not be there: it is found unreadable when its turn comes. Raises `InputError` for a folder without
+    A missing file is no error here: it is reported when its turn comes. Raises `InputError` for a folder without
     videos, sounds and pictures.
     """
     found: list[str] = []

@@ -15,8 +15,8 @@ ELSEWHERE = (
 def needed_extractor(header: Header) -> Extractor:
     """The extractor of the features that the model was trained on.
 
-    Raises `InputError` where the model does not say which that is, where this topgb has not got it or has another
-    version of it, or where the model takes one vector for each video; `TopgbError` where a package is not installed.
+    Raises `InputError` if the model does not name one, if this topgb does not have it or has another version of it, or
+    if the model takes one vector per video; `TopgbError` where a package is not installed.
     """
     taken = {(feature.name, feature.size) for feature in header.features.features}
     takes = ", ".join(f"{feature.name} {feature.size}" for feature in header.features.features)

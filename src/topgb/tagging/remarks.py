@@ -4,7 +4,7 @@ from topgb.video.extract import Notes
 
 
 def remarks_on(notes: Notes, vectors: int) -> list[str]:
-    """One remark for each thing that a user should know of a video that gave so many vectors."""
+    """One remark for each thing that a user should know about a video from which `vectors` vectors were made."""
     remarks = []
     for what, missing in (("picture", notes.no_picture), ("sound", notes.no_sound)):
         if missing == vectors:

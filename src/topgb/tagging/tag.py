@@ -62,7 +62,7 @@ class TaggedVideo:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file of which nothing could be read, and the sentence that says why."""
+    """A file that could not be read, and a sentence that says why."""
 
     path: str
     reason: str
@@ -72,7 +72,7 @@ class Unreadable:
 class TagOptions:
     """Which tags are given: the `top` best classes (None: all) from their `threshold` on, and how long stretches are.
 
-    threshold  a probability for all classes, "model" for the model's own, or None: whatever it is
+    threshold  a probability for all classes, "model" for the model's own thresholds, or None for no threshold
     timeline   seconds of a stretch, or None for no timeline
     """
 
@@ -124,13 +124,13 @@ class Tagger:
         return cut_for(self._header, "every")
 
     def tag(self, path: str, progress: Callable[[float], None] | None = None) -> TaggedVideo:
-        """The tags of a video, a picture or a sound; `progress` gets the seconds that were done since it was last told.
+        """The tags of a video, a picture or a sound; `progress` is called with the seconds done since the last call.
 
         The features are those of `extract_video`, encoded as the model's records were. Without a timeline no more of
         the video is read than the model looks at. Raises `UnreadableVideoError` where nothing of the file can be read.
         """
         fps, most = self.extractor.fps, self._header.max_frames
-        # One vector more than the model looks at, to know that there is more.
+        # Read one vector more than the model looks at, to know whether there are more.
         limit = (most + 1) / fps if self._frames is None else None
         found = extract_video(path, self.extractor, max_seconds=limit, progress=progress)
         video = self.stored(found)

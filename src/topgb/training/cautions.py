@@ -1,4 +1,4 @@
-"""Settings that spoil a model without an error: refused, or said where the run begins."""
+"""Settings that would spoil a model without an error: they are refused, or named when the run begins."""
 
 from collections.abc import Iterator
 
@@ -14,13 +14,13 @@ from topgb.records.training_batches import TrainingBatches
 from topgb.training.recipe import Recipe
 from topgb.training.schedule import learning_rate
 
-# Videos over which batch norm should take its statistics: fewer cost score, and one alone ruins the model.
+# The fewest videos for the statistics of batch norm: fewer lower the score, and a single one ruins the model.
 LEAST_TOGETHER = 4
 # The learning rate counts as nothing below this share of its start.
 NOTHING = 0.01
-# A moving average should not hold more than this share of a random start at the end.
+# At the end, a moving average should hold no more than this share of its random start.
 START_LEFT = 0.1
-# Steps of which the schedule is looked at.
+# The schedule is sampled at this many steps.
 LOOKS = 1000
 
 
@@ -48,7 +48,7 @@ def fewest_together(batches: TrainingBatches, accumulate: int) -> int:
 def check_batch_norm(model: nn.Module, batches: TrainingBatches, accumulate: int) -> str | None:
     """Return a caution where batch norm sees few videos at once, or None.
 
-    Raises `InputError` where it sees one: all that tells the video from others is then subtracted.
+    Raises `InputError` where it sees one: its mean, which is then the video itself, would be subtracted from it.
     """
     if not uses_batch_norm(model):
         return None

@@ -21,8 +21,10 @@ PROGRESS_KEYS = ("step", "updates", "examples", "validation", "epochs_since_best
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state of training: raw `weights` and EMA shadows (if the run keeps them) by tensor name, the optimiser's
-    moments, and `progress`, JSON values such as the step.
+    """A state of training.
+
+    It has the raw `weights` and the EMA shadows (if the run keeps them) by tensor name, the optimiser's moments, and
+    `progress`, JSON values such as the step.
     """
 
     weights: dict[str, torch.Tensor]

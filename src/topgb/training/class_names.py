@@ -1,4 +1,4 @@
-"""The names of a run's classes. No weight depends on them, so a resumed run may get other names."""
+"""The names of a run's classes. No weight depends on them, so a run may be resumed with other names."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Shards whose records stand in another one, too, found by their fingerprints, without reading a record."""
+"""Find shards that hold the same records as another shard, by their fingerprints and without reading a record."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from topgb.records.dataset import Dataset
 
 
 def copied_shards(training: Dataset, validation: Dataset | None) -> Iterator[str]:
-    """Sentences about copies of a shard among those to train on, and about these among those to validate on."""
+    """Sentences on training shards that are copies of each other, and validation shards copied from training shards."""
     first: dict[tuple, str] = {}
     copies = []
     for path, held in _contents(training):
@@ -27,7 +27,7 @@ def copied_shards(training: Dataset, validation: Dataset | None) -> Iterator[str
 
 
 def _contents(records: Dataset) -> Iterator[tuple[str, tuple]]:
-    """The path of each shard that has records, and what tells its records from others."""
+    """The path of each shard that has records, and its row of the fingerprint without the name."""
     for shard, (_, *held) in zip(records.shards, records.fingerprint(), strict=True):
         if held[0]:
             yield shard.path, tuple(held)

@@ -104,7 +104,7 @@ def _shapes(tagger: Tagger, without_head: bool) -> dict[str, torch.Size]:
 def _frequencies(data: Dataset, distill_weight: float) -> torch.Tensor:
     """Class frequencies, float32 [V]: the mean of the labels, or of the teacher's scores if only these are learned.
 
-    Of rated segments, the share of a class's ratings that found it.
+    For rated segments, a class's frequency is the share of its ratings that are positive.
     """
     total: np.ndarray
     count: np.ndarray | int

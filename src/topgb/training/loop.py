@@ -56,7 +56,7 @@ def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
         # All ranks round alike.
         use(gather(fabric, in_use())[0])
         with together(fabric):
-            # First of all: to open large records takes minutes.
+            # Lock first: opening a large data set takes minutes.
             if fabric.is_global_zero:
                 alone.enter_context(writing_alone(job.out))
         with together(fabric):
@@ -160,9 +160,10 @@ class _Trainer:
         before = self.batches.examples_before(self.step)
         rate = learning_rate(self.recipe.optimizer, before, self.total_examples)
         due = curves is not None and curves.due(last=self.step + 1 == self.total_steps)
-        # All ranks must act alike, but only the first knows whether logging is due, and any may be asked to stop.
+        # All ranks must do the same, but only the first knows whether logging is due, and any may be asked to stop.
         ranks = agree(self.fabric, len(batch), due, asked_to_stop)
-        # Only where damaged records are left out can a step have no video: to look is to wait for the device.
+        # A step can only lack videos where damaged records are left out; otherwise don't look, since that waits for the
+        # device.
         missing = self.batches.dataset.on_damaged == "skip" and not ranks.videos
         update = None if missing else self.learner.update(batch, self.step, rate, ranks.videos)
         self.step += 1

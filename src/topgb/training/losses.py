@@ -29,7 +29,7 @@ def mixed_labels(labels: torch.Tensor | None, teacher: torch.Tensor, weight: flo
 
 
 def weighted_cross_entropy(weights: torch.Tensor) -> Loss:
-    """The cross entropy of pairs that count `weights`, [B, V], each: summed over classes, mean over videos.
+    """Cross entropy in which each pair counts by `weights` [B, V]: summed over classes, mean over videos.
 
     A pair of weight 0 has no gradient at all. With weights of 1 it is `cross_entropy`.
     """

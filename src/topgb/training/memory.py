@@ -47,7 +47,7 @@ def estimate_memory(recipe: Recipe, videos: int, frames: int, taught: bool = Fal
     counted while they live. The estimate leaves out memory inside one operation (packed matrices, a sort's scratch; a
     third of the whole with oneDNN's LSTM), PyTorch's and its allocator's own, batches that loader workers read ahead, a
     parent's weights, and validation. It counts everything as float32, which is too much for bfloat16. An architecture
-    that looks at values cannot run without them; then `complete` is false.
+    whose code depends on values cannot run without them; then `complete` is false.
 
     Raises `InputError` where the sizes make no model.
     """
@@ -72,7 +72,7 @@ def estimate_memory(recipe: Recipe, videos: int, frames: int, taught: bool = Fal
 def check_memory(
     recipe: Recipe, videos: int, frames: int, device: torch.device, progress: Progress, taught: bool = False
 ) -> None:
-    """Say what `estimate_memory` finds, and raise `InputError` where `device` has less than that free.
+    """Show the result of `estimate_memory`, and raise `InputError` where `device` has less memory free.
 
     If the free memory is unknown, nothing is refused. `frames` may exceed the frames of actual batches (the records
     give only an upper bound); the estimate is then too high.

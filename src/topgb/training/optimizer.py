@@ -53,7 +53,7 @@ class TF1Adam(torch.optim.AdamW):
 
     @torch.no_grad()
     def _step_by_blocks(self, linear: FactoredLinear, group: dict[str, Any]) -> None:
-        """The step of a weight with factors, which are cleared; what `AdamW` does with the product."""
+        """The step that `AdamW` takes, for a weight whose gradient is kept as factors; clears the factors."""
         weight, factors = linear.weight, linear.factors
         if weight.grad is not None:
             # A call had too many rows for factors.

@@ -107,7 +107,7 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
         "new_head": job.new_head,
         "teacher": teacher_identity(teacher),
         "arithmetic": precision,
-        # None, as in runs from before there was a choice.
+        # None for MKL, as in the settings of runs that are older than the choice.
         "matmul": None if in_use() == "mkl" else in_use(),
         "ranks": fabric.world_size if fabric.world_size > 1 else None,
         EXTRACTOR: extractor,
@@ -131,7 +131,7 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
 
 
 def _about_records(data: Dataset, validation: Dataset | None) -> Iterator[str]:
-    """Warnings of frames that are cut off, and of shards that are copies of others."""
+    """Sentences that warn of frames that are cut off, and of shards that are copies of others."""
     for purpose, records in (("train on", data), ("validate on", validation)):
         cut = None if records is None else records.cut.sentence(records.num_records)
         if cut is not None:

@@ -78,7 +78,7 @@ def _end_threads() -> None:
 
 @contextmanager
 def together(fabric: Fabric) -> Iterator[None]:
-    """A block without collectives that all ranks leave, or none: an error of one rank ends all ranks.
+    """A block (without collectives) that either all ranks leave or none: an error of one rank ends all.
 
     The first rank with a `TopgbError` raises it; the other ranks exit silently, as one sentence is enough.
     """

@@ -141,7 +141,7 @@ class Recipe(Options):
         """The recipe with every default and every model option spelled out."""
         value = {**self.model_dump(mode="json"), "model": self.model_section().to_json()}
         if self.segments is None:
-            # As before there were segments.
+            # Left out, as in recipes that are older than segments.
             del value["segments"]
         return value
 

@@ -21,7 +21,7 @@ def set_aside(folder: Path) -> None:
     """Move the run in `folder` into its hidden folder. Raises `TopgbError` if that fails."""
     try:
         (folder / EARLIER).mkdir(exist_ok=True)
-        # The settings last: until they have gone, `settle` puts the rest back.
+        # Move the settings last: until they have moved, `settle` puts the rest back.
         for entry in sorted(_entries(folder), key=lambda entry: entry.name == _SETTINGS):
             os.rename(entry, folder / EARLIER / entry.name)
         sync(folder)
@@ -31,8 +31,9 @@ def set_aside(folder: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Decide what a killed process left: the earlier run goes if the new one has a checkpoint, and comes back if it
-    was not set aside whole.
+    """Tidy up after a killed process.
+
+    Remove the earlier run if the new one has a checkpoint; put it back if it was only partly set aside.
     """
     if not folder.is_dir():
         return
@@ -63,7 +64,7 @@ def give_back(folder: Path) -> None:
 
 def clear(folder: Path) -> None:
     """Remove the run in `folder`, but not the earlier one. Raises `TopgbError` if that fails."""
-    # The settings last: without them a half-cleared folder would no longer count as a run.
+    # Remove the settings last: without them a half-cleared folder would no longer count as a run.
     try:
         for entry in sorted(_entries(folder), key=lambda entry: entry.name == _SETTINGS):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -73,7 +74,7 @@ def clear(folder: Path) -> None:
 
 def _move_back(folder: Path) -> None:
     earlier = folder / EARLIER
-    # The settings first: once they are back, `settle` goes on with the rest.
+    # Move the settings first: once they are back, `settle` goes on with the rest.
     for entry in sorted(earlier.iterdir(), key=lambda entry: entry.name != _SETTINGS):
         os.rename(entry, folder / entry.name)
     earlier.rmdir()

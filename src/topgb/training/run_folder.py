@@ -55,7 +55,7 @@ def check_resumable(folder: Path, recipe: Recipe, settings: dict[str, Any]) -> N
         if old.get(key) != new.get(key):
             same = "resume with the same settings"
             if key == "matmul":
-                # Chosen by the machine, which may be another one now.
+                # The library was chosen for the machine, which may be another one now.
                 same = f"set {VARIABLE}={old.get(key) or 'mkl'} to resume"
             raise InputError(
                 f"{folder} was started with {key} = {old.get(key)!r}, now it is {new.get(key)!r}; "

@@ -1,4 +1,4 @@
-"""A recipe's segments: which rows training and validation have, and what the model file says of them."""
+"""A recipe's segments: the rows to train and to validate on, and the rated classes that the model file names."""
 
 from dataclasses import replace
 

@@ -1,7 +1,7 @@
 """Stop training when a signal asks for it, after a step and with a checkpoint.
 
-SIGTERM comes from a cluster's manager, minutes or seconds before it kills a process; SIGHUP where a terminal or its
-connection goes away; SIGINT is Ctrl-C.
+SIGTERM comes from a cluster's manager, seconds or minutes before it kills a process; SIGHUP comes when a terminal or
+its connection is lost; SIGINT is Ctrl-C.
 """
 
 import signal
@@ -26,7 +26,7 @@ class StoppedError(TopgbError):
 class Asked:
     """Whether this process was asked to stop: true once a signal came.
 
-    heeded  whether training looks at it after each step; until then a signal raises an error
+    heeded  whether training checks this after each step; until it does, a signal raises an error
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Asked:
         again = f"the same command with {option('resume', True)} goes on"
         if self.signal is signal.SIGINT:
             return InterruptError(f"interrupted {where}; {again}")
-        # Another rank may have been asked alone.
+        # No signal here: only another rank was asked.
         asked = self.signal or signal.SIGTERM
         return StoppedError(f"stopped {where}, as {asked.name} asked; {again}", asked)
 
@@ -50,8 +50,8 @@ class Asked:
 def asked_to_stop() -> Iterator[Asked]:
     """While the block runs, SIGTERM and SIGHUP do not end the process, but are noted; `nohup`'s ignored SIGHUP is not.
 
-    Where nobody heeds them yet, as while records are opened, they raise `StoppedError`, so that locks are given up.
-    Python lets only the main thread handle signals; in any other thread none is noted.
+    While nothing checks for them yet, as when records are opened, they raise `StoppedError`, so that locks are
+    released. Python lets only the main thread handle signals; in any other thread none is noted.
     """
     asked = Asked()
     if threading.current_thread() is not threading.main_thread():
@@ -77,8 +77,8 @@ def asked_to_stop() -> Iterator[Asked]:
 def interrupts_noted(asked: Asked, progress: Progress = SILENT) -> Iterator[None]:
     """While the block runs, the first Ctrl-C is noted and raises no `KeyboardInterrupt`; a second does.
 
-    Where Ctrl-C is ignored or has a handler of the caller's own, and in other threads than the main one, nothing
-    changes. Raises `InterruptError` at the end of a block that paid no heed.
+    Nothing changes if Ctrl-C is ignored or has a handler of the caller's own, or in a thread other than the main one.
+    Raises `InterruptError` at the end of a block that did not stop for it.
     """
     asked.heeded = True
     before = signal.getsignal(signal.SIGINT)

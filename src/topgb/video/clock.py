@@ -1,6 +1,7 @@
-"""Time stamps as they are in files, to seconds from the first picture or sound that never jump far or go back."""
+"""Turn a file's time stamps into seconds from the first picture or sound, without going back or jumping far."""
 
-# Longer gaps are broken time stamps: what follows continues where it was. A slide may well stand for half an hour.
+# A longer gap is taken for broken time stamps, and time goes on as if there were none. A slide may stand for half an
+# hour.
 MOST_GAP_SECONDS = 3600.0
 # Frames of one stream may overlap this much, or come out of order by this much.
 _MOST_BACK_SECONDS = 1.0
@@ -9,7 +10,8 @@ _MOST_BACK_SECONDS = 1.0
 class Clock:
     """Seconds from `zero` on, for the time stamps of one stream; None takes its first time stamp for zero.
 
-    Attributes: `first`, the first time stamp; `shift`, what is to be taken from later ones, which a jump changes.
+    Attributes: `first`, the first time stamp; `shift`, the seconds to subtract from later time stamps, which a jump
+    changes.
     """
 
     def __init__(self, zero: float | None = None):

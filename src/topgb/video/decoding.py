@@ -9,7 +9,7 @@ from topgb.video.opening import pyav
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-# A demuxer that fails this often in a row has no more to give.
+# Stop reading after this many failures of the demuxer in a row.
 _MOST_FAILURES = 100
 
 
@@ -34,7 +34,7 @@ class Decoding:
         # it takes each for a block of sound.
         self._is_ogg_sound = container.format.name == "ogg" and stream.type == "audio"
         rate = getattr(stream, "average_rate", None)
-        # For pictures that do not say how long they are shown.
+        # The duration of pictures that do not state theirs.
         self._frame_seconds = float(1 / rate) if rate else 0.04
         # Whether time stamps are worth nothing: frames then follow one another.
         self._untimed = False
@@ -66,7 +66,7 @@ class Decoding:
             except (av.error.FFmpegError, ValueError):
                 self.damaged += packet is not None
                 continue
-            # Cut or overwritten packets of a broadcast, and pictures that the decoder patched up.
+            # Count cut or overwritten packets of a broadcast, and pictures that the decoder repaired.
             self.damaged += (packet is not None and packet.is_corrupt) or any(frame.is_corrupt for frame in frames)
             for frame in frames:
                 self.frames += 1

@@ -15,7 +15,7 @@ from topgb.video.opening import UnreadableVideoError, open_media, picture_stream
 from topgb.video.sound import seconds_of_sound
 
 OnDamagedVideo = Literal["keep", "skip", "stop"]
-# A day at one vector a second; no record holds four times as many of the default features.
+# A day at one vector per second; no record can hold four times as many of the default features.
 MOST_VECTORS = 86_400
 
 
@@ -93,7 +93,7 @@ def extract_video(
     sounds = work.sounds() if extractor.sound_names else {}
     seen = max(map(len, pictures.values()), default=0)
     heard = {number for rows in sounds.values() for number in rows}
-    # Talks come with one picture and an hour of sound.
+    # A recorded talk may have one picture and an hour of sound.
     vectors = max(seen, max(heard, default=-1) + 1)
     if not vectors:
         raise UnreadableVideoError(path, work.reason())
@@ -171,7 +171,7 @@ class _Work:
         return rows
 
     def reason(self) -> str:
-        """Why nothing came of the file."""
+        """The reason why nothing of the file could be read."""
         if self.damaged:
             return "nothing of it can be decoded"
         wanted = [

@@ -36,7 +36,7 @@ class ExtractOptions:
     ranges       quantisation range by feature, or for all (None)
     validate     share of the videos for `validate*.tfrecord`
     extractor    name of the extractor (see `find_extractor`)
-    fps          vectors a second
+    fps          vectors per second
     max_seconds  extract no more of each video
     jobs         number of processes; None is one for each core
     on_damaged   `keep` what decodes of a damaged video, `skip` it, or `stop`
@@ -127,9 +127,9 @@ def extract_set(
 ) -> Extracted:
     """Extract the videos of `sources` (see `find_videos`) into `out/features`, and pack them into records in `out`.
 
-    Each video's features are a file that is written whole. It is known by the hashes of the video and of the extractor,
-    so the same call decodes no video twice, whatever ended the one before. The files and the records do not depend on
-    the number of jobs or threads. A video that cannot be read is left out, and said.
+    Each video's features are a file that is written whole. It holds the hashes of the video and of the extractor, so a
+    repeated call decodes no video again, however the earlier one ended. The files and the records do not depend on the
+    number of jobs or threads. A video that cannot be read is left out and reported.
 
     Raises `NothingExtractedError` if no video can be read; with `on_damaged` "stop", `InputError` for the first one
     that is damaged; otherwise as `pack` and `find_extractor` do.
@@ -196,7 +196,7 @@ def _like_earlier(options: ExtractOptions, extractor: Extractor) -> ExtractOptio
 def _labelled(
     videos: list[VideoFile], labels: Path | None, unlabelled: Unlabelled
 ) -> tuple[Labels | None, list[VideoFile]]:
-    """The labels by id, and the videos to extract: what is wrong with labels shows before hours of decoding."""
+    """The labels by id, and the videos to extract. Faults of the labels are found here, before hours of decoding."""
     if labels is None:
         return None, videos
     entries = tuple(Entry(video.id, (video,)) for video in videos)

@@ -1,4 +1,4 @@
-"""Videos to files of features, one each, in several processes; what is done already is not done again."""
+"""Turn videos into files of features, one file per video, in several processes; finished videos are not done again."""
 
 import shutil
 from contextlib import suppress
@@ -70,14 +70,14 @@ class Extraction:
         self._videos, self._out, self._extractor = videos, out, extractor
         self._max_seconds, self._on_damaged, self._progress = max_seconds, on_damaged, progress
         self._contents: dict[int, str] = {}
-        # The length that a file claims, until the video is done.
+        # The length that the file states, until the video is done.
         self._lengths: dict[int, float] = {}
         self._notes: dict[int, Notes] = {}
         self.unreadable: list[LeftOut] = []
         self.decoded = 0
 
     def look(self, workers: Workers) -> None:
-        """Find out the videos' lengths, and which are done already; say how much work and room the others take."""
+        """Find out the videos' lengths and which are done already; show how much time and disk the others take."""
         digest, most = self._extractor.digest, self._max_seconds
         orders = [
             {
@@ -97,7 +97,7 @@ class Extraction:
                 self._leave_out(answer)
                 continue
             self._contents[answer.number] = answer.value["content"]
-            # A file may claim any length, and a still picture claims none.
+            # A file may state any length, and a still picture states none.
             fps = self._extractor.fps
             self._lengths[answer.number] = min(max(answer.value["seconds"], 1 / fps), MOST_VECTORS / fps)
             if "kept" in answer.value:

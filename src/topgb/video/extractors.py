@@ -15,7 +15,7 @@ from topgb.video.frames import picture_identity
 from topgb.video.opening import pyav
 from topgb.video.sessions import Net
 
-# Raised whenever other features come out of the same nets.
+# Raise this whenever the features change although the nets are the same.
 VERSION = 1
 IMAGE, SPEECH, MEL = "image", "speech", "mel"
 # The features of the extractors that need nothing but the extra.
@@ -26,7 +26,7 @@ BUILT_IN = {
     "fast": (IMAGE, SPEECH, MEL),
 }
 TORCH_KINDS = ("timm", "open_clip")
-# Faster than any feature of a second is of use.
+# More vectors per second would serve no purpose: each covers a second.
 MOST_FPS, LEAST_FPS = 30.0, 1 / 60
 
 
@@ -61,7 +61,7 @@ class Extractor:
 
     @property
     def picture_names(self) -> tuple[str, ...]:
-        """The features that are made of pictures: all with the same scaling, so that a frame is scaled once."""
+        """The features that are made from pictures. All have the same scaling, so that a frame is scaled once."""
         return tuple(name for name, made in self.identity["features"].items() if made["of"] == "picture")
 
     @property
@@ -80,7 +80,7 @@ class Extractor:
 
     @cached_property
     def nets(self) -> Mapping[str, Net]:
-        """By feature, what makes it: of pictures uint8 [side, side, 3], of sound float32 [16000]. Opened once."""
+        """The net of each feature; it takes a picture uint8 [side, side, 3] or sound float32 [16000]. Opened once."""
         return {name: opened() for name, opened in self._nets.items()}
 
 

@@ -16,9 +16,10 @@ Scaling = Literal["BICUBIC", "BILINEAR"]
 
 # Containers round time stamps to a thousandth of a second.
 ROUNDING_SECONDS = 0.001
-# The long side of a scaled picture, in short sides: a line of pixels would otherwise become a huge picture.
+# The most that the long side of a scaled picture may be, as a multiple of the short side: a line of pixels would
+# otherwise become a huge picture.
 _MOST_LONG = 8
-# Above this height, pictures that do not say how their colours are meant are taken for HD.
+# Pictures above this height that do not state their colour matrix are taken for HD.
 _SD_HEIGHT = 576
 
 
@@ -46,7 +47,7 @@ def shown_frames(decoding: Decoding, clock: Clock, fps: float, most: int) -> "It
     if shown is None:
         return
     if decoding.end is not None:
-        # Of keyframes, the last one stands for the frames after it.
+        # If only keyframes are decoded, the last one stands for the frames after it.
         last = decoding.end - clock.shift
         end = last if end < last <= end + MOST_GAP_SECONDS else end
     count = min(max(_points_before(end, fps), 1), most) - point

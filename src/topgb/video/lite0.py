@@ -29,7 +29,7 @@ _BLOCKS = (
 )
 _EPSILON = 1e-3
 _OPSET, _IR = 17, 8
-# Raised when the graph changes, so that no old one is taken from the cache.
+# Raise this when the graph changes, so that no old one is taken from the cache.
 _GRAPH = 1
 
 
@@ -54,8 +54,8 @@ def cached_graph(weights_sha256: str) -> Path:
 def lite0_session() -> Any:
     """The net in ONNX Runtime: `pictures` uint8 [N, 224, 224, 3] in RGB to `features` float32 [N, 1280].
 
-    Its file is made first if need be. A broken one is replaced; where the cache cannot be written, the net is made in
-    memory. Raises `TopgbError` if a package is missing.
+    Its file is made first if it is missing. A broken one is replaced; where the cache cannot be written, the net is
+    made in memory. Raises `TopgbError` if a package is missing.
     """
     weights = weights_file()
     cached = cached_graph(file_sha256(weights))
@@ -69,7 +69,7 @@ def lite0_session() -> Any:
             if "onnxruntime" not in type(error).__module__:
                 raise
     graph = make_graph(weights)
-    # A read-only cache costs two seconds each time, and nothing else.
+    # Where the cache is read-only, making the graph costs two seconds each time.
     with suppress(TopgbError), atomic_write(cached) as file:
         file.write(graph)
     return open_session(graph)

@@ -43,7 +43,7 @@ class Look:
     suffix: str = ".mp4"
 
 
-# Brighter and grainy, higher, larger, and from other encoders at a lower quality.
+# Brighter and grainier pictures of a larger size, higher sounds, and other encoders at a lower quality.
 ELSEWHERE = Look(
     made_pictures.textured, (900.0, 1500.0), (240, 136), 12, 44100, "mpeg2video", "mp2", {"b": "400000"}, ".mkv"
 )
@@ -119,7 +119,7 @@ def _kind(kinds: dict[str, Any], random: np.random.Generator) -> str | None:
 def _encode(clip: MadeClip, look: Look, random: np.random.Generator) -> None:
     av = pyav()
     width, height = look.size
-    # One background for the whole clip, as one place has.
+    # One background for the whole clip, which shows one place.
     background = look.background(height, width, random)
     with av.open(str(clip.path), "w") as file:
         pictures = file.add_stream(look.picture, rate=look.fps, options=look.options)

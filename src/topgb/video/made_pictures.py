@@ -1,4 +1,4 @@
-"""Moving pictures that are drawn: what the clips of the demo and of a benchmark show."""
+"""Draw moving pictures for the clips of the demo and of a benchmark."""
 
 from collections.abc import Callable, Iterator
 

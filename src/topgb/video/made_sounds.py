@@ -1,4 +1,4 @@
-"""Sounds that are computed: what the clips of the demo and of a benchmark sound like."""
+"""Compute sounds for the clips of the demo and of a benchmark."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Log-mel statistics of a second of sound: what it sounds like, without a net."""
+"""Log-mel statistics of a second of sound: a feature that needs no net."""
 
 from functools import cache
 
@@ -11,7 +11,8 @@ WINDOW, HOP, FFT = 400, 160, 512
 # Added before the logarithm; of samples in -1 to 1, this is quieter than a quiet room.
 FLOOR = 1e-6
 SIZE = 2 * BANDS
-# To about the norms of the other features: a model that normalises whole frames would else see nothing of those.
+# Scale to about the norms of the other features: a model that normalises whole frames would otherwise see little of
+# those.
 MEAN, SCALE, DEVIATION_SCALE = -5.0, 0.2, 0.5
 
 

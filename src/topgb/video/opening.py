@@ -20,7 +20,7 @@ _FORMATS = (
     "nut obu ogg png_pipe ppm_pipe pgm_pipe qoi_pipe rm roq smjpeg swf tga_pipe tiff_pipe tta vc1 voc vvc w64 wav "
     "webm webp webp_pipe wtv wv y4m yuv4mpegpipe"
 )
-# FFmpeg takes a picture's name for a pattern of names, unless it does not see it.
+# For these files FFmpeg is given no name: it would take the name of a picture for a pattern of names.
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _SUFFIXES = (
     ".3g2 .3gp .aac .aif .aiff .asf .avi .divx .dv .f4v .flac .flv .gif .m2ts .m4a .m4v .mka .mkv .mov .mp3 .mp4 "
@@ -32,7 +32,7 @@ _MOST_PIXELS = 1 << 27
 
 
 class UnreadableVideoError(InputError):
-    """A file of which no picture and no sound can be read, for a `reason` in words; `path` is the file."""
+    """The file `path` has no picture and no sound that can be read; `reason` says why, in words."""
 
     def __init__(self, path: str, reason: str):
         super().__init__(f"cannot read {path} as video or sound: {reason}; check that a player plays it")

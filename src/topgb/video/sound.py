@@ -10,7 +10,7 @@ from topgb.video.decoding import Decoding
 from topgb.video.opening import pyav
 
 RATE = 16_000
-# A second of which less than half is there counts as missing.
+# A second with fewer samples than half of it counts as missing.
 LEAST_SAMPLES = RATE // 2
 # Time stamps are rounded, and codecs cut into blocks of up to a tenth of a second.
 _MOST_DRIFT_SECONDS = 0.1
@@ -57,12 +57,12 @@ def _mono(decoding: Decoding, clock: Clock) -> Iterator[tuple[int, np.ndarray]]:
         time = clock.seconds(stamp, duration)
         its = (frame.format.name, frame.layout.name, rate)
         if its != kind or abs(time - expected) > _MOST_DRIFT_SECONDS:
-            # A resampler takes one kind of samples, without gaps.
+            # A resampler takes samples of one format, without gaps.
             if resampler is not None:
                 yield from resampled(None)
             resampler, kind = av.AudioResampler(format="fltp", layout="mono", rate=RATE), its
             place, expected = round(time * RATE), time
-        # Resamplers compute times from these, too, and some files have none.
+        # Resamplers compute times from these time stamps too, and some files have none.
         frame.pts = None
         yield from resampled(frame)
         expected += duration

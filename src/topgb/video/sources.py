@@ -31,7 +31,7 @@ def find_videos(sources: Sequence[str]) -> tuple[list[VideoFile], Path | None]:
         else:
             files = _named(source)
         for file in files:
-            # A file that is named twice, by a folder and by itself, is one video.
+            # A file that is named twice, in a folder and by itself, is one video.
             found.setdefault(os.path.abspath(file.path), file)
     if len(labels) > 1:
         raise InputError(f"{labels[0]} and {labels[1]} both have a column labels; put the labels into one CSV")
@@ -41,7 +41,7 @@ def find_videos(sources: Sequence[str]) -> tuple[list[VideoFile], Path | None]:
 def _named(source: str) -> list[Found]:
     expanded = os.path.expanduser(source)
     if os.path.isfile(expanded):
-        # Whatever its name says, it was named.
+        # The user named this file, so take it whatever its suffix.
         return [Found(expanded, os.path.basename(expanded))]
     found = find_files(source, _KNOWN)
     if not found:

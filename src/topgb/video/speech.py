@@ -12,9 +12,9 @@ from topgb.video.sessions import open_session
 SIZE = 96
 # The first file makes a mel frame every 10 ms; the second takes 76 of them, of the 97 in a second: the first and last.
 FRAMES, STARTS = 76, (0, 21)
-# The range of the samples for which the net was made, and what it was given in place of decibels.
+# The range of the samples for which the net was made, and how decibels were scaled for it.
 SAMPLE_SCALE, DECIBEL_SCALE, DECIBEL_OFFSET = 32768.0, 0.1, 2.0
-# To about the norm of the other features, as in `mel.py`.
+# Scale to about the norm of the other features, as in `mel.py`.
 OUTPUT_SCALE = 1 / 16
 MEL, NET = "melspectrogram.onnx", "embedding_model.onnx"
 

@@ -1,4 +1,4 @@
-"""The features of one video in a file, with the key by which a later run knows that they need not be made again."""
+"""The features of one video in a file, with a key that shows a later call that they need not be made again."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""The program of a process that extracts videos for another one: JSON, one value a line, in and out.
+"""The program of a process that extracts videos for another one, by lines of JSON in both directions.
 
-It is told which extractor to use, then which files to look at and which to extract. When its input ends it ends, too,
-whatever it is doing: the process that it worked for has gone.
+The first line names the extractor, the others the files to look at and to extract. The process ends when its input
+ends, whatever it is doing, because then the process that it works for has ended.
 """
 
 import json
@@ -98,7 +98,7 @@ def _failure(error: Exception) -> dict[str, Any]:
         kind = "unreadable" if isinstance(error, UnreadableVideoError) else "damaged"
         return {"kind": kind, "message": str(error), "reason": error.reason}
     if isinstance(error, TopgbError):
-        # A FIFO, say, concerns its own path alone; a full disk concerns all.
+        # An error of input, such as a FIFO, concerns one file; a full disk concerns all.
         kind = "input" if error.exit_code == 2 else "failure"
         return {"kind": kind, "message": str(error), "reason": str(error)}
     if isinstance(error, MemoryError):

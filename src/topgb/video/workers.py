@@ -1,4 +1,4 @@
-"""Processes that extract videos, one for each core: a file that ends one of them costs nothing but itself."""
+"""Processes that extract videos, one for each core: a file that crashes its process costs no other file."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _PIPE_BYTES = 1 << 16
 
 
 class Answer(NamedTuple):
-    """A worker's words about the order of this number: `progress`, `done`, `failed`, or `lost` where it ended."""
+    """A message about the order of this number: `progress`, `done`, `failed`, or `lost` if the worker ended."""
 
     number: int
     what: str
@@ -52,7 +52,7 @@ class Workers:
             worker.end()
 
     def run(self, orders: Sequence[dict[str, Any]]) -> Iterator[Answer]:
-        """Have orders worked through, the first ones first; answers come as they are given, several for an order."""
+        """Work through the orders, first ones first; yields answers as they come, several for each order."""
         left = deque(enumerate(orders))
         while len(self._workers) < min(self._count, len(left)):
             self._hire()
@@ -109,7 +109,7 @@ class _Worker:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
         paths = os.pathsep.join(path for path in sys.path if path)
         environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONPATH": paths}
-        # Ctrl-C is for the process that it works for.
+        # Ctrl-C is meant for the process that this one works for.
         with waiting([signal.SIGINT]):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "topgb.video.worker"],
@@ -124,7 +124,7 @@ class _Worker:
 
     def tell(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        # Where it has ended, `hear` says so.
+        # If the worker has ended, `hear` says so.
         with suppress(OSError):
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()

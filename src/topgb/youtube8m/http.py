@@ -22,7 +22,7 @@ class FetchError(Exception):
     """The reason why a file could not be fetched; `again` says whether a later try may succeed."""
 
     def __init__(self, reason: str, again: bool):
-        # A reason may hold text from the server; the terminal must not obey control characters in it.
+        # A reason may quote the server, so escape control characters that a terminal would obey.
         super().__init__("".join(sign if sign.isprintable() else "?" for sign in reason)[:200])
         self.again = again
 

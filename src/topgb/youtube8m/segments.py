@@ -78,7 +78,7 @@ def map_at_k(
 ) -> SegmentScores:
     """MAP@K of `pairs` in `segments` segments.
 
-    `predicted`, bool [V], are the classes that the model predicts. Of equal probabilities the earlier segment ranks
+    `predicted`, bool [V], are the classes that the model predicts. Among equal probabilities the earlier segment ranks
     first. `first` gives the numbers of each class's first `k` segments, rated or not; None where there are no more
     segments than `k`.
     """

@@ -27,7 +27,7 @@ _LONGEST_SHOWN = 60
 
 @contextmanager
 def fake_rows(path: Path, force: bool = False) -> Iterator[Callable[[str], None]]:
-    """Write a CSV of the challenge; the yielded function adds a row without meaning for the id that it is given.
+    """Write a CSV of the challenge; the yielded function adds a row with a dummy pair for an id.
 
     A row is `id,0 0` (2018: `badreplace.csv`, which held "dummy values"). The file is gzipped if `path` ends in .gz,
     and appears when the block ends without an error. Raises `InputError` if `path` exists and `force` is off,

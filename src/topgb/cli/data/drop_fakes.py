@@ -25,14 +25,15 @@ def drop_fakes(
     stats: Annotated[
         Path | None,
         typer.Option(
-            help="A CSV with the columns vids and std to take the deviations from; videos it lacks are dropped.  "
+            help="A CSV with the columns vids and std to take the deviations from; videos not listed are dropped.  "
             "[default: computed from the records]",
             metavar="CSV",
         ),
     ] = None,
     threshold: Annotated[float, typer.Option(min=0.0, help="Videos whose deviation is above it are kept.")] = 0.1,
     feature: Annotated[
-        str | None, typer.Option(help="The feature that tells fakes.  [default: rgb or mean_rgb]", metavar="NAME")
+        str | None,
+        typer.Option(help="The feature whose deviation shows fakes.  [default: rgb or mean_rgb]", metavar="NAME"),
     ] = None,
     fakes: Annotated[
         Path | None,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def inspect(data: Data, json: Json = False) -> None:
-    """Tell what records hold: features, widths, frames, labels, classes; and the recipe section that reads them."""
+    """Show what records hold: features, widths, frames, labels, classes; and the recipe section that reads them."""
     from topgb.progress import TerminalProgress, counting
     from topgb.records.inspect import inspect_shards
 

@@ -36,7 +36,7 @@ def pack(
     unlabelled: UnlabelledOption = "stop",
     separator: Annotated[
         str | None,
-        typer.Option(help="What separates a video's labels; ',' reads lists too.  [default: ;]", metavar="SIGN"),
+        typer.Option(help="Separator of a video's labels; ',' reads lists too.  [default: ;]", metavar="SIGN"),
     ] = None,
     vocabulary: Annotated[
         Path | None,
@@ -51,27 +51,29 @@ def pack(
     ] = None,
     value_ranges: ValueRanges = None,
     validate: ValidatedShare = None,
-    videos_per_shard: Annotated[int, typer.Option(min=1, help="Records of a file.")] = 1000,
-    name: Annotated[str, typer.Option(help="What the feature of .npy files is called.")] = "embedding",
+    videos_per_shard: Annotated[int, typer.Option(min=1, help="Records in a file.")] = 1000,
+    name: Annotated[str, typer.Option(help="The name of the feature in .npy files.")] = "embedding",
     id_: Annotated[
         Literal["path", "stem"],
         typer.Option("--id", help="A video's id: its path below the folder, without the ending, or the file's name."),
     ] = "path",
     frames: Annotated[
         Literal["equal", "longest"],
-        typer.Option(help="Features of unequal numbers of frames: an error, or repeat the frames nearest in time."),
+        typer.Option(help="Features with unequal numbers of frames: an error, or repeat the frames nearest in time."),
     ] = "equal",
     arrays: Annotated[
         Literal["videos", "features"] | None,
-        typer.Option(help="Arrays at the top of .h5 files: a video each, or features of one.  [default: by names]"),
+        typer.Option(
+            help="Arrays at the top of .h5 files: each a video, or features of one video.  [default: by names]"
+        ),
     ] = None,
     force: Force = False,
 ) -> None:
     """Make records of your own features, for train, eval and predict.
 
     A .npy file is one video, named by its path below SOURCE: [T, D] for frames or [D] for the whole video, floats or
-    uint8. A .npz file holds an array a feature; a .h5 file too, or a group or an array a video. A Parquet table has a
-    row a video: id, labels (if any), and features as lists.
+    uint8. A .npz file has one array per feature; a .h5 file too, or one group or array per video. A Parquet table has
+    one row per video: id, labels (if any), and features as lists.
     """
     from topgb.packing.pack import PackOptions, named_source
     from topgb.packing.pack import pack as run_pack

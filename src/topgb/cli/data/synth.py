@@ -21,7 +21,7 @@ def synth(
         str | None, typer.Option(help="NAME:SIZE, comma-separated.  [default: YouTube-8M's of that level]")
     ] = None,
     frames: Annotated[str, typer.Option(help="Fewest and most frames of a video.")] = "20,60",
-    videos_per_shard: Annotated[int, typer.Option(min=1, help="Records of a file.")] = 1000,
+    videos_per_shard: Annotated[int, typer.Option(min=1, help="Records in a file.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos of the same classes.")] = 0,
     noise: Annotated[float, typer.Option(min=0.0, help="0 is easy; around 5 the classes drown.")] = 1.5,
     labelled: Annotated[bool, typer.Option("--labelled/--unlabelled", help="Unlabelled, as a test set is.")] = True,

@@ -20,7 +20,8 @@ def import_tf(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="What no shape tells: a 2018 flag (dbof_pooling_method=average) or an option (model.pooling=average).",
+            help="A setting that shapes do not show: a 2018 flag (dbof_pooling_method=average) or an option "
+            "(model.pooling=average).",
         ),
     ] = None,
     weights: Annotated[

@@ -24,17 +24,17 @@ def quantize(
     method: Annotated[
         str,
         typer.Option(
-            help="float16; one codebook a tensor as in 2018: uniform, quantile, kmeans; a scale for each row: int8; "
-            "packed codes in groups: int6, int5, int4, int3; or entropy: as few --bits a weight as you like, decoded "
+            help="float16; one codebook per tensor as in 2018: uniform, quantile, kmeans; a scale for each row: int8; "
+            "packed codes in groups: int6, int5, int4, int3; or entropy: as few --bits per weight as you like, decoded "
             "to 8 bits when loaded."
         ),
     ],
-    bits: Annotated[float, typer.Option(help="Of entropy: bits a weight on average, everything included.")] = 3.0,
-    group: Annotated[int, typer.Option(help="Of int6 to int3: how many weights share a scale and a minimum.")] = 128,
+    bits: Annotated[float, typer.Option(help="With entropy: mean bits per weight, everything included.")] = 3.0,
+    group: Annotated[int, typer.Option(help="With int6 to int3: how many weights share a scale and a minimum.")] = 128,
     min_elements: Annotated[int, typer.Option(help="Tensors with more weights than this are quantised.")] = 17000,
     calibrate: Annotated[
         str | None,
-        typer.Option(help="Of entropy: records (labels are not needed) that tell where bits matter.", metavar="DATA"),
+        typer.Option(help="With entropy: records (labels are not needed) that show where bits matter.", metavar="DATA"),
     ] = None,
     check: Annotated[
         str | None, typer.Option(help="Labelled records to score the model on, before and after.", metavar="DATA")

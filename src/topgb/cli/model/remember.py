@@ -13,12 +13,12 @@ def remember(
     model: ModelOrRun,
     data: Annotated[str, typer.Option(help="Labelled records to keep: a file, a folder, a glob in quotes, a URL.")],
     out: Annotated[Path, typer.Option(help="The model file to write.")],
-    neighbours: Annotated[int, typer.Option(min=1, help="How many of the most alike videos count.")] = 50,
+    neighbours: Annotated[int, typer.Option(min=1, help="How many of the most similar videos count.")] = 50,
     temperature: Annotated[float, typer.Option(help="The smaller, the more the nearest ones count.")] = 0.06,
     on_damaged: OnDamagedOption = "stop",
     force: Force = False,
 ) -> None:
-    """Make a model that gives a video the labels of the most alike records, by what the model's hidden layer sees.
+    """Make a model that gives a video the labels of the most similar records, by the model's hidden layer.
 
     Mixed into an ensemble (topgb model ensemble A R --weights 0.75,0.25) it knows what the others have forgotten.
     """

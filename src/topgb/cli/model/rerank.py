@@ -28,13 +28,15 @@ def rerank(
         typer.Option(min=1, help="How many of a video's best classes are judged anew.  [default: 30, or all if fewer]"),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the videos.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of the second stage's weights and the order of videos.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the second stage's weights and of the order of videos.")
+    ] = 0,
     on_damaged: OnDamagedOption = "stop",
     force: Force = False,
 ) -> None:
     """Add a second stage that judges each video's best classes anew, together.
 
-    Prints the scores without and with it on a tenth of the videos, which it was not shown for that.
+    Prints the scores without and with it on a tenth of the videos, which are left out of its training for that.
     """
     from topgb.combining.rerank import RerankTraining
     from topgb.combining.rerank import rerank as add_second_stage

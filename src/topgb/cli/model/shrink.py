@@ -22,7 +22,9 @@ def shrink(
     out: Annotated[Path, typer.Option(help="The model file to write.")],
     work: Annotated[
         Path | None,
-        typer.Option(help="Keep what was quantised and scored here, for other budgets.  [default: OUT.work, removed]"),
+        typer.Option(
+            help="Folder for quantised members and their scores, for other budgets.  [default: OUT.work, removed]"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="How the videos are divided to check the fitted shares.")] = 0,
     on_damaged: OnDamagedOption = "stop",
@@ -31,7 +33,7 @@ def shrink(
 ) -> None:
     """Make the best mixture that fits a budget: choose members, and bits for each of their tensors.
 
-    A run that was stopped goes on where it was.
+    If it is stopped, the same command goes on where it was.
     """
     from topgb.combining.shrink import ShrinkOptions, parse_budget
     from topgb.combining.shrink import shrink as shrink_models

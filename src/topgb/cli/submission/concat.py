@@ -10,8 +10,8 @@ from topgb.cli.arguments import Force
 
 
 def concat(
-    good: Annotated[Path, typer.Argument(help="What topgb predict wrote.", metavar="GOOD")],
-    fake: Annotated[Path, typer.Argument(help="What topgb data drop-fakes --fakes wrote.", metavar="FAKE")],
+    good: Annotated[Path, typer.Argument(help="The CSV that topgb predict wrote.", metavar="GOOD")],
+    fake: Annotated[Path, typer.Argument(help="The CSV that topgb data drop-fakes --fakes wrote.", metavar="FAKE")],
     out: Annotated[Path, typer.Option(help="The CSV to write; gzipped if its name ends in .gz.")],
     force: Force = False,
 ) -> None:

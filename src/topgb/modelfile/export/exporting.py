@@ -70,7 +70,7 @@ def exported_program(graph: ExportGraph, header: Header) -> torch.export.Exporte
 def quiet() -> Iterator[None]:
     """Silence the exporters' messages to their own developers, and their notes of where in the code a node arose.
 
-    Without these an export takes a sixth less time, and the files must not say them anyway.
+    An export without these notes takes a sixth less time, and the files must not contain them anyway.
     """
     level, traces = logging.root.manager.disable, getattr(torch.fx.config, UNTRACED, None)
     logging.disable(logging.WARNING)

@@ -72,7 +72,7 @@ class ExportGraph(nn.Module):
 
 
 class _Stage:
-    """A module that is called with its weights filled in: decoded anew in each call, and gone after it."""
+    """A module whose weights are decoded anew for each call, and freed after it."""
 
     def __init__(
         self, module: nn.Module, prefix: str, header: Header, stored: Mapping[str, torch.Tensor], weights: nn.ModuleDict

@@ -32,7 +32,7 @@ class _KeptError(io.RawIOBase):
         return memoryview(data).nbytes
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        # PyTorch goes back to the beginning at the end, for those who read on.
+        # PyTorch rewinds the file at the end, for callers that read it.
         return offset
 
 

@@ -9,8 +9,8 @@ from topgb.features import FeatureSpec
 class RawValues(nn.Module):
     """Raw values float32 [B, T, D] to stored ones, float32 [B, T, D] with bytes as 0.0 to 255.0.
 
-    Features stored in bytes are encoded with their own range as `inputs.to_stored` encodes them, in float64, so that
-    equal values get equal codes; values outside the range get the nearest code, NaN stays NaN.
+    Features stored in bytes are encoded with their own range as `given_arrays.to_stored` encodes them, in float64, so
+    that equal values get equal codes; values outside the range get the nearest code, NaN stays NaN.
     """
 
     scale: torch.Tensor
