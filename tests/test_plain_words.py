@@ -56,6 +56,7 @@ def test_no_sentence_of_a_room_begins_with_its_object(room):
 
 def test_such_sentences_are_found():
     lines = ['"""What a file holds."""', "x = 1  # Of the files, the first.", "# A comment of two", "# Those lines."]
-    lines += ['x = Option(help="Of a run: its weights.")', "# A sentence. Of these the first.", "# It is of what those are."]
-    first = ["line 1: What a file holds.", "line 2: Of the files, the first.", "line 6: A sentence. Of these the first."]
-    assert _fronted("\n".join(lines)) == [*first, "line 5: Of a run: its weights."]
+    lines += ['x = Option(help="Of a run: its weights.")', "# A sentence. Of these the first.", "# It is of those."]
+    first = ["line 1: What a file holds.", "line 2: Of the files, the first."]
+    last = ["line 6: A sentence. Of these the first.", "line 5: Of a run: its weights."]
+    assert _fronted("\n".join(lines)) == [*first, *last]
