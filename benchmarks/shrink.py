@@ -21,7 +21,7 @@ import torch
 from quantize import MeanOfPairs
 
 from topgb.combining.ensemble import ensemble
-from topgb.combining.search import Candidate, best, search
+from topgb.combining.search import QuantisedMember, best, search
 from topgb.combining.shortlist import listed_scores, make_shortlist
 from topgb.combining.shrink import ShrinkOptions, shrink
 from topgb.evaluation.compare import compare_pairs, rank_pairs
@@ -112,7 +112,7 @@ def best_of_2018(models: list[Path], budget: int, held_out: Dataset, out: Path, 
     loaded = [load(file) for file in files]
     shortlist = make_shortlist(loaded, held_out, CPU)
     candidates = {
-        (number, 8.0): Candidate(number, 8.0, file.stat().st_size, listed_scores(model, shortlist, held_out, CPU))
+        (number, 8.0): QuantisedMember(number, 8.0, file.stat().st_size, listed_scores(model, shortlist, held_out, CPU))
         for number, (file, model) in enumerate(zip(files, loaded, strict=True))
     }
     choice = best(search(candidates, budget, shortlist.gap))

@@ -46,7 +46,7 @@ def made(tmp_path_factory):
 
 
 def second_stage(made, out, **options):
-    wanted = {"settings": QUICK, **options}
+    wanted = {"training": QUICK, **options}
     return rerank(made / "m.safetensors", f"{made}/data/*", [made / "first", made / "second"], out, **wanted)
 
 

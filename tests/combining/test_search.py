@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from topgb.combining.search import Candidate, best, frontier, search
+from topgb.combining.search import QuantisedMember, best, frontier, search
 from topgb.combining.shortlist import Shortlist
 
 MEMBERS, VIDEOS, LISTED = 5, 300, 30
@@ -24,7 +24,7 @@ def candidates():
         own = torch.randn(VIDEOS, LISTED, generator=random) * (0.8 + 0.1 * member)
         for bits in BITS:
             noise = torch.randn(VIDEOS, LISTED, generator=random) / bits
-            found[member, bits] = Candidate(member, bits, int(100 * bits), (truth + own + noise).sigmoid())
+            found[member, bits] = QuantisedMember(member, bits, int(100 * bits), (truth + own + noise).sigmoid())
     return found, shortlist.gap
 
 

@@ -16,7 +16,7 @@ from topgb.evaluation.opening import open_for
 from topgb.evaluation.predictions import batches
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.modelfile import load, read_model_file, write_model_file
-from topgb.tagging.tag import Tagger, TagOptions
+from topgb.tagging.tag import TagOptions, VideoTagger
 from topgb.video.extract import extract_video
 from video.clips import write_clip
 
@@ -30,7 +30,7 @@ def clips(tmp_path_factory) -> Clips:
 
 def test_features_are_those_of_the_records_to_the_byte(clips):
     model = load(clips.model)
-    tagger = Tagger(model, TagOptions())
+    tagger = VideoTagger(model, TagOptions())
     for batch in batches(open_for(model, str(clips.records), with_labels=False, every_frame=True)):
         for name, features, frames in zip(batch.ids, batch.features, batch.num_frames.tolist(), strict=True):
             stored = tagger.stored(extract_video(str(clips.videos[name]), tagger.extractor))
@@ -58,7 +58,7 @@ def test_a_timeline_scores_each_stretch(clips):
     found = model.tag_video(clips.videos["b"], top=None, timeline=2)
     assert [(each.start, each.end) for each in found.timeline] == [(0, 2), (2, 4), (4, 5)]
     assert found.seconds == 5
-    tagger = Tagger(model.loaded, TagOptions())
+    tagger = VideoTagger(model.loaded, TagOptions())
     stored = tagger.stored(extract_video(str(clips.videos["b"]), tagger.extractor))
     for stretch in found.timeline:
         expected = model.loaded.predict(stored[int(stretch.start) : int(stretch.end)])
@@ -80,7 +80,7 @@ def test_a_model_of_segments_sees_its_context(clips, tmp_path):
     model = topgb.load(path)
     found = model.tag_video(video, top=None, timeline=5)
     assert [(each.start, each.end) for each in found.timeline] == [(0, 5), (5, 8)]
-    tagger = Tagger(model.loaded, TagOptions())
+    tagger = VideoTagger(model.loaded, TagOptions())
     stored = tagger.stored(extract_video(str(video), tagger.extractor))
     for stretch, rows in zip(found.timeline, ([0, 1, 2, 3, 4, 0, 5], [5, 6, 7, 7, 7, 4, 7]), strict=True):
         expected = model.loaded.predict(stored[[*rows, 1, 3, 5, 7]])

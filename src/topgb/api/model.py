@@ -129,9 +129,9 @@ class Model:
         which extractor made its features, or names one that is not here, and where nothing of the file can be read.
         """
         # Imported here, because most users bring arrays.
-        from topgb.tagging.tag import Tagger, TagOptions
+        from topgb.tagging.tag import TagOptions, VideoTagger
 
-        return Tagger(self.loaded, TagOptions(top, threshold, timeline)).tag(os.fspath(path))
+        return VideoTagger(self.loaded, TagOptions(top, threshold, timeline)).tag(os.fspath(path))
 
     def _tags(self, probabilities: np.ndarray, top: int | None, least: np.ndarray | None) -> Tags:
         best = best_classes(probabilities, top, least)

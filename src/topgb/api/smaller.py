@@ -22,7 +22,7 @@ from topgb.api.arguments import (
 from topgb.results import Table, plain
 
 if TYPE_CHECKING:
-    from topgb.combining.search import Choice
+    from topgb.combining.search import Mixture
     from topgb.quantizing.quantize import TensorSummary
     from topgb.records.on_damaged import OnDamaged
 
@@ -138,8 +138,8 @@ class Shrunk(Table):
     budget: int
     gap: float
     member_names: list[str]
-    choice: "Choice"
-    frontier: "list[Choice]"
+    choice: "Mixture"
+    frontier: "list[Mixture]"
     export_bytes: dict[str, int]
 
     def __fspath__(self) -> str:

@@ -68,10 +68,10 @@ def tag(
     'sea'
     """
     from topgb.tagging.named_files import files_of
-    from topgb.tagging.tag import TaggedVideo, Tagger, TagOptions, tag_each
+    from topgb.tagging.tag import TaggedVideo, TagOptions, VideoTagger, tag_each
 
     files = files_of(_to_names(videos))
-    tagger = Tagger(open_given(model, Opening()).here, TagOptions(top, threshold, timeline))
+    tagger = VideoTagger(open_given(model, Opening()).here, TagOptions(top, threshold, timeline))
     found: list[TaggedVideo] = []
     unreadable: list[Unreadable] = []
     for each in tag_each(tagger, files, to_progress(progress)):

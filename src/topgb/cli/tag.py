@@ -48,7 +48,7 @@ def tag(
     from topgb.progress import SILENT, TerminalProgress
     from topgb.tagging.formats import CSV_HEADER, to_json
     from topgb.tagging.named_files import files_of
-    from topgb.tagging.tag import TaggedVideo, Tagger, TagOptions, tag_each
+    from topgb.tagging.tag import TaggedVideo, TagOptions, VideoTagger, tag_each
     from topgb.training.opened import open_for_engine
 
     form = "json" if json else wanted
@@ -58,7 +58,7 @@ def tag(
     if form == "srt" and timeline is None:
         timeline = SUBTITLE
     multiply_fast("cpu")
-    tagger = Tagger(open_for_engine(model, None, "cpu", None).here, TagOptions(top, threshold, timeline))
+    tagger = VideoTagger(open_for_engine(model, None, "cpu", None).here, TagOptions(top, threshold, timeline))
     found, unreadable = [], []
     if form == "csv":
         terminal.show(",".join(CSV_HEADER))

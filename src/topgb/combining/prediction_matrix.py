@@ -20,7 +20,7 @@ PURPOSE = "score against"
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionMatrix:
     """A model's predictions for N videos: `ids`, `probabilities` float32 [N, V], and the `labels` bool [N, V]."""
 
     ids: list[str]
@@ -29,7 +29,7 @@ class Predictions:
 
 
 @torch.inference_mode()
-def collect(model: Predictor, dataset: Dataset, device: torch.device, progress: Progress = SILENT) -> Predictions:
+def collect(model: Predictor, dataset: Dataset, device: torch.device, progress: Progress = SILENT) -> PredictionMatrix:
     """The model's predictions for every labelled video, in file order, on every frame.
 
     Large arrays are mapped from temporary files, which disappear with them. Raises `InputError` if a record has no
@@ -46,7 +46,7 @@ def collect(model: Predictor, dataset: Dataset, device: torch.device, progress: 
         ids += batch.ids
     progress.end()
     # Skipped records leave unused rows at the end.
-    return Predictions(ids, probabilities[: len(ids)], labels[: len(ids)])
+    return PredictionMatrix(ids, probabilities[: len(ids)], labels[: len(ids)])
 
 
 def gap(probabilities: np.ndarray | torch.Tensor, labels: np.ndarray | torch.Tensor) -> float:

@@ -78,7 +78,7 @@ def rerank(
     pattern: str | Sequence[str],
     scores: Sequence[Path],
     out: Path,
-    settings: RerankTraining = DEFAULT_TRAINING,
+    training: RerankTraining = DEFAULT_TRAINING,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> Gain:
@@ -98,14 +98,14 @@ def rerank(
     warn_of_dropped(parent)
     extras = {name: value for name, value in parent.header.extras.items() if name != THRESHOLDS}
     header = replace(parent.header, extras=extras)
-    options = settings.options_for(header.classes)
-    settings = replace(settings, options=options)
+    options = training.options_for(header.classes)
+    training = replace(training, options=options)
     teachers = _open_scores(scores, header.classes, options.candidates)
     top = collect_top_classes(
-        open_for(parent, pattern, settings.on_damaged, part="all"), teachers, options.candidates, progress
+        open_for(parent, pattern, training.on_damaged, part="all"), teachers, options.candidates, progress
     )
-    gain = _gain(top, settings, progress)
-    fitted = fit_reranker(top, settings, progress, "fitting")
+    gain = _gain(top, training, progress)
+    fitted = fit_reranker(top, training, progress, "fitting")
     entries = {name: entry for name, entry in header.tensors.items() if not name.startswith(RERANKER)}
     tensors = {name: tensor for name, tensor in parent.tensors.items() if not name.startswith(RERANKER)}
     for name, value in fitted.state_dict().items():
@@ -121,19 +121,19 @@ def rerank(
     return gain
 
 
-def _gain(top: TopClasses, settings: RerankTraining, progress: Progress) -> Gain:
+def _gain(top: TopClasses, training: RerankTraining, progress: Progress) -> Gain:
     """The gain of a second stage that is trained on nine tenths of the videos, on the other tenth."""
-    order = torch.randperm(len(top.best), generator=torch.Generator().manual_seed(settings.seed))
+    order = torch.randperm(len(top.best), generator=torch.Generator().manual_seed(training.seed))
     held_out, rest = (top.of(part) for part in (order[::HELD_OUT], order[torch.arange(len(order)) % HELD_OUT > 0]))
     if not len(rest.best):
         raise InputError(f"{len(order)} video is not enough to learn a second stage from; give more records")
-    fitted = fit_reranker(rest, settings, progress, "trying")
+    fitted = fit_reranker(rest, training, progress, "trying")
     return Gain(held_out.scores(held_out.best), held_out.scores(_reranked(fitted, held_out)))
 
 
 def fit_reranker(
     top: TopClasses,
-    settings: RerankTraining,
+    training: RerankTraining,
     progress: Progress = SILENT,
     what: str = "fitting",
 ) -> Reranker:
@@ -142,21 +142,21 @@ def fit_reranker(
     The embeddings of classes start as their co-occurrence vectors: with a random start a third of the gain is lost.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        options = settings.options or RerankerOptions()
+        torch.manual_seed(training.seed)
+        options = training.options or RerankerOptions()
         model = Reranker(top.num_classes, options)
         with torch.no_grad():
             model.embedding.weight.copy_(class_vectors(top.labels, top.num_classes, options.embedding))
-        optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(model.parameters(), training.learning_rate, weight_decay=training.weight_decay)
         hits, videos = top.hits(), len(top.best)
-        steps = settings.epochs * math.ceil(videos / BATCH)
+        steps = training.epochs * math.ceil(videos / BATCH)
         warmup = min(MOST_WARMUP_STEPS, steps // 10 + 1)
-        progress.begin(what, settings.epochs * videos, "videos")
+        progress.begin(what, training.epochs * videos, "videos")
         step = 0
-        for _ in range(settings.epochs):
+        for _ in range(training.epochs):
             for rows in torch.randperm(videos).split(BATCH):
                 share = 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1.0, (step + 1) / warmup)
-                optimizer.param_groups[0]["lr"] = settings.learning_rate * share
+                optimizer.param_groups[0]["lr"] = training.learning_rate * share
                 logits = model.logits(top.best[rows], top.classes[rows])
                 loss = F.binary_cross_entropy_with_logits(logits, hits[rows], reduction="none").sum(1).mean()
                 optimizer.zero_grad()

@@ -15,7 +15,7 @@ import torch
 
 from topgb.combining.ensemble import carry_over
 from topgb.combining.parents import class_names, open_parents, origin, shared_extras
-from topgb.combining.search import Candidate, Choice, best, frontier, search
+from topgb.combining.search import Mixture, QuantisedMember, best, frontier, search
 from topgb.combining.shortlist import Shortlist, listed_scores, make_shortlist
 from topgb.combining.weights import fit_listed
 from topgb.errors import InputError
@@ -53,8 +53,8 @@ class Shrunk:
     """
 
     member_names: list[str]
-    frontier: list[Choice]
-    choice: Choice
+    frontier: list[Mixture]
+    choice: Mixture
     file_bytes: int
     gap: float
 
@@ -133,25 +133,25 @@ def shrink(
         )
     folder = kept if options.work is None else options.work
     shortlist, listed = _shortlist(parents, dataset, folder, progress)
-    candidates: dict[tuple[int, float], Candidate] = {}
+    quantised: dict[tuple[int, float], QuantisedMember] = {}
     for number, parent in enumerate(parents):
         progress.say(f"member {number + 1} of {len(parents)}: {parent.name}")
         for bits, file in _quantised(parent, dataset, folder, progress):
             scores = _scores(file, shortlist, dataset, folder / f"{file.stem}-{listed}.safetensors", progress)
-            candidates[number, bits] = Candidate(number, bits, file.stat().st_size, scores)
-    if not candidates:
+            quantised[number, bits] = QuantisedMember(number, bits, file.stat().st_size, scores)
+    if not quantised:
         raise InputError(
             f"no member can be stored in {BITS[-1]:g} bits a weight, as their layers have few inputs; quantize one by "
             "another method instead"
         )
     progress.say("searching")
-    walked = search(candidates, budget, shortlist.gap)
+    walked = search(quantised, budget, shortlist.gap)
     if not walked:
-        least = min(candidate.size for candidate in candidates.values())
+        least = min(member.size for member in quantised.values())
         raise InputError(f"nothing fits {budget:,} bytes; the smallest member takes {least:,}")
     choice = best(walked)
     files = [_candidate_file(parents[number], bits, dataset, folder) for number, bits in choice.bits]
-    scores = torch.stack([candidates[item].scores for item in choice.bits])
+    scores = torch.stack([quantised[item].scores for item in choice.bits])
     weights = fit_listed(scores, shortlist, options.seed, progress)[0] if len(scores) > 1 else np.ones(1)
     header, tensors = _mixture([parents[number] for number, _ in choice.bits], files, choice, weights)
     if options.work is None:
@@ -259,7 +259,7 @@ def _scores(file: Path, shortlist: Shortlist, dataset: Dataset, kept: Path, prog
 
 
 def _mixture(
-    parents: list[_SingleMember], files: list[Path], choice: Choice, weights: np.ndarray
+    parents: list[_SingleMember], files: list[Path], choice: Mixture, weights: np.ndarray
 ) -> tuple[Header, dict[str, torch.Tensor]]:
     entries: dict[str, TensorEncoding] = {}
     tensors: dict[str, torch.Tensor] = {}

@@ -83,12 +83,12 @@ class TensorSummary:
 def quantize_file(
     model: Path | StoredModel,
     out: Path,
-    settings: QuantizeOptions,
+    options: QuantizeOptions,
     calibration: Dataset | None = None,
     force: bool = False,
     progress: Progress = SILENT,
 ) -> list[TensorSummary]:
-    """Write the model with its large tensors stored as `settings` say (2018: `quantize.py`); return the summaries.
+    """Write the model with its large tensors stored as `options` say (2018: `quantize.py`); return the summaries.
 
     With `calibration` (records; labels are not needed) `entropy` rounds so that errors cancel in the outputs of the
     layers, and spends bits on the tensors whose errors change the predictions most. Tensors that have the wanted form
@@ -96,23 +96,23 @@ def quantize_file(
     bits.
     """
     refuse_existing(out, force)
-    if calibration is not None and settings.method != "entropy":
+    if calibration is not None and options.method != "entropy":
         raise InputError("calibration is of the method entropy; the others were measured to gain nothing by it")
     parent = stored_model(model)
     header, stored = parent.header, parent.tensors
-    names = large_tensors(header, settings.min_elements)
-    if settings.method == "entropy":
+    names = large_tensors(header, options.min_elements)
+    if options.method == "entropy":
         # Check before calibrating, which takes long.
-        check_reachable(settings.bits, (header.tensors[name].shape for name in names))
+        check_reachable(options.bits, (header.tensors[name].shape for name in names))
     learnt = None
     if calibration is not None:
         learnt = calibrate(assemble_stored(parent), calibration, names, progress)
-    encoded = quantize(header, stored, settings, learnt, progress)
+    encoded = quantize(header, stored, options, learnt, progress)
     summaries = [_summary(header, stored, name, encoded.get(name)) for name in header.tensors]
     origin = {
         "software": f"topgb {__version__}",
         "operation": "quantize",
-        "settings": settings.to_json() | {"calibrated": calibration is not None},
+        "settings": options.to_json() | {"calibrated": calibration is not None},
         "parents": [{"sha256": parent.sha256}],
     }
     write_model_file(out, *with_encoded(header, stored, encoded, origin), force)
@@ -132,19 +132,19 @@ def large_tensors(header: Header, min_elements: int = MIN_ELEMENTS) -> list[str]
 def quantize(
     header: Header,
     stored: Mapping[str, torch.Tensor],
-    settings: QuantizeOptions,
+    options: QuantizeOptions,
     calibration: Calibration | None = None,
     progress: Progress = SILENT,
 ) -> Encoded:
-    """The large tensors encoded as `settings` say, by name, without tensors that have this form already.
+    """The large tensors encoded as `options` say, by name, without tensors that have this form already.
 
     Raises `InputError` as `encode` and `entropy_coded` do.
     """
-    names = large_tensors(header, settings.min_elements)
-    if settings.method == "entropy":
+    names = large_tensors(header, options.min_elements)
+    if options.method == "entropy":
         tensors = {name: decode(stored, header.tensors[name], name) for name in names}
-        return entropy_coded(tensors, settings.bits, calibration, progress)
-    scheme = _scheme(settings)
+        return entropy_coded(tensors, options.bits, calibration, progress)
+    scheme = _scheme(options)
     encoded: Encoded = {}
     progress.begin("quantising", len(names), "tensors")
     for name in names:
@@ -167,11 +167,11 @@ def with_encoded(
     return replace(header, tensors=entries, origin=origin), tensors
 
 
-def _scheme(settings: QuantizeOptions) -> Scheme:
-    if settings.method in GROUPED:
-        return Scheme("groups", GROUPED[settings.method], settings.group)
+def _scheme(options: QuantizeOptions) -> Scheme:
+    if options.method in GROUPED:
+        return Scheme("groups", GROUPED[options.method], options.group)
     kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
-    return Scheme(kinds[settings.method])
+    return Scheme(kinds[options.method])
 
 
 def _is_stored_as(entry: TensorEncoding, scheme: Scheme) -> bool:

@@ -18,7 +18,7 @@ from topgb.records.framing import Place
 from topgb.records.layout import FeatureLayout, Layout
 from topgb.records.protobuf_decoding import (
     PREDICTIONS_KEY,
-    Identity,
+    RecordIdentity,
     decode_generally,
     features_message,
     identity,
@@ -34,7 +34,7 @@ IDENTITY_KEYS = (b"id", b"video_id", b"labels", PREDICTIONS_KEY.encode())
 class DecodedRecord:
     """One video as stored.
 
-    id, labels, predictions  as in `Identity`
+    id, labels, predictions  as in `RecordIdentity`
     frames  one array per feature, in the spec's order: uint8 or float32 [N, size] (N = 1 at video level). For a regular
             record these are read-only views of its bytes, valid as long as the buffer is
     """
@@ -81,7 +81,7 @@ def decode_record(payload: memoryview, layout: Layout, place: Place) -> DecodedR
     return DecodedRecord(*who, frames)
 
 
-def read_identity(payload: memoryview, layout: Layout, place: Place) -> Identity:
+def read_identity(payload: memoryview, layout: Layout, place: Place) -> RecordIdentity:
     """Read a record's id, and the labels and predictions that the layout asks for, without touching its frames.
 
     Raises the errors of `decode_record` for these.

@@ -16,10 +16,10 @@ from topgb.records.framing import ShardSize
 from topgb.records.labels import LABELS, Targets, label_advice
 from topgb.records.layout import Layout
 from topgb.records.on_damaged import NoteDamage, OnDamaged, note, raise_damage
-from topgb.records.protobuf_decoding import Identity, parse_record
+from topgb.records.protobuf_decoding import RecordIdentity, parse_record
 from topgb.records.repeated import IdHashes, Repeated
 from topgb.records.sampling import EVERY_FRAME, Cut, FrameSampling, sampled_rows, sampling_for
-from topgb.records.shard_sizes import Measure, Measured, is_large
+from topgb.records.shard_sizes import MeasuredShard, ShardMeasure, is_large
 from topgb.records.shards import OpenShard, Shard, ShardCache, find_shards
 
 # (shard number, record number in the shard), both from 0.
@@ -62,7 +62,7 @@ class Dataset:
         soft_classes = classes if targets.teacher == "records" else None
         known_labels = classes if targets.labels is True else None
         self._layout = Layout(spec, known_labels, soft_classes, targets.labels == "check")
-        self._measure, known = Measure(self._layout, max_frames), {}
+        self._measure, known = ShardMeasure(self._layout, max_frames), {}
         if large := is_large(shards):
             from topgb.records.known_sizes import known_sizes
 
@@ -185,10 +185,10 @@ class Dataset:
             sampling.count or None,
         )
 
-    def _measure_shard(self, shard: Shard) -> Measured:
+    def _measure_shard(self, shard: Shard) -> MeasuredShard:
         """Open a shard and measure it; all 0 if the shard is damaged from the start and skipped."""
         found: list[DamagedRecordError] = []
-        measured = Measured(ShardSize(), Cut(self.max_frames))
+        measured = MeasuredShard(ShardSize(), Cut(self.max_frames))
         with NoteDamage(found, self.on_damaged):
             opened = self._cache.get(shard)
             measured = self._measure(opened)
@@ -214,7 +214,7 @@ class Dataset:
             context = parse_record(opened.data(0), opened.place(0)).context
         return label_advice(context)
 
-    def identity_of(self, record: RecordKey) -> Identity | None:
+    def identity_of(self, record: RecordKey) -> RecordIdentity | None:
         """The identity of one record, read without its frames; None if the record is damaged and skipped.
 
         A record's CRC covers its frames too, so it is checked only if something is wrong.

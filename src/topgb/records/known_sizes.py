@@ -12,7 +12,7 @@ from topgb.records.framing import ShardSize, index_of_lengths
 from topgb.records.framing_index import MOST_LENGTH, Entry, FramingIndex, Row, Stamp
 from topgb.records.known_framing import ends_match, forget_all, keep, one_walker, settled, use
 from topgb.records.sampling import Cut
-from topgb.records.shard_sizes import Measure, Measured, is_large
+from topgb.records.shard_sizes import MeasuredShard, ShardMeasure, is_large
 from topgb.records.shards import Shard, open_shard
 from topgb.unpacked_size import check_unpacked
 
@@ -26,7 +26,7 @@ KEEP_SECONDS = 30.0
 QUIET_SECONDS = 1.0
 
 
-def known_sizes(shards: Sequence[Shard], measuring: Measure, progress: Progress) -> dict[Shard, Measured]:
+def known_sizes(shards: Sequence[Shard], measuring: ShardMeasure, progress: Progress) -> dict[Shard, MeasuredShard]:
     """The sizes of local shards: those kept in the cache folder, and those of the others, which are walked and kept.
 
     Shards with damage or without records are left out, and so is every shard of a small data set. Raises `InputError`
@@ -36,14 +36,16 @@ def known_sizes(shards: Sequence[Shard], measuring: Measure, progress: Progress)
     for shard in shards:
         if not shard.remote:
             folders.setdefault(os.path.dirname(shard.path), []).append(shard)
-    sizes: dict[Shard, Measured] = {}
+    sizes: dict[Shard, MeasuredShard] = {}
     for folder, inside in folders.items():
         if is_large(inside):
             sizes |= _sizes_in(os.path.realpath(folder), inside, measuring, progress)
     return sizes
 
 
-def _sizes_in(folder: str, shards: list[Shard], measuring: Measure, progress: Progress) -> dict[Shard, Measured]:
+def _sizes_in(
+    folder: str, shards: list[Shard], measuring: ShardMeasure, progress: Progress
+) -> dict[Shard, MeasuredShard]:
     found = _known(use(folder), shards, measuring)
     if not is_large(_others(shards, found)):
         return found
@@ -65,11 +67,11 @@ def _sizes_in(folder: str, shards: list[Shard], measuring: Measure, progress: Pr
     return found
 
 
-def _others(shards: list[Shard], found: dict[Shard, Measured]) -> list[Shard]:
+def _others(shards: list[Shard], found: dict[Shard, MeasuredShard]) -> list[Shard]:
     return [shard for shard in shards if shard not in found]
 
 
-def _known(kept: FramingIndex, shards: list[Shard], measuring: Measure) -> dict[Shard, Measured]:
+def _known(kept: FramingIndex, shards: list[Shard], measuring: ShardMeasure) -> dict[Shard, MeasuredShard]:
     """The kept sizes of `shards`, or none if a shard that is compared with the disk has changed."""
     rows: dict[Shard, Row] = {}
     for shard in shards:
@@ -91,17 +93,17 @@ def _known(kept: FramingIndex, shards: list[Shard], measuring: Measure) -> dict[
     return found
 
 
-def _of_row(row: Row, measuring: Measure) -> Measured | None:
+def _of_row(row: Row, measuring: ShardMeasure) -> MeasuredShard | None:
     """The measures in a shard's row, or None if its videos were counted for another layout or limit."""
     size = ShardSize(row.records, row.data_bytes, row.digest, row.longest)
     if not measuring.may_cut(size.longest):
-        return Measured(size, Cut(measuring.max_frames))
+        return MeasuredShard(size, Cut(measuring.max_frames))
     if (row.layout, row.limit) != (measuring.key, measuring.max_frames):
         return None
-    return Measured(size, Cut(row.limit, row.videos, row.longest_video, row.frames))
+    return MeasuredShard(size, Cut(row.limit, row.videos, row.longest_video, row.frames))
 
 
-def _row(stamp: Stamp, measured: Measured, unpacked: int, measuring: Measure) -> Row:
+def _row(stamp: Stamp, measured: MeasuredShard, unpacked: int, measuring: ShardMeasure) -> Row:
     """The row of a shard; the CRC of its lengths is missing."""
     cut = measured.cut
     return Row(
@@ -121,8 +123,8 @@ def _as_known(kept: FramingIndex, shard: Shard) -> bool:
 
 
 def _walked(
-    shards: list[Shard], measuring: Measure, progress: Progress
-) -> Iterator[tuple[Shard, Measured, Entry | None]]:
+    shards: list[Shard], measuring: ShardMeasure, progress: Progress
+) -> Iterator[tuple[Shard, MeasuredShard, Entry | None]]:
     """Each shard that is whole, its size, and the entry to keep."""
     began, shown = time.monotonic(), False
     with ThreadPoolExecutor(THREADS) as threads:
@@ -143,7 +145,7 @@ def _walked(
                 progress.end()
 
 
-def _walk(shard: Shard, measuring: Measure) -> tuple[Measured, Entry | None] | None:
+def _walk(shard: Shard, measuring: ShardMeasure) -> tuple[MeasuredShard, Entry | None] | None:
     """A shard's size and the entry to keep; None if the shard is not whole."""
     walked_at = time.time_ns()
     try:

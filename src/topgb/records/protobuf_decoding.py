@@ -20,7 +20,7 @@ NO_FRAMES = "leave such videos out"
 _KIND_WORDS = {"bytes_list": "bytes", "float_list": "floats", "int64_list": "integers", None: "nothing"}
 
 
-class Identity(NamedTuple):
+class RecordIdentity(NamedTuple):
     """A record's id, labels and predictions.
 
     id           the video's id
@@ -33,7 +33,9 @@ class Identity(NamedTuple):
     predictions: np.ndarray | None
 
 
-def decode_generally(payload: memoryview, layout: Layout, place: Place) -> tuple[Identity, tuple[np.ndarray, ...]]:
+def decode_generally(
+    payload: memoryview, layout: Layout, place: Place
+) -> tuple[RecordIdentity, tuple[np.ndarray, ...]]:
     """The record's identity, and for each feature of the spec an array [N, size], uint8 or float32.
 
     Raises `InputError` if the record does not fit the spec, `DamagedRecordError` if it makes no sense.
@@ -109,7 +111,7 @@ def features_message(encoded: bytes | memoryview, place: Place) -> Any:
     return message
 
 
-def identity(context: Any, layout: Layout, place: Place) -> Identity:
+def identity(context: Any, layout: Layout, place: Place) -> RecordIdentity:
     """The id in a record's `Features` message, and the labels and predictions that `layout` asks for.
 
     Raises `InputError` for labels that are outside the classes or no class numbers, and for predictions that are
@@ -124,7 +126,7 @@ def identity(context: Any, layout: Layout, place: Place) -> Identity:
     predictions = None
     if layout.soft_classes is not None:
         predictions = _predictions(context, video_id, layout.soft_classes, place)
-    return Identity(video_id, labels, predictions)
+    return RecordIdentity(video_id, labels, predictions)
 
 
 def read_id(context: Any, place: Place) -> str:

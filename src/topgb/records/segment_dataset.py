@@ -15,7 +15,7 @@ from topgb.records.codec import count_frames, read_context
 from topgb.records.dataset import Dataset, LoadedBatch, RecordKey
 from topgb.records.labels import Targets
 from topgb.records.on_damaged import NoteDamage, OnDamaged
-from topgb.records.protobuf_decoding import Identity
+from topgb.records.protobuf_decoding import RecordIdentity
 from topgb.records.sampling import FrameSampling
 from topgb.records.segments import SEGMENT_FRAMES, read_ratings, segment_name
 from topgb.records.shards import Shard, find_shards
@@ -155,7 +155,7 @@ class SegmentDataset(Dataset):
         """The first frame of a row."""
         return int(self._rows[key[0]].starts[key[1]])
 
-    def identity_of(self, record: RecordKey) -> Identity | None:
+    def identity_of(self, record: RecordKey) -> RecordIdentity | None:
         """The id of a row, and its positive classes; with the rows `every` the labels of its video."""
         shard, row = record
         who = super().identity_of((shard, int(self._rows[shard].records[row])))
@@ -163,9 +163,9 @@ class SegmentDataset(Dataset):
             return None
         name = segment_name(who.id, self.start_of(record))
         if self.segment_cut.rows == "every":
-            return Identity(name, who.labels, None)
+            return RecordIdentity(name, who.labels, None)
         classes, positive = self._ratings(record)
-        return Identity(name, classes[positive].tolist(), None)
+        return RecordIdentity(name, classes[positive].tolist(), None)
 
     def rating_counts(self) -> tuple[np.ndarray, np.ndarray]:
         """How many segments each class was found in, and for how many it was rated: both int64 [V]."""

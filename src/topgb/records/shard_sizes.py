@@ -18,14 +18,14 @@ from topgb.records.shards import OpenShard, Shard
 LEAST_SHARDS, LEAST_BYTES = 64, 256 << 20
 
 
-class Measured(NamedTuple):
+class MeasuredShard(NamedTuple):
     """A shard's size, and its videos with more frames than are looked at."""
 
     size: ShardSize
     cut: Cut
 
 
-class Measure:
+class ShardMeasure:
     """Measures shards of records of `layout`, of whose videos at most `max_frames` frames are looked at.
 
     key  a number for the layout's features: the same for those that have the same names and sizes
@@ -38,7 +38,7 @@ class Measure:
         strides = sorted((key, feature.stride) for key, feature in layout.by_key.items())
         self.key = crc32c(repr(strides).encode())
 
-    def __call__(self, opened: OpenShard) -> Measured:
+    def __call__(self, opened: OpenShard) -> MeasuredShard:
         """Measure an open shard."""
         cut, size = Cut(self.max_frames), measure(opened.buffer, opened.index)
         if self.may_cut(size.longest):
@@ -46,7 +46,7 @@ class Measure:
             # Few records can be too long by their bytes: only these are looked at.
             for record in np.flatnonzero(opened.index.lengths // self._frame_bytes > self.max_frames).tolist():
                 cut.add(count_frames(opened.data(record), self.layout))
-        return Measured(size, cut)
+        return MeasuredShard(size, cut)
 
     def may_cut(self, longest: int) -> bool:
         """Whether a record of `longest` bytes can hold more than `max_frames` frames."""

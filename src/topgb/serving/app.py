@@ -21,7 +21,7 @@ from topgb.serving.bounds import Bounds
 from topgb.serving.examples import Examples
 from topgb.serving.file_tagger import FileTagger
 from topgb.serving.gate import Gate
-from topgb.serving.measures import Measured
+from topgb.serving.measures import RequestCounter
 from topgb.serving.page_files import page_files
 from topgb.serving.problems import ProblemError, problem_response
 from topgb.serving.service import Answered, Service
@@ -56,7 +56,7 @@ def create_app(service: Service) -> FastAPI:
     # The last one is the outermost.
     app.add_middleware(Bounds, settings=settings, measures=service.measures)
     app.add_middleware(Gate, token=settings.token, hosts=settings.hosts)
-    app.add_middleware(Measured, measures=service.measures)
+    app.add_middleware(RequestCounter, measures=service.measures)
     app.add_middleware(Worded)
     _refuse_in_problems(app)
     _add_pages(app)

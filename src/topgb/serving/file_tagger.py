@@ -16,7 +16,7 @@ from topgb.serving.bodies import TagChoice
 from topgb.serving.problems import ProblemError
 from topgb.serving.served import ServedModel
 from topgb.serving.service import Answered, Await, Service
-from topgb.serving.sources import Extracted, Source, frames_per_second, is_video, read_source
+from topgb.serving.sources import ExtractedFile, SentVideo, frames_per_second, is_video, read_source
 from topgb.serving.tagged import check_count, stretches_of, tagged_json, window_frames
 
 # Stretches that are computed in one call, before other requests have their turn.
@@ -66,7 +66,7 @@ class FileTagger:
 
     async def _sources(
         self, path: Path, name: str, model: ServedModel, timeline: float | None, wait: Await
-    ) -> list[Source]:
+    ) -> list[SentVideo]:
         seconds = self._service.settings.video_seconds
         if not is_video(name):
             return await self._service.in_thread(lambda: read_source(path, name, model.header, seconds))
@@ -84,12 +84,12 @@ class FileTagger:
                 self._service.extracting.stop()
             raise
 
-    def _extract(self, path: Path, header: Header, seconds: float) -> Extracted:
+    def _extract(self, path: Path, header: Header, seconds: float) -> ExtractedFile:
         from topgb.tagging.needed_extractor import needed_extractor
 
         out = path.with_name("features.npz")
         made = self._service.extracting.extract(path, out, needed_extractor(header).identity, seconds)
-        return Extracted(out, made["fps"], made["remarks"])
+        return ExtractedFile(out, made["fps"], made["remarks"])
 
     async def _scored(self, model: ServedModel, videos: list[np.ndarray], wait: Await) -> Answer:
         """Probabilities of stretches of a video, which wait for room where a new request would be refused."""

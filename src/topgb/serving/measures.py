@@ -55,7 +55,7 @@ class Measures:
         return generate_latest(self._registry)
 
 
-class Measured:
+class RequestCounter:
     """An ASGI middleware that counts and times requests; paths that the server does not have count as `other`."""
 
     def __init__(self, app: ASGIApp, measures: Measures):

@@ -19,7 +19,7 @@ RECORDS = (".tfrecord", ".tfrecord.gz")
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractedFile:
     """Features that were made of a video: the `.npz` file that holds them, frames in a second, and remarks."""
 
     path: Path
@@ -28,11 +28,11 @@ class Extracted:
 
 
 # Makes features of a file for the model with a header, from at most the given number of seconds.
-Extract = Callable[[Path, Header, float], Extracted]
+Extract = Callable[[Path, Header, float], ExtractedFile]
 
 
 @dataclass(frozen=True)
-class Source:
+class SentVideo:
     """A video that was sent.
 
     name     the client's name for it; of a file of records, the file's and the record's id
@@ -60,7 +60,7 @@ def suffix_of(name: str) -> str:
 
 def read_source(
     path: Path, name: str, header: Header, max_seconds: float, extract: Extract | None = None
-) -> list[Source]:
+) -> list[SentVideo]:
     """The videos in a file that a client calls `name`, for a model.
 
     `extract` is needed where `is_video(name)`. Feature files have one frame a second, or as many as the model's
@@ -71,11 +71,11 @@ def read_source(
     if suffix in RECORDS:
         return _records(path, name, header, max_seconds)
     if suffix in ARRAYS:
-        return [_source(name, _read(path, suffix), header, frames_per_second(header), max_seconds, [])]
+        return [_sent_video(name, _read(path, suffix), header, frames_per_second(header), max_seconds, [])]
     if extract is None:
         raise InputError(f"{name} is no file of features; send {', '.join((*ARRAYS, *RECORDS))}")
     found = extract(path, header, max_seconds)
-    return [_source(name, _read(found.path, ".npz"), header, found.fps, max_seconds, found.remarks)]
+    return [_sent_video(name, _read(found.path, ".npz"), header, found.fps, max_seconds, found.remarks)]
 
 
 def _read(path: Path, suffix: str) -> Any:
@@ -86,15 +86,15 @@ def _read(path: Path, suffix: str) -> Any:
     return next(iter(arrays.values())) if suffix == ".npy" else arrays
 
 
-def _source(name: str, given: Any, header: Header, fps: float, max_seconds: float, remarks: list[str]) -> Source:
+def _sent_video(name: str, given: Any, header: Header, fps: float, max_seconds: float, remarks: list[str]) -> SentVideo:
     most = _most_frames(header, fps, max_seconds)
     videos = to_stored(given, header.features, most)
     if not videos.single:
         raise InputError(f"{name} holds several videos; send one for each request, or use /v1/predict")
-    return Source(name, videos.stored[0], fps, [*remarks, *videos.notes(header.features, most)])
+    return SentVideo(name, videos.stored[0], fps, [*remarks, *videos.notes(header.features, most)])
 
 
-def _records(path: Path, name: str, header: Header, max_seconds: float) -> list[Source]:
+def _records(path: Path, name: str, header: Header, max_seconds: float) -> list[SentVideo]:
     from topgb.evaluation.opening import open_for
 
     # An upload has no dataset.yaml, which alone could say which extractor made it.
@@ -114,7 +114,7 @@ def _records(path: Path, name: str, header: Header, max_seconds: float) -> list[
         most, remarks = _most_frames(header, fps, max_seconds), []
         if len(frames) > most:
             remarks = [f"the video has more than {most} frames; the server looks at the first {most}"]
-        found.append(Source(f"{name}: {batch.ids[0]}", frames[:most].copy(), fps, remarks))
+        found.append(SentVideo(f"{name}: {batch.ids[0]}", frames[:most].copy(), fps, remarks))
     return found
 
 

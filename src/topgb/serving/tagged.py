@@ -7,7 +7,7 @@ import numpy as np
 from topgb.errors import InputError, option
 from topgb.modelfile import Header
 from topgb.modelfile.best import best_classes
-from topgb.serving.sources import Source
+from topgb.serving.sources import SentVideo
 from topgb.tagging.formats import to_json
 from topgb.tagging.tag import Stretch, Tag, TaggedVideo
 from topgb.tagging.timeline import Window, windows_of
@@ -31,7 +31,7 @@ def window_frames(header: Header, timeline: float | None, fps: float) -> int | N
     return round(timeline * fps)
 
 
-def stretches_of(header: Header, source: Source, frames: int | None) -> list[Window]:
+def stretches_of(header: Header, source: SentVideo, frames: int | None) -> list[Window]:
     """The windows to score: the whole video, as much of it as the model looks at, then each stretch of it."""
     length = len(source.stored)
     return [Window(0, min(length, header.max_frames)), *(windows_of(length, frames) if frames else [])]
@@ -48,7 +48,7 @@ def check_count(stretches: int) -> None:
 
 def tagged_json(
     header: Header,
-    source: Source,
+    source: SentVideo,
     stretches: list[Window],
     probabilities: np.ndarray,
     choice: tuple[int | None, np.ndarray | None],

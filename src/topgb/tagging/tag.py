@@ -81,7 +81,7 @@ class TagOptions:
     timeline: float | None = None
 
 
-class Tagger:
+class VideoTagger:
     """A model with the extractor of its features, ready to tag videos."""
 
     def __init__(self, model: LoadedModel, options: TagOptions):
@@ -172,7 +172,9 @@ class Tagger:
         return [Tag(number, self._header.class_name(number), float(probabilities[number])) for number in numbers]
 
 
-def tag_each(tagger: Tagger, paths: Sequence[str], progress: Progress = SILENT) -> Iterator[TaggedVideo | Unreadable]:
+def tag_each(
+    tagger: VideoTagger, paths: Sequence[str], progress: Progress = SILENT
+) -> Iterator[TaggedVideo | Unreadable]:
     """Tag the videos in order; one that cannot be read becomes an `Unreadable`, and the others go on."""
     progress.begin("tagging", len(paths), "videos")
     for path in paths:
