@@ -43,6 +43,7 @@ LONGEST = (
     "faults/test_interrupt.py",
     "test_demonstration.py",
     "training/test_loop.py",
+    "training/test_parents.py",
     "training/test_memory.py",
     "faults/test_disk.py",
     "training/test_cautions.py",

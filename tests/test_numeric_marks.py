@@ -17,14 +17,14 @@ KINDS = {
     "export": r"^from topgb\.modelfile\.export import",
 }
 # Files that import one of these for something else.
-OF_BYTES = {"from2018/test_checkpoint.py"}
+OF_BYTES = {"from2018/test_checkpoints_of_2018.py"}
 OF_WORDS = {
     "from2018/test_merged_errors.py",
     "modelfile/test_extras.py",
     "test_messages.py",
     "test_moved.py",
 }
-OF_WHOLE_RUNS = {"training/test_loop.py", "training/test_memory.py", "test_demonstration.py"}
+OF_WHOLE_RUNS = {"training/test_parents.py", "training/test_memory.py", "test_demonstration.py"}
 OTHERS = OF_BYTES | OF_WORDS | OF_WHOLE_RUNS
 # On the whole file, or on those of its tests that are of the kind.
 MARK = re.compile(r"^(pytestmark = (\[\s*)?|@)pytest\.mark\.numeric", re.MULTILINE)

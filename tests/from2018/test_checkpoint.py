@@ -1,50 +1,22 @@
-"""TensorFlow checkpoints: those that the 2018 scripts wrote, and small ones written here, sound and damaged."""
+"""TensorFlow checkpoints that are written here: sound ones are read, odd ones are refused."""
 
-import math
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from from2018 import tf_bundle as bundle
-from golden.cases import FOLDER
+from from2018.variables import assert_same, some_variables
 from topgb.checksums import masked_crc
 from topgb.errors import InputError
-from topgb.from2018.checkpoint import TF1Checkpoint, open_checkpoint
+from topgb.from2018.checkpoint import open_checkpoint
 from topgb.from2018.sstable import MAX_FILE_BYTES, MAX_KEY_BYTES, read_table
 from topgb.records import framing
 
 
-def _some_variables() -> dict[str, np.ndarray]:
-    random = np.random.default_rng(5)
-    variables = {f"tower/of_{name}": (random.normal(size=(2, 3)) * 9).astype(name) for name in bundle.TYPES}
-    return variables | {
-        "global_step": np.array(47, np.int64),
-        "none": np.zeros((0, 5), np.float32),
-        "tower/größe": np.arange(4, dtype=np.float32).reshape(1, 2, 2),
-    }
-
-
-def _assert_same(values: np.ndarray, expected: np.ndarray) -> None:
-    assert values.dtype == expected.dtype
-    assert values.shape == expected.shape
-    assert values.tobytes() == expected.tobytes()
-
-
-@pytest.fixture
-def prefix(tmp_path) -> Path:
-    return tmp_path / "model.ckpt-31"
-
-
-# --- Sound checkpoints.
-
-
 @pytest.mark.parametrize("shards", [1, 3])
 def test_what_was_written_is_read(prefix, shards):
-    variables = _some_variables()
+    variables = some_variables()
     bundle.write(prefix, variables, shards)
     checkpoint = open_checkpoint(prefix)
     assert checkpoint.prefix == prefix
@@ -52,7 +24,7 @@ def test_what_was_written_is_read(prefix, shards):
     for name, expected in variables.items():
         assert checkpoint.shape(name) == expected.shape
         assert checkpoint.entries[name].dtype == expected.dtype
-        _assert_same(checkpoint.read(name), expected)
+        assert_same(checkpoint.read(name), expected)
 
 
 def test_the_values_may_be_changed(prefix):
@@ -81,7 +53,7 @@ def test_many_variables_in_many_blocks(prefix):
     checkpoint = open_checkpoint(prefix)
     assert len(checkpoint.names()) == 500
     for name, expected in variables.items():
-        _assert_same(checkpoint.read(name), expected)
+        assert_same(checkpoint.read(name), expected)
 
 
 def test_a_bool_of_any_byte_is_true_or_false(prefix):
@@ -97,9 +69,6 @@ def test_the_crc_is_that_of_tensorflow():
     assert masked_crc(b"") == 0xA282EAD8
     crc = 0xE3069283  # CRC-32C's check value, of "123456789".
     assert masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) % (1 << 32)
-
-
-# --- What is not read.
 
 
 def test_nothing_there(tmp_path):
@@ -169,7 +138,7 @@ def test_other_types_are_listed_but_not_read(prefix, kind, words):
     assert checkpoint.names() == ["a", "b"]
     assert checkpoint.shape("b") == (3,)
     assert checkpoint.entries["b"].dtype is None
-    _assert_same(checkpoint.read("a"), np.ones(3, np.float32))
+    assert_same(checkpoint.read("a"), np.ones(3, np.float32))
     with pytest.raises(InputError, match=f"'b' .*{words}, which topgb does not read"):
         checkpoint.read("b")
 
@@ -180,7 +149,7 @@ def test_a_partitioned_variable_is_listed_but_not_read(prefix):
     bundle.index_path(prefix).write_bytes(bundle.table(items | more))
     checkpoint = open_checkpoint(prefix)
     assert checkpoint.names() == ["a", "b"]
-    _assert_same(checkpoint.read("a"), np.ones(3, np.float32))
+    assert_same(checkpoint.read("a"), np.ones(3, np.float32))
     with pytest.raises(InputError, match="'b' is partitioned"):
         checkpoint.read("b")
 
@@ -324,277 +293,3 @@ def test_no_file_and_no_readable_file(tmp_path):
         read_table(tmp_path / "absent.index")
     with pytest.raises(InputError, match="cannot read"):
         read_table(tmp_path)
-
-
-# --- Damage, byte by byte and at random.
-
-
-def _read_all(checkpoint: TF1Checkpoint) -> dict[str, np.ndarray]:
-    """What can be read; what cannot is refused in one sentence."""
-    values = {}
-    for name in checkpoint.names():
-        try:
-            values[name] = checkpoint.read(name)
-        except InputError as error:
-            _assert_sentence(error, checkpoint.prefix)
-    return values
-
-
-def _assert_sentence(error: InputError, prefix: Path) -> None:
-    assert str(error).isprintable()
-    assert str(prefix) in str(error)
-
-
-def _open_or_refuse(prefix: Path) -> dict[str, np.ndarray] | None:
-    """What can be read of a checkpoint, None where it cannot be opened."""
-    try:
-        checkpoint = open_checkpoint(prefix)
-    except InputError as error:
-        _assert_sentence(error, prefix)
-        return None
-    return _read_all(checkpoint)
-
-
-def test_an_index_cut_off_anywhere_is_refused(prefix):
-    bundle.write(prefix, _some_variables())
-    raw = bundle.index_path(prefix).read_bytes()
-    for length in range(len(raw)):
-        bundle.index_path(prefix).write_bytes(raw[:length])
-        assert _open_or_refuse(prefix) is None, length
-
-
-def test_a_flip_in_the_index_is_refused_or_without_effect(prefix):
-    variables = _some_variables()
-    bundle.write(prefix, variables)
-    raw = bundle.index_path(prefix).read_bytes()
-    refused = 0
-    for position in range(len(raw)):
-        flipped = bytearray(raw)
-        flipped[position] ^= 1 << position % 8
-        bundle.index_path(prefix).write_bytes(flipped)
-        values = _open_or_refuse(prefix)
-        refused += values is None
-        if values is not None:
-            assert values.keys() == variables.keys()
-            for name, expected in variables.items():
-                _assert_same(values[name], expected)
-    # The metaindex block, its handle and the footer's padding are not looked at.
-    assert refused > len(raw) - 60
-
-
-def test_a_flip_in_the_data_is_seen_in_that_variable_alone(prefix):
-    variables = _some_variables()
-    bundle.write(prefix, variables)
-    checkpoint = open_checkpoint(prefix)
-    raw = bundle.data_path(prefix).read_bytes()
-    for position in range(len(raw)):
-        flipped = bytearray(raw)
-        flipped[position] ^= 1 << position % 8
-        bundle.data_path(prefix).write_bytes(flipped)
-        [hit] = [n for n, e in checkpoint.entries.items() if e.offset <= position < e.offset + e.size]
-        values = _read_all(checkpoint)
-        assert values.keys() == variables.keys() - {hit}
-        with pytest.raises(InputError, match="does not match its CRC"):
-            checkpoint.read(hit)
-
-
-def test_data_cut_off_anywhere_is_refused(prefix):
-    bundle.write(prefix, _some_variables())
-    raw = bundle.data_path(prefix).read_bytes()
-    for length in range(len(raw)):
-        bundle.data_path(prefix).write_bytes(raw[:length])
-        with pytest.raises(InputError, match=rf"data-00000-of-00001 is cut off: it has {length} bytes"):
-            open_checkpoint(prefix)
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
-    prefix = tmp_path_factory.mktemp("fuzz") / "sound"
-    variables = _some_variables()
-    bundle.write(prefix, variables, shards=2)
-    values = _open_or_refuse(prefix)
-    assert values is not None
-    assert values.keys() == variables.keys()
-    return prefix
-
-
-def _edited(data: st.DataObject, raw: bytes) -> bytes:
-    edited = bytearray(raw)
-    for _ in range(data.draw(st.integers(1, 4))):
-        start = data.draw(st.integers(0, len(edited)))
-        stop = data.draw(st.one_of(st.integers(start, min(start + 4, len(edited))), st.just(len(edited))))
-        edited[start:stop] = data.draw(st.binary(max_size=4))
-    return bytes(edited)
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_odd_bytes_are_refused_or_without_effect(sound, data):
-    odd, variables = sound.with_name("odd"), _some_variables()
-    files = [bundle.index_path, lambda p: bundle.data_path(p, 0, 2), lambda p: bundle.data_path(p, 1, 2)]
-    hit = data.draw(st.sets(st.integers(0, 2), min_size=1))
-    for number, file in enumerate(files):
-        raw = file(sound).read_bytes()
-        file(odd).write_bytes(_edited(data, raw) if number in hit else raw)
-    for name, values in (_open_or_refuse(odd) or {}).items():
-        _assert_same(values, variables[name])
-
-
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_odd_blocks_with_sound_crcs_never_end_in_a_trace(sound, data):
-    """What no CRC shows: the table itself and its messages are odd."""
-    odd = sound.with_name("odd")
-    pairs = sorted(bundle.write(odd, _some_variables()).items())
-    blocks = [bundle.block(pairs[:7], 3), bundle.block(pairs[7:], 3)]
-    number = data.draw(st.integers(0, 1))
-    blocks[number] = _edited(data, blocks[number])
-    bundle.index_path(odd).write_bytes(bundle.file(blocks))
-    total = bundle.data_path(odd).stat().st_size
-    assert all(values.nbytes <= total for values in (_open_or_refuse(odd) or {}).values())
-
-
-sizes = st.one_of(st.integers(-2, 9), st.sampled_from([2**31, 2**32 + 1, 2**62, 2**63 - 1, -(2**63)]), st.integers())
-odd_entries = st.builds(
-    bundle.entry,
-    kind=st.one_of(st.sampled_from(sorted(bundle.TYPES.values())), st.integers(-1, 200)),
-    shape=st.lists(sizes, max_size=4),
-    shard=st.one_of(st.just(0), sizes),
-    offset=sizes,
-    size=sizes,
-    crc=st.integers(0, 2**32 - 1),
-    slices=st.sampled_from([0, 0, 0, 1]),
-)
-ZEROS = bytes(256)
-
-
-def _fitting_entry(kind: str, shape: list[int], offset: int) -> bytes:
-    """An entry of zeros whose size and CRC agree with its shape."""
-    size = math.prod(shape) * np.dtype(kind).itemsize
-    return bundle.entry(bundle.TYPES[kind], shape, 0, offset, size, framing.masked_crc(bytes(size)))
-
-
-small = st.lists(st.integers(0, 4), max_size=3)
-fitting_entries = st.builds(_fitting_entry, st.sampled_from(sorted(bundle.TYPES)), small, st.integers(0, 300))
-
-
-@settings(max_examples=300, deadline=None)
-@given(entry=st.one_of(odd_entries, fitting_entries), shards=st.one_of(st.just(1), sizes))
-def test_odd_numbers_never_end_in_a_trace(sound, entry, shards):
-    odd = sound.with_name("odd_numbers")
-    bundle.data_path(odd).write_bytes(ZEROS)
-    bundle.index_path(odd).write_bytes(bundle.table({b"": bundle.header(shards), b"a": entry}))
-    for values in (_open_or_refuse(odd) or {}).values():
-        assert values.nbytes <= len(ZEROS)
-        assert not values.any()
-
-
-# --- The checkpoints that the 2018 scripts wrote.
-
-DBOF = {
-    "global_step": ((), "int32"),
-    "tower/experts/biases": ((7724,), "float32"),
-    "tower/experts/weights": ((32, 7724), "float32"),
-    "tower/gates/weights": ((32, 11586), "float32"),
-    "tower/video_DBOF/dim_red": ((64, 1024), "float32"),
-}
-NETVLAD = {
-    "tower/hidden1_biases": ((32,), "float32"),
-    "tower/video_VLAD/cluster_weights2": ((1, 1024, 8), "float32"),
-    "tower/gating_bn/moving_variance": ((32,), "float32"),
-}
-QUANTIZED = {
-    "tower/hidden1_weights_quants": ((8704, 32), "uint8"),
-    "tower/hidden1_weights_space": ((256,), "float32"),
-}
-LSTM = {
-    "tower/bidirectional_rnn/bw/multi_rnn_cell/cell_0/basic_lstm_cell/kernel": ((1168, 64), "float32"),
-    "tower/fully_connected/weights": ((32, 3862), "float32"),
-}
-SHADOW = "/ExponentialMovingAverage"
-# Number of variables, and some of them.
-GOLDEN = {
-    "dbof/inference_model": (26, DBOF),
-    "dbof_ema/inference_model": (26, DBOF),
-    "dbof_ema/model.ckpt-31": (87, {**DBOF, f"tower/experts/weights{SHADOW}": ((32, 7724), "float32")}),
-    "ensemble/inference_model": (
-        65,
-        {
-            **{f"model_0/{name}": known for name, known in (NETVLAD | QUANTIZED).items()},
-            **{f"model_1/{name}": known for name, known in DBOF.items()},
-            **{f"model_2/{name}": known for name, known in LSTM.items()},
-        },
-    ),
-    "lstm/inference_model": (9, LSTM),
-    "netvlad/inference_model": (27, NETVLAD | {"tower/hidden1_weights": ((8704, 32), "float32")}),
-    "netvlad_uniform/inference_model": (30, NETVLAD | QUANTIZED),
-}
-
-
-@pytest.fixture(scope="module")
-def golden() -> Path:
-    if not (FOLDER / "ckpt").is_dir():
-        pytest.skip("the golden checkpoints (../shared/golden/ckpt beside the checkout, or TOPGB_GOLDEN) are absent")
-    return FOLDER / "ckpt"
-
-
-def test_every_golden_checkpoint_is_listed_here(golden):
-    found = {str(path.relative_to(golden).with_suffix("")) for path in golden.rglob("*.index")}
-    assert found == GOLDEN.keys()
-
-
-@pytest.mark.parametrize("name", GOLDEN)
-def test_a_golden_checkpoint_is_read(golden, name):
-    count, known = GOLDEN[name]
-    checkpoint = open_checkpoint(golden / name)
-    assert len(checkpoint.names()) == count
-    read = 0
-    for variable in checkpoint.names():
-        values = checkpoint.read(variable)
-        assert values.shape == checkpoint.shape(variable)
-        assert np.isfinite(values).all()
-        read += values.nbytes
-    # The data file is nothing but the variables.
-    assert read == (golden / f"{name}.data-00000-of-00001").stat().st_size
-    for variable, (shape, dtype) in known.items():
-        values = checkpoint.read(variable)
-        assert (values.shape, values.dtype.name) == (shape, dtype)
-
-
-def test_golden_values(golden):
-    run, exported = (
-        open_checkpoint(golden / "dbof_ema/model.ckpt-31"),
-        open_checkpoint(golden / "dbof_ema/inference_model"),
-    )
-    assert run.read("global_step") == 31
-    np.testing.assert_allclose(run.read("beta1_power"), 0.9**32, rtol=1e-5)
-    np.testing.assert_allclose(run.read("beta2_power"), 0.999**32, rtol=1e-5)
-    averaged = [name for name in exported.names() if name != "global_step"]
-    assert len(averaged) == 25
-    for name in averaged:
-        _assert_same(exported.read(name), run.read(name + SHADOW))
-    assert (exported.read("tower/experts/weights") != run.read("tower/experts/weights")).any()
-
-
-def test_golden_ensemble_holds_its_members(golden):
-    ensemble = open_checkpoint(golden / "ensemble")
-    compared = 0
-    for number, member in enumerate(("netvlad_uniform", "dbof", "lstm")):
-        alone = open_checkpoint(golden / member)
-        for name in alone.names():
-            _assert_same(ensemble.read(f"model_{number}/{name}"), alone.read(name))
-            compared += 1
-    assert compared == len(ensemble.names())
-
-
-def test_golden_codes_stand_for_the_weights(golden):
-    plain, coded = open_checkpoint(golden / "netvlad"), open_checkpoint(golden / "netvlad_uniform")
-    for name in ("tower/hidden1_weights", "tower/experts/weights", "tower/gates/weights"):
-        space, weights = coded.read(f"{name}_space"), plain.read(name)
-        values = space[coded.read(f"{name}_quants")]
-        assert np.abs(values - weights).max() <= (space[1] - space[0]) * 0.51
-
-
-def test_the_golden_folder_of_two_lists_both(golden):
-    with pytest.raises(InputError, match=r"one of inference_model, model\.ckpt-31,"):
-        open_checkpoint(golden / "dbof_ema")

@@ -1,4 +1,4 @@
-"""Two ranks of one training."""
+"""A small training job, and two ranks of one training."""
 
 import socket
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from faults.programs import Ended, Zygote
+from topgb.training.job import TrainingJob
+from topgb.training.recipe import load_recipe
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,8 @@ def two_ranks(zygote: Zygote) -> Callable[..., list[Ended]]:
         return [each.wait() for each in running]
 
     return run
+
+
+@pytest.fixture
+def job(small_records, small_recipe, tmp_path) -> TrainingJob:
+    return TrainingJob(load_recipe(str(small_recipe)), small_records["train"], tmp_path / "run", device="cpu")
