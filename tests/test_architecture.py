@@ -204,7 +204,7 @@ def test_a_file_of_the_command_line_is_a_command():
         for group, table in tables.items()
         for name in table
     }
-    others = {"topgb.cli.main", "topgb.cli.arguments", "topgb.cli.interrupts", "topgb.cli.flags"}
+    others = {f"topgb.cli.{name}" for name in ("main", "arguments", "interrupts", "listing", "flags")}
     files = {module for module, path in _files().items() if _room(module) == "cli" and path.name != "__init__.py"}
     assert files - others == expected
 

@@ -1,6 +1,5 @@
 """Progress of long work: a bar on a terminal and in a notebook, a line now and then elsewhere, or silence."""
 
-import html
 import sys
 import time
 from collections.abc import Callable
@@ -141,6 +140,8 @@ class _InNotebook:
         return self.line
 
     def _repr_html_(self) -> str:
+        import html
+
         return f"{self.bar} {html.escape(self.line)}"
 
 

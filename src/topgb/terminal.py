@@ -2,7 +2,6 @@
 
 import errno
 import io
-import json
 import os
 import sys
 from contextlib import suppress
@@ -29,6 +28,9 @@ def show(*lines: str) -> None:
 
 def show_json(value: Any) -> None:
     """Print a result as JSON in one line."""
+    # Imported here and not at the start, as for all that few commands need: everything that starts waits for this file.
+    import json
+
     # The only control character that JSON in ASCII leaves as it is.
     show(json.dumps(value).replace("\x7f", "\\u007f"))
 

@@ -1,6 +1,9 @@
 """The program itself, from outside: exit codes, sentences, and the whole path."""
 
+import importlib
+import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 
 from cli.program import topgb as _topgb
 from conftest import SMALL_CLASSES
+from topgb.cli.main import COMMANDS, COMMANDS_OF, GROUPS
 from topgb.modelfile import read_model_file, write_model_file
 from topgb.records.codec import encode_sequence_example
 from topgb.records.framing import frame_record
@@ -29,6 +33,35 @@ def test_help_waits_for_nothing_heavy():
     heavy = {"torch", "numpy", "matplotlib", "pydantic"}
     code = f"import sys; from topgb.cli import main; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_listing_of_commands_waits_for_none_that_is_not_printed():
+    # Typer's own pages wait for Markdown's reader and for Pygments.
+    code = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+sys.argv[1:] = ["--help"]
+from topgb.__main__ import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"markdown_it", "pygments", "rich.markdown", "rich.traceback", "typer.rich_utils", "html", "json"}
+    assert not heavy & set(done.stderr.split())
+
+
+@pytest.mark.parametrize(("group", "lazy"), [("", COMMANDS), *COMMANDS_OF.items()])
+def test_a_listing_says_what_each_command_does(group, lazy):
+    done = subprocess.run(
+        [sys.executable, "-m", "topgb", *group.split(), "--help"],
+        capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    rows = [" ".join(line.strip("│ ").split()) for line in done.stdout.splitlines()]
+    for name, place in lazy.items():
+        module, _, function = place.partition(":")
+        words = inspect.getdoc(getattr(importlib.import_module(module), function)).split("\n\n")[0]
+        assert f"{name} {' '.join(words.split())}" in rows
+    if not group:
+        assert all(f"{name} {words}" in rows for name, words in GROUPS.items())
 
 
 def test_the_program_runs_as_a_module():

@@ -142,14 +142,13 @@ class _LazyGroup(TyperGroup):
     """A group with the commands in `lazy`, which are imported when they are needed, besides those that Typer knows."""
 
     lazy: ClassVar[dict[str, str]] = COMMANDS
-    listing = False
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        self.listing = True
-        try:
-            super().format_help(ctx, formatter)
-        finally:
-            self.listing = False
+        # No other command prints such a page.
+        from topgb.cli.listing import print_listing
+
+        listed = [(name, getdoc(self._function(name)) or "") for name in self.lazy]
+        print_listing(ctx, listed + [(name, group.help or "") for name, group in self.commands.items()])
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with _quoting_safely():
@@ -165,18 +164,18 @@ class _LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.lazy:
             return super().get_command(ctx, cmd_name)
-        module, _, name = self.lazy[cmd_name].partition(":")
-        function = getattr(import_module(module), name)
-        if self.listing:
-            # The group's help page shows no options, and to build those of all commands takes a quarter of its time.
-            return TyperCommand(cmd_name, help=getdoc(function), rich_markup_mode=_STYLE["rich_markup_mode"])
         alone = typer.Typer(**_STYLE)
         recipes = f"Recipes: {', '.join(_shipped_recipes())}." if cmd_name == "train" else None
-        alone.command(cmd_name, cls=_Command, epilog=recipes)(function)
+        alone.command(cmd_name, cls=_Command, epilog=recipes)(self._function(cmd_name))
         command = typer.main.get_command(alone)
         if cmd_name not in UNPACKING_NOTHING:
             command.params.append(max_unpacked_option())
         return command
+
+    def _function(self, cmd_name: str) -> Callable[..., None]:
+        module, _, name = self.lazy[cmd_name].partition(":")
+        function: Callable[..., None] = getattr(import_module(module), name)
+        return function
 
 
 def _shipped_recipes() -> list[str]:
