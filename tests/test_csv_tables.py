@@ -38,6 +38,7 @@ def test_a_file_of_empty_lines_is_given_up_soon(tmp_path):
     [
         'Index, Name\n0, "cat"\n1, "naïve, really"\n',
         'index;name\n1;"naïve, really"\n0;cat\n',
+        'sep=;\nindex;name\n1;"naïve, really"\n0;cat\n',
         "Name\tIndex\ncat\t0\nnaïve, really\t1\n",
         'Index,Name\n0,cat\n1,"nai\u0308ve, really"\n',
     ],
@@ -53,3 +54,27 @@ def test_audiosets_classes_keep_their_ids(tmp_path):
     path = tmp_path / "class_labels_indices.csv"
     path.write_text('index,mid,display_name\n0,/m/09x0r,"Speech"\n1,/m/05zppz,"Male speech, man speaking"\n')
     assert read_classes(path).ids == ("/m/09x0r", "/m/05zppz")
+
+
+def test_gzip_is_known_by_its_bytes(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_bytes(gzip.compress(b"Index,Name\n0,cat\n1,dog\n"))
+    assert read_vocabulary(path) == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"PK\x03\x04" + bytes(90), "begins like an Excel workbook"),
+        (b"PAR1" + bytes(90), "begins like a Parquet table"),
+        (b"\x28\xb5\x2f\xfd" + bytes(90), "begins like zstd"),
+        (b"\x93NUMPY\x01\0", "begins like a NumPy array"),
+        (b"Index,Name\r0,cat\r", r"line 1 holds a carriage return \(CR\) without a line feed"),
+        (b"\n\n", "holds no text"),
+    ],
+)
+def test_what_is_no_csv_is_named(tmp_path, content, words):
+    path = tmp_path / "v.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_classes(path)

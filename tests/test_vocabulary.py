@@ -38,7 +38,7 @@ def test_rows_may_be_short_and_blank_lines_and_spaces_do_not_matter(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "no column Index"),
+        ("", "holds no text"),
         ("Name\na\n", "no column Index"),
         ("index,label\n0,a\n", "no column Name"),
         ("Index,Name\n", "names no class"),

@@ -25,6 +25,20 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_GZIP = b"\x1f\x8b"
+# Files that are given in place of a CSV by mistake, by their first bytes.
+_OTHER = {
+    b"PK\x03\x04": "an Excel workbook, or another ZIP archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"PAR1": "a Parquet table",
+    b"ARROW1": "an Arrow table",
+    b"\x93NUMPY": "a NumPy array",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+# Bytes of the beginning that are looked at.
+_HEAD = 64
 # Bytes shown on either side of one that is not UTF-8.
 _SHOWN = 12
 
@@ -41,7 +55,7 @@ class UnreadableRowError(InputError):
 
 
 def csv_rows(path: Path, on_progress: Callable[[int, int], None] | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a CSV in UTF-8 (gzipped if `path` ends in .gz), each with the number of its first line, from 1.
+    """Yield the rows of a CSV in UTF-8 (or gzipped), each with the number of its first line, from 1.
 
     An empty line is a row without cells. `on_progress` is called with (bytes read so far, bytes of the file). Raises
     `UnreadableRowError` if a row cannot be read, `InputError` if the file cannot be opened.
@@ -84,7 +98,7 @@ class Lines:
         self.path, self.read, self._encoding = path, 0, "utf-8-sig" if marked else "utf-8"
         # Both have `peek`: binary files are opened with a buffer.
         source = cast(io.BufferedReader, file)
-        if path.suffix == ".gz":
+        if path.suffix == ".gz" or source.peek(2).startswith(_GZIP):
             size = os.fstat(file.fileno()).st_size
             source = io.BufferedReader(BoundedReader(gzip.GzipFile(fileobj=file), str(path), size))
         self._file: io.BufferedReader | TextIO = source
@@ -111,11 +125,14 @@ class Lines:
 
     def _begin_wide(self, source: io.BufferedReader) -> None:
         with _unpacking(self.path, 1):
-            head = source.peek(4)[:4]
+            head = source.peek(_HEAD)[:_HEAD]
+        other = next((kind for magic, kind in _OTHER.items() if head.startswith(magic)), None)
+        if other is not None:
+            raise InputError(f"{self.path} is not a CSV; it begins like {other}; save it as a CSV in UTF-8")
         encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
         if encoding is not None:
             self._file = io.TextIOWrapper(source, encoding, newline="\n")
-        elif b"\0" in head:
+        elif b"\0" in head[:4]:
             raise UnreadableRowError(self.path, 1, "holds zero bytes, as text in UTF-16 without a byte order mark does")
 
     def _readline(self, number: int) -> str | bytes:
@@ -148,7 +165,10 @@ def numbered_rows(reader: Iterator[list[str]], lines: Lines) -> Iterator[tuple[i
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise UnreadableRowError(lines.path, first, f"is not a row of a CSV ({error})") from error
+            reason = f"is not a row of a CSV ({error})"
+            if "new-line character" in str(error):
+                reason = "holds a carriage return (CR) without a line feed (LF), as old Macs ended lines"
+            raise UnreadableRowError(lines.path, first, reason) from error
         if row is None:
             return
         yield first, row

@@ -1,10 +1,11 @@
 """CSVs that people and their programs write, with a line of column names: find out how they are written, and read them.
 
 Commas, semicolons, tabs or bars separate columns; the text is UTF-8, or UTF-16 or UTF-32 with a byte order mark. Lines
-that begin with # before the table are comments; AudioSet's column names are the last of them.
+that begin with # before the table are comments, as is Excel's `sep=;`; AudioSet's column names are the last of them.
 """
 
 import csv
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from topgb.csv_rows import Lines, numbered_rows, opened_csv
 from topgb.errors import InputError
 
 _DELIMITERS = (",", ";", "\t", "|")
+# Excel's own first line, which names the delimiter.
+_DELIMITER_LINE = re.compile(r'"?sep=.?"?', re.IGNORECASE)
 _LONGEST_SHOWN = 80
 # Comments and empty lines before the column names; a small compressed file may hold a billion of them.
 _MOST_LINES_BEFORE = 10_000
@@ -41,7 +44,7 @@ class Table:
 
 
 def read_table(path: Path, names: Collection[str]) -> Table:
-    """Open a CSV (gzipped if `path` ends in .gz) that should have columns of some of the `names`, in lower case.
+    """Open a CSV, plain or gzipped, that should have columns of some of the `names`, in lower case.
 
     Raises `InputError` if it cannot be opened or its first lines cannot be read. Its rows raise `UnreadableRowError`.
     """
@@ -49,6 +52,8 @@ def read_table(path: Path, names: Collection[str]) -> Table:
     rows = _filled_rows(path, comments, delimiter)
     if columns is None:
         _, columns = next(rows, (1, []))
+        if not columns:
+            raise InputError(f"{path} holds no text; name a CSV that begins with a line of column names")
     return Table([normalize("NFC", column).strip().lower() for column in columns], delimiter, rows)
 
 
@@ -60,7 +65,9 @@ def _look(path: Path, names: Collection[str]) -> tuple[int, str, list[str] | Non
         for line in lines:
             if lines.read > _MOST_LINES_BEFORE:
                 raise InputError(f"{path} has no column names in its first {_MOST_LINES_BEFORE:,} lines; name a CSV")
-            if line.startswith("#"):
+            if lines.read == 1 and _DELIMITER_LINE.fullmatch(line.rstrip()):
+                comments = 1
+            elif line.startswith("#"):
                 comments, comment = lines.read, line.lstrip("# ")
             elif line.strip():
                 first = line

@@ -23,7 +23,7 @@ def test_rows_of_one_id_add_up_and_names_are_trimmed(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "no column 'id'"),
+        (b"", "holds no text"),
         (b"id,label\na,b\n", "no column 'labels'"),
         (b"id,labels,labels\na,b,c\n", "two columns 'labels'"),
         (b"id,labels\n", "labels no video"),
@@ -144,8 +144,8 @@ def test_forms_of_the_same_labels(tmp_path, content, separator, encoding, suffix
         (['"cat', 'dog"'], '"cat', "has quotes of its own"),
         (["nan", "cat"], "nan", "looks like a missing value; leave the cell empty"),
         (["None", "cat"], "None", "looks like a missing value"),
-        (["Cat", "cat", "dog"], "Cat", "differs from 'cat' in case or invisible characters alone"),
-        (["cat", "cat\u200b"], "cat", r"differs from 'cat\u200b' in case or invisible"),
+        (["Cat", "cat", "dog"], "Cat", "differs from 'cat' in case, width or invisible characters alone"),
+        (["cat", "cat\u200b"], "cat", r"differs from 'cat\u200b' in case, width or invisible"),
         (["cat\uff1bdog", "cat"], "cat\uff1bdog", "looks like several names"),
         (["cat\u3001dog", "dog"], "cat\u3001dog", "looks like several names"),
     ],

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
@@ -30,12 +31,13 @@ _ITEM = re.compile(
 )
 _BRACKETS = ("[]", "()", "{}")
 _QUOTES = "\"'`"
+_BITS = {"0", "1", "0.0", "1.0", "0.", "1.", "false", "true"}
 
 
 def split_labels(text: str, separator: str | None = SEPARATOR) -> tuple[str, ...]:
     """The class names in `text`, each once, in Unicode's form NFC, with `separator` between them (None: one name).
 
-    A text in quotes of its own stays one name, which `find_fault` refuses.
+    A text in quotes of its own stays one name, which `find_fault` refuses, and so does a 0/1 vector.
 
     With commas, lists as Python and JSON write them are read too: `['cat', 'dog']`.
     """
@@ -46,9 +48,17 @@ def split_labels(text: str, separator: str | None = SEPARATOR) -> tuple[str, ...
         items = _list_items(text)
     else:
         items = text.split(separator)
-    names = (name.strip() for name in items)
+    names = [name.strip() for name in items]
+    if is_vector(names):
+        return (text,)
     # Many videos have the same name: keep one string for all of them.
     return tuple(dict.fromkeys(sys.intern(name) for name in names if name))
+
+
+def is_vector(items: Sequence[str]) -> bool:
+    """Whether `items` are a 0/1 vector, which holds one of its values more than once."""
+    values = {item.casefold() for item in items}
+    return len(values) < len(items) and values <= _BITS
 
 
 def is_bracketed(text: str) -> bool:

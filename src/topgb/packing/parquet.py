@@ -117,7 +117,10 @@ def _feature_axes(schema: "pa.Schema", path: str) -> dict[str, int]:
         if names.count(name) > 1:
             raise InputError(f"{path} has the column {name!r} twice; give each a name of its own")
     if ID not in names:
-        raise InputError(f"{path} has no column {ID!r}; it needs one row a video, with its id in that column")
+        held = printable(", ".join(names[:8])) + (", …" if len(names) > 8 else "")
+        raise InputError(
+            f"{path} has no column {ID!r}; it needs one row a video, with its id in that column; it has: {held}"
+        )
     kind = schema.field(ID).type
     if not (_is_text(kind) or pa.types.is_integer(kind)):
         raise InputError(f"{path}: the column {ID!r} holds {kind}; ids are strings or integers")
@@ -140,6 +143,9 @@ def _count_axes(kind: "pa.DataType", name: str, path: str) -> int:
     try:
         dtype: Any = np.dtype((innermost or inner).to_pandas_dtype())
     except NotImplementedError:
+        dtype = np.dtype(object)
+    if dtype.hasobject:
+        # Arrow's own name says what it is: text, decimals, lists of lists of lists.
         dtype = str(innermost or inner)
     check_dtype(dtype, name, path)
     return 1 if innermost is None else 2
@@ -156,6 +162,9 @@ def _element_type(kind: "pa.DataType") -> "pa.DataType | None":
 def _is_text(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
+    # A column of few different texts, such as a category of pandas.
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 

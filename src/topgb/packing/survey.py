@@ -12,11 +12,12 @@ from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec, Level
 from topgb.packing.label_faults import find_fault
 from topgb.packing.label_rows import Unlabelled, no_labels_error, no_row_error
-from topgb.packing.labels import SEPARATOR, KnownClasses, Labels, class_names, split_labels
+from topgb.packing.labels import SEPARATOR, KnownClasses, Labels, class_names, is_vector, split_labels
 from topgb.packing.ranges import Cost, ValueHistogram
 from topgb.packing.video import RawVideo
 from topgb.packing.writer import in_validation
 from topgb.records.description import MOST_FRAMES
+from topgb.records.labels import LEAST_VECTORS
 from topgb.records.sampling import Cut
 
 Store = Literal["bytes", "float32"]
@@ -102,6 +103,12 @@ class Survey:
 
     def _check_names(self) -> None:
         """Raise `InputError` if a class made from the labels is really a list of labels."""
+        videos = len(self.ids)
+        if set(self.counts) == {"0", "1"} and self.total == 2 * videos >= LEAST_VECTORS:
+            raise InputError(
+                f"the labels of all {videos:,} videos are 0 and 1, a 0/1 vector of two classes; write the names of the "
+                "classes that each shows"
+            )
         fault = find_fault(self.counts, self.counts, self.separator) if self.known is None else None
         if fault is not None:
             name, words = fault
@@ -166,6 +173,8 @@ class Survey:
         """The names in a video's labels; items of a list are taken apart only where a separator was given."""
         if isinstance(labels, str):
             return split_labels(labels, self.separator or SEPARATOR)
+        if is_vector(labels):
+            return (SEPARATOR.join(labels),)
         return tuple(name for item in labels for name in split_labels(item, self.separator))
 
     def _canonical(self, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from topgb.errors import InputError, option
 from topgb.features import MOST_RANGE, MOST_VALUES, Level
 from topgb.packing.frame_counts import Frames, stretched
 from topgb.records.codec import IDENTITY_KEYS
+from topgb.records.labels import is_label_key
 
 # Names that mean something else in a record.
 _RESERVED = {key.decode() for key in IDENTITY_KEYS}
@@ -87,6 +88,11 @@ def check_name(name: str, where: str) -> None:
     if name in _RESERVED:
         raise InputError(
             f"{where}: no feature can be called {name!r}, as records call something else so; rename it or leave it out"
+        )
+    if is_label_key(name):
+        raise InputError(
+            f"{where}: no feature can be called {name!r}, as a model would read what it has to find out; leave it out, "
+            f"and give labels as class names, in a CSV ({option('labels')}) or a table's column 'labels'"
         )
     if not name or "." in name or not name.isprintable():
         raise InputError(f"{where}: a feature is called {name!r}; a name needs printable characters and no dot")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from topgb.errors import InputError
 from topgb.records.disguised import MOST_BYTES, disguise_of
 from topgb.records.framing import Place
+from topgb.records.labels import is_label_key
 from topgb.records.text_values import is_text
 
 Kind = Literal["uint8", "float32", "int64", "mixed", "empty"]
@@ -38,9 +39,8 @@ class FeatureSummary:
     @property
     def may_be_input(self) -> bool:
         """Whether a model could take the feature, by its name and its kind of values."""
-        named = self.name in _LABEL_KEYS or self.name.startswith(_SEGMENT_PREFIX)
         sound = self.name.isprintable() and "." not in self.name and not self.text and not self.lists
-        return sound and not named and self.disguise is None and self.kind in ("uint8", "float32")
+        return sound and not is_label_key(self.name) and self.disguise is None and self.kind in ("uint8", "float32")
 
 
 @dataclass

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 LABELS_KEY = "labels"
+# Names of labels in other people's files, and of what says when they hold; none of these is an input of a model.
+_LABEL_NAMES = {"label", "labels", "class", "classes", "target", "targets"}
+_SEGMENT_PREFIX = "segment_"
 # So many videos of two classes that all show both are taken for 0/1 vectors.
 LEAST_VECTORS = 10
 # The bits of 1 in float16: those of a number from 0 to 1 are at most these, read as an integer.
@@ -50,6 +53,11 @@ class Targets(NamedTuple):
 
 
 LABELS = Targets()
+
+
+def is_label_key(name: str) -> bool:
+    """Whether `name` says that labels stand there, of the whole video or of segments."""
+    return name.lower() in _LABEL_NAMES or name.startswith(_SEGMENT_PREFIX)
 
 
 def label_list(context: Any, place: Place) -> list[int] | None:
