@@ -118,7 +118,7 @@ def train(
         return run_training(job, shown)
     except InterruptError as interrupted:
         # Code that goes on after a `TopgbError` must not go on after Ctrl-C.
-        raise KeyboardInterrupt(str(interrupted)) from None
+        raise KeyboardInterrupt(str(interrupted)) from interrupted
 
 
 @dataclass(frozen=True)

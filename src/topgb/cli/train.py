@@ -80,67 +80,44 @@ def train(
 
     Each of several processes gets batches of the recipe's size; all machines must see the records and --out.
     """
+    from topgb.api.training import train as run_training
     from topgb.devices import flush_subnormals, keep_freed_memory
-    from topgb.errors import InputError, InterruptError
-    from topgb.progress import SILENT, TerminalProgress
-    from topgb.records.description import find_description
+    from topgb.errors import InterruptError
     from topgb.training.checkpoint import way_to_go_on
-    from topgb.training.ema import continued_recipe
-    from topgb.training.job import TrainingJob
-    from topgb.training.loop import train as run_training
-    from topgb.training.ranks import planned_ranks, speaks_for_all
-    from topgb.training.recipe import load_recipe, overridden_keys
-    from topgb.vocabulary import read_vocabulary
 
-    if distill_weight is not None:
-        if teacher is None:
-            raise InputError("--distill-weight goes with --teacher; name the folder that topgb distill has filled")
-        settings = [*(settings or []), f"training.distill_weight={distill_weight}"]
-    progress = TerminalProgress() if speaks_for_all() else SILENT
-    described = find_description(data)
-    of_data = (None, None) if described is None else (described.data_section(), described.frames_to_look_at)
-    loaded = load_recipe(recipe, settings, *of_data)
-    class_names = None if vocabulary is None else read_vocabulary(vocabulary)
-    if described is not None:
-        progress.say(f"the records are described by {described.path}")
-        class_names = class_names or described.class_names()
-    if ema_source is not None:
-        per_node, nodes = planned_ranks(devices, num_nodes)
-        loaded = continued_recipe(loaded, ema_halflife, overridden_keys(settings), per_node * nodes)
-        assert loaded.ema is not None
-        progress.say(
-            f"continuing {ema_source}: EMA half-life {loaded.ema.halflife:g} steps, learning rate "
-            f"{loaded.optimizer.learning_rate:g}, {loaded.training.epochs} epochs"
-        )
-    elif ema_halflife is not None:
-        raise InputError("--ema-halflife goes with --ema-source; to average from scratch use --set ema.halflife=…")
-    job = TrainingJob(
-        recipe=loaded,
-        data=data,
-        out=out,
-        validate=validate,
-        init_from=init_from,
-        new_head=new_head,
-        ema_source=ema_source,
-        teacher="records" if teacher == "records" else None if teacher is None else Path(teacher),
-        class_names=class_names,
-        resume=resume,
-        force=force,
-        on_damaged=on_damaged,
-        workers=workers,
-        oversubscribe=oversubscribe,
-        device=device,
-        checkpoint_minutes=checkpoint_minutes,
-        devices=devices,
-        num_nodes=num_nodes,
-    )
     keep_freed_memory()
-    multiply_fast(device)
+    # Before products are timed: PyTorch's threads inherit the setting when they start.
     flush_subnormals()
+    multiply_fast(device)
     try:
-        result = run_training(job, progress)
-    except KeyboardInterrupt:
-        raise InterruptError(f"interrupted; {way_to_go_on(out)}") from None
+        result = run_training(
+            recipe,
+            data,
+            out,
+            validate=validate,
+            set=settings,
+            init_from=init_from,
+            new_head=new_head,
+            ema_source=ema_source,
+            ema_halflife=ema_halflife,
+            teacher=teacher,
+            distill_weight=distill_weight,
+            vocabulary=vocabulary,
+            resume=resume,
+            force=force,
+            on_damaged=on_damaged,
+            workers=workers,
+            oversubscribe=oversubscribe,
+            checkpoint_minutes=checkpoint_minutes,
+            device=device,
+            devices=devices,
+            num_nodes=num_nodes,
+        )
+    except KeyboardInterrupt as interrupt:
+        asked = interrupt.__cause__
+        raise (
+            asked if isinstance(asked, InterruptError) else InterruptError(f"interrupted; {way_to_go_on(out)}")
+        ) from None
     if not result.first:
         return
     report_damage(result.damaged)
