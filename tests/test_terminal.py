@@ -32,8 +32,10 @@ def test_no_other_file_prints(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            owner = getattr(getattr(node.func, "value", None), "attr", "")
-            assert name not in PRINTING or (name == "print" and owner == "console"), f"{path}:{node.lineno}"
+            value = getattr(node.func, "value", None)
+            # rich draws bars and help pages, whose words are topgb's own, on streams that `hold_streams` has made safe.
+            rich = name == "print" and "console" in (getattr(value, "attr", ""), getattr(value, "id", ""))
+            assert name not in PRINTING or rich, f"{path}:{node.lineno}"
         elif isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "sys":
             assert path.name in ALSO or node.attr not in ("stdout", "stderr", "__stdout__", "__stderr__"), path
 
