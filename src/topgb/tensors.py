@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: written whole or not at all, and mapped when they are read."""
+"""Tensors in safetensors files, written whole or not at all, and mapped when they are read; and the check of values."""
 
 import json
 import os
@@ -27,6 +27,13 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+
+
+def all_finite(values: torch.Tensor) -> bool:
+    """Whether no value is infinite or not a number."""
+    # One such value makes the sum one, too, and to add is thirty times as fast as PyTorch's isfinite. A sum may also
+    # overflow.
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:

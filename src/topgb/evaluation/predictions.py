@@ -14,6 +14,7 @@ from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset, evaluation_batches
 from topgb.records.labels import check_label_counts
 from topgb.records.sampling import EVERY_FRAME, FrameSampling
+from topgb.tensors import all_finite
 
 EVALUATION_BATCH = 128
 
@@ -89,9 +90,8 @@ def predictions(
 def finite_predictions(model: Predictor, batch: Batch, device: torch.device) -> torch.Tensor:
     """The model's probabilities for a batch, float32 [B, V] on `device`. Raises `TopgbError` if one is not finite."""
     probabilities = model.predict_batch(batch.to(device))
-    finite = probabilities.isfinite().all(1)
-    if not bool(finite.all()):
-        video = batch.ids[int(finite.int().argmin())]
+    if not all_finite(probabilities):
+        video = batch.ids[int(probabilities.isfinite().all(1).int().argmin())]
         raise TopgbError(
             f"the model's probabilities for video {video} are not finite: values of its features, or of the model, are "
             "too large; compare them with those of other videos, and try another model"

@@ -23,6 +23,7 @@ import torch
 
 from topgb.errors import InputError
 from topgb.modelfile.header import CHANGED, TensorEncoding
+from topgb.tensors import all_finite
 
 PARTS = {
     "float32": {"": torch.float32},
@@ -97,7 +98,7 @@ def checked_parts(stored: Mapping[str, torch.Tensor], entry: TensorEncoding, nam
                 f"tensor {name + suffix!r} is {part.dtype} {list(part.shape)}, but the header says {entry.encoding} "
                 f"{reprlib.repr(list(entry.shape))}; {CHANGED}"
             )
-        if part.dtype.is_floating_point and not bool(torch.isfinite(part).all()):
+        if part.dtype.is_floating_point and not all_finite(part):
             raise InputError(f"tensor {name + suffix!r} has values that are not finite; {CHANGED}")
     if entry.encoding == "codebook":
         _check_codes(parts, name)

@@ -11,6 +11,7 @@ from topgb.evaluation.predictions import of_known_pairs
 from topgb.models import Tagger
 from topgb.models.factored import keep_factors
 from topgb.records.order import piece
+from topgb.tensors import all_finite
 from topgb.training.checkpoint import Checkpoint
 from topgb.training.ema import Shadows
 from topgb.training.losses import LOSSES, mixed_labels, outcome, weighted_cross_entropy
@@ -77,7 +78,7 @@ class Learner:
 
     def is_finite(self) -> bool:
         """Whether every weight and statistic is finite."""
-        return all(bool(tensor.isfinite().all()) for tensor in self.tagger.state_dict().values())
+        return all(all_finite(tensor) for tensor in self.tagger.state_dict().values())
 
     def update(self, batch: Batch, step: int, rate: float, videos: torch.Tensor) -> Update:
         """Train on one batch at step `step` (the first is 0) with the learning rate `rate`.
