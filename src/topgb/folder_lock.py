@@ -19,7 +19,7 @@ def writing_alone(folder: Path) -> Iterator[None]:
     """Refuse other processes and threads that come to such a block for `folder` until this one ends.
 
     Raises `InputError` if one is in such a block. A missing `folder` is made, and removed where it stays empty. Where
-    it cannot be written to, or has no locks, the block runs without one; whatever it writes will say what is wrong.
+    it cannot be written to, or has no locks, the block runs without one; what is wrong shows when it writes.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     descriptor = -1

@@ -115,7 +115,7 @@ def test_a_class_that_variables_do_not_tell(topgb, tmp_path):
             "'frame_features' is 'yes'; it must be true or false",
         ),
         (b'{"model": "NetVLADModelLF", "frame_features": false}', "this class takes frames"),
-        (b'{"model": "MoeModel", "frame_features": true}', "this class takes one vector a video"),
+        (b'{"model": "MoeModel", "frame_features": true}', "this class takes one vector per video"),
         (b'{"model": "NetVLADModelLF", "feature_names": ["rgb", "audio"]}', "'feature_names' is ['rgb', 'audio']"),
         (b'{"model": "NetVLADModelLF", "batch_size": 80}', "no 2018 flag 'batch_size' of models"),
         (b'{"model": "NetVLADModelLF", "iterations": Infinity}', "is not readable JSON"),

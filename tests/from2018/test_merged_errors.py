@@ -96,7 +96,7 @@ def test_weights_of_one_model(tmp_path):
         ({"model_1.frame_features": True}, "set 'frame_features'"),
         ({"model_1.gatign": True}, "model_1 as DbofModel: there is no 2018 flag 'gatign'"),
         ({"model_1.model": "Dbof"}, "model_1 as Dbof: there is no 2018 model of this name here"),
-        ({"model_0.model": "MoeModel"}, "model_0 as MoeModel: this class takes one vector a video, but"),
+        ({"model_0.model": "MoeModel"}, "model_0 as MoeModel: this class takes one vector per video, but"),
         ({"model_1.model": 3}, "the variables of model_1 show no class that topgb knows, nor does set name one"),
         ({"model_1.model": [3]}, "give its 2018 class: set={'model_1.model': 'NetVLADModelLF'}"),
         ({"model": "LstmModel"}, "model_1 as LstmModel: the variable 'rnn/multi_rnn_cell/cell_0/"),

@@ -68,7 +68,7 @@ class Pairs:
     format       of the table
     class_names  V names; None: the classes' numbers stand for them
     top          a video has this many rows at most
-    thresholds   float [V]: a class is given from this probability on; None: whatever it is
+    thresholds   float [V]: the least probability of each class; None: classes of any probability
     """
 
     format: Literal["csv", "jsonl", "parquet"]

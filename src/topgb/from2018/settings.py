@@ -59,7 +59,7 @@ def _feature_spec(model: str, flags: Mapping[str, Any]) -> FeatureSpec:
     if not isinstance(frames, bool):
         raise InputError(f"'frame_features' is {reprlib.repr(frames)}; it must be true or false")
     if frames == of_videos:
-        level = "one vector a video" if of_videos else "frames"
+        level = "one vector per video" if of_videos else "frames"
         raise InputError(f"this class takes {level}, but 'frame_features' is {str(frames).lower()}")
     names = _comma_separated(flags, "feature_names", [feature.name for feature in usual.features])
     sizes = _comma_separated(flags, "feature_sizes", [str(feature.size) for feature in usual.features])

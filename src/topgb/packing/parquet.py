@@ -119,7 +119,7 @@ def _feature_axes(schema: "pa.Schema", path: str) -> dict[str, int]:
     if ID not in names:
         held = printable(", ".join(names[:8])) + (", …" if len(names) > 8 else "")
         raise InputError(
-            f"{path} has no column {ID!r}; it needs one row a video, with its id in that column; it has: {held}"
+            f"{path} has no column {ID!r}; it needs one row per video, with its id in that column; it has: {held}"
         )
     kind = schema.field(ID).type
     if not (_is_text(kind) or pa.types.is_integer(kind)):

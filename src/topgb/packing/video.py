@@ -12,7 +12,7 @@ from topgb.records.codec import IDENTITY_KEYS
 from topgb.records.labels import is_label_key
 
 # Names that mean something else in a record.
-_RESERVED = {key.decode() for key in IDENTITY_KEYS}
+_RECORD_KEYS = {key.decode() for key in IDENTITY_KEYS}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def normal_id(video_id: str) -> str:
 
 def check_name(name: str, where: str) -> None:
     """Raise `InputError` if a feature cannot be called `name`."""
-    if name in _RESERVED:
+    if name in _RECORD_KEYS:
         raise InputError(
             f"{where}: no feature can be called {name!r}, as records call something else so; rename it or leave it out"
         )

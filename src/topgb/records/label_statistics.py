@@ -43,7 +43,7 @@ def require_labels(dataset: Dataset, where: str, purpose: str) -> None:
 def check_label_lists(dataset: Dataset) -> None:
     """Raise `InputError` if lists in a sample of a data set opened with labels, or to check them, are 0/1 vectors.
 
-    Only vectors of two classes can be told from class numbers by many records alone.
+    A 0/1 vector over two classes can only be told from class numbers by looking at many records.
     """
     if dataset.classes != 2:
         return

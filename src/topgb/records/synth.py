@@ -49,7 +49,7 @@ class World:
     causes       int64 [4, D], the hidden causes that each value shows
     weights      float32 [4, D], the weight of each of these causes
     background   float32 [hidden]
-    scenes       float32 [V, hidden], each class's surroundings, which rated segments are to be told from the class
+    scenes       float32 [V, hidden], each class's surroundings, which a model of segments must not take for the class
     frequencies  float64 [V], probability of each class, falling as in natural data
     """
 

@@ -37,10 +37,10 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 def train(job: TrainingJob, progress: Progress = SILENT) -> TrainingResult:
     """Train to the end and write `model.safetensors` into the run.
 
-    Interrupted at any moment and called again with `resume`, it ends in the same weights (bit for bit on a CPU with the
-    same number of threads). With several ranks (see `topgb.training.ranks.launch`) every one of them runs this, and all
-    end with the same weights. SIGTERM and SIGHUP write a checkpoint and raise `StoppedError`; the first Ctrl-C writes
-    one and raises `InterruptError`.
+    Interrupted at any moment and called again with `resume`, it ends in the same weights (bit for bit under the
+    conditions of docs/faults.md). With several ranks (see `topgb.training.ranks.launch`) every one of them runs this,
+    and all end with the same weights. SIGTERM and SIGHUP write a checkpoint and raise `StoppedError`; the first Ctrl-C
+    writes one and raises `InterruptError`.
 
     Raises `InputError` for wrong input or changed settings or where another process trains into the run, and
     `TopgbError` where training diverges or the run cannot be written.

@@ -77,7 +77,7 @@ class MadeClip:
 def make_clips(
     folder: Path, count: int, seed: int, look: Look = HOME, prefix: str = "clip", progress: Progress = SILENT
 ) -> list[MadeClip]:
-    """Write so many clips into `folder`, each of 2 to 12 seconds with one class at least; `seed` decides the content.
+    """Write `count` clips into `folder`, each of 2 to 12 seconds with at least one class; `seed` decides the content.
 
     Raises `TopgbError` where PyAV is not installed, or a clip cannot be written.
     """
