@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -37,6 +37,15 @@ def refuse_existing(path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise InputError(f"{path} exists already; choose another name, or overwrite it with {option('force', True)}")
     _check_target(path)
+
+
+def refuse_input(path: Path, inputs: Iterable[str | os.PathLike]) -> None:
+    """Raise `InputError` if `path` is one of the files that are read, and would be lost, `force` or not."""
+    if not path.exists():
+        return
+    for name in inputs:
+        if os.path.exists(name) and os.path.samefile(path, name):
+            raise InputError(f"{path} is read by this command, and writing it would destroy it; choose another name")
 
 
 def refuse_unfinished(folder: str | os.PathLike) -> None:

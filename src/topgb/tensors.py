@@ -75,6 +75,9 @@ def _no_tensors(path: str | os.PathLike, reason: str) -> str:
         )
     if head[8:9] == b"{" and ("incomplete" in reason or "invalid header length" in reason):
         return f"{path} is cut off ({reason}); copy or download it again, or use another file"
+    if head and head.isascii() and head.decode().isprintable():
+        begins = f"it begins with {head.decode()!r}"
+        return f"{path} is not a safetensors file: {begins}; name a model file that topgb has written"
     return f"{path} is not a safetensors file, or is damaged ({reason}); name a model file that topgb has written"
 
 

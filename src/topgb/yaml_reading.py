@@ -13,6 +13,8 @@ MOST_BYTES = 1 << 18
 MOST_VALUES = 10_000
 DEEPEST = 50
 _LONGEST_NUMBER = 64
+# Numbers of base 60 (1:30 is 90) and of base 8 (010 is 8).
+_SURPRISING = re.compile(r"[-+]?(0[0-9_]+|[0-9_]+(:[0-9_]+)+)")
 _MERGE = "tag:yaml.org,2002:merge"
 _INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
@@ -76,6 +78,10 @@ class _Loader(yaml.SafeLoader):
         # Long ones take quadratic time, or cannot be printed afterwards.
         if len(node.value) > _LONGEST_NUMBER:
             raise yaml.YAMLError(f"a number has {len(node.value):,} characters")
+        if node.tag == _INTEGER and _SURPRISING.fullmatch(node.value):
+            raise yaml.YAMLError(
+                f"{node.value} is not the number in YAML that it seems; write it without : or a 0 in front"
+            )
         return self.construct_yaml_int(node) if node.tag == _INTEGER else self.construct_yaml_float(node)
 
     def construct_unique(self, node: yaml.MappingNode) -> dict[Any, Any]:

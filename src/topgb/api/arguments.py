@@ -152,6 +152,11 @@ class Opening:
     precision: "PrecisionChoice" = "float32"
 
 
+def read_paths(model: "PathLike | Model") -> list[PathLike]:
+    """The path of a model's file, where one was named."""
+    return [model] if isinstance(model, str | os.PathLike) else []
+
+
 def open_given(model: "PathLike | Model", how: Opening) -> "OpenedModel":
     """The model that the user gave: a file, a run's folder, or a `topgb.Model`, which computes where it is.
 

@@ -95,7 +95,7 @@ def thresholds(
     from topgb.devices import choose_device
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.thresholds import Goal, collect_curves, find_thresholds, write_thresholds
-    from topgb.files import refuse_existing
+    from topgb.files import refuse_existing, refuse_input
     from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_model, open_stored
 
@@ -105,6 +105,7 @@ def thresholds(
     chosen = choose_device(device)
     stored, loaded = open_stored(source, use_ema), open_model(source, chosen, use_ema)
     dataset = open_for(stored, to_pattern(data), on_damaged, progress=shown)
+    refuse_input(path, [shard.path for shard in dataset.shards])
     curves = collect_curves(loaded, dataset, chosen, shown)
     warn_of_videos(dataset)
     found = find_thresholds(curves, goal)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from topgb.errors import InputError
-from topgb.features import Feature, FeatureSpec
+from topgb.features import MOST_RANGE, Feature, FeatureSpec
 
 
 @dataclass(frozen=True)
@@ -180,11 +180,11 @@ def _encoded(values: np.ndarray, feature: Feature, where: str) -> tuple[np.ndarr
         raise InputError(f"{where} holds {values.dtype} for feature {feature.name!r}; pass floats{stored}")
     if not np.isfinite(values).all():
         raise InputError(f"{where} holds values of feature {feature.name!r} that are NaN or infinite")
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    if (np.abs(single) > np.float32(MOST_RANGE)).any():
+        raise InputError(f"{where} holds values of feature {feature.name!r} beyond {MOST_RANGE:g}; make them anew")
     if feature.dtype == "float32":
-        with np.errstate(over="ignore"):
-            single = values.astype(np.float32)
-        if not np.isfinite(single).all():
-            raise InputError(f"{where} holds values of feature {feature.name!r} that are too large for float32")
         return single, None
     codes = feature.exact_codes(values.astype(np.float64))
     # Half a step outside rounds to a code at the end, as inside.

@@ -25,6 +25,8 @@ _MOST_OCTAVE = 64
 # Shares of the values' weight that may lie beyond one end of the range.
 _TAILS = (1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 _DIGITS = 6
+# Values counted at once.
+_PIECE = 1 << 20
 
 
 class ValueHistogram:
@@ -40,6 +42,12 @@ class ValueHistogram:
 
     def add(self, values: np.ndarray) -> None:
         """Count the values of frames, float32 [N, D]. Octave k holds norms from 2^(k - 1/2) to 2^(k + 1/2)."""
+        # The copies that counting makes take many times the room of the values.
+        rows = max(1, _PIECE // values.shape[1])
+        for start in range(0, len(values), rows):
+            self._add(values[start : start + rows])
+
+    def _add(self, values: np.ndarray) -> None:
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
         squares = np.square(values, dtype=np.float64).sum(axis=1)
         octaves = np.clip(np.frexp(squares)[1] >> 1, -_MOST_OCTAVE, _MOST_OCTAVE)

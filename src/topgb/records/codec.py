@@ -13,6 +13,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from topgb.errors import InputError
+from topgb.features import MOST_RANGE
 from topgb.records import wire
 from topgb.records.framing import Place
 from topgb.records.layout import FeatureLayout, Layout
@@ -75,8 +76,9 @@ def decode_record(payload: memoryview, layout: Layout, place: Place) -> DecodedR
     else:
         who = identity(features_message(context, place), layout, place)
     for feature, values in zip(layout.spec.features, frames, strict=True):
-        # One NaN would spread through the whole model. Bytes are always finite.
-        if feature.dtype == "float32" and not np.isfinite(values).all():
+        # One NaN would spread through the whole model, and the square of a huge value is infinite, so that its frame
+        # would count as silent. Bytes are always finite.
+        if feature.dtype == "float32" and not (values.max() <= MOST_RANGE and values.min() >= -MOST_RANGE):
             raise place.unfit(not_finite(feature.name))
     return DecodedRecord(*who, frames)
 

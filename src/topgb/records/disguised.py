@@ -3,6 +3,7 @@
 Such features can be read, but every value is wrong.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ WRITE_FLOATS = "write the values as a float list"
 _SAMPLE = 32
 # The fewest numbers in a value: the bytes of fewer could look alike by chance.
 _LEAST_WIDTH = 4
+# Letters, digits and the signs of words, URLs and base64; bytes of numbers hardly keep to these.
+_TEXT = re.compile(rb"[\w+/=:.?&%,' -]{4,}\0*")
 _FORMATS = (
     (b"\x93NUMPY", "a NumPy file (.npy)"),
     (b"\x08\x01\x12", "a serialised tensor of TensorFlow"),
@@ -66,6 +69,10 @@ def check_bytes(dataset: "Dataset", where: str) -> None:
     for name in own:
         values = batch.features[:, :, spec.columns(name)].byte().numpy()
         rows = [row.tobytes() for video, frames in zip(values, batch.num_frames, strict=True) for row in video[:frames]]
+        if rows and all(map(_TEXT.fullmatch, rows)):
+            raise InputError(
+                f"feature {name!r} of {where} holds text, such as {rows[0][:30]!r}; name features of numbers"
+            )
         disguise = disguise_of(rows[:: max(1, len(rows) * values.shape[2] // MOST_BYTES)])
         if disguise:
             raise InputError(f"feature {name!r} of {where} holds bytes, but {disguise}; {WRITE_FLOATS}")

@@ -141,6 +141,8 @@ class _Survey:
         # How many records have a fault, and the reason of the first, by what such reasons have in common.
         self.unfit: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}
+        # Records that hold no message.
+        self.unparsed = 0
         self.damaged: list[DamagedRecordError] = []
 
     def add_shard(self, opened: OpenShard) -> None:
@@ -149,6 +151,10 @@ class _Survey:
                 opened.check_crc(record)
                 place = opened.place(record)
                 self._add_record(parse_record(opened.data(record), place), place)
+            except UnfitRecordError as error:
+                # Other such faults do not end the looking at a record.
+                self.unparsed += 1
+                self._add_unfit(error)
             except DamagedRecordError as error:
                 self._add_fault(error)
         if opened.damage:
@@ -214,7 +220,7 @@ class _Survey:
                 self.ratings.add(ratings)
 
     def _obstacles(self) -> list[str]:
-        records = self.levels.total()
+        records = self.levels.total() + self.unparsed
         lines = [
             f"{count:,} of {records:,} records cannot be used: {self.reasons[kind]}"
             for kind, count in self.unfit.items()

@@ -74,6 +74,8 @@ def label_list(context: Any, place: Place) -> list[int] | None:
         # A vector of 0 and 1 over three classes or more holds one of them twice.
         if len(set(labels)) < len(labels):
             raise place.unusable(_repeated(labels))
+        if labels and min(labels) < 0:
+            raise place.unusable(f"labels hold {min(labels)}, the number of no class; {_NUMBERS} alone, from 0")
         return labels
     if not getattr(stored, kind).value:
         # An empty list may have any kind: NumPy makes floats of it.
@@ -145,6 +147,9 @@ def label_advice(context: Any | None) -> str:
     """The remedy for a record without labels; names the keys of its `Features` message that may hold them instead."""
     features = {} if context is None else context.feature
     found = [key for key in sorted(features) if features[key].WhichOneof("kind") == "int64_list"]
+    named = next((key for key in sorted(features) if is_label_key(key) and key not in found), None)
+    if not found and named is not None:
+        return f"topgb reads the key {LABELS_KEY!r}, and here is {printable(repr(named))}; {_NUMBERS} under that key"
     if not found:
         return "name labelled records"
     keys = printable(" and ".join(map(repr, found)))

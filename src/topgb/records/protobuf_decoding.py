@@ -6,7 +6,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from topgb.errors import InputError, printable
-from topgb.features import Feature
+from topgb.features import MOST_RANGE, Feature
 from topgb.records.framing import Place
 from topgb.records.labels import LABELS_KEY, first_improbable, label_list
 from topgb.records.layout import Layout
@@ -71,8 +71,11 @@ def unequal_frames(counts: str) -> str:
 
 
 def not_finite(name: str) -> str:
-    """The reason to refuse a record with infinite values, or NaN, in the feature of that name."""
-    return f"feature {name!r} holds values that are not finite; leave the video out, or make its features anew"
+    """The reason to refuse a record with NaN, or with values beyond `MOST_RANGE`, in the feature of that name."""
+    return (
+        f"feature {name!r} holds values that are not finite, or beyond {MOST_RANGE:g}; leave the video out, or make "
+        "its features anew"
+    )
 
 
 def parse_record(payload: memoryview, place: Place) -> Any:
@@ -134,12 +137,14 @@ def read_id(context: Any, place: Place) -> str:
     feature = context.feature
     for key in ID_KEYS:
         stored = feature.get(key)
-        if stored is not None and stored.bytes_list.value:
+        if stored is not None and stored.bytes_list.value and stored.bytes_list.value[0]:
             return stored.bytes_list.value[0].decode("utf-8", "backslashreplace")
     integers = next((key for key in ID_KEYS if key in feature and feature[key].int64_list.value), None)
     if integers is not None:
         raise place.unfit(f"its id, under {integers!r}, is an integer; write it as bytes: b'17'")
-    raise place.unfit("it has no id (neither 'id' nor 'video_id' holds a bytes value); write one into each record")
+    raise place.unfit(
+        "it has no id (neither 'id' nor 'video_id' holds a bytes value that is not empty); write one into each record"
+    )
 
 
 def _labels(context: Any, classes: int, place: Place) -> list[int] | None:

@@ -40,6 +40,9 @@ class ShardScores:
         """Read all scores. Raises `InputError` naming the file's `path` if one is not a probability."""
         for name, values in self._tensors.items():
             if name == "classes":
+                ordered = np.sort(values, axis=1)
+                if (ordered[:, 1:] == ordered[:, :-1]).any():
+                    raise _wrong_contents_error(path)
                 continue
             most = 1.0
             if name == "rest":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from topgb.errors import DamagedRecordError, NotRecordsError, RecordError, UnfitRecordError
+from topgb.features import MOST_RANGE
 from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine, Piece
 from topgb.progress import Progress
@@ -170,7 +171,12 @@ def check_readable(message: Any, place: Place) -> str:
     else:
         values = {name: [message.context.feature[name]] for name in feature_names(message.context)}
     for name, rows in values.items():
-        # One test per row: a 64-bit sum of 32-bit values cannot overflow, so it is finite if all values are.
-        if not all(math.isfinite(sum(row.float_list.value)) for row in rows):
+        if any(_beyond(row.float_list.value) for row in rows):
             raise place.unfit(not_finite(name))
     return video_id
+
+
+def _beyond(values: Sequence[float]) -> bool:
+    """Whether one of the values is not finite, or beyond `MOST_RANGE`."""
+    # The sum is NaN if a value is; `max` and `min` may pass over it.
+    return bool(values) and not (math.isfinite(sum(values)) and -MOST_RANGE <= min(values) <= max(values) <= MOST_RANGE)
