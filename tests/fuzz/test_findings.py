@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
+from topgb.packing.parquet_sizes import column_sizes
 from topgb.records import wire
 from topgb.records.codec import decode_record
 from topgb.records.framing import Place
@@ -43,3 +46,19 @@ def test_an_empty_tensor_with_a_dimension_beyond_64_bits_is_refused(tmp_path: Pa
     path.write_bytes(len(text).to_bytes(8, "little") + text)
     with pytest.raises(InputError, match="odd.safetensors has a tensor of an impossible shape; name another file"):
         load_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("struct", "as_list"),
+    [(b"\x2c\x15\x04", b"\x29\x15\x04"), (b"\x26\x00\x1c\x15", b"\x26\x00\x19\x15")],
+    ids=["page", "column"],
+)
+def test_a_list_where_parquet_has_a_struct_is_refused(struct, as_list, tmp_path: Path):
+    """Field 5 of a list of one number was asked for."""
+    path = tmp_path / "odd.parquet"
+    pq.write_table(pa.table({"id": [1, 2]}), path, compression="none", use_dictionary=False)
+    content = path.read_bytes()
+    assert struct in content
+    path.write_bytes(content.replace(struct, as_list, 1))
+    with pytest.raises(ValueError, match="the header of a page lacks the sizes of its columns"):
+        list(column_sizes(str(path)))

@@ -42,8 +42,9 @@ def column_sizes(path: str) -> Iterator[ColumnSize]:
             for group in footer.get(_ROW_GROUPS, []):
                 for column in group.get(_COLUMNS, []):
                     yield _column_size(file, column[_META])
-        except (AttributeError, KeyError, TypeError):
-            raise ValueError("its footer lacks the sizes of its columns") from None
+        # A field may be missing, or a list or a number may stand where a struct is due.
+        except (AttributeError, LookupError, TypeError):
+            raise ValueError("its footer or the header of a page lacks the sizes of its columns") from None
 
 
 def _column_size(file: BinaryIO, column: dict[int, Any]) -> ColumnSize:
