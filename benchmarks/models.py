@@ -101,7 +101,11 @@ def main() -> None:
 def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
     """GFLOP/s of the fastest of a few products of square and of tall matrices, best of several runs."""
     best = 0.0
-    for rows, inner, columns in ((2048, 2048, 2048), (9600, 1024, 1024), (4096, 1024, 4096)):
+    shapes = [(2048, 2048, 2048), (9600, 1024, 1024), (4096, 1024, 4096)]
+    if device.type == "cuda":
+        # The products above take a GPU some 20 microseconds, as long as it takes to ask for one and to wait for it.
+        shapes += [(8192, 8192, 8192), (48000, 1024, 4096)]
+    for rows, inner, columns in shapes:
         a, b = (torch.randn(shape, device=device, dtype=dtype) for shape in ((rows, inner), (inner, columns)))
         seconds = min(timed(lambda a=a, b=b: a @ b, device, least=0.5))
         best = max(best, 2 * rows * inner * columns / seconds / 1e9)
@@ -147,11 +151,14 @@ def measure(
                 _step(tagger, device, dtype, training, False, videos)()
             seconds = statistics.median(timed(step, device, least))
         except Exception as error:
-            if not compile_it:
+            if not compile_it and not isinstance(error, torch.cuda.OutOfMemoryError):
                 raise
-            # What torch.compile raises is of many kinds; the table says that it did.
+            # What torch.compile raises is of many kinds, and a GPU may be too small; the table says so.
             row.speeds[training, videos] = f"fails: {type(error).__name__}"
             continue
+        finally:
+            # Before the next task makes an optimiser of its own, this one's must go.
+            step = None
         row.speeds[training, videos] = (videos / seconds, counter.get_total_flops() / seconds / 1e9)
     return row
 
@@ -247,8 +254,25 @@ def _lstm_backward_flops(input_shape, own_shape, recurrent_shape, *_, out_shape=
     return 2 * steps_and_batch * (own + of_input + 2 * recurrent)
 
 
-# PyTorch counts no cuDNN kernel, so on CUDA recurrent families' GFLOP/s lack their recurrent layers.
+def _cudnn_flops(input_shape, weight_shapes, *_, out_shape=None, **__) -> int:
+    # All layers and directions in one call; biases are vectors.
+    steps_and_batch = input_shape[0] * input_shape[1]
+    return 2 * steps_and_batch * sum(shape[0] * shape[1] for shape in weight_shapes if len(shape) == 2)
+
+
+def _cudnn_backward_flops(input_shape, weight_shapes, *_, out_shape=None, **__) -> int:
+    both = 2 * _cudnn_flops(input_shape, weight_shapes)
+    if input_shape[2] != YOUTUBE8M_FRAMES.width:
+        return both
+    steps_and_batch = input_shape[0] * input_shape[1]
+    own = sum(shape[0] * shape[1] for shape in weight_shapes if len(shape) == 2 and shape[1] == input_shape[2])
+    return both - 2 * steps_and_batch * own
+
+
+# PyTorch counts neither oneDNN's nor cuDNN's kernels.
 RECURRENT_FLOPS = {
+    torch.ops.aten._cudnn_rnn: _cudnn_flops,
+    torch.ops.aten._cudnn_rnn_backward: _cudnn_backward_flops,
     torch.ops.aten.mkldnn_rnn_layer: _lstm_flops,
     torch.ops.aten.mkldnn_rnn_layer_backward: _lstm_backward_flops,
 }
