@@ -1,5 +1,9 @@
 """The nets: EfficientNet-Lite0 against the same net in PyTorch, sound features against their definitions."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +132,12 @@ def test_the_extra_is_named_where_onnx_runtime_is_missing(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(TopgbError, match=r"pip install '\.\[video\]'"):
         sessions.open_session(b"")
+
+
+def test_onnx_runtime_keeps_no_reports_on_its_user(tmp_path):
+    """Its telemetry writes files as soon as it is imported."""
+    folders = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"} | folders
+    text = "from topgb.video.speech import Speech; Speech()"
+    subprocess.run([sys.executable, "-c", text], env=environment, check=True)
+    assert [path for path in tmp_path.rglob("*") if path.suffix in (".ses", ".db") or path.name == "deviceid"] == []

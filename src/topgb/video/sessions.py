@@ -1,5 +1,6 @@
 """Nets in ONNX Runtime, on one thread: with more, their last bits depend on the number."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ Net = Callable[[np.ndarray], np.ndarray]
 
 def open_session(model: Path | bytes) -> Any:
     """An `onnxruntime.InferenceSession` of a file or of its bytes. Raises `TopgbError` where the extra is missing."""
+    # Its wheels of 1.32 bring telemetry: the import alone writes an identity of the machine, and a store of reports for
+    # their maker, into the folders for caches and temporary files. Who wants that may set the variable to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:
