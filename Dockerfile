@@ -16,7 +16,8 @@ FROM python:3.11-slim
 RUN useradd --uid 10001 --create-home topgb
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
-USER topgb
+# By number: Kubernetes' runAsNonRoot cannot tell of a name whether it is root's.
+USER 10001
 WORKDIR /home/topgb
 EXPOSE 8000
 # Uploads are kept in /tmp while they are worked with.
