@@ -114,9 +114,38 @@ def test_other_paths_methods_and_types(client: Client):
     assert (client.get("/nothing").status, "see /docs" in client.get("/nothing").detail) == (404, True)
     assert client.get("/page/../server.py").status == 404
     assert client.get("/page/%2e%2e/server.py").status == 404
-    assert client.get("/v1/predict").status == 405
+    for method in ("GET", "TRACE", "DELETE"):
+        wrong = client.ask(method, "/v1/predict")
+        assert (wrong.status, wrong.headers["allow"], "see /docs" in wrong.detail) == (405, "POST", True)
+    # A redirection of either would be to where a proxy's clients cannot go.
+    assert (client.get("/v1/models/").status, client.get("/healthz/").status) == (404, 404)
     text = client.ask("POST", "/v1/predict", b"x", content_type="text/plain")
     assert (text.status, "'text/plain'; send application/json" in text.detail) == (415, True)
+
+
+def test_heads_are_those_of_the_answers(client: Client):
+    for path in ("/healthz", "/", "/page/page.css", "/v1/models", "/nothing"):
+        head, whole = client.ask("HEAD", path), client.get(path)
+        assert (head.status, head.body) == (whole.status, b"")
+        for name in ("content-type", "content-length"):
+            assert head.headers[name] == whole.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "reason"),
+    [
+        ("", b"--e--\r\n", "Missing boundary"),
+        ("; boundary=other", b"--e--\r\n", "Invalid multipart"),
+        ("; boundary=e", b"--e\r\nx\r\n--e--\r\n", "Invalid multipart"),
+        ("; boundary=e", 9 * b'--e\r\ncontent-disposition: form-data; name="x"\r\n\r\ny\r\n', "Too many fields"),
+        ("; boundary=e", 2 * b'--e\r\ncontent-disposition: form-data; name="f"; filename="x"\r\n\r\n\r\n', "Too many"),
+        ("; boundary=e", b'--e\r\ncontent-disposition: form-data; name="x"\r\n\r\n' + 5000 * b"y", "Part exceeded"),
+    ],
+)  # fmt: skip
+def test_forms_that_cannot_be_read(client: Client, kind, body, reason):
+    reply = client.ask("POST", "/v1/tag", body, content_type=f"multipart/form-data{kind}")
+    assert (reply.status, reply.detail.startswith(f"the form cannot be read ({reason}")) == (400, True), reply
+    assert reply.detail.endswith("; send one file, and the fields that /docs names")
 
 
 def test_bodies_that_are_too_big(client: Client):

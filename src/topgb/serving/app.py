@@ -21,6 +21,7 @@ from topgb.serving.bounds import Bounds
 from topgb.serving.examples import Examples
 from topgb.serving.file_tagger import FileTagger
 from topgb.serving.gate import Gate
+from topgb.serving.heads import Heads
 from topgb.serving.measures import RequestCounter
 from topgb.serving.page_files import page_files
 from topgb.serving.problems import ProblemError, problem_response
@@ -50,6 +51,8 @@ def create_app(service: Service) -> FastAPI:
         description="Tags of videos and of features of videos.",
         docs_url=None,
         redoc_url=None,
+        # A redirection would name the scheme that this server speaks, which is not that of a proxy before it.
+        redirect_slashes=False,
         lifespan=running,
     )
     settings = service.settings
@@ -58,6 +61,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Gate, token=settings.token, hosts=settings.hosts)
     app.add_middleware(RequestCounter, measures=service.measures)
     app.add_middleware(Worded)
+    app.add_middleware(Heads)
     _refuse_in_problems(app)
     _add_pages(app)
     _add_calls(app, service)
@@ -183,7 +187,9 @@ def _refuse_in_problems(app: FastAPI) -> None:
 
     async def on_http(request: Request, error: Any) -> Response:
         said = {404: "there is nothing at this path; see /docs", 405: "this path does not know the method; see /docs"}
-        return problem_response(error.status_code, said.get(error.status_code, printable(str(error.detail))))
+        detail = said.get(error.status_code, printable(str(error.detail)))
+        # A 405 must say which methods there are (RFC 9110).
+        return problem_response(error.status_code, detail, error.headers)
 
     async def on_gone(request: Request, error: Any) -> Response:
         return Response(status_code=_GONE)

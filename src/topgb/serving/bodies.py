@@ -46,7 +46,10 @@ class TagChoice(Choice):
 class PredictBody(Choice):
     """The features of one video, [T][D], or of several, [B][T][D]: T frames of D values each."""
 
-    features: list[Any] = Field(description="Numbers: [T][D], or [B][T][D] for several videos, of any lengths.")
+    features: list[Any] = Field(
+        description="Numbers: [T][D], or [B][T][D] for several videos, of any lengths.",
+        json_schema_extra={"minItems": 1},
+    )
     encoding: Literal["float", "bytes"] = Field(
         "float",
         description="float: values as they were computed; bytes: whole numbers 0 to 255, as records store them.",

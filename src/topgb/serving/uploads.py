@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from topgb.errors import InputError, TopgbError, printable
@@ -44,7 +45,7 @@ async def received(request: Request, service: Service) -> AsyncIterator[Upload]:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise ProblemError(415, f"the body must be {FORM} with a field file; send a form")
-    async with request.form(max_files=1, max_fields=8, max_part_size=1 << 12) as form:
+    async with _form(request) as form:
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise ProblemError(400, "the form has no file; put one in its field file")
@@ -57,6 +58,23 @@ async def received(request: Request, service: Service) -> AsyncIterator[Upload]:
             path = Path(folder) / f"upload{_plain(suffix_of(name))}"
             await service.in_thread(lambda: _copy(file, path))
             yield Upload(path, name, choice)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """The form of a request, whose parser's refusals become problems."""
+    parsing = request.form(max_files=1, max_fields=8, max_part_size=1 << 12)
+    try:
+        form = await parsing
+    except HTTPException as error:
+        reason = printable(str(error.detail)).rstrip(".")
+        raise ProblemError(
+            error.status_code, f"the form cannot be read ({reason}); send one file, and the fields that /docs names"
+        ) from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 def _copy(file: UploadFile, path: Path) -> None:
