@@ -262,7 +262,8 @@ def _cudnn_flops(input_shape, weight_shapes, *_, out_shape=None, **__) -> int:
 
 def _cudnn_backward_flops(input_shape, weight_shapes, *_, out_shape=None, **__) -> int:
     both = 2 * _cudnn_flops(input_shape, weight_shapes)
-    if input_shape[2] != YOUTUBE8M_FRAMES.width:
+    # On a GPU the frames have one more input, which is 1 at padding.
+    if input_shape[2] not in (YOUTUBE8M_FRAMES.width, YOUTUBE8M_FRAMES.width + 1):
         return both
     steps_and_batch = input_shape[0] * input_shape[1]
     own = sum(shape[0] * shape[1] for shape in weight_shapes if len(shape) == 2 and shape[1] == input_shape[2])
