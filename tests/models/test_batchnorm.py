@@ -6,7 +6,8 @@ from torch import nn
 
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.models import build_tagger, parse_model
-from topgb.models.batchnorm import BatchNorm, folded_linear
+from topgb.models.batchnorm import BatchNorm, fix_norms, folded_linear
+from topgb.models.readlinear import ReadLinear
 
 pytestmark = pytest.mark.numeric
 
@@ -64,9 +65,49 @@ def test_a_folded_batch_norm_is_the_batch_norm(training, padded, population):
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_folded_linear_layer_is_the_layer_of_the_normalised_values(bias):
     torch.manual_seed(0)
-    linear, values, affine = nn.Linear(5, 3, bias=bias), torch.randn(2, 4, 5), tuple(torch.randn(2, 5))
+    linear, values, affine = ReadLinear(5, 3, bias=bias), torch.randn(2, 4, 5), tuple(torch.randn(2, 5))
     torch.testing.assert_close(folded_linear(values, linear, affine), linear(values * affine[0] + affine[1]))
     torch.testing.assert_close(folded_linear(values, linear, None), linear(values))
+
+
+FOLDING = {
+    "netvlad": {"clusters": 2, "gating": True},
+    "gated_dbof": {"clusters": 4},
+    "dbof": {"clusters": 4, "hidden": 3},
+    "attention": {},
+    "nextvlad": {},
+}
+
+
+@pytest.mark.parametrize("name", FOLDING)
+def test_fixed_norms_change_nothing_until_the_model_trains_or_loads_a_state(name):
+    torch.manual_seed(0)
+    tagger = build_tagger(YOUTUBE8M_FRAMES, 3, parse_model({"aggregator": name, **FOLDING[name], "head": "mlp"})).eval()
+    other = build_tagger(YOUTUBE8M_FRAMES, 3, tagger.config).eval()
+    for module in (*tagger.modules(), *other.modules()):
+        if isinstance(module, BatchNorm):
+            for values in (module.weight, module.bias, module.running_mean, module.running_var):
+                nn.init.uniform_(values, 0.5, 1.5)
+    features, counts = torch.randint(0, 256, (3, 6, 1152), dtype=torch.uint8), torch.tensor([6, 2, 5])
+
+    def predicted(model):
+        with torch.inference_mode():
+            return model.predict(features, counts)
+
+    plain, of_other, names = predicted(tagger), predicted(other), list(tagger.state_dict())
+    fix_norms(tagger)
+    # Twice: the first call folds.
+    for _ in range(2):
+        torch.testing.assert_close(predicted(tagger), plain, rtol=1e-4, atol=1e-5)
+    assert list(tagger.state_dict()) == names
+    tagger.load_state_dict(other.state_dict())
+    assert torch.equal(predicted(tagger), of_other)
+    fix_norms(tagger)
+    predicted(tagger)
+    tagger.train()(torch.randn(3, 6, 1152), counts).sum().backward()
+    assert all(parameter.grad is not None for parameter in tagger.parameters())
+    other.load_state_dict(tagger.state_dict())
+    assert torch.equal(predicted(tagger.eval()), predicted(other))
 
 
 def test_batch_norm_momentum_is_the_share_kept():

@@ -90,10 +90,13 @@ class Model:
     def _predict(self, videos: Any, num_frames: Any) -> np.ndarray:
         given = to_stored(videos, self.features, self.loaded.max_frames, num_frames)
         self._warn(given)
-        found = [np.zeros((0, self.classes), np.float32)]
-        for first in range(0, len(given.stored), BATCH):
-            found.append(self.loaded.predict(*padded(given.stored[first : first + BATCH])))
-        probabilities = np.concatenate(found)
+        found = [
+            self.loaded.predict(*padded(given.stored[first : first + BATCH]))
+            for first in range(0, len(given.stored), BATCH)
+        ]
+        # Most calls are one batch, which need not be copied.
+        empty = np.zeros((0, self.classes), np.float32)
+        probabilities = found[0] if len(found) == 1 else np.concatenate([empty, *found])
         return probabilities[0] if given.single else probabilities
 
     @overload

@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
-from itertools import chain
 from typing import cast
 
 import numpy as np
@@ -26,6 +25,8 @@ from topgb.models.reranker import Reranker
 class LoadedModel(nn.Module):
     """The members of a model file, their mixture and the second stage over it, if there is one, in evaluation mode."""
 
+    _place: torch.Tensor
+
     def __init__(
         self,
         header: Header,
@@ -37,6 +38,8 @@ class LoadedModel(nn.Module):
         self.header, self.precision = header, precision
         self.members = nn.ModuleList(taggers)
         self.reranker = reranker
+        # Moves with the model; to look for the first parameter in every call would take longer than a small layer.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
         self._check_activations = ActivationCheck(free_memory)
         self.eval()
 
@@ -54,7 +57,7 @@ class LoadedModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model computes."""
-        return next(chain(self.parameters(), self.buffers())).device
+        return self._place.device
 
     @torch.inference_mode()
     def predict_batch(self, batch: Batch) -> torch.Tensor:
@@ -68,11 +71,13 @@ class LoadedModel(nn.Module):
 
     def _probabilities(self, batch: Batch) -> torch.Tensor:
         device = batch.features.device
-        mixture = torch.zeros(len(batch), self.header.classes, device=device)
+        mixture: torch.Tensor | None = None
         for member, tagger in zip(self.header.members, self.members, strict=True):
             with torch.autocast(device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
                 probabilities = cast(Tagger, tagger).predict_batch(batch)
-            mixture += member.weight * probabilities
+            weighted = probabilities.float() if member.weight == 1 else member.weight * probabilities
+            mixture = weighted if mixture is None else mixture + weighted
+        assert mixture is not None, "a header has at least one member"
         return mixture if self.reranker is None else self.reranker(mixture)
 
     def predict(self, features: np.ndarray, num_frames: np.ndarray | None = None) -> np.ndarray:

@@ -28,7 +28,7 @@ class AttentionPool(nn.Module):
 
     def forward(self, frames: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
         affine = self.input_norm.fold(frames, valid)
-        units = F.relu6(self.norm(folded_linear(frames, self.project, affine), valid))
+        units = F.relu6(folded_linear(frames, self.project, affine, self.norm, valid))
         gates = folded_linear(frames, self.gate, affine).float()
         if valid is not None:
             gates = gates.masked_fill(~valid[:, :, None], float("-inf"))

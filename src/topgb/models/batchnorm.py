@@ -1,10 +1,13 @@
 """Batch normalisation as TensorFlow's slim layer computes it, blind to padding."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from topgb.models.precision import full_precision
+from topgb.models.readlinear import ReadLinear
 from topgb.models.synchronised import several_ranks, sum_over_ranks
 
 # 2018: slim.batch_norm's defaults. PyTorch's momentum is the share of the *new* statistic.
@@ -23,10 +26,14 @@ class BatchNorm(nn.Module):
     several ranks train one model, the statistics cover the rows of all ranks. A rank may have no rows; a step in which
     no rank has any leaves the moving statistics unchanged. Unlike PyTorch's layer this one does not count batches,
     because nothing reads that counter.
+
+    `fix` keeps the evaluation's `scale` and `shift`, until the module trains or loads a state.
     """
 
     running_mean: torch.Tensor
     running_var: torch.Tensor
+    scale: torch.Tensor | None
+    shift: torch.Tensor | None
 
     def __init__(self, features: int, population: bool = False):
         super().__init__()
@@ -36,8 +43,30 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features))
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))
+        self.register_buffer("scale", None, persistent=False)
+        self.register_buffer("shift", None, persistent=False)
+
+    @torch.no_grad()
+    def fix(self) -> None:
+        """Compute scale and shift of the moving statistics once: a call computes them anew otherwise."""
+        self.scale, self.shift = self._affine(self.running_mean, self.running_var)
+
+    def free(self) -> None:
+        """Compute scale and shift in every call again."""
+        self.scale = self.shift = None
+
+    def train(self, mode: bool = True) -> "BatchNorm":
+        if mode:
+            self.free()
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.free()
+        super()._load_from_state_dict(*args)
 
     def forward(self, values: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
+        if self.scale is not None and self.shift is not None and values.dtype == self.scale.dtype:
+            return torch.addcmul(self.shift, values, self.scale)
         rows = values.reshape(-1, self.features)
         # PyTorch refuses to train on a single row; here its variance is 0, as in TensorFlow.
         if self.training and (valid is not None or self.population or len(rows) == 1 or several_ranks()):
@@ -53,6 +82,8 @@ class BatchNorm(nn.Module):
         frames nor their gradient are ever computed. No gradient reaches `values`, so they must be inputs such as the
         frames. In training the moving statistics are updated as by `forward`.
         """
+        if self.scale is not None and self.shift is not None:
+            return self.scale, self.shift
         if self.training:
             with torch.no_grad():
                 rows = values.reshape(-1, self.features)
@@ -63,6 +94,9 @@ class BatchNorm(nn.Module):
                 self._update(mean, variance, count)
         else:
             mean, variance = self.running_mean, self.running_var
+        return self._affine(mean, variance)
+
+    def _affine(self, mean: torch.Tensor, variance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         scale = self.weight * (variance + EPSILON).rsqrt()
         return scale, self.bias - mean * scale
 
@@ -126,16 +160,68 @@ def _pooled(
 Affine = tuple[torch.Tensor, torch.Tensor] | None
 
 
-def folded_linear(values: torch.Tensor, linear: nn.Linear, affine: Affine) -> torch.Tensor:
-    """`linear(values · scale + shift)` for values [..., C] and `affine` (scale, shift), float32 [C] each, or None.
+def folded_linear(
+    values: torch.Tensor,
+    linear: ReadLinear,
+    affine: Affine,
+    norm: BatchNorm | None = None,
+    valid: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`norm(linear(values · scale + shift), valid)` for values [..., C] and `affine` (scale, shift), float32 [C] each.
 
     Scale and shift go into the layer's weights: W (s ∘ x + t) + b = (W diag(s)) x + (W t + b). The product
-    values · scale is never computed. With `affine` None the result is `linear(values)`.
+    values · scale is never computed. Where `linear` is fixed, `norm` goes into them as well, once. `affine` and `norm`
+    may be None.
     """
+    if linear.fixed and (affine is not None or norm is not None):
+        if linear.folded_weight is None:
+            # Ordinary tensors, which other modes may use as well.
+            with torch.inference_mode(False), torch.no_grad(), full_precision(values.device):
+                weight, linear.folded_bias = _after(norm, *_folded(linear, affine))
+                linear.folded_weight = weight
+        return F.linear(values, linear.folded_weight, linear.folded_bias)
     if affine is None:
-        return linear(values)
+        products = linear(values)
+    else:
+        with full_precision(values.device):
+            weight, bias = _folded(linear, affine)
+        products = F.linear(values, weight, bias)
+    return products if norm is None else norm(products, valid)
+
+
+def _folded(linear: nn.Linear, affine: Affine) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight and bias of linear(values · scale + shift)."""
+    if affine is None:
+        return linear.weight, linear.bias
     scale, shift = affine
-    weight = linear.weight
-    with full_precision(values.device):
-        bias = weight @ shift
-    return F.linear(values, weight * scale, bias if linear.bias is None else bias + linear.bias)
+    bias = linear.weight @ shift
+    return linear.weight * scale, bias if linear.bias is None else bias + linear.bias
+
+
+def _after(
+    norm: BatchNorm | None, weight: torch.Tensor, bias: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Weight and bias of a linear layer with `norm`, in evaluation, after it."""
+    if norm is None:
+        return weight, bias
+    scale, shift = norm.fold(weight, None)
+    return weight * scale[:, None], shift if bias is None else torch.addcmul(shift, bias, scale)
+
+
+def fix_norms(model: nn.Module) -> None:
+    """Let `model`, which is to predict, compute only once what follows from its batch norms' moving statistics.
+
+    Whoever changes its weights otherwise than by training or by loading a state calls `free_norms` first.
+    """
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.fix()
+        elif isinstance(module, ReadLinear):
+            module.fixed = True
+
+
+def free_norms(model: nn.Module) -> None:
+    """Undo `fix_norms`: `model` looks at its weights and statistics in every call again, and calls its layers."""
+    for module in model.modules():
+        if isinstance(module, BatchNorm | ReadLinear):
+            module.free()

@@ -52,9 +52,7 @@ class DeepBagOfFrames(nn.Module):
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         valid = padding_mask(num_frames, frames.shape[1])
         affine = None if self.input_norm is None else self.input_norm.fold(frames, valid)
-        activation = folded_linear(frames, self.project, affine)
-        if self.project_norm is not None:
-            activation = self.project_norm(activation, valid)
+        activation = folded_linear(frames, self.project, affine, self.project_norm, valid)
         # ReLU6 is never negative, so padding at 0 never exceeds a video's own maximum.
         activation = without_padding(F.relu6(activation), valid)
         if self.pooling == "max":

@@ -77,7 +77,7 @@ class Branch(nn.Module):
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor, counted: torch.Tensor | None) -> torch.Tensor:
         affine = self.input_norm.fold(frames, counted)
-        units = F.relu6(self.norm(folded_linear(frames, self.project, affine), counted))
+        units = F.relu6(folded_linear(frames, self.project, affine, self.norm, counted))
         return self.layers(units, num_frames, padding_mask(num_frames, frames.shape[1]))
 
 

@@ -36,9 +36,7 @@ class SoftAssignment(nn.Module):
 
     def assignment(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         """The assignment of frames · scale + shift (`affine`), float [B, T, clusters], 0 at padding."""
-        activation = folded_linear(frames, self.assign, affine)
-        if self.norm is not None:
-            activation = self.norm(activation, valid)
+        activation = folded_linear(frames, self.assign, affine, self.norm, valid)
         return without_padding(activation.softmax(dim=2), valid)
 
 

@@ -7,7 +7,8 @@ import torch
 
 def full_precision(device: torch.device) -> AbstractContextManager:
     """A context in which autocast is off on `device`."""
-    if torch.amp.is_autocast_available(device.type):
+    # A context of autocast's takes longer than a small operation, so it is made only where it changes something.
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 

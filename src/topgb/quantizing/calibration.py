@@ -12,6 +12,7 @@ from topgb.evaluation.predictions import batches, no_video
 from topgb.modelfile import LoadedModel
 from topgb.modelfile.encodings import values
 from topgb.models import Tagger
+from topgb.models.batchnorm import free_norms
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.rounding import inverse_factor, root_mean_square
 from topgb.quantizing.schemes import Factors, Scheme, encode
@@ -44,8 +45,8 @@ def calibrate(
 ) -> Calibration:
     """Calibrate the rounding of the tensors `names` of `model` on the first `most` videos of `dataset`.
 
-    No labels are needed. `model` holds float32 weights and is unchanged afterwards. Raises `InputError` where there is
-    no video.
+    No labels are needed. `model` holds float32 weights and predicts the same afterwards. Raises `InputError` where
+    there is no video.
     """
     looked_at = list(_first(dataset, most))
     if not looked_at:
@@ -53,6 +54,8 @@ def calibrate(
     by_member: dict[int, list[str]] = {}
     for name in names:
         by_member.setdefault(int(name.split(".")[1]), []).append(name)
+    # Weights are changed in place below, and inputs are counted where layers are called.
+    free_norms(model)
     progress.begin("calibrating", len(names) + len(by_member), "tensors")
     factors: dict[str, Factors] = {}
     sensitivity: dict[str, float] = {}
