@@ -246,12 +246,17 @@ def test_a_node_that_joins_is_used_and_one_that_dies_is_done_without(nodes, tmp_
     assert heard.replaced, heard.said
 
 
-def test_with_gpus_there_is_a_worker_for_each(nodes):
+def test_with_gpus_there_is_a_worker_for_each(nodes, tmp_path):
     def work(number, progress):
         import ray
 
-        time.sleep(0.2)
-        return tuple(ray.get_gpu_ids())
+        gpus = tuple(ray.get_gpu_ids())
+        (tmp_path / "-".join(map(str, gpus))).touch()
+        # On a busy machine the first worker would else have done everything before the second has started.
+        until = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        return gpus
 
     with_gpus = nodes.cluster.add_node(num_cpus=4, num_gpus=2)
     found = []
