@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from cli.program import topgb
 from combining.small_models import model_file
@@ -21,6 +22,7 @@ from topgb.jobs.cluster import connected
 from topgb.jobs.dispatch import dispatch
 from topgb.jobs.engine import Engine, Piece
 from topgb.jobs.remote_opening import opened_there
+from topgb.matmul_library import in_use, use
 from topgb.progress import Progress
 from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.vocabulary import read_vocabulary
@@ -266,6 +268,22 @@ def test_with_gpus_there_is_a_worker_for_each(nodes, tmp_path):
     assert len(found) == 8
     assert {len(gpus) for gpus in found} == {1}
     assert len(set(found)) == 2
+
+
+@pytest.mark.parametrize("path, precision", [("mkl", "highest"), ("onednn", "medium")])
+def test_workers_multiply_by_the_drivers_library(nodes, path, precision):
+    nodes.replace()
+
+    def work(number, progress):
+        return torch.get_float32_matmul_precision()
+
+    earlier, found = in_use(), []
+    use(path)
+    try:
+        dispatch(work, [Piece(0, "shard 0", 1)], lambda _, used: found.append(used), nodes.engine)
+    finally:
+        use(earlier)
+    assert found == [precision]
 
 
 def test_a_wrong_device_is_refused(folder, on_ray):

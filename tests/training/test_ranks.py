@@ -190,6 +190,28 @@ except TopgbError as error:
     assert told.count("refused") == 1
 
 
+def test_all_ranks_multiply_by_the_first_ones_library(average_recipe, small_records, two_ranks, tmp_path):
+    script = tmp_path / "libraries.py"
+    script.write_text(
+        f"""
+import os
+from pathlib import Path
+from topgb.matmul_library import in_use, use
+from topgb.training.loop import TrainingJob, train
+from topgb.training.recipe import load_recipe
+
+# As two machines may choose.
+use("onednn" if os.environ["RANK"] == "0" else "mkl")
+train(TrainingJob(load_recipe({str(average_recipe)!r}), {small_records["train"]!r}, Path({str(tmp_path / "run")!r})))
+Path({str(tmp_path / "used")!r} + os.environ["RANK"]).write_text(in_use())
+"""
+    )
+    done = two_ranks([], script)
+    assert [rank.code for rank in done] == [0, 0], done
+    assert [(tmp_path / f"used{rank}").read_text() for rank in (0, 1)] == ["onednn", "onednn"]
+    assert json.loads((tmp_path / "run/settings.json").read_text())["matmul"] == "onednn"
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list threads in /proc")
 @pytest.mark.parametrize("ending", ["trained", "failed"])
 def test_no_thread_of_the_transport_outlives_training(ending, small_recipe, small_records, two_ranks, tmp_path):
