@@ -270,7 +270,7 @@ def test_with_gpus_there_is_a_worker_for_each(nodes, tmp_path):
     assert len(set(found)) == 2
 
 
-@pytest.mark.parametrize("path, precision", [("mkl", "highest"), ("onednn", "medium")])
+@pytest.mark.parametrize(("path", "precision"), [("mkl", "highest"), ("onednn", "medium")])
 def test_workers_multiply_by_the_drivers_library(nodes, path, precision):
     nodes.replace()
 
