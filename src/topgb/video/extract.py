@@ -139,7 +139,8 @@ class _Work:
                 return {}
             aspect = float(stream.sample_aspect_ratio or 1)
             side = int(how["crop"].split()[1])
-            pictures = Pictures(side, how["resize"], how["scaling"].split()[1], aspect if aspect > 0 else 1.0)
+            scaling, squashed = how["scaling"].split()[1], how.get("shape") == "squashed"
+            pictures = Pictures(side, how["resize"], scaling, aspect if aspect > 0 else 1.0, squashed)
             decoding, clock = Decoding(container, stream, how["frames"] == "key"), Clock()
             for frame, count in shown_frames(decoding, clock, self._extractor.fps, self._most):
                 picture = pictures(frame)

@@ -60,7 +60,9 @@ def _points_before(time: float, fps: float) -> int:
     return max(0, int(np.ceil((time - ROUNDING_SECONDS) * fps)))
 
 
-def picture_identity(side: int, resize: int, scaling: Scaling, frames: Literal["all", "key"] = "all") -> dict[str, Any]:
+def picture_identity(
+    side: int, resize: int, scaling: Scaling, frames: Literal["all", "key"] = "all", squashed: bool = False
+) -> dict[str, Any]:
     """The part of an identity that says how pictures are made; `extract_video` works by it."""
     return {
         "of": "picture",
@@ -70,23 +72,32 @@ def picture_identity(side: int, resize: int, scaling: Scaling, frames: Literal["
         "scaling": f"swscale {scaling} accurate_rnd bitexact",
         "crop": f"centre {side}",
         "colours": "RGB",
+        **({"shape": "squashed"} if squashed else {}),
     }
 
 
 class Pictures:
     """Makes square pictures [side, side, 3] of frames: uint8, RGB, upright.
 
-    side    width and height
-    resize  the short side before the centre is cropped
-    filter  FFmpeg's scaling filter, such as `BICUBIC`
-    aspect  width of a pixel by its height
+    side      width and height
+    resize    the short side before the centre is cropped
+    filter    FFmpeg's scaling filter, such as `BICUBIC`
+    aspect    width of a pixel by its height
+    squashed  scale both sides to `resize`, whatever the picture's shape
     """
 
-    def __init__(self, side: int, resize: int, filter: str, aspect: float = 1.0):  # noqa: A002 - FFmpeg's word
+    def __init__(
+        self,
+        side: int,
+        resize: int,
+        filter: str,  # noqa: A002 - FFmpeg's word
+        aspect: float = 1.0,
+        squashed: bool = False,
+    ):
         av = pyav()
         from av.video.reformatter import Interpolation, VideoReformatter
 
-        self._side, self._resize, self._aspect = side, resize, aspect
+        self._side, self._resize, self._aspect, self._squashed = side, resize, aspect, squashed
         # Exact arithmetic: the fast one rounds differently on other processors.
         self._filter = Interpolation[filter] | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
         self._reformatter = VideoReformatter()
@@ -94,7 +105,7 @@ class Pictures:
 
     def __call__(self, frame: "VideoFrame") -> np.ndarray:
         """The picture of a frame, turned as its file says."""
-        wide, high = frame.width * self._aspect, float(frame.height)
+        wide, high = (1.0, 1.0) if self._squashed else (frame.width * self._aspect, float(frame.height))
         scale = self._resize / min(wide, high)
         width, height = (min(max(round(n * scale), self._side), _MOST_LONG * self._resize) for n in (wide, high))
         scaled = self._reformatter.reformat(
