@@ -265,9 +265,11 @@ def test_interrupted_on_a_terminal(inputs, tmp_path):
     settings = termios.tcgetattr(ours)
     settings[3] &= ~termios.ECHO
     termios.tcsetattr(ours, termios.TCSANOW, settings)
-    arguments = inputs.case("predict").arguments(tmp_path)
+    _, model, records, *_ = inputs.case("predict").arguments(tmp_path)
+    # So many that it cannot have ended by the time of the Ctrl-C.
+    rounds = ["--frames", "random:5", "--rounds", "10000"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "topgb", *arguments],
+        [sys.executable, "-m", "topgb", "eval", model, records, *rounds],
         stdin=ours,
         stderr=ours,
         env={**ENVIRONMENT, "TERM": "xterm"},

@@ -92,7 +92,8 @@ def test_a_csv(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no column 'vids'"),
+        ("", "holds no text"),
+        ("name,sd\na,1\n", "no column 'vids'"),
         ("vids,sd\na,1\n", "no column 'std' in its first line"),
         ("vids,std\na,1\nb\n", "line 3 has 1 columns and the first line 2"),
         ("vids,std\na,1\nb,1\na,1\n", "line 4 names video 'a' again"),
