@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from topgb.video.clock import MOST_GAP_SECONDS
 from topgb.video.opening import pyav
+from topgb.video.passing import Needed, Passing
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -22,8 +23,8 @@ class Decoding:
     stream     one of its streams of pictures or sound
     keyframes  decode only frames that need no others
 
-    Attributes: `frames`, the number decoded so far; `damaged`, the number of packets that could not be read, or decoded
-    whole; `end`, the end of the last packet.
+    Attributes: `frames`, the number that has come so far; `passed`, those of them that were not decoded; `damaged`, the
+    number of packets that could not be read, or decoded whole; `end`, the end of the last packet.
     """
 
     def __init__(self, container: "InputContainer", stream: Any, keyframes: bool = False):
@@ -40,6 +41,20 @@ class Decoding:
         self._untimed = False
         self.frames = self.damaged = 0
         self.end: float | None = None
+        self._passing: Passing | None = None
+
+    def pass_over(self, needed: Needed) -> None:
+        """Pass over frames that are not `needed` and to which no other refers: they come as None with their times.
+
+        Whether a frame is needed is asked when it is about to be decoded. All others are the same as without this. From
+        now on, the frames' iterator may raise `PassedOverError`.
+        """
+        if not self._keyframes:
+            self._passing = Passing(self._stream, needed)
+
+    @property
+    def passed(self) -> int:
+        return 0 if self._passing is None else self._passing.passed
 
     def __iter__(self) -> Iterator[tuple[Any, float | None, float]]:
         av = pyav()
@@ -50,7 +65,8 @@ class Decoding:
             self._context.skip_frame = "NONKEY"
         for other in self._container.streams:
             other.discard = av.stream.Discard.default if other is self._stream else av.stream.Discard.all
-        for packet in self._packets():
+        packets = self._packets()
+        for packet in packets if self._passing is None else self._passing.read_ahead(packets):
             # A decoder takes an empty packet for the end; some Ogg files have them in the middle.
             if packet is not None and not packet.size:
                 self._untimed |= self._is_ogg_sound
@@ -59,18 +75,41 @@ class Decoding:
                 self._note_end(packet)
                 if self._keyframes and not packet.is_keyframe:
                     continue
-            try:
-                frames = self._stream.decode(packet)
-            except EOFError:
-                continue
-            except (av.error.FFmpegError, ValueError):
-                self.damaged += packet is not None
-                continue
-            # Count cut or overwritten packets of a broadcast, and pictures that the decoder repaired.
-            self.damaged += (packet is not None and packet.is_corrupt) or any(frame.is_corrupt for frame in frames)
-            for frame in frames:
+            for frame in self._decoded(packet):
+                yield from self._passed_before(frame)
                 self.frames += 1
                 yield frame, *self._times(frame)
+        yield from self._passed_before(None)
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        """The frames that come out of the decoder for a packet, None for the end."""
+        av = pyav()
+        if self._passing is not None:
+            self._passing.decide(packet)
+        try:
+            frames = self._stream.decode(packet)
+        except EOFError:
+            return []
+        except (av.error.FFmpegError, ValueError):
+            self._damage(packet is not None)
+            return []
+        # Count cut or overwritten packets of a broadcast, and pictures that the decoder repaired.
+        self._damage((packet is not None and packet.is_corrupt) or any(frame.is_corrupt for frame in frames))
+        return frames
+
+    def _passed_before(self, frame: Any) -> Iterator[tuple[Any, float | None, float]]:
+        """The frames that were passed over and are shown before `frame`; None means all of them."""
+        if self._passing is None:
+            return
+        for time, duration in self._passing.rest() if frame is None else self._passing.before(frame):
+            self.frames += 1
+            yield None, time, self._seconds(duration, self._stream.time_base)
+
+    def _damage(self, packets: int) -> None:
+        self.damaged += packets
+        # What was passed over may be damaged, too.
+        if packets and self._passing is not None:
+            self._passing.surprise()
 
     def _packets(self) -> Iterator[Any]:
         """The stream's packets, then None."""
@@ -81,7 +120,7 @@ class Decoding:
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, ValueError):
-                self.damaged += not failures
+                self._damage(not failures)
                 failures += 1
                 packets = self._container.demux(self._stream)
                 continue
@@ -95,8 +134,11 @@ class Decoding:
         # Frames that come out at the end have no time base of their own.
         base = frame.time_base or self._stream.time_base
         time = None if frame.pts is None or self._untimed else float(frame.pts * base)
-        seconds = float(frame.duration * base) if frame.duration and frame.duration > 0 else self._frame_seconds
-        return time, min(seconds, MOST_GAP_SECONDS)
+        return time, self._seconds(frame.duration, base)
+
+    def _seconds(self, duration: int | None, base: Any) -> float:
+        seconds = float(duration * base) if duration and duration > 0 else self._frame_seconds
+        return min(seconds, MOST_GAP_SECONDS)
 
     def _note_end(self, packet: Any) -> None:
         if packet.pts is not None and packet.time_base is not None:

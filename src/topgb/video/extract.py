@@ -1,6 +1,7 @@
 """One video to features: a vector for each second, from one reading of its pictures and one of its sound."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,8 +11,9 @@ from topgb.errors import InputError, option
 from topgb.video.clock import Clock
 from topgb.video.decoding import Decoding
 from topgb.video.extractors import Extractor
-from topgb.video.frames import Pictures, shown_frames
+from topgb.video.frames import Pictures, looked_at, shown_frames
 from topgb.video.opening import UnreadableVideoError, open_media, picture_stream, sound_stream
+from topgb.video.passing import PassedOverError
 from topgb.video.sound import seconds_of_sound
 
 OnDamagedVideo = Literal["keep", "skip", "stop"]
@@ -23,7 +25,8 @@ MOST_VECTORS = 86_400
 class Notes:
     """Counts of missing and damaged parts of a video.
 
-    pictures   number of frames that were decoded
+    pictures   number of frames
+    passed     number of frames that were not decoded, because nothing depends on them: damage there goes unnoticed
     damaged    number of packets that could not be read, or decoded whole
     no_picture number of vectors without a picture; their picture features are zeros
     no_sound   number of vectors without sound; their sound features are zeros
@@ -35,6 +38,7 @@ class Notes:
     no_picture: int = 0
     no_sound: int = 0
     cut: bool = False
+    passed: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ def extract_video(
     """The features of a video, a picture or a sound: vector k is of the frame at k/fps and the second after it.
 
     max_seconds  extract no more than this
-    on_damaged   `keep` what decodes; with `skip` and `stop` any damage raises `DamagedVideoError`
+    on_damaged   `keep` what decodes; with `skip` and `stop` any damage raises `DamagedVideoError`, and every frame is
+                 decoded to find it, needed or not
     progress     called with the seconds of the video that were done since the last call, of both readings
 
     A missing picture or missing sound is a vector of zeros. The result does not depend on the number of threads or on
@@ -89,7 +94,7 @@ def extract_video(
     fps = extractor.fps
     most = MOST_VECTORS if max_seconds is None else max(1, min(MOST_VECTORS, round(max_seconds * fps)))
     work = _Work(path, extractor, most, progress or (lambda seconds: None))
-    pictures = work.pictures() if extractor.picture_names else {}
+    pictures = work.pictures(whole=on_damaged != "keep") if extractor.picture_names else {}
     sounds = work.sounds() if extractor.sound_names else {}
     seen = max(map(len, pictures.values()), default=0)
     heard = {number for rows in sounds.values() for number in rows}
@@ -115,6 +120,7 @@ def extract_video(
         no_picture=vectors - seen if extractor.picture_names else 0,
         no_sound=vectors - len(heard) if extractor.sound_names else 0,
         cut=max_seconds is None and vectors == MOST_VECTORS,
+        passed=work.passed,
     )
     return VideoFeatures(arrays, vectors / fps, notes)
 
@@ -125,10 +131,19 @@ class _Work:
     def __init__(self, path: str, extractor: Extractor, most: int, progress: Callable[[float], None]):
         self._path, self._extractor, self._most, self._progress = path, extractor, most, progress
         self._zero: float | None = None
-        self.frames = self.damaged = 0
+        self.frames = self.damaged = self.passed = 0
 
-    def pictures(self) -> dict[str, np.ndarray]:
-        """The vectors of each picture feature, [T, D] with as many as there are seconds of pictures."""
+    def pictures(self, whole: bool) -> dict[str, np.ndarray]:
+        """The vectors of each picture feature, [T, D] with as many as there are seconds of pictures.
+
+        whole  decode every frame: the vectors are the same, and damage shows that else would not
+        """
+        if not whole:
+            with suppress(PassedOverError):
+                return self._pictures(whole=False)
+        return self._pictures(whole=True)
+
+    def _pictures(self, whole: bool) -> dict[str, np.ndarray]:
         names = self._extractor.picture_names
         # These grow in place: of an hour, a list of vectors and the array made of it would take 20 MB each.
         rows = {name: bytearray() for name in names}
@@ -142,13 +157,15 @@ class _Work:
             scaling, squashed = how["scaling"].split()[1], how.get("shape") == "squashed"
             pictures = Pictures(side, how["resize"], scaling, aspect if aspect > 0 else 1.0, squashed)
             decoding, clock = Decoding(container, stream, how["frames"] == "key"), Clock()
+            if not whole:
+                decoding.pass_over(looked_at(clock, self._extractor.fps))
             for frame, count in shown_frames(decoding, clock, self._extractor.fps, self._most):
                 picture = pictures(frame)
                 for name in names:
                     rows[name] += self._extractor.nets[name](picture).astype(np.float32).tobytes() * count
                 self._progress(count / self._extractor.fps)
             self._zero = clock.first
-            self.frames += decoding.frames
+            self.frames, self.passed = decoding.frames, decoding.passed
             self.damaged += decoding.damaged
         sizes = {feature.name: feature.size for feature in self._extractor.features}
         return {name: np.frombuffer(rows[name], np.float32).reshape(-1, sizes[name]) for name in names}

@@ -85,6 +85,7 @@ class Extraction:
                     "path": video.found.path,
                     "target": str(self._target(video)),
                     "digest": digest,
+                    "on_damaged": self._on_damaged,
                     "max_seconds": most,
                 }
             }

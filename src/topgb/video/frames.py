@@ -8,6 +8,7 @@ import numpy as np
 from topgb.video.clock import MOST_GAP_SECONDS, Clock
 from topgb.video.decoding import Decoding
 from topgb.video.opening import pyav
+from topgb.video.passing import Needed, PassedOverError
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -27,24 +28,26 @@ def shown_frames(decoding: Decoding, clock: Clock, fps: float, most: int) -> "It
     """The frames that are shown at 0, 1/fps, 2/fps … seconds from the first, with the number of these points for each.
 
     There are `most` points at most, and one at least if a frame decodes. The last frame is shown for its duration.
+    Raises `PassedOverError` if one of them was passed over.
     """
     point = 0
     shown: Any = None
     start = end = 0.0
+    before = False
     for frame, stamp, duration in decoding:
         time = clock.seconds(stamp, duration)
-        if shown is not None:
+        if before:
             if time < start:
                 # Out of order: the one that is shown stays.
                 continue
             count = min(_points_before(time, fps), most) - point
             if count > 0:
-                yield shown, count
+                yield _decoded(shown), count
                 point += count
                 if point == most:
                     return
-        shown, start, end = frame, time, time + duration
-    if shown is None:
+        shown, start, end, before = frame, time, time + duration, True
+    if not before:
         return
     if decoding.end is not None:
         # If only keyframes are decoded, the last one stands for the frames after it.
@@ -52,7 +55,25 @@ def shown_frames(decoding: Decoding, clock: Clock, fps: float, most: int) -> "It
         end = last if end < last <= end + MOST_GAP_SECONDS else end
     count = min(max(_points_before(end, fps), 1), most) - point
     if count > 0:
-        yield shown, count
+        yield _decoded(shown), count
+
+
+def looked_at(clock: Clock, fps: float) -> Needed:
+    """Whether a frame that is shown from one time stamp to another will be one of `shown_frames`.
+
+    Not for certain, as time stamps may jump: where one is passed over that should not, `shown_frames` raises.
+    """
+
+    def needed(begin: float, end: float) -> bool:
+        return _points_before(end - clock.shift, fps) > _points_before(begin - clock.shift, fps)
+
+    return needed
+
+
+def _decoded(frame: Any) -> Any:
+    if frame is None:
+        raise PassedOverError
+    return frame
 
 
 def _points_before(time: float, fps: float) -> int:

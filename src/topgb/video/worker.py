@@ -58,11 +58,12 @@ def _listen(orders: "queue.SimpleQueue[dict[str, Any]]") -> None:
     os._exit(0)
 
 
-def _look(path: str, target: str, digest: str, max_seconds: float | None) -> dict[str, Any]:
+def _look(path: str, target: str, digest: str, on_damaged: str, max_seconds: float | None) -> dict[str, Any]:
     """The hash of a video and its length as its file says it, or the summary of its features if they are there."""
     content = _content(path)
     kept = read_summary(Path(target), Key(content, digest, max_seconds))
-    if kept is not None:
+    # Damage in frames that were passed over has not been looked for.
+    if kept is not None and not (kept.notes.passed and on_damaged != "keep"):
         return {"content": content, "seconds": kept.seconds, "kept": asdict(kept.notes)}
     seconds = media_seconds(path)
     return {"content": content, "seconds": seconds if max_seconds is None else min(seconds, max_seconds)}
