@@ -13,11 +13,15 @@ import pytest
 import topgb
 from topgb.cli.main import run
 from topgb.errors import InputError, TopgbError
+from topgb.packing.files import Found, VideoFile
+from topgb.packing.label_rows import match_rows
+from topgb.packing.source import Entry
 from topgb.records.dataset import evaluation_batches, open_dataset
 from topgb.records.description import read_description
 from topgb.video.extract import extract_video
 from topgb.video.extraction import NothingExtractedError
 from topgb.video.extractors import extractor_of, find_extractor
+from topgb.video.opening import ffmpeg_version
 from topgb.video.workers import Workers, _Worker
 from video.clips import write_clip
 from video.test_decoding import damage
@@ -272,3 +276,73 @@ def test_the_extra_is_named_where_pyav_is_missing(clips, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(TopgbError, match=r"needs PyAV, .* pip install '\.\[video\]'"):
         extract(clips, tmp_path / "out")
+
+
+def test_packing_the_features_keeps_their_extractor(extracted, tmp_path):
+    packed = topgb.pack(extracted[0] / "features", tmp_path / "out", progress=False).description
+    described = read_description(extracted[0] / "dataset.yaml")
+    assert packed.extractor == described.extractor
+    assert read_description(tmp_path / "out" / "dataset.yaml").ffmpeg == described.ffmpeg == ffmpeg_version()
+
+
+def test_features_of_two_extractors_are_not_packed_together(clips, extracted, tmp_path):
+    features = tmp_path / "features"
+    shutil.copytree(extracted[0] / "features", features)
+    other = tmp_path / "other"
+    extract(clips / "a.mp4", other, fps=2.0)
+    shutil.copy(other / "features" / "a.npz", features / "z.npz")
+    with pytest.raises(
+        InputError, match=r"z\.npz was made by the extractor default .*, .*a\.npz by default .*: fps is 2"
+    ):
+        topgb.pack(features, tmp_path / "out", progress=False)
+    # Nobody knows what made this one.
+    np.savez(features / "z.npz", **dict(np.load(features / "a.npz")))
+    assert topgb.pack(features, tmp_path / "out", progress=False).description.extractor is None
+
+
+def test_another_version_of_ffmpeg_is_noted_and_refuses_nothing(clips, extracted, tmp_path, monkeypatch):
+    shutil.copytree(extracted[0], tmp_path / "data")
+    stored = tmp_path / "data" / "features" / "a.npz"
+    stored.write_bytes(stored.read_bytes().replace(f'"ffmpeg": "{ffmpeg_version()}"'.encode(), b'"ffmpeg": "7.0.1"'))
+    assert extract(clips, tmp_path / "data", force=True).decoded == 0
+    versions = read_description(tmp_path / "data" / "dataset.yaml").ffmpeg.split(", ")
+    assert sorted(versions) == sorted({"7.0.1", ffmpeg_version()})
+
+
+def test_features_of_videos_that_are_gone_stay_out_of_the_records_and_are_said(
+    clips, extracted, tmp_path, capsys, monkeypatch
+):
+    shutil.copytree(extracted[0], tmp_path / "data")
+    arguments = ["topgb", "extract", clips / "a.mp4", "--out", tmp_path / "data", "--force"]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert not ended.value.code
+    gone = [tmp_path / "data" / "features" / name for name in ("b.npz", "deep/a.npz", "deep/c.npz")]
+    size = sum(path.stat().st_size for path in gone)
+    assert f"stale     3 files ({size / 1e6:,.1f} MB) in features/" in capsys.readouterr().out
+    described = read_description(tmp_path / "data" / "dataset.yaml")
+    dataset = open_dataset(str(tmp_path / "data" / "train*.tfrecord"), described.spec, described.classes, 300)
+    assert [batch.ids for batch in evaluation_batches(dataset, 10)] == [["a"]]
+
+
+@pytest.mark.parametrize(
+    "form", ["{}", "./{}", "clips/{}", "./clips/{}", r"clips\{}", r".\clips\{}", "{folder}/{}", "../set/clips/{}"]
+)
+@pytest.mark.parametrize("ending", [True, False])
+def test_labels_beside_the_folder_may_name_it(clips, tmp_path, form, ending):
+    folder = tmp_path / "set" / "clips"
+    entries = []
+    for one in ("a.mp4", "deep/a.mp4", "deep/c.wav"):
+        entries.append(
+            Entry(os.path.splitext(one)[0], (VideoFile(os.path.splitext(one)[0], Found(f"{folder}/{one}", one)),))
+        )
+    rows = {}
+    for entry in entries:
+        below = entry.parts[0].found.below if ending else entry.id
+        rows[form.format(below.replace("/", "\\") if "\\" in form else below, folder=folder)] = (entry.id,)
+    found = match_rows(rows, entries, tmp_path / "set" / "labels.csv")
+    assert found == {entry.id: (entry.id,) for entry in entries}
+    # From elsewhere the folder's name alone tells, unless the path is that of a folder below.
+    if ".." not in form:
+        assert match_rows(rows, entries, tmp_path / "elsewhere" / "labels.csv") == found

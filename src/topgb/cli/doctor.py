@@ -46,6 +46,7 @@ def _findings() -> dict[str, Any]:
         "topgb": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "ffmpeg": _ffmpeg(),
         "system": platform.platform(),
         "processor": processor(),
         "threads": torch.get_num_threads(),
@@ -55,6 +56,17 @@ def _findings() -> dict[str, Any]:
         "matmul": f"{choice.path} ({choice.reason})",
         "gpus": gpus or ["none"],
     }
+
+
+def _ffmpeg() -> str:
+    """The version of FFmpeg that decodes videos here."""
+    from topgb.errors import TopgbError
+    from topgb.video.opening import ffmpeg_version
+
+    try:
+        return ffmpeg_version()
+    except TopgbError:
+        return "none (the extra video is not installed)"
 
 
 def _name(shape: tuple[int, int, int]) -> str:

@@ -107,4 +107,9 @@ def _report(done: "Extracted") -> list[str]:
         lines.append(f"no labels {done.unlabelled:,} videos, kept as showing no class")
     if done.absent:
         lines.append(f"labels of {done.absent:,} videos that are not there were left out")
+    if done.stale:
+        size = f"{done.stale_bytes / 1e6:,.1f} MB"
+        lines.append(
+            f"stale     {done.stale:,} files ({size}) in features/ of videos that are not named now, not packed"
+        )
     return lines

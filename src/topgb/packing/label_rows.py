@@ -21,9 +21,10 @@ _ENDING = re.compile(r"\.\w{1,5}$")
 def match_rows(labels: Labels, entries: Sequence[Entry], labels_file: Path) -> Labels:
     """The labels by the ids of the videos that the rows name; rows that name none of `entries` keep their names.
 
-    A row names a video by its id; by the path of its file, below the source's folder or as the shell would find it; or
-    by the file's name alone; each with or without the ending, or with that of another file (`a/clip.mp4`). Raises
-    `InputError` if it names a file that two folders have, or if rows with different endings name the same video.
+    A row names a video by its id; by the path of its file, below the source's folder, with that folder's name before
+    it, from the CSV's folder, or as the shell would find it; or by the file's name alone; each with or without the
+    ending, or with that of another file (`a/clip.mp4`). Raises `InputError` if it names a file that two folders have,
+    or if rows with different endings name the same video.
     """
     names = _Names(entries, labels_file)
     matched: Labels = {}
@@ -59,6 +60,7 @@ class _Names:
                     stem = self._stems.setdefault(name.rpartition("/")[2], [])
                     if entry not in stem and len(stem) < 2:
                         stem.append(entry)
+        self._folder = str(labels_file.parent)
         self._roots = list(dict.fromkeys(_root(part.found) for entry in entries for part in entry.parts))
         # An id takes precedence over the path of another video.
         self._exact.update({entry.id: entry.id for entry in entries})
@@ -84,7 +86,12 @@ class _Names:
             tidy = os.path.normpath(row.replace("\\", "/"))
             yield tidy
             for root in self._roots:
+                # As the shell would find it, as it lies from the CSV, and by the name of the source's own folder.
                 yield normal_id(os.path.relpath(tidy, root))
+                yield normal_id(os.path.relpath(os.path.join(self._folder, tidy), root))
+                name = normal_id(os.path.basename(os.path.abspath(root)))
+                if tidy.startswith(f"{name}/"):
+                    yield tidy[len(name) + 1 :]
 
 
 def _root(found: Found) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from topgb.packing.frame_counts import Frames
 from topgb.packing.hdf5 import Arrays
 from topgb.packing.label_rows import Unlabelled, match_rows, no_row_error
 from topgb.packing.labels import Labels, known_classes, read_labels
+from topgb.packing.made_by import UNKNOWN, MadeBy, made_by
 from topgb.packing.ranges import Cost
 from topgb.packing.source import Reading, Source, find_source
 from topgb.packing.survey import Range, Store, Survey
@@ -29,9 +29,6 @@ from topgb.records.description import FILE, MOST_FRAMES, Description, descriptio
 from topgb.records.sampling import Cut
 from topgb.results import Result
 from topgb.vocabulary import read_classes, vocabulary_csv
-
-if TYPE_CHECKING:
-    from topgb.extractor_identity import Identity
 
 VOCABULARY = "vocabulary.csv"
 _NO_SEPARATOR = set("\"'[](){}")
@@ -139,6 +136,8 @@ def pack(
     vocabulary  CSV of the classes. None makes the classes from the labels, most frequent first
     force       replace an earlier set in `out`
 
+    What `topgb extract` made keeps the identity of its extractor; files of different ones are an `InputError`.
+
     The same input gives the same bytes. Raises `InputError` naming the file and video if anything does not fit: an id
     that occurs twice, or has no labels with `unlabelled` "stop"; another width, level, kind of values or set of
     features than those of the first video; values that are not finite; labels that are not in `vocabulary`, or that
@@ -152,7 +151,7 @@ def pack(
         if rows is not None and labels is not None and found.entries:
             rows = match_rows(rows, found.entries, labels)
             found, left_out = labelled(found, rows, labels, options.unlabelled)
-        packed = write_packed(Material(found, rows, labels, vocabulary), out, options, progress)
+        packed = write_packed(Material(found, rows, labels, vocabulary, made_by(found)), out, options, progress)
         return replace(packed, unlabelled=packed.unlabelled + left_out)
 
 
@@ -171,14 +170,14 @@ class Material:
     rows        labels by id, None without labels
     labels      the CSV that these are from
     vocabulary  CSV of the classes, None makes them of the labels
-    extractor   the identity of the extractor that made the features, if that is known
+    made_by     the extractor that made the features, and FFmpeg's version, where that is known
     """
 
     source: Source
     rows: Labels | None = None
     labels: Path | None = None
     vocabulary: Path | None = None
-    extractor: "Identity | None" = None
+    made_by: MadeBy = UNKNOWN
 
 
 def write_packed(material: Material, out: Path, options: PackOptions, progress: Progress) -> Packed:
@@ -197,7 +196,8 @@ def write_packed(material: Material, out: Path, options: PackOptions, progress: 
     spec, costs = survey.spec(options.store, options.ranges)
     names = survey.names()
     classes, vocabulary_name = (len(names), VOCABULARY) if names else (None, None)
-    described = Description(out / FILE, spec, classes, vocabulary_name, survey.max_frames or None, material.extractor)
+    made = material.made_by.extractor, material.made_by.ffmpeg
+    described = Description(out / FILE, spec, classes, vocabulary_name, survey.max_frames or None, *made)
     with write_set(out, gone=earlier_shards(out)) as files:
         with _record_writer(files, options) as write:
             encoder = _Encoder(spec, costs, {name: number for number, name in enumerate(names)})

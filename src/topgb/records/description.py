@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from topgb.extractor_identity import Identity
 
 FILE = "dataset.yaml"
-_KEYS = {"level", "features", "classes", "vocabulary", "max_frames", "extractor"}
+_KEYS = {"level", "features", "classes", "vocabulary", "max_frames", "extractor", "ffmpeg"}
 # Longer videos are cut off unless a recipe says otherwise: time and memory grow with the frames.
 MOST_FRAMES = 3000
 _HEADER = """\
@@ -38,6 +38,7 @@ class Description:
     vocabulary  name of the CSV of class names beside it, or None
     max_frames  frames of the longest video, or None if that is not known
     extractor   the identity of the extractor that made the features, or None if that is not known
+    ffmpeg      the version of FFmpeg that decoded the videos, for information alone, or None if that is not known
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Description:
     vocabulary: str | None = None
     max_frames: int | None = None
     extractor: "Identity | None" = None
+    ffmpeg: str | None = None
 
     @property
     def frames_to_look_at(self) -> int | None:
@@ -90,6 +92,7 @@ def write_description(description: Description, force: bool = False) -> None:
 def description_yaml(description: Description) -> bytes:
     """The bytes that `write_description` writes."""
     value = {**description.data_section(), "vocabulary": description.vocabulary, "max_frames": description.max_frames}
+    value["ffmpeg"] = description.ffmpeg
     # One line per feature, as in recipes.
     lines = [f"  - {_yaml(entry, flow=True)}" for entry in value.pop("features")]
     rest = {key: entry for key, entry in value.items() if key != "level" and entry is not None}
@@ -182,7 +185,8 @@ def read_description(path: Path) -> Description:
     if frames is not None and not (_is_integer(frames) and 1 <= frames <= MOST_VALUES):
         raise _wrong(path, f"'max_frames' is {reprlib.repr(frames)}; it must be the frames of the longest video")
     extractor = _extractor(value["extractor"], path) if "extractor" in value else None
-    return Description(path, spec, classes, vocabulary, frames, extractor)
+    ffmpeg = value.get("ffmpeg")
+    return Description(path, spec, classes, vocabulary, frames, extractor, None if ffmpeg is None else str(ffmpeg))
 
 
 def _extractor(value: Any, path: Path) -> "Identity":

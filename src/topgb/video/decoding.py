@@ -107,7 +107,7 @@ class Decoding:
 
     def _damage(self, packets: int) -> None:
         self.damaged += packets
-        # What was passed over may be damaged, too.
+        # Frames that were passed over may be damaged, too.
         if packets and self._passing is not None:
             self._passing.surprise()
 

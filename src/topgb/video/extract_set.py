@@ -13,6 +13,7 @@ from topgb.folder_lock import writing_alone
 from topgb.packing.files import Found, VideoFile
 from topgb.packing.label_rows import Unlabelled, match_rows
 from topgb.packing.labels import Labels, read_labels
+from topgb.packing.made_by import MadeBy, made_by
 from topgb.packing.pack import Material, PackOptions, labelled, refuse_earlier, write_packed
 from topgb.packing.source import Entry, Reading, Source
 from topgb.packing.survey import Range
@@ -97,6 +98,8 @@ class Extracted(Result):
     no_picture  seconds without a picture, whose picture features are zeros
     no_sound    seconds without sound, whose sound features are zeros
     cut         paths of videos that are longer than what was extracted
+    stale       number of files in `out/features` of videos that are not named now; they are left as they are
+    stale_bytes their size together
     """
 
     out: Path
@@ -116,6 +119,8 @@ class Extracted(Result):
     no_picture: float
     no_sound: float
     cut: tuple[str, ...]
+    stale: int = 0
+    stale_bytes: int = 0
 
 
 def extract_set(
@@ -153,9 +158,11 @@ def extract_set(
         entries = tuple(Entry(one.video.id, (VideoFile(one.video.id, Found(str(one.target), "")),)) for one in done)
         source = Source(Reading(), len(entries), entries)
         identity = dict(extractor.identity)
-        material = Material(source, rows, labels_file, options.vocabulary, identity)
+        made = MadeBy(identity, made_by(source).ffmpeg)
+        material = Material(source, rows, labels_file, options.vocabulary, made)
         packed = write_packed(material, out, packing, progress)
     notes = [one.notes for one in done]
+    stale = work.stale()
     return Extracted(
         out=out,
         extractor=identity,
@@ -174,6 +181,8 @@ def extract_set(
         no_picture=sum(note.no_picture for note in notes) / extractor.fps,
         no_sound=sum(note.no_sound for note in notes) / extractor.fps,
         cut=tuple(one.video.found.path for one in done if one.notes.cut),
+        stale=len(stale),
+        stale_bytes=sum(stale),
     )
 
 

@@ -147,6 +147,12 @@ class Extraction:
             if number in self._notes
         ]
 
+    def stale(self) -> list[int]:
+        """The sizes of files of features that belong to none of the videos: to those of an earlier call, say."""
+        ours = {self._target(video) for video in self._videos}
+        there = (self._out / FEATURES).rglob("*.npz")
+        return [path.stat().st_size for path in there if path not in ours and not path.name.startswith(".")]
+
     def _target(self, video: VideoFile) -> Path:
         return self._out / FEATURES / f"{video.id}.npz"
 

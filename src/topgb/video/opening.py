@@ -52,6 +52,11 @@ def pyav() -> Any:
     return av
 
 
+def ffmpeg_version() -> str:
+    """The version of FFmpeg in PyAV. Raises as `pyav`."""
+    return str(pyav().ffmpeg_version_info)
+
+
 @contextmanager
 def open_media(path: str) -> "Iterator[InputContainer]":
     """A block with a file open for demuxing.

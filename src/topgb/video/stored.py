@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from topgb.extractor_identity import Identity
 from topgb.files import atomic_path
+from topgb.packing.made_by import EXTRACTOR, FFMPEG
 from topgb.video.extract import Notes, VideoFeatures
+from topgb.video.opening import ffmpeg_version
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,14 @@ class Summary:
     notes: Notes
 
 
-def write_features(path: Path, features: VideoFeatures, key: Key) -> None:
+def write_features(path: Path, features: VideoFeatures, key: Key, extractor: Identity) -> None:
     """Write a `.npz` file that `numpy.load` and `topgb data pack` read; the same features give the same bytes.
 
+    The extractor's identity and FFmpeg's version stand in it for `data pack`; neither is compared by `read_summary`.
     Raises `TopgbError` naming it if that fails.
     """
     said = {"key": asdict(key), "seconds": features.seconds, "notes": asdict(features.notes)}
+    said |= {EXTRACTOR: extractor, FFMPEG: ffmpeg_version()}
     with atomic_path(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         for name, values in features.arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:

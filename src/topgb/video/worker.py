@@ -90,7 +90,7 @@ def _extract(
             waiting, reported = 0.0, time.monotonic()
 
     features = extract_video(path, extractor, max_seconds=max_seconds, on_damaged=on_damaged, progress=progress)
-    write_features(Path(target), features, Key(content, extractor.digest, max_seconds))
+    write_features(Path(target), features, Key(content, extractor.digest, max_seconds), extractor.identity)
     return {"seconds": features.seconds, "notes": asdict(features.notes)}
 
 
