@@ -28,7 +28,7 @@ _LONGEST_HEADER = 10_000
 # Values read at once.
 _PIECE = 1 << 18
 # zipfile raises these for archives that are damaged, encrypted or compressed in a way that it does not know.
-_BROKEN_ARCHIVE = (
+BROKEN_ARCHIVE = (
     zipfile.BadZipFile,
     zlib.error,
     LZMAError,
@@ -73,7 +73,7 @@ def _read_archive(file: IO[bytes], path: str) -> dict[str, np.ndarray]:
                 with archive.open(entry) as member:
                     features[name] = _read_array(member, entry.file_size, name, path, unpacked)
                 unpacked += features[name].nbytes
-    except _BROKEN_ARCHIVE as error:
+    except BROKEN_ARCHIVE as error:
         raise InputError(f"{path} is not a .npz file ({_one_line(error)}); save it anew with np.savez") from None
     return features
 

@@ -1,12 +1,13 @@
 """Find out what made features: the extractor and FFmpeg's version, which `topgb extract` notes in its files."""
 
-import json
 import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 from topgb.errors import InputError
 from topgb.extractor_identity import Identity, check_identity, difference, shown
+from topgb.json_reading import parse_json
+from topgb.packing.arrays import BROKEN_ARCHIVE
 from topgb.packing.source import Source
 
 # Keys of the JSON in the comment of a `.npz` file.
@@ -26,7 +27,7 @@ UNKNOWN = MadeBy()
 
 
 def made_by(source: Source) -> MadeBy:
-    """What made the features of a source, where each of its files says it.
+    """Find the extractor that made all features of a source, if every file names it, and the versions of FFmpeg.
 
     Raises `InputError` naming both extractors where files were made by different ones: their features don't mix.
     """
@@ -61,7 +62,7 @@ def _comment(path: str) -> dict[str, Any]:
     """The JSON in the comment of an archive; empty where there is none, or no archive."""
     try:
         with zipfile.ZipFile(path) as archive:
-            said = json.loads(archive.comment)
-    except (OSError, ValueError, zipfile.BadZipFile, RecursionError):
+            said = parse_json(archive.comment)
+    except BROKEN_ARCHIVE:
         return {}
     return said if isinstance(said, dict) else {}

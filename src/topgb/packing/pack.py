@@ -136,7 +136,7 @@ def pack(
     vocabulary  CSV of the classes. None makes the classes from the labels, most frequent first
     force       replace an earlier set in `out`
 
-    What `topgb extract` made keeps the identity of its extractor; files of different ones are an `InputError`.
+    Features that `topgb extract` made keep the identity of their extractor; different extractors are an `InputError`.
 
     The same input gives the same bytes. Raises `InputError` naming the file and video if anything does not fit: an id
     that occurs twice, or has no labels with `unlabelled` "stop"; another width, level, kind of values or set of

@@ -157,15 +157,14 @@ def extract_set(
         packing = PackOptions(ranges=options.ranges, validate=options.validate, unlabelled=options.unlabelled)
         entries = tuple(Entry(one.video.id, (VideoFile(one.video.id, Found(str(one.target), "")),)) for one in done)
         source = Source(Reading(), len(entries), entries)
-        identity = dict(extractor.identity)
-        made = MadeBy(identity, made_by(source).ffmpeg)
+        made = MadeBy(dict(extractor.identity), made_by(source).ffmpeg)
         material = Material(source, rows, labels_file, options.vocabulary, made)
         packed = write_packed(material, out, packing, progress)
     notes = [one.notes for one in done]
     stale = work.stale()
     return Extracted(
         out=out,
-        extractor=identity,
+        extractor=dict(extractor.identity),
         videos=packed.train + packed.validate,
         seconds=sum(one.seconds for one in done),
         decoded=work.decoded,

@@ -11,6 +11,8 @@ import numpy as np
 
 from topgb.extractor_identity import Identity
 from topgb.files import atomic_path
+from topgb.json_reading import parse_json
+from topgb.packing.arrays import BROKEN_ARCHIVE
 from topgb.packing.made_by import EXTRACTOR, FFMPEG
 from topgb.video.extract import Notes, VideoFeatures
 from topgb.video.opening import ffmpeg_version
@@ -59,9 +61,9 @@ def read_summary(path: Path, key: Key) -> Summary | None:
         if os.path.getsize(path) == 0:
             return None
         with zipfile.ZipFile(path) as archive:
-            said: Any = json.loads(archive.comment)
+            said: Any = parse_json(archive.comment)
         if said["key"] != asdict(key):
             return None
         return Summary(float(said["seconds"]), Notes(**said["notes"]))
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError, TypeError, RecursionError):
+    except (*BROKEN_ARCHIVE, KeyError, TypeError):
         return None
