@@ -253,15 +253,20 @@ class ShardCache:
     def __init__(self, limit: int = 64, use_known: bool = False):
         self.limit, self.use_known = limit, use_known
         self._open: OrderedDict[Shard, OpenShard] = OrderedDict()
+        # The one asked for last, which the next record's is nearly always: to look it up takes its hash, twice.
+        self._last: OpenShard | None = None
 
     def get(self, shard: Shard) -> OpenShard:
         """The open shard; opens it if the cache does not hold it. Raises as `open_shard` does."""
-        held = self._open.get(shard)
+        last = self._last
+        if last is not None and last.shard is shard:
+            return last
+        held = self._last = self._open.get(shard)
         if held is not None:
             self._open.move_to_end(shard)
             return held
         opened = open_shard(shard, self.use_known)
-        self._open[shard] = opened
+        self._open[shard] = self._last = opened
         if len(self._open) > self.limit:
             self._open.popitem(last=False)
         return opened
