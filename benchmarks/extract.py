@@ -28,7 +28,7 @@ from topgb.video.clock import Clock
 from topgb.video.decoding import Decoding
 from topgb.video.extract import extract_video
 from topgb.video.extractors import find_extractor
-from topgb.video.frames import shown_frames
+from topgb.video.frames import looked_at, shown_frames
 from topgb.video.opening import open_media, picture_stream
 
 SIZES = {"720p30": (1280, 720), "1080p30": (1920, 1080)}
@@ -125,8 +125,9 @@ def memory(folder: Path, minutes: int) -> None:
 def _decoded(path: Path) -> int:
     """Decode all pictures, and pick those of each second without doing anything with them."""
     with open_media(str(path)) as container:
-        decoding = Decoding(container, picture_stream(container))
-        return sum(count for _, count in shown_frames(decoding, Clock(), 1.0, 10_000))
+        decoding, clock = Decoding(container, picture_stream(container)), Clock()
+        decoding.pass_over(looked_at(clock, 1.0))
+        return sum(count for _, count in shown_frames(decoding, clock, 1.0, 10_000))
 
 
 def _opencv(path: Path) -> int:
