@@ -86,14 +86,18 @@ def _answered(page, models: int = 1) -> None:
     _until(page, "!document.getElementById('status').textContent.endsWith('…')")
 
 
-def _drop(page, name: str, content: bytes, kind: str = "") -> None:
-    """Drop a file on the page, as a mouse does."""
+def _drop(page, name: str, content: bytes, kind: str = "", place: str = "#drop") -> bool:
+    """Drop a file on the page, as a mouse does; whether the browser is kept from opening it."""
     transfer = page.evaluate_handle(
         """([name, bytes, type]) => { const data = new DataTransfer();
         data.items.add(new File([new Uint8Array(bytes)], name, { type })); return data; }""",
         [name, list(content), kind],
     )
-    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    return page.evaluate(
+        """([place, dataTransfer]) => !document.querySelector(place).dispatchEvent(
+        new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }))""",
+        [place, transfer],
+    )
 
 
 def _readable(page, width: int) -> None:
@@ -105,7 +109,7 @@ def _readable(page, width: int) -> None:
     light, dark = sorted((sum(map(int, re.findall(r"\d+", value)[:3])) for value in (ink, paper)), reverse=True)
     assert light - dark > 400
     # A finger needs 24 pixels (WCAG 2.2).
-    heights = page.evaluate("[...document.querySelectorAll('button, select, input')].map(b => b.offsetHeight)")
+    heights = page.evaluate("[...document.querySelectorAll('a, button, select, input')].map(b => b.offsetHeight)")
     assert min(height for height in heights if height) >= 24
 
 
@@ -213,6 +217,71 @@ def test_a_video_and_a_sound_are_tagged_and_played_from_the_moment_of_a_cell(pag
         page.screenshot(path=tmp_path / f"{kind}-{width}.png", full_page=True)
 
 
+def test_a_file_dropped_early_and_beside_its_place_is_tagged_once_the_models_are_known(page):
+    _until(page, "document.activeElement.id === 'token'")
+    assert _drop(page, "early.npy", npy(np.concatenate(videos())[:20]), place="h1")
+    assert page.locator("#status").text_content() == "early.npy is tagged once the models are known."
+    assert page.locator("#results").is_hidden()
+    _enter(page)
+    _answered(page)
+    assert page.locator("#results-title").text_content() == "Tags of early.npy"
+
+
+def test_the_focus_goes_to_the_first_control_once_the_token_is_taken(page):
+    _until(page, "document.activeElement.id === 'token'")
+    _enter(page)
+    _until(page, "document.activeElement.id === 'model'")
+
+
+def test_a_newer_file_stops_the_requests_of_the_one_before(page):
+    _enter(page)
+    failed: list[str] = []
+    page.on("requestfailed", lambda request: failed.append(request.url.rpartition("/")[2]))
+    # Held in the browser until the newer one has been answered.
+    held: list = []
+    page.route("**/v1/tag", lambda route: route.continue_() if held else held.append(route))
+    frames = np.concatenate(videos())[:20]
+    _drop(page, "older.npy", npy(frames))
+    page.wait_for_timeout(1)
+    while not held:
+        page.wait_for_timeout(20)
+    _drop(page, "newer.npy", npy(frames))
+    _answered(page)
+    assert failed == ["tag"]
+    assert page.locator("#status").text_content().startswith("newer.npy. ")
+    assert page.locator("#models .wrong").count() == 0
+
+
+def test_a_file_that_the_browser_cannot_play_is_not_said_to_have_moved(page):
+    _enter(page)
+    _drop(page, "frames.npy", npy(np.concatenate(videos())[:20]), "video/mp4")
+    _answered(page)
+    _until(page, "document.querySelector('#player video').error !== null")
+    page.click("table.timeline button >> nth=0")
+    assert page.locator("#status").text_content() == "0:00; the browser cannot play this file."
+
+
+def test_tables_and_cells_are_named_once_and_seen_in_forced_colours(page, tmp_path):
+    _enter(page)
+    _drop(page, "frames.npy", npy(np.concatenate(videos())[:20]))
+    _answered(page)
+    assert page.locator("#models caption").all_text_contents() == ["Tags by first"]
+    assert page.evaluate("[...document.querySelectorAll('th')].filter(e => !e.textContent).length") == 0
+    cells = page.evaluate("[...document.querySelectorAll('.timeline button')].map(e => [e.title, e.ariaLabel])")
+    assert {title == label for title, label in cells} == {True}
+    page.emulate_media(forced_colors="active")
+    bars = page.evaluate(
+        "[...document.querySelectorAll('.track')].map("
+        "e => [e, e.firstChild].map(p => getComputedStyle(p).backgroundColor))"
+    )
+    assert {track == bar for track, bar in bars} == {False}
+    shades = page.evaluate(
+        "[...document.querySelectorAll('.timeline button')].map(e => getComputedStyle(e).backgroundColor)"
+    )
+    assert len(set(shades)) > 1
+    page.screenshot(path=tmp_path / "forced.png", full_page=True)
+
+
 def test_errors_stand_where_they_happened(page, client: Client, tmp_path):
     _enter(page)
     page.select_option("#model", "own")
@@ -236,8 +305,13 @@ def test_the_documentation_in_the_browser(page, client: Client, tmp_path):
     headings = page.locator("section h2").all_text_contents()
     assert "POST /v1/predict" in headings
     text = page.locator("section", has_text="POST /v1/predict").text_content()
-    for part in ("features: list of", 'encoding: "float" or "bytes"', "threshold", "Refusals"):
+    for part in ("features", "list of", 'encoding"float" or "bytes"', "threshold", "Refusals"):
         assert part in text, text
+    # Each term has something said of it.
+    assert (
+        page.evaluate("[...document.querySelectorAll('dt')].filter(e => e.nextElementSibling?.tagName !== 'DD').length")
+        == 0
+    )
     for width in (380, 1400):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -31,7 +31,7 @@ function fields(entries) {
   const list = element("dl");
   for (const { name, schema, required, description } of entries) {
     const preset = schema.default === undefined || schema.default === null ? "" : `, ${JSON.stringify(schema.default)} if left out`;
-    list.append(element("dt", `${name}: ${kind(schema)}${required ? "" : ", optional"}${preset}`));
+    list.append(element("dt", name), element("dd", `${kind(schema)}${required ? "" : ", optional"}${preset}`));
     if (description ?? schema.description) list.append(element("dd", description ?? schema.description));
     const inner = schema.items?.properties ?? schema.items?.items?.properties ?? schema.properties;
     if (inner) list.append(element("dd", "", properties(schema.items?.items ?? schema.items ?? schema)));

@@ -6,7 +6,8 @@ const thresholds = new Map();
 let models = [];
 let file = null;
 let answers = [];
-let asked = 0;
+// What stops the requests of the run before; a run whose signal is aborted says nothing more.
+let running = new AbortController();
 let playing = null;
 
 function element(tag, text, ...children) {
@@ -36,7 +37,8 @@ async function ask(path, options = {}) {
   let answer;
   try {
     answer = await fetch(path, { ...options, headers });
-  } catch {
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
     throw new Refusal("The server does not answer; check that it is running.");
   }
   if (answer.ok) return answer;
@@ -56,18 +58,21 @@ at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("topgb-token", at("token").value);
   at("token-form").hidden = true;
-  begin();
+  begin(true);
 });
 
-async function begin() {
+// Asks for the models and the examples; `focus` where the form that had the focus is gone.
+async function begin(focus = false) {
   try {
     models = (await (await ask("/v1/models")).json()).models;
     at("model").replaceChildren(...models.map(({ name }) => new Option(name)));
     at("other").replaceChildren(new Option("no other", ""), ...models.map(({ name }) => new Option(name)));
+    tell("");
+    if (focus) at("model").focus();
+    if (file) run();
     const { examples } = await (await ask("/v1/examples")).json();
     at("example-list").replaceChildren(...examples.map(exampleButton));
     at("examples").hidden = examples.length === 0;
-    tell("");
   } catch (error) {
     tell(error.message);
   }
@@ -105,17 +110,21 @@ function refuseFile(text) {
 at("file").addEventListener("change", () => {
   if (at("file").files.length) take(at("file").files[0]);
 });
+// Everywhere, since a browser leaves the page for a file that is dropped beside its place.
 for (const kind of ["dragenter", "dragover"]) {
-  at("drop").addEventListener(kind, (event) => {
+  document.addEventListener(kind, (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     at("drop").classList.add("over");
   });
 }
-for (const kind of ["dragleave", "drop"]) {
-  at("drop").addEventListener(kind, () => at("drop").classList.remove("over"));
-}
-at("drop").addEventListener("drop", (event) => {
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) at("drop").classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
+  at("drop").classList.remove("over");
   const { files } = event.dataTransfer;
   if (files.length === 1) take(files[0]);
   else refuseFile("Drop one file at a time; several would need several answers.");
@@ -128,11 +137,13 @@ at("ask").addEventListener("submit", (event) => {
 function take(taken) {
   file = taken;
   at("again").hidden = false;
-  run();
+  if (models.length) run();
+  else tell(`${file.name} is tagged once the models are known.`);
 }
 
 async function run() {
-  const mine = ++asked;
+  running.abort();
+  const mine = (running = new AbortController()).signal;
   const names = [...new Set([at("model").value, at("other").value].filter(Boolean))];
   refuseFile("");
   tell(`Tagging ${file.name} …`);
@@ -146,11 +157,11 @@ async function run() {
   // One after another, so that the milliseconds of one are not those of waiting for the other.
   for (const [index, name] of names.entries()) {
     try {
-      const answer = await tagWith(name);
-      if (mine !== asked) return;
+      const answer = await tagWith(name, mine);
+      if (mine.aborted) return;
       answers.push(answer);
     } catch (error) {
-      if (mine !== asked) return;
+      if (mine.aborted) return;
       const wrong = element("p", error.message);
       wrong.className = "wrong";
       wrong.setAttribute("role", "alert");
@@ -175,7 +186,7 @@ function placeOf(name) {
   return place;
 }
 
-async function tagWith(name) {
+async function tagWith(name, signal) {
   const model = models.find((one) => one.name === name);
   const form = new FormData();
   form.append("file", file);
@@ -183,10 +194,10 @@ async function tagWith(name) {
   form.append("top", at("top").value);
   if (at("stretch").value && model.level === "frame") form.append("timeline", at("stretch").value);
   if (model.thresholds && !thresholds.has(name)) {
-    const found = await (await ask(`/v1/thresholds?model=${encodeURIComponent(name)}`)).json();
+    const found = await (await ask(`/v1/thresholds?model=${encodeURIComponent(name)}`, { signal })).json();
     thresholds.set(name, found.thresholds);
   }
-  const answer = await ask("/v1/tag", { method: "POST", body: form });
+  const answer = await ask("/v1/tag", { method: "POST", body: form, signal });
   const timing = Object.fromEntries([...(answer.headers.get("server-timing") ?? "").matchAll(/(\w+);dur=([\d.]+)/g)]
     .map(([, what, milliseconds]) => [what, Number(milliseconds)]));
   return { name, timing, value: await answer.json() };
@@ -205,7 +216,7 @@ function show() {
     place.querySelector("p").textContent =
       `${bytesInWords(bytes)}, ${classes.toLocaleString("en")} classes, ${timing.model.toFixed(1)} ms` +
       ` and ${timing.features.toFixed(0)} ms for the features`;
-    const parts = [tagTable(video.tags, name)];
+    const parts = [tagTable(video.tags, name, thresholds.get(name))];
     for (const remark of video.remarks ?? []) parts.push(quiet(`Note: ${remark}`));
     if (video.timeline.length) parts.push(element("h4", "When"), timeline(video, name));
     place.querySelector("div").replaceChildren(...parts);
@@ -213,46 +224,6 @@ function show() {
     said.push(`${name}: ${best || "no tag"}`);
   }
   tell(said.length ? `${file.name}. ${said.join(". ")}.` : "", false);
-}
-
-function quiet(text) {
-  const made = element("p", text);
-  made.className = "quiet";
-  return made;
-}
-
-function tagTable(tags, name) {
-  const least = thresholds.get(name);
-  const probability = element("th", "Probability");
-  probability.colSpan = 2;
-  const head = element("tr", "", element("th", "Tag"), probability);
-  if (least) head.append(element("th", "Given from"));
-  const rows = tags.map((tag) => {
-    const bar = element("i");
-    bar.style.width = `${100 * tag.probability}%`;
-    const track = element("div", "", bar);
-    track.className = "track";
-    track.setAttribute("aria-hidden", "true");
-    const number = element("td", tag.probability.toFixed(3));
-    number.className = "number";
-    const header = element("th", tag.name);
-    header.scope = "row";
-    const row = element("tr", "", header, number, element("td", "", track));
-    if (least) {
-      const from = least[tag.class];
-      const mark = element("b");
-      mark.style.left = `${100 * from}%`;
-      track.append(mark);
-      const given = tag.probability >= from;
-      row.classList.toggle("below", !given);
-      const cell = element("td", `${from.toFixed(3)} ${given ? "✓ given" : "below"}`);
-      cell.className = "number";
-      row.append(cell);
-    }
-    return row;
-  });
-  if (!rows.length) return quiet("No tag.");
-  return element("table", "", element("thead", "", head), element("tbody", "", ...rows));
 }
 
 function timeline(video, name) {
@@ -264,8 +235,9 @@ function timeline(video, name) {
 }
 
 function jump(seconds) {
-  if (playing) playing.currentTime = seconds;
-  tell(playing ? `The player is at ${clock(seconds)}.` : `${clock(seconds)}; the browser cannot play this file.`);
+  const plays = playing && !playing.error && playing.readyState > 0;
+  if (plays) playing.currentTime = seconds;
+  tell(plays ? `The player is at ${clock(seconds)}.` : `${clock(seconds)}; the browser cannot play this file.`);
 }
 
 function showPlayer() {

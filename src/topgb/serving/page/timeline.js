@@ -31,7 +31,9 @@ function timelineTable(stretches, caption, jump) {
   table.setAttribute("aria-label", `${caption}; arrow keys move, Enter jumps`);
   const times = element("tr", "", element("td"));
   stretches.forEach(({ start }, column) => {
-    times.append(element("th", column % Math.ceil(stretches.length / 12) ? "" : clock(start)));
+    // A column without room for its time is no header, since an empty one names nothing.
+    const shown = column % Math.ceil(stretches.length / 12) === 0;
+    times.append(shown ? columnHeader(clock(start)) : element("td"));
   });
   const body = element("tbody");
   timelineRows(stretches).forEach(({ name, cells }) => {
@@ -44,8 +46,9 @@ function timelineTable(stretches, caption, jump) {
       button.type = "button";
       button.tabIndex = -1;
       const said = probability === null ? "not among the tags" : probability.toFixed(2);
-      button.setAttribute("aria-label", `${name}, ${clock(start)} to ${clock(end)}: ${said}`);
-      button.title = `${name} ${said}, ${clock(start)}`;
+      // Alike, since a title that differs is read aloud after the label.
+      button.title = `${name}, ${clock(start)} to ${clock(end)}: ${said}`;
+      button.setAttribute("aria-label", button.title);
       button.style.setProperty("--p", probability ?? 0);
       button.addEventListener("click", () => jump(start));
       row.append(element("td", "", button));
