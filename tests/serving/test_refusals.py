@@ -170,11 +170,14 @@ def test_pages_of_others_are_refused(client: Client):
     for host in ("evil.example", "evil.example:8000", "", "127.0.0.1.evil.example"):
         reply = client.get("/v1/models", host=host)
         assert (reply.status, "not called" in reply.detail) == (403, True)
+    for host in ("[::1", "localhost:evil", "[localhost]", "[::1]evil", "a:b:c"):
+        reply = client.get("/v1/models", host=host)
+        assert (reply.status, "header Host" in reply.detail) == (400, True), host
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "x"):
         reply = client.predict(videos(), "", origin=origin)
         assert (reply.status, "another site's page" in reply.detail) == (403, True)
     port = client.port
-    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "LOCALHOST"):
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "::1", "LOCALHOST"):
         assert client.predict(videos(), "", host=host, origin=f"http://{host}").status == 200
     assert client.ask("OPTIONS", "/v1/predict", origin="http://evil.example").status == 403
     assert "access-control-allow-origin" not in client.get("/v1/models").headers

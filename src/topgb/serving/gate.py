@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -27,6 +28,10 @@ _FOR_PAGES = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 _PAGE = (b"content-type", b"text/html; charset=utf-8")
+
+
+# An IPv6 address stands in brackets, since its colons would look like a port's.
+_HOST = re.compile(r"(?:\[(?P<address>[^\[\]]*:[^\[\]]*)\]|(?P<name>[^:\[\]]*))(?::[0-9]{0,5})?")
 
 
 class Gate:
@@ -85,10 +90,19 @@ class Gate:
 
 
 def _name(host: str) -> str:
-    """The name in `name:port`, or the address in `[address]:port`, in lower case."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if ":" in host else host.lower()
+    """The name in `name:port`, or the address in `[address]:port` or without a port, in lower case.
+
+    Raises `ProblemError` for what is none of these.
+    """
+    lower = host.lower()
+    if _is_address(lower):
+        return lower
+    found = _HOST.fullmatch(lower)
+    if found is None or (found["address"] is not None and not _is_address(found["address"])):
+        raise ProblemError(
+            400, f"the header Host is {printable(host)[:80]!r}; it must be a name or an address, and may have :PORT"
+        )
+    return found["address"] or found["name"] or ""
 
 
 def _is_address(name: str) -> bool:
