@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import struct
+import tempfile
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import topgb
 from combining.small_models import model_file, videos
 from serving.running import NPY, Client, npy, serving
+from topgb.errors import InputError
 from topgb.serving.settings import Settings, check_exposure
 
 SECRET = "correct-horse"
@@ -229,3 +231,9 @@ def test_the_documentation_loads_nothing_from_elsewhere(client: Client):
         headers = client.get(path).headers
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
         assert (headers["referrer-policy"], headers["cache-control"]) == ("no-referrer", "no-store")
+
+
+def test_a_server_without_a_place_for_uploads_does_not_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(InputError, match="uploads have no place: .* set TMPDIR to a folder that can be written"):
+        topgb.serve([tmp_path / "model.safetensors"], port=0)

@@ -69,6 +69,7 @@ def serve(
         video_seconds=max_seconds,
         examples=folder,
     )
+    _check_temporary_folder()
     # Before the models are opened, which may take long.
     listening = listen(host, port)
     try:
@@ -100,6 +101,20 @@ def open_served(
         loaded = open_model(path, chosen, None, resident)
         found.append(ServedModel(name, loaded.header, open_stored(path).file_bytes, loaded.predict))
     return found
+
+
+def _check_temporary_folder() -> None:
+    """Raise `InputError` where no folder takes uploads, rather than at the first one."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile():
+            pass
+    except OSError as error:
+        raise InputError(
+            f"uploads have no place: a temporary file cannot be written ({error.strerror or error}); set TMPDIR to a "
+            "folder that can be written"
+        ) from None
 
 
 def _size(given: Size) -> int:
