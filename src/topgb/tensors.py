@@ -90,6 +90,9 @@ def load_tensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except FileNotFoundError:
+        # safetensors says so of a file that may not be read, too.
+        if Path(path).exists():
+            raise InputError(f"cannot read {path}; check its permissions") from None
         raise InputError(f"there is no file {path}; check the path") from None
     except SafetensorError as error:
         raise InputError(_no_tensors(path, printable(str(error)))) from None
