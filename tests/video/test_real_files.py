@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 import topgb
@@ -115,7 +116,12 @@ def everything():
 def test_all_of_a_file_is_decoded(real, everything):
     found = extract_video(real.path, everything)
     no_picture = 0 if real.pictures else real.seconds
-    assert found.notes == Notes(pictures=real.pictures, no_picture=no_picture, no_sound=real.no_sound)
+    notes = Notes(pictures=real.pictures, no_picture=no_picture, no_sound=real.no_sound)
+    assert replace(found.notes, passed=0) == notes
+    # Looking for damage decodes every frame.
+    whole = extract_video(real.path, everything, on_damaged="stop")
+    assert whole.notes == notes
+    assert all(np.array_equal(whole.arrays[name], values) for name, values in found.arrays.items())
     assert found.seconds == real.seconds
     assert decoded(real.path) == (real.pictures, real.samples)
 
