@@ -1,5 +1,7 @@
 """The measured range: what it is good for, and that nothing about the order or a few wild values moves it."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,22 @@ def test_a_constant_feature_has_a_range_and_keeps_its_value(value):
     cost = _cost(values, (low, high), histogram)
     assert cost.clipped == 0
     assert cost.error < 0.01
+
+
+def test_an_hours_long_video_is_quantised_in_little_more_than_its_codes():
+    feature = Feature("rgb", 64, "uint8", (-1.0, 1.0))
+    values = np.random.default_rng(0).uniform(-1.1, 1.1, (200_000, 64)).astype(np.float32)
+    cost = Cost(1.0)
+    tracemalloc.start()
+    try:
+        codes = cost.quantise(values, feature)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # A few float64 arrays of a million values beside the codes; of all values it would be 400 MB.
+    assert peak < codes.nbytes + 80_000_000
+    whole = Cost(1.0)
+    parts = [whole.quantise(values[first : first + 1000], feature) for first in range(0, len(values), 1000)]
+    assert np.array_equal(codes, np.concatenate(parts))
+    assert (cost.values, cost.clipped) == (values.size, whole.clipped)
+    assert cost.error == pytest.approx(whole.error)

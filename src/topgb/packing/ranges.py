@@ -97,6 +97,15 @@ class Cost:
 
     def quantise(self, values: np.ndarray, feature: Feature) -> np.ndarray:
         """Quantise float32 [N, D] to uint8 [N, D]. Half a step outside the range does not count as clipped."""
+        codes = np.empty(values.shape, np.uint8)
+        # In blocks of rows: the float64 arrays of an hours-long video at once would take nine times its own memory.
+        rows = max(1, _PIECE // values.shape[1])
+        for first in range(0, len(values), rows):
+            codes[first : first + rows] = self._block(values[first : first + rows], feature)
+        return codes
+
+    def _block(self, values: np.ndarray, feature: Feature) -> np.ndarray:
+        """The codes of a few rows, whole numbers in float64 [N, D]; what they cost is counted."""
         wide = values.astype(np.float64)
         exact = feature.exact_codes(wide)
         codes = np.clip(np.rint(exact), 0, 255)
@@ -105,7 +114,7 @@ class Cost:
         self.clipped += int(((exact < -0.5) | (exact > 255.5)).sum())
         self._frames += len(values)
         self._shares += float((errors / np.maximum(np.square(wide).sum(axis=1), self._median_square)).sum())
-        return codes.astype(np.uint8)
+        return codes
 
     @property
     def error(self) -> float:

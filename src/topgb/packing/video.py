@@ -128,11 +128,16 @@ def _check_values(name: str, values: np.ndarray, where: str) -> None:
     if not values.size:
         empty = "no frames" if values.ndim == 2 and not len(values) else "no values"
         raise InputError(f"{where}: feature {name!r} has {empty}; leave the video out, or make its features anew")
-    if values.dtype != np.uint8 and not (np.abs(values) <= MOST_RANGE).all():
+    if values.dtype != np.uint8 and not _within(values, MOST_RANGE):
         raise InputError(
             f"{where}: feature {name!r} holds values that are not finite, or beyond {MOST_RANGE:g}; "
             "leave the video out, or make its features anew"
         )
+
+
+def _within(values: np.ndarray, most: float) -> bool:
+    """Whether all values are numbers from -most to most; no copy of them is made."""
+    return -most <= float(values.min()) and float(values.max()) <= most
 
 
 def _listing(shapes: dict[str, tuple[int, ...]]) -> str:
