@@ -66,17 +66,19 @@ def label_list(context: Any, place: Place) -> list[int] | None:
     Raises `RecordError` if the labels are not integers, or if a class occurs twice.
     """
     stored = context.feature.get(LABELS_KEY)
-    kind = stored.WhichOneof("kind") if stored is not None else None
-    if kind is None:
+    if stored is None:
         return None
-    if kind == "int64_list":
-        labels = list(stored.int64_list.value)
+    # Nearly every record has some: look at them first.
+    if labels := list(stored.int64_list.value):
         # A vector of 0 and 1 over three classes or more holds one of them twice.
         if len(set(labels)) < len(labels):
             raise place.unusable(_repeated(labels))
-        if labels and min(labels) < 0:
+        if min(labels) < 0:
             raise place.unusable(f"labels hold {min(labels)}, the number of no class; {_NUMBERS} alone, from 0")
         return labels
+    kind = stored.WhichOneof("kind")
+    if kind is None:
+        return None
     if not getattr(stored, kind).value:
         # An empty list may have any kind: NumPy makes floats of it.
         return []

@@ -6,6 +6,7 @@ same in every row.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from topgb.features import Feature, FeatureSpec
@@ -34,7 +35,7 @@ class FeatureLayout:
     header: bytes
     data_bytes: int
 
-    @property
+    @cached_property
     def stride(self) -> int:
         """The number of bytes of a frame, header and values."""
         return len(self.header) + self.data_bytes

@@ -149,8 +149,8 @@ def read_id(context: Any, place: Place) -> str:
 
 def _labels(context: Any, classes: int, place: Place) -> list[int] | None:
     labels = label_list(context, place)
-    if labels and not (min(labels) >= 0 and max(labels) < classes):
-        label = next(label for label in labels if not 0 <= label < classes)
+    if labels and max(labels) >= classes:
+        label = next(label for label in labels if label >= classes)
         raise InputError(
             f"{place}: label {label} is outside the {classes} classes (0 to {classes - 1}); "
             "the model or recipe needs as many classes as the data has"
