@@ -38,6 +38,11 @@ assert not there, f"{there} are no part of topgb without extras"
 """
 
 
+def threads(count: int) -> dict[str, str]:
+    """The environment in which PyTorch uses `count` threads; MKL would take no more than there are cores."""
+    return {"OMP_NUM_THREADS": str(count), "MKL_DYNAMIC": "FALSE"}
+
+
 class NotToBeHadError(Exception):
     """What a run needs cannot be installed here, which is no fault of topgb's."""
 
@@ -136,7 +141,7 @@ def main() -> int:
         return run_all([
             Run("oldest PyTorch", prepare=oldest),
             Run("no extras", prepare=bare, commands=(["-c", NO_EXTRAS], demo)),
-            *(Run(f"threads {count}", {"OMP_NUM_THREADS": str(count), **exports}) for count in (1, 2, 3)),
+            *(Run(f"threads {count}", threads(count) | exports) for count in (1, 2, 3)),
             Run("AVX2", {**AVX2, **exports}, with_avx2),
             Run("SSE4.1", {**SSE41, **exports}),
         ])  # fmt: skip

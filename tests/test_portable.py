@@ -1,9 +1,13 @@
 """The driver of `make test-portable`: it goes on after a failure, ends red, and says what cannot be had."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import portable
-from portable import NotToBeHadError, Run, run_all
+from portable import NotToBeHadError, Run, run_all, threads
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +42,10 @@ def test_a_failure_is_shown_and_the_others_run(capsys):
 
 def test_what_cannot_be_had_is_no_failure():
     assert run_all([ABSENT, GOOD]) == 0
+
+
+def test_more_threads_than_cores_are_used():
+    code = "import torch; print(torch.get_num_threads())"
+    environment = {**os.environ, **threads(9)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "9\n"
