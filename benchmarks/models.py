@@ -31,11 +31,12 @@ from against import add_arguments, alternate
 from families import BATCH, FAMILIES
 from torch.utils.flop_counter import FlopCounterMode
 
-from topgb.devices import choose_device, computes_in_bfloat16, flush_subnormals, keep_freed_memory
+from topgb.devices import choose_device, computes_in_bfloat16, flush_subnormals, free_memory, keep_freed_memory
 from topgb.evaluation.metrics import cross_entropy
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.models.factored import keep_factors
+from topgb.models.few_rows import prepare_to_predict
 from topgb.training.optimizer import TF1Adam
 from topgb.training.recipe import load_recipe
 
@@ -209,6 +210,8 @@ def _step(
             model(*tagger.frontend(features, num_frames))
 
     if not training:
+        # As `load` does. A training step frees the weights again.
+        prepare_to_predict(tagger, free_memory)
         return infer
     layers = keep_factors(tagger) if device.type == "cpu" and not compile_it else []
     optimizer = TF1Adam(tagger.parameters(), 1e-4, clip_norm=1.0, factored=layers)

@@ -6,8 +6,8 @@ from torch import nn
 
 from topgb.features import YOUTUBE8M_FRAMES
 from topgb.models import build_tagger, parse_model
-from topgb.models.batchnorm import BatchNorm, fix_norms, folded_linear
-from topgb.models.readlinear import ReadLinear
+from topgb.models.batchnorm import BatchNorm, folded_linear
+from topgb.models.readlinear import ReadLinear, fix_weights
 
 pytestmark = pytest.mark.numeric
 
@@ -95,14 +95,14 @@ def test_fixed_norms_change_nothing_until_the_model_trains_or_loads_a_state(name
             return model.predict(features, counts)
 
     plain, of_other, names = predicted(tagger), predicted(other), list(tagger.state_dict())
-    fix_norms(tagger)
+    fix_weights(tagger)
     # Twice: the first call folds.
     for _ in range(2):
         torch.testing.assert_close(predicted(tagger), plain, rtol=1e-4, atol=1e-5)
     assert list(tagger.state_dict()) == names
     tagger.load_state_dict(other.state_dict())
     assert torch.equal(predicted(tagger), of_other)
-    fix_norms(tagger)
+    fix_weights(tagger)
     predicted(tagger)
     tagger.train()(torch.randn(3, 6, 1152), counts).sum().backward()
     assert all(parameter.grad is not None for parameter in tagger.parameters())

@@ -6,12 +6,16 @@ from torch import nn
 
 from topgb import matmul_library as matmul
 from topgb.models import few_rows
-from topgb.models.few_rows import FEW, FewRowsLinear, multiply_few_rows
-from topgb.models.readlinear import ReadLinear
+from topgb.models.few_rows import CAPABLE, FEW, FewRowsLinear, prepare_to_predict
+from topgb.models.readlinear import ReadLinear, fix_weights, free_weights
 
 pytestmark = pytest.mark.numeric
 
 IN, OUT = 300, 70
+
+
+def _plenty(device: torch.device) -> None:
+    """It is not known how much memory is free."""
 
 
 @pytest.fixture
@@ -21,25 +25,27 @@ def linear() -> nn.Linear:
 
 
 @pytest.fixture
-def turned(monkeypatch) -> list[int]:
-    """The numbers of rows that were multiplied from the other side."""
+def as_linear(monkeypatch) -> list[int]:
+    """The numbers of rows that were left to `nn.Linear`."""
     rows: list[int] = []
-    pays = FewRowsLinear._pays
+    forward = nn.Linear.forward
 
     def noted(self, values):
-        if pays(self, values):
-            rows.append(len(values))
-        return pays(self, values)
+        rows.append(len(values))
+        return forward(self, values)
 
-    monkeypatch.setattr(FewRowsLinear, "_pays", noted)
+    monkeypatch.setattr(nn.Linear, "forward", noted)
     return rows
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_products_are_those_of_linear(linear, turned, bias):
+@pytest.mark.parametrize("fixed", [True, False])
+def test_products_are_those_of_linear(linear, as_linear, bias, fixed):
     if not bias:
         linear.bias = None
-    few = FewRowsLinear(linear)
+    few = FewRowsLinear(linear, _plenty)
+    if fixed:
+        few.fix()
     with torch.no_grad():
         for rows in (1, 7, FEW[0], 20, FEW[-1], FEW[-1] + 1):
             values = torch.randn(rows, IN)
@@ -51,19 +57,63 @@ def test_products_are_those_of_linear(linear, turned, bias):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         assert few(torch.randn(2, FEW[0], IN)).shape == (2, FEW[0], OUT)
         assert few(torch.zeros(0, IN)).shape == (0, OUT)
-    assert turned == [FEW[0], 20, FEW[-1]]
+    columns = fixed and torch.backends.cpu.get_cpu_capability() in CAPABLE
+    assert as_linear == ([] if columns else [1]) + [7, FEW[-1] + 1, 2, 0]
 
 
-def test_gradients_other_dtypes_and_other_libraries_are_linears(linear, turned, monkeypatch):
-    few, values = FewRowsLinear(linear), torch.randn(FEW[0], IN)
-    few(values).sum().backward()
-    assert linear.weight.grad is not None
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(few(values), linear(values))
+def test_gradients_other_dtypes_and_other_libraries_are_linears(linear, monkeypatch):
+    few = FewRowsLinear(linear, _plenty).requires_grad_(True)
+    few.fix()
+    for rows in (1, FEW[0]):
+        values = torch.randn(rows, IN)
+        few(values).sum().backward()
+        assert linear.weight.grad is not None
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(few(values), linear(values))
     monkeypatch.setattr(matmul, "_used", "onednn")
     with torch.no_grad():
         assert torch.equal(few(values), linear(values))
-    assert turned == []
+
+
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in CAPABLE, reason="PyTorch has no kernel for this here"
+)
+def test_columns_are_kept_until_the_weights_change(linear):
+    few, row = FewRowsLinear(linear, _plenty), torch.randn(1, IN)
+    with torch.inference_mode():
+        assert torch.equal(few(row), linear(row))
+        assert few._columns is None, "weights that are not fixed may change at any time"
+        fix_weights(few)
+        first = few(row)
+        assert few._columns is not None
+        assert torch.equal(few(row), first)
+        # However many threads there are: the parts of the sum are the same.
+        threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1 if threads > 1 else 2)
+            assert torch.equal(few(row), first)
+        finally:
+            torch.set_num_threads(threads)
+        free_weights(few)
+        linear.weight.mul_(2)
+        torch.testing.assert_close(few(row), linear(row), rtol=1e-5, atol=1e-5)
+        fix_weights(few)
+        few(row)
+        few.load_state_dict(nn.Linear(IN, OUT).state_dict())
+        torch.testing.assert_close(few(row), linear(row), rtol=1e-5, atol=1e-5)
+        fix_weights(few)
+        few(row)
+        assert few.train()._columns is None
+
+
+def test_without_memory_for_the_columns_the_weight_is_read_as_it_lies(linear):
+    free = [linear.weight.nbytes]
+    few, row = FewRowsLinear(linear, lambda device: free[0]), torch.randn(1, IN)
+    few.fix()
+    with torch.inference_mode():
+        assert torch.equal(few(row), linear(row))
+        free[0] *= 100
+        assert torch.equal(few(row), linear(row)), "the same bits as before"
 
 
 def test_large_plain_layers_are_replaced_and_keep_their_parameters(linear, monkeypatch):
@@ -71,9 +121,10 @@ def test_large_plain_layers_are_replaced_and_keep_their_parameters(linear, monke
     read, small = ReadLinear(IN, OUT), nn.Linear(IN, OUT - 1)
     model = nn.ModuleDict({"large": linear, "read": read, "inner": nn.Sequential(nn.Linear(IN, OUT), small)})
     before = dict(model.state_dict())
-    multiply_few_rows(model)
+    prepare_to_predict(model, _plenty)
     assert [type(model["large"]), type(model["inner"][0])] == [FewRowsLinear] * 2
     assert model["read"] is read
     assert model["inner"][1] is small
     assert model["large"].weight is linear.weight
     assert list(model.state_dict()) == list(before)
+    assert all(model[name].fixed for name in ("large", "read"))

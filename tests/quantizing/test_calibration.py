@@ -9,7 +9,7 @@ from combining.small_models import model_file
 from conftest import SMALL_CLASSES, SMALL_SPEC
 from topgb.evaluation.predictions import batches
 from topgb.modelfile import load
-from topgb.models.batchnorm import free_norms
+from topgb.models.readlinear import free_weights
 from topgb.quantizing.calibration import calibrate
 from topgb.records.dataset import open_dataset
 from topgb.records.synth import SynthOptions, write_synthetic
@@ -32,7 +32,7 @@ def test_weights_folded_into_others_are_calibrated_all_the_same(tmp_path: Path, 
     section = {"aggregator": name, **FOLDING[name], "head": "logistic"}
     path = model_file(tmp_path / "m.safetensors", section)
     folding, plain = load(path), load(path)
-    free_norms(plain)
+    free_weights(plain)
     matrices = [tensor for tensor, entry in folding.header.tensors.items() if len(entry.shape) == 2]
     for batch in batches(dataset):
         with torch.inference_mode():

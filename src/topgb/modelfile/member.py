@@ -4,15 +4,14 @@ from collections.abc import Mapping
 
 import torch
 
-from topgb.devices import Precision
+from topgb.devices import Precision, free_memory
 from topgb.errors import InputError
 from topgb.modelfile.encodings import checked_parts, decode, encode_plain
 from topgb.modelfile.header import CHANGED, RERANKER, Header, TensorEncoding
 from topgb.modelfile.packed_linear import Resident, is_packed, packed_linear
 from topgb.models import Tagger, build_tagger
-from topgb.models.batchnorm import fix_norms
 from topgb.models.byfeature import set_child
-from topgb.models.few_rows import multiply_few_rows
+from topgb.models.few_rows import prepare_to_predict
 from topgb.models.frontend import Frontend
 from topgb.models.initial_values import unfilled
 from topgb.models.reranker import Reranker, RerankerOptions
@@ -74,9 +73,7 @@ def decode_member(
         parent, _, child = path.rpartition(".")
         set_child(modules[parent], child, module)
     tagger.load_state_dict(state, assign=True)
-    tagger.eval()
-    fix_norms(tagger)
-    multiply_few_rows(tagger)
+    prepare_to_predict(tagger.eval(), free_memory)
     # Build the frontend last: its buffers are as wide as the header says, and only now is the header checked.
     tagger.frontend = Frontend(header.features, member.model, tagger.frontend.pads_to_max_frames)
     return tagger.requires_grad_(False)

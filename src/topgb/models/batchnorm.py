@@ -1,13 +1,11 @@
 """Batch normalisation as TensorFlow's slim layer computes it, blind to padding."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from topgb.models.precision import full_precision
-from topgb.models.readlinear import ReadLinear
+from topgb.models.readlinear import Fixable, ReadLinear
 from topgb.models.synchronised import several_ranks, sum_over_ranks
 
 # 2018: slim.batch_norm's defaults. PyTorch's momentum is the share of the *new* statistic.
@@ -17,7 +15,7 @@ MOMENTUM_2018 = 0.999
 BLOCK = 256
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(Fixable):
     """Normalises each of the C channels of [N, C] or [B, T, C] over all other axes.
 
     Training normalises by the batch's statistics and updates the moving ones, evaluation normalises by the moving ones.
@@ -27,7 +25,7 @@ class BatchNorm(nn.Module):
     no rank has any leaves the moving statistics unchanged. Unlike PyTorch's layer this one does not count batches,
     because nothing reads that counter.
 
-    `fix` keeps the evaluation's `scale` and `shift`, until the module trains or loads a state.
+    Fixed, it keeps the evaluation's `scale` and `shift`.
     """
 
     running_mean: torch.Tensor
@@ -48,21 +46,12 @@ class BatchNorm(nn.Module):
 
     @torch.no_grad()
     def fix(self) -> None:
-        """Compute scale and shift of the moving statistics once: a call computes them anew otherwise."""
+        super().fix()
         self.scale, self.shift = self._affine(self.running_mean, self.running_var)
 
     def free(self) -> None:
-        """Compute scale and shift in every call again."""
+        super().free()
         self.scale = self.shift = None
-
-    def train(self, mode: bool = True) -> "BatchNorm":
-        if mode:
-            self.free()
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self.free()
-        super()._load_from_state_dict(*args)
 
     def forward(self, values: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
         if self.scale is not None and self.shift is not None and values.dtype == self.scale.dtype:
@@ -206,22 +195,3 @@ def _after(
         return weight, bias
     scale, shift = norm.fold(weight, None)
     return weight * scale[:, None], shift if bias is None else torch.addcmul(shift, bias, scale)
-
-
-def fix_norms(model: nn.Module) -> None:
-    """Let `model`, which is to predict, compute only once what follows from its batch norms' moving statistics.
-
-    Whoever changes its weights otherwise than by training or by loading a state calls `free_norms` first.
-    """
-    for module in model.modules():
-        if isinstance(module, BatchNorm):
-            module.fix()
-        elif isinstance(module, ReadLinear):
-            module.fixed = True
-
-
-def free_norms(model: nn.Module) -> None:
-    """Undo `fix_norms`: `model` looks at its weights and statistics in every call again, and calls its layers."""
-    for module in model.modules():
-        if isinstance(module, BatchNorm | ReadLinear):
-            module.free()

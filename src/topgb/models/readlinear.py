@@ -1,4 +1,4 @@
-"""Linear layers whose weights a model reads directly."""
+"""Linear layers whose weights a model reads directly, and what modules keep that they compute of their weights."""
 
 from typing import Any
 
@@ -6,16 +6,39 @@ import torch
 from torch import nn
 
 
-class ReadLinear(nn.Linear):
+class Fixable(nn.Module):
+    """A module that keeps what it computes of its weights once they are `fixed`, until it trains or loads a state.
+
+    It comes before any other base class. A subclass drops what it keeps in `free`.
+    """
+
+    fixed = False
+
+    def fix(self) -> None:
+        """Take the weights as they are for those of every call to come."""
+        self.fixed = True
+
+    def free(self) -> None:
+        """Look at the weights in every call again."""
+        self.fixed = False
+
+    def train(self, mode: bool = True) -> "Fixable":
+        if mode:
+            self.free()
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.free()
+        super()._load_from_state_dict(*args)
+
+
+class ReadLinear(Fixable, nn.Linear):
     """An `nn.Linear` whose `weight` some module reads, whether or not it also calls the layer.
 
     A loaded model may replace a plain `nn.Linear` of a quantised file by a `PackedLinear` (`topgb.modelfile`),
     which can be called but has no `weight` to read. A `ReadLinear` is never replaced. It computes and is saved as
-    `nn.Linear`.
-
-    `fixed` says that its weights, and the batch norms around it, stay as they are until the layer trains or loads a
-    state. `folded_linear` then keeps the weights into which it has folded these norms as `folded_weight` and
-    `folded_bias`.
+    `nn.Linear`. While it is fixed, the batch norms around it are, too, and `folded_linear` keeps the weights into which
+    it has folded these norms as `folded_weight` and `folded_bias`.
     """
 
     folded_weight: torch.Tensor | None
@@ -25,17 +48,24 @@ class ReadLinear(nn.Linear):
         super().__init__(*args, **kwargs)
         self.register_buffer("folded_weight", None, persistent=False)
         self.register_buffer("folded_bias", None, persistent=False)
-        self.fixed = False
-
-    def train(self, mode: bool = True) -> "ReadLinear":
-        if mode:
-            self.free()
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args: Any) -> None:
-        self.free()
-        super()._load_from_state_dict(*args)
 
     def free(self) -> None:
-        """Let `folded_linear` look at the weights in every call again."""
-        self.fixed, self.folded_weight, self.folded_bias = False, None, None
+        super().free()
+        self.folded_weight = self.folded_bias = None
+
+
+def fix_weights(model: nn.Module) -> None:
+    """Let `model`, which is to predict, compute only once what follows from its weights and moving statistics.
+
+    Whoever changes its weights otherwise than by training or by loading a state calls `free_weights` first.
+    """
+    for module in model.modules():
+        if isinstance(module, Fixable):
+            module.fix()
+
+
+def free_weights(model: nn.Module) -> None:
+    """Undo `fix_weights`: `model` looks at its weights and statistics in every call again, and calls its layers."""
+    for module in model.modules():
+        if isinstance(module, Fixable):
+            module.free()

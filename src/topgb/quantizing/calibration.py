@@ -12,7 +12,7 @@ from topgb.evaluation.predictions import batches, no_video
 from topgb.modelfile import LoadedModel
 from topgb.modelfile.encodings import values
 from topgb.models import Tagger
-from topgb.models.batchnorm import free_norms
+from topgb.models.readlinear import free_weights
 from topgb.progress import SILENT, Progress
 from topgb.quantizing.rounding import inverse_factor, root_mean_square
 from topgb.quantizing.schemes import Factors, Scheme, encode
@@ -55,7 +55,7 @@ def calibrate(
     for name in names:
         by_member.setdefault(int(name.split(".")[1]), []).append(name)
     # Weights are changed in place below, and inputs are counted where layers are called.
-    free_norms(model)
+    free_weights(model)
     progress.begin("calibrating", len(names) + len(by_member), "tensors")
     factors: dict[str, Factors] = {}
     sensitivity: dict[str, float] = {}
