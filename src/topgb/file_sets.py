@@ -17,10 +17,10 @@ from topgb.files import (
     GROWING,
     UNFINISHED,
     atomic_write,
+    check_target,
     gzipped_if_named,
     locked_partial,
     partial_name,
-    refuse_existing,
     remove_dead_partials,
     sync,
     waiting_for_lock,
@@ -46,7 +46,7 @@ class NewFiles:
         Raises `InputError` if no file can have that name in the folder, `TopgbError` naming it if writing fails.
         """
         target = self._folder / name
-        refuse_existing(target, force=True)
+        check_target(target)
         with _failing(target), open(self._staged / name, "wb") as file:
             with gzipped_if_named(file, name) as stream:
                 yield stream
@@ -67,7 +67,7 @@ def write_set(folder: Path, gone: Iterable[Path] = ()) -> Iterator[NewFiles]:
     as it was; a killed process leaves a hidden folder, which the next process that writes a set there removes. Old and
     new files need room side by side. Raises `InputError` if `folder` cannot be a folder, `TopgbError` if writing fails.
     """
-    refuse_existing(folder / _STAGING, force=True)
+    check_target(folder / _STAGING)
     with _failing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     finish_earlier(folder)

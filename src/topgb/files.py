@@ -2,17 +2,20 @@
 
 import fcntl
 import gzip
+import hashlib
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Literal, cast
 
+from topgb.checksums import masked_crc
 from topgb.errors import InputError, TopgbError, option
 
 # A hidden folder of this name holds a set of files that is being put in place (see `file_sets.py`).
@@ -21,6 +24,9 @@ UNFINISHED = ".unfinished-set"
 GROWING = ".unfinished"
 # A file of this name is locked while a command writes into its folder (see `folder_lock.py`).
 IN_USE = ".in-use"
+# A file of these kinds took hours to make, or cannot be made again.
+Kind = Literal["records", "a model", "tensors"]
+_MODEL = b'{"__metadata__":{"topgb":'
 
 
 def cache_folder() -> Path:
@@ -32,20 +38,20 @@ def cache_folder() -> Path:
     return (Path(given) if os.path.isabs(given) else default) / "topgb"
 
 
-def refuse_existing(path: Path, force: bool) -> None:
-    """Raise `InputError` if `path` exists and `force` is off, or if no file can be written there at all."""
+def refuse_existing(path: Path, force: bool, kind: Kind | None = None) -> None:
+    """Raise `InputError` if `path` exists and `force` is off, or if no file of this `kind` can be written there at all.
+
+    Records, models and scores are overwritten only by their own kind: they may be what the command reads.
+    """
     if path.exists() and not force:
         raise InputError(f"{path} exists already; choose another name, or overwrite it with {option('force', True)}")
-    _check_target(path)
-
-
-def refuse_input(path: Path, inputs: Iterable[str | os.PathLike]) -> None:
-    """Raise `InputError` if `path` is one of the files that are read, and would be lost, `force` or not."""
-    if not path.exists():
-        return
-    for name in inputs:
-        if os.path.exists(name) and os.path.samefile(path, name):
-            raise InputError(f"{path} is read by this command, and writing it would destroy it; choose another name")
+    check_target(path)
+    held = _kind_of(path)
+    if held not in (None, kind):
+        raise InputError(
+            f"{path} holds {held}, which {option('force', True)} does not overwrite with something else; choose "
+            "another name, or remove it first"
+        )
 
 
 def refuse_unfinished(folder: str | os.PathLike) -> None:
@@ -67,7 +73,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     folder) becomes a `TopgbError` that names `path`; a path that cannot be a file (a directory, a device, below a file)
     is an `InputError`.
     """
-    _check_target(Path(path))
+    check_target(Path(path))
     target = Path(path).resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,13 +125,6 @@ def write_failure(path: Path, error: OSError) -> TopgbError:
     """The error for an `OSError` in writing `path`."""
     kept = "; what was there before is unchanged" if path.exists() else ""
     return TopgbError(f"cannot write {path}: {error.strerror or error}{kept}")
-
-
-def rename_folder(partial: Path, target: Path) -> None:
-    """Sync the folder `partial` and give it the name `target`, which must not exist."""
-    sync(partial)
-    os.rename(partial, target)
-    sync(target.parent)
 
 
 def sync(path: Path) -> None:
@@ -251,6 +250,12 @@ def open_input(path: str | os.PathLike) -> BufferedReader:
     return open(path, "rb")
 
 
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file in hexadecimal, by which a model file names its parents."""
+    with open_input(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def refuse_undecodable(path: Path) -> None:
     """Raise `InputError` if the name `path` is not UTF-8, which JSON and sentences must hold."""
     try:
@@ -259,7 +264,8 @@ def refuse_undecodable(path: Path) -> None:
         raise InputError(f"the name {path} is not UTF-8; choose another name for what is written") from None
 
 
-def _check_target(path: Path) -> None:
+def check_target(path: Path) -> None:
+    """Raise `InputError` if `path` cannot be a file."""
     refuse_undecodable(path)
     if path.exists() and not path.is_file():
         # Renaming onto a device such as /dev/null would replace it for the whole machine.
@@ -269,3 +275,20 @@ def _check_target(path: Path) -> None:
             if not parent.is_dir():
                 raise InputError(f"{path} cannot be written: {parent} is a file, not a directory")
             return
+
+
+def _kind_of(path: Path) -> Kind | None:
+    """The kind of the file `path` by its first bytes; None if it is another, or no file is there."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8 + len(_MODEL))
+        if head.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as unpacked:
+                head = unpacked.read(12)
+    except (OSError, EOFError, zlib.error):
+        return None
+    if len(head) >= 12 and masked_crc(head[:8]) == int.from_bytes(head[8:12], "little"):
+        return "records"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size - 8:
+        return "a model" if head[8:] == _MODEL else "tensors"
+    return None

@@ -183,7 +183,7 @@ def test_synth_inspect_verify(tmp_path):
             ["eval", "{model}", "{validate}", "--frames", "shuffle", "--rounds", "2", "--per-class", "{tmp}/c"],
             "one round",
         ),
-        (["predict", "{model}", "{validate}", "--out", "{model}"], "is read by this command"),
+        (["predict", "{model}", "{validate}", "--out", "{model}"], "exists already"),
         (["predict", "{model}", "{validate}", "--out", "{recipe}"], "--force"),
         (["build", "{tmp}"], "not a run"),
         (["train", "absent", "--data", "{validate}", "--out", "{tmp}/r"], "no recipe 'absent'"),

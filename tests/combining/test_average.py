@@ -8,11 +8,11 @@ import torch
 from combining.small_models import AUDIO, DBOF, model_file, stored_as, videos
 from conftest import SMALL_SPEC
 from topgb import load
-from topgb.checksums import file_sha256
 from topgb.combining.average import average
 from topgb.combining.ensemble import ensemble
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
+from topgb.files import file_sha256
 from topgb.modelfile import read_model_file, write_model_file
 from topgb.modelfile.encodings import decode
 from topgb.quantizing.schemes import Scheme

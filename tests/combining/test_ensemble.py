@@ -7,10 +7,10 @@ import torch
 from combining.small_models import AUDIO, DBOF, model_file, stored_as, videos
 from conftest import SMALL_SPEC
 from topgb import load
-from topgb.checksums import file_sha256
 from topgb.combining.ensemble import checked_weights, ensemble
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
+from topgb.files import file_sha256
 from topgb.modelfile import Header, Member, read_model_file, write_model_file
 from topgb.quantizing.schemes import Scheme
 

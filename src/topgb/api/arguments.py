@@ -152,9 +152,10 @@ class Opening:
     precision: "PrecisionChoice" = "float32"
 
 
-def read_paths(model: "PathLike | Model") -> list[PathLike]:
-    """The path of a model's file, where one was named."""
-    return [model] if isinstance(model, str | os.PathLike) else []
+def refuse_input(path: Path, read: PathLike | None) -> None:
+    """Raise `InputError` if the file `path`, to be written, is the file `read`, even if it may be overwritten."""
+    if read is not None and path.exists() and os.path.exists(read) and os.path.samefile(path, read):
+        raise InputError(f"{path} is read by this command, and writing it would destroy it; choose another name")
 
 
 def open_given(model: "PathLike | Model", how: Opening) -> "OpenedModel":

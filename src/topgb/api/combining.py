@@ -124,7 +124,7 @@ def ensemble(
     shares, fitted = weights, None
     damaged: list[DamagedRecordError] = []
     if fit_weights is not None:
-        refuse_existing(path, force)
+        refuse_existing(path, force, "a model")
         fitted, damaged = _fit(stored, fit_weights, _Fitting(device, on_damaged, seed, progress))
         shares = fitted.weights.tolist()
     header = ensemble_files(stored, shares, path, force, None if fitted is None else fitted.to_json())

@@ -95,17 +95,16 @@ def thresholds(
     from topgb.devices import choose_device
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.thresholds import Goal, collect_curves, find_thresholds, write_thresholds
-    from topgb.files import refuse_existing, refuse_input
+    from topgb.files import refuse_existing
     from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_model, open_stored
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
     goal, source, path, shown = Goal.parse(for_), to_path(model), to_path(out), to_progress(progress)
-    refuse_existing(path, force)
+    refuse_existing(path, force, "a model")
     chosen = choose_device(device)
     stored, loaded = open_stored(source, use_ema), open_model(source, chosen, use_ema)
     dataset = open_for(stored, to_pattern(data), on_damaged, progress=shown)
-    refuse_input(path, [shard.path for shard in dataset.shards])
     curves = collect_curves(loaded, dataset, chosen, shown)
     warn_of_videos(dataset)
     found = find_thresholds(curves, goal)

@@ -13,7 +13,6 @@ from topgb.api.arguments import (
     check_least,
     named,
     open_given,
-    read_paths,
     to_path,
     to_pattern,
     to_progress,
@@ -169,7 +168,7 @@ def evaluate(
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.predictions import FrameDraw
     from topgb.evaluation.score import Scoring, intervals_of, score, write_per_class
-    from topgb.files import refuse_existing, refuse_input
+    from topgb.files import refuse_existing
     from topgb.records.on_damaged import OnDamaged
     from topgb.records.sampling import parse_sampling
 
@@ -205,8 +204,6 @@ def evaluate(
     header, shown = named(opened.here.header, vocabulary), to_progress(progress)
     least, at = header.thresholds_for(threshold)
     dataset = open_for(header, to_pattern(data), on_damaged, progress=shown)
-    if table is not None:
-        refuse_input(table, [*read_paths(model), *(shard.path for shard in dataset.shards)])
     how = Scoring(FrameDraw(sampling, seed or 0), rounds, least, interval)
     found = score(opened.model, dataset, opened.device, how, shown, opened.engine)
     repeated = warn_of_videos(dataset)

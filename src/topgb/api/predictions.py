@@ -16,7 +16,7 @@ from topgb.api.arguments import (
     check_least,
     named,
     open_given,
-    read_paths,
+    refuse_input,
     to_optional_path,
     to_path,
     to_pattern,
@@ -142,7 +142,6 @@ def predict(
     Predictions(videos=60, path='tags.jsonl')
     """
     from topgb.evaluation.opening import open_for
-    from topgb.files import refuse_input
     from topgb.records.on_damaged import OnDamaged
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
@@ -181,7 +180,7 @@ def predict(
     rows = None if path is None else _format(path, format, header, (top, least), names or vocabulary is not None)
     dataset = open_for(opened.here, to_pattern(data), on_damaged, with_labels=False)
     if path is not None:
-        refuse_input(path, [*read_paths(model), *(shard.path for shard in dataset.shards)])
+        refuse_input(path, vocabulary)
     if path is None or rows is None:
         ids, best, probabilities = _best(opened, dataset, top, shown)
         warn_of_videos(dataset)

@@ -80,7 +80,7 @@ def report(
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.report import Report, write_report
     from topgb.evaluation.reported import report_on
-    from topgb.files import refuse_existing, refuse_input
+    from topgb.files import refuse_existing
     from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_model, open_stored
 
@@ -101,7 +101,6 @@ def report(
                 "of the same"
             )
         dataset = open_for(header, pattern, on_damaged, progress=shown)
-        refuse_input(path, [source, *(shard.path for shard in dataset.shards)])
         about = os.fspath(source), stored.file_bytes, header
         reported.append(report_on(open_model(source, chosen), about, dataset, chosen, True, shown))
         warn_of_videos(dataset)

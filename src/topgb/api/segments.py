@@ -12,6 +12,7 @@ from topgb.api.arguments import (
     Size,
     check_least,
     open_given,
+    refuse_input,
     to_path,
     to_pattern,
     to_progress,
@@ -96,6 +97,7 @@ def predict_segments(
     """Write each class's best segments; returns the segments that were predicted, and the model's header."""
     check_least(k=(out.k, 1))
     refuse_existing(out.path, out.force)
+    refuse_input(out.path, out.classes)
     opened, shown = open_given(model, how), to_progress(progress)
     header = opened.here.header
     given = None if out.classes is None else read_classes(to_path(out.classes), header.classes)

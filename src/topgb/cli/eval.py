@@ -91,7 +91,7 @@ def evaluate(
     from topgb.evaluation.opening import open_for
     from topgb.evaluation.predictions import FrameDraw
     from topgb.evaluation.score import Scoring, intervals_of, score, to_json, write_per_class
-    from topgb.files import refuse_existing, refuse_input
+    from topgb.files import refuse_existing
     from topgb.progress import TerminalProgress
     from topgb.records.sampling import parse_sampling
     from topgb.training.opened import open_for_engine
@@ -113,8 +113,6 @@ def evaluate(
     least, at = header.thresholds_for(threshold)
     progress = TerminalProgress()
     dataset = open_for(header, data, on_damaged, progress=progress)
-    if per_class is not None:
-        refuse_input(per_class, [model, *(shard.path for shard in dataset.shards)])
     how = Scoring(FrameDraw(sampling, seed or 0), rounds, least, interval)
     found = score(opened.model, dataset, opened.device, how, progress, opened.engine)
     intervals = intervals_of(found.metrics, progress) if interval else {}

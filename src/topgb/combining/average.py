@@ -25,7 +25,7 @@ def average(models: Sequence[Path | StoredModel], out: Path, force: bool = False
     videos, or the models differ in features, classes, class names, members' weights, an option or a tensor's shape; the
     message names the difference.
     """
-    refuse_existing(out, force)
+    refuse_existing(out, force, "a model")
     parents = open_parents(models, "average")
     first = parents[0]
     if any(entry.encoding == "int32" for entry in first.header.tensors.values()):

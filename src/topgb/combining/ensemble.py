@@ -31,7 +31,7 @@ def ensemble(
     Raises `InputError` if `out` exists, only one model is given, `checked_weights` refuses the weights, a file is
     broken, or feature specs, classes or class names differ.
     """
-    refuse_existing(out, force)
+    refuse_existing(out, force, "a model")
     shares = checked_weights([1.0 / len(models)] * len(models) if weights is None else weights, len(models))
     parents = open_parents(models, "make an ensemble")
     kept = [(share, parent) for share, parent in zip(shares, parents, strict=True) if share > 0]

@@ -76,7 +76,7 @@ def remember(
     aggregator's vector. It is stored as float32; `topgb model quantize` makes it smaller. Raises `InputError` if `out`
     exists, `model` has several members or remembers already, or a record has no labels.
     """
-    refuse_existing(out, force)
+    refuse_existing(out, force, "a model")
     (parent,) = open_parents([model], "remember with it", least=1)
     member = _single_member(parent)
     tagger = cast(Tagger, assemble_stored(parent).members[0])

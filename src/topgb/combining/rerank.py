@@ -8,14 +8,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from topgb.checksums import file_sha256
 from topgb.combining.cooccurrence import class_vectors
 from topgb.combining.parents import named, origin, warn_of_dropped
 from topgb.combining.top_classes import SCORING_BATCH, TopClasses, collect_top_classes
 from topgb.errors import InputError, option
 from topgb.evaluation.metrics import TOP_K, Scores
 from topgb.evaluation.opening import open_for
-from topgb.files import refuse_existing
+from topgb.files import file_sha256, refuse_existing
 from topgb.modelfile import StoredModel, stored_model, write_model_file
 from topgb.modelfile.encodings import encode_plain
 from topgb.modelfile.header import RERANKER, THRESHOLDS
@@ -92,7 +91,7 @@ def rerank(
     Raises `InputError` if `out` exists, a file or folder is broken, the classes differ, a video has no labels or no
     scores, or a folder keeps fewer classes than are candidates.
     """
-    refuse_existing(out, force)
+    refuse_existing(out, force, "a model")
     parent = stored_model(model)
     assemble_stored(parent)
     warn_of_dropped(parent)

@@ -123,7 +123,7 @@ def shrink(
     if options.work is None and out.exists() and (kept / _FINISHED).exists():
         _discard(kept, out)
     remove_dead_partials(out)
-    refuse_existing(out, options.force)
+    refuse_existing(out, options.force, "a model")
     parents = _members(models)
     most_frames = max(parent.header.max_frames for parent in parents)
     if dataset.spec.level == "frame" and dataset.max_frames < most_frames:

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from topgb.checksums import file_sha256
 from topgb.errors import InputError, printable
-from topgb.files import refuse_existing
+from topgb.files import file_sha256, refuse_existing
 from topgb.modelfile.encodings import part_names
 from topgb.modelfile.header import CHANGED, METADATA_KEY, Header
 from topgb.tensors import file_parts, load_tensors, save_tensors
@@ -62,7 +61,7 @@ def write_model_file(path: Path, header: Header, tensors: Mapping[str, torch.Ten
 
     Raises `InputError` where `path` exists and `force` is off, `TopgbError` where it cannot be written.
     """
-    refuse_existing(path, force)
+    refuse_existing(path, force, "a model")
     save_tensors(path, tensors, {METADATA_KEY: header.dumps()})
 
 

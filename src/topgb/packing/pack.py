@@ -159,7 +159,7 @@ def refuse_earlier(out: Path, force: bool) -> None:
     """Finish a set that a killed process left in `out`, and raise `InputError` if one is there and `force` is off."""
     finish_earlier(out)
     for path in (*earlier_shards(out), out / FILE, out / VOCABULARY, out / f"{TRAIN}0000.tfrecord"):
-        refuse_existing(path, force)
+        refuse_existing(path, force, "records")
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def quantize_file(
     already are copied. Raises `InputError` where a file cannot be read, `out` exists, or `entropy` cannot take so few
     bits.
     """
-    refuse_existing(out, force)
+    refuse_existing(out, force, "a model")
     if calibration is not None and options.method != "entropy":
         raise InputError("calibration is of the method entropy; the others were measured to gain nothing by it")
     parent = stored_model(model)

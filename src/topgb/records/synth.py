@@ -141,7 +141,7 @@ def write_synthetic(
         finish_earlier(Path(folder))
         earlier = _earlier_shards(folder, options.prefix)
         for path in sorted({*paths, *earlier}):
-            refuse_existing(path, force)
+            refuse_existing(path, force, "records")
         with write_set(Path(folder), gone=earlier) as files:
             for path, start in zip(paths, starts, strict=True):
                 with files.open(path.name) as file:

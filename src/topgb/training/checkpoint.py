@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from topgb.errors import InputError, option
-from topgb.files import atomic_write, rename_folder, write_failure
+from topgb.files import atomic_write, sync, write_failure
 from topgb.json_reading import read_json
 from topgb.tensors import load_tensors, save_tensors
 from topgb.training.run_folder import is_run
@@ -54,7 +54,9 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, kind: str = "step") -> No
             file.write(json.dumps(checkpoint.progress, sort_keys=True).encode())
         if target.exists():
             _remove(target)
-        rename_folder(partial, target)
+        sync(partial)
+        os.rename(partial, target)
+        sync(target.parent)
         _remove_old(run, kind)
     except OSError as error:
         raise write_failure(target, error) from error

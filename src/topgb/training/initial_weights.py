@@ -5,8 +5,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from topgb.checksums import file_sha256
 from topgb.errors import InputError, option
+from topgb.files import file_sha256
 from topgb.modelfile import StoredModel
 from topgb.modelfile.loaded import assemble_stored
 from topgb.models import Tagger, build_tagger, registry

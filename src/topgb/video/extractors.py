@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
-from topgb.checksums import file_sha256
 from topgb.errors import InputError, option
 from topgb.extractor_identity import difference, digest, shown
 from topgb.features import Feature
+from topgb.files import file_sha256
 from topgb.video import lite0, mel, sound, speech
 from topgb.video.frames import picture_identity
 from topgb.video.opening import pyav

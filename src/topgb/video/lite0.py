@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from topgb.checksums import file_sha256
 from topgb.errors import TopgbError, install_extra
-from topgb.files import atomic_write, cache_folder
+from topgb.files import atomic_write, cache_folder, file_sha256
 from topgb.video.sessions import open_session
 
 SIZE, SIDE = 1280, 224

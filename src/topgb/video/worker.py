@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from topgb.checksums import file_sha256
 from topgb.errors import TopgbError, printable
+from topgb.files import file_sha256
 from topgb.video.extract import DamagedVideoError, extract_video
 from topgb.video.extractors import Extractor, find_extractor
 from topgb.video.opening import UnreadableVideoError, media_seconds

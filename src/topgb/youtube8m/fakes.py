@@ -224,7 +224,7 @@ def _check_names(shards: list[Shard], folder: Path, force: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; the copies need a directory")
     for name in names:
-        refuse_existing(folder / name, force)
+        refuse_existing(folder / name, force, "records")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         refuse_collisions(folder, names)

@@ -59,7 +59,7 @@ def ensemble(
     stored = [open_stored(model) for model in models]
     fitted = None
     if fit_weights is not None:
-        refuse_existing(out, force)
+        refuse_existing(out, force, "a model")
         fitted = _fit(stored, fit_weights, seed, on_damaged, device)
         shares = fitted.weights.tolist()
     header = ensemble_files(stored, shares, out, force, None if fitted is None else fitted.to_json())
