@@ -30,7 +30,7 @@ def test_round_trip(payloads):
     assert index.damage is None
     spans = list(zip(index.offsets.tolist(), index.lengths.tolist(), strict=True))
     assert [bytes(buffer[o : o + n]) for o, n in spans] == payloads
-    assert all(data_crc_matches(buffer, o, n) for o, n in spans)
+    assert all(data_crc_matches(buffer[o : o + n], buffer, o + n) for o, n in spans)
 
 
 @given(st.lists(st.binary(max_size=30), min_size=1, max_size=5), st.data())
@@ -56,7 +56,8 @@ def test_any_flipped_byte_is_noticed(payloads, data):
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     buffer, index = indexed(bytes(whole))
     intact = all(
-        data_crc_matches(buffer, o, n) for o, n in zip(index.offsets.tolist(), index.lengths.tolist(), strict=True)
+        data_crc_matches(buffer[o : o + n], buffer, o + n)
+        for o, n in zip(index.offsets.tolist(), index.lengths.tolist(), strict=True)
     )
     assert index.damage is not None or not intact
 

@@ -147,9 +147,8 @@ class Dataset:
         # Room for an upper bound of frames, because the true number is known only at the end. In return each record is
         # checked, decoded and copied in one go, while its bytes are in the processor's cache.
         opened_records = [(self._opened_shard(*key), key[1]) for key in records]
-        longest = frames or max(
-            (self._measure.frames_within(int(opened.index.lengths[record])) for opened, record in opened_records),
-            default=1,
+        longest = frames or self._measure.frames_within(
+            max((int(opened.index.lengths[record]) for opened, record in opened_records), default=0)
         )
         features, array = empty_features(len(records), longest, self.spec)
         videos: list[DecodedRecord] = []
@@ -157,8 +156,7 @@ class Dataset:
         damaged: list[DamagedRecordError] = []
         for position, (opened, record) in enumerate(opened_records):
             with NoteDamage(damaged, self.on_damaged):
-                opened.check_crc(record)
-                video = decode_record(opened.data(record), self._layout, opened.place(record))
+                video = decode_record(opened.checked_data(record), self._layout, opened.place(record))
                 usable = min(video.num_frames, self.max_frames)
                 rows = pick_rows(position, usable)
                 taken = usable if rows is None else len(rows)
@@ -227,7 +225,7 @@ class Dataset:
             try:
                 who = read_identity(opened.data(number), self._layout, opened.place(number))
             except TopgbError:
-                opened.check_crc(number)
+                opened.checked_data(number)
                 raise
         self.note_damage(found)
         return who

@@ -166,10 +166,9 @@ def header_matches(header: bytes, length: int) -> bool:
     return starts_with_record(header) and _LENGTH.unpack_from(header)[0] == length
 
 
-def data_crc_matches(buffer: memoryview, offset: int, length: int) -> bool:
-    """Whether an indexed record's data (`length` bytes at byte `offset`) matches the CRC behind it."""
-    end = offset + length
-    return masked_crc(buffer[offset:end]) == _CRC.unpack_from(buffer, end)[0]
+def data_crc_matches(data: memoryview, buffer: memoryview, end: int) -> bool:
+    """Whether an indexed record's `data` matches the CRC behind it, at byte `end` of the file's bytes `buffer`."""
+    return masked_crc(data) == _CRC.unpack_from(buffer, end)[0]
 
 
 class ShardSize(NamedTuple):

@@ -148,9 +148,8 @@ class _Survey:
     def add_shard(self, opened: OpenShard) -> None:
         for record in range(len(opened)):
             try:
-                opened.check_crc(record)
-                place = opened.place(record)
-                self._add_record(parse_record(opened.data(record), place), place)
+                data, place = opened.checked_data(record), opened.place(record)
+                self._add_record(parse_record(data, place), place)
             except UnfitRecordError as error:
                 # Other such faults do not end the looking at a record.
                 self.unparsed += 1

@@ -70,15 +70,20 @@ class OpenShard:
         start = int(self.index.offsets[record])
         return self.buffer[start : start + int(self.index.lengths[record])]
 
-    def check_crc(self, record: int) -> None:
-        """Raise `DamagedRecordError` if the data of record number `record` does not match its CRC.
+    def checked_data(self, record: int) -> memoryview:
+        """The data of record number `record`, not copied.
 
-        Raises `InputError` if the records are not where they were known to be.
+        Raises `DamagedRecordError` if it does not match its CRC, `InputError` if the records are not where they were
+        known to be.
         """
-        if not data_crc_matches(self.buffer, int(self.index.offsets[record]), int(self.index.lengths[record])):
+        start = int(self.index.offsets[record])
+        end = start + int(self.index.lengths[record])
+        data = self.buffer[start:end]
+        if not data_crc_matches(data, self.buffer, end):
             if self.known:
                 self._refuse_moved()
             raise self.place(record).damaged("its data does not match its CRC")
+        return data
 
     def _refuse_moved(self) -> None:
         walked = index_records(self.buffer)

@@ -134,9 +134,8 @@ def verify_shard(shard: Shard, ids: IdHashes | None = None) -> Verification:
         return found
     for record in range(len(opened)):
         try:
-            opened.check_crc(record)
-            place = opened.place(record)
-            message = parse_record(opened.data(record), place)
+            data, place = opened.checked_data(record), opened.place(record)
+            message = parse_record(data, place)
             video_id = check_readable(message, place)
             labels = label_list(message.context, place)
             ratings = read_ratings(message.context, place)

@@ -52,9 +52,11 @@ def map_entry(buffer: memoryview, start: int, stop: int) -> tuple[bytes, int, in
     Raises `IrregularError` unless the entry is one key and then one value.
     """
     spans = field_spans(buffer, start, stop)
-    if len(spans) != 2 or spans[0][0] != FIELD_1 or spans[1][0] != FIELD_2:
+    if len(spans) != 2:
         raise IrregularError
-    (_, key_start, key_stop), (_, value_start, value_stop) = spans
+    (first, key_start, key_stop), (second, value_start, value_stop) = spans
+    if first != FIELD_1 or second != FIELD_2:
+        raise IrregularError
     return bytes(buffer[key_start:key_stop]), value_start, value_stop
 
 
