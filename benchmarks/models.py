@@ -34,6 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from topgb.devices import choose_device, computes_in_bfloat16, flush_subnormals, free_memory, keep_freed_memory
 from topgb.evaluation.metrics import cross_entropy
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES
+from topgb.matmul_library import choose, in_use, use
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.models.factored import keep_factors
 from topgb.models.few_rows import prepare_to_predict
@@ -53,7 +54,7 @@ SPEED_OF_2018 = {
     "bilstm": (0.0313, 0.215, 10.6 / 46),
     "bigru-2018": (0.0485, 0.233, 8.4 / 46),
 }
-ONEDNN, DOTS = "oneDNN's float32 peak, GFLOP/s", "dot products, GB/s"
+MKL, ONEDNN, DOTS = "MKL's float32 peak, GFLOP/s", "oneDNN's float32 peak, GFLOP/s", "dot products, GB/s"
 # Elsewhere other things than products bound the 2018 code, and to scale its speed by them would mean nothing.
 COMPARABLE = range(300, 600)
 
@@ -76,12 +77,18 @@ def main() -> None:
         keep_freed_memory()
         flush_subnormals()
     device = choose_device(options.device)
+    # Before the path is chosen, by PyTorch's default: oneDNN's dot products are far slower.
+    scales = cpu_scales() if device.type == "cpu" else {}
+    if device.type == "cpu":
+        # As the commands do.
+        use(choose().path)
     precisions = [torch.float32] + ([torch.bfloat16] if computes_in_bfloat16(device) else [])
     peaks = {dtype: matrix_peak(device, dtype) for dtype in precisions}
-    scales = cpu_scales() if device.type == "cpu" else {}
     print(f"{_machine(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}")
     print("matrix-product peak: " + ", ".join(f"{_name(d)} {p:.0f} GFLOP/s" for d, p in peaks.items()))
     print("".join(f"{name}: {value:.0f}\n" for name, value in scales.items()))
+    if scales:
+        print(f"float32 products by {in_use()}\n")
     chosen = [name.strip() for name in options.only.split(",") if name.strip()]
     sections = {name: load_recipe(name).model for name in RECIPES_OF_2018} if options.full else FAMILIES
     unknown = set(chosen) - set(sections)
@@ -114,14 +121,15 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def cpu_scales() -> dict[str, float]:
-    """GFLOP/s of oneDNN in float32, by name, and GB/s of dot products: what the 2018 code's speed is scaled by."""
+    """By name: GFLOP/s of MKL and oneDNN in float32, and GB/s of dot products; the last two scale 2018's speed."""
     cpu, size = torch.device("cpu"), 2048
     a, b = torch.randn(2, size, size)
     # The operator computes in float32 always; the process-wide setting means bfloat16 on some processors.
     seconds = min(timed(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""), cpu, least=0.5))
+    by_mkl = min(timed(lambda: a @ b, cpu, least=0.5))
     values = torch.randn(1 << 26)
     read = min(timed(lambda: torch.dot(values, values), cpu, least=0.5))
-    return {ONEDNN: 2 * size**3 / seconds / 1e9, DOTS: values.nbytes / read / 1e9}
+    return {MKL: 2 * size**3 / by_mkl / 1e9, ONEDNN: 2 * size**3 / seconds / 1e9, DOTS: values.nbytes / read / 1e9}
 
 
 class Row(NamedTuple):

@@ -14,6 +14,7 @@ MOST_LINES, MOST_PARAMETERS, MOST_FILE_LINES = 60, 7, 300
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Private names of other libraries: each is used in one file, and what comes of it has a test.
 PRIVATE = {
+    "_linear_pointwise": "matmul_library.py",
     "_is_mkldnn_bf16_supported": "devices.py",
     "ray._private": "jobs/cluster.py",
     "_assert_tensor_metadata": "modelfile/export/exporting.py",

@@ -31,6 +31,9 @@ def unforced(tmp_path, monkeypatch):
     monkeypatch.delenv(matmul.VARIABLE, raising=False)
     yield tmp_path / "topgb" / "matmul.json"
     matmul.use("mkl")
+    monkeypatch.undo()
+    monkeypatch.setenv(matmul.VARIABLE, "mkl")
+    matmul.prefer_faster()
 
 
 def _speeds(monkeypatch, mkl: float, onednn: float, error: float = 5e-7) -> None:
@@ -107,6 +110,36 @@ def test_this_machine_can_be_measured(unforced):
     assert matmul.speed("mkl", (64, 64, 64))[1] < matmul.MOST_ERROR
 
 
+def test_a_prediction_prefers_a_library_without_setting_it(unforced, monkeypatch):
+    state = torch.get_rng_state()
+    matmul.prefer_faster()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_float32_matmul_precision() == "highest"
+    ((key, kept),) = json.loads(unforced.read_text()).items()
+    assert key.startswith("prediction, ")
+    assert matmul.prefers_onednn() == (kept == "onednn")
+    monkeypatch.setattr(matmul, "_measured_linear", lambda: pytest.fail("it is kept"))
+    matmul.prefer_faster()
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("shape", [(1, 300), (20, 300), (200, 300), (3, 7, 300), (0, 300)])
+@pytest.mark.parametrize("strided", [False, True])
+def test_both_libraries_products_are_those_of_float32(unforced, monkeypatch, shape, strided):
+    values = torch.randn(*shape[:-1], 310, generator=torch.Generator().manual_seed(0))[..., :300]
+    values = values if strided else values.contiguous()
+    weight, bias = torch.nn.init.normal_(torch.empty(70, 300)), torch.ones(70)
+    expected = torch.nn.functional.linear(values.double(), weight.double(), bias.double())
+    for path in ("mkl", "onednn"):
+        monkeypatch.setenv(matmul.VARIABLE, path)
+        matmul.prefer_faster()
+        with torch.inference_mode():
+            found = matmul.linear(values, weight, bias)
+        assert matmul.prefers_onednn() == (path == "onednn")
+        # Sums of 300 products of float32 in any order.
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("path", ["mkl", "onednn"])
 def test_squares_are_in_float32_by_either_path(unforced, monkeypatch, path):
     monkeypatch.setattr(matmul, "BLOCK", 1000)
@@ -119,8 +152,9 @@ def test_squares_are_in_float32_by_either_path(unforced, monkeypatch, path):
 
 
 def test_the_api_leaves_the_callers_products_alone(unforced, monkeypatch, tmp_path, small_records):
-    # As if oneDNN were faster here: a command uses it, a call does not.
+    # As if oneDNN were faster here: a command sets it for its process, a call only calls it itself.
     _speeds(monkeypatch, 100, 200)
+    monkeypatch.setattr(matmul, "_measured_linear", lambda: "onednn")
     own = torch.nn.Linear(300, 200)
     inputs = torch.randn(70, 300)
     before, seen = own(inputs), []
@@ -137,6 +171,7 @@ def test_the_api_leaves_the_callers_products_alone(unforced, monkeypatch, tmp_pa
     during = len(seen)
     seen.append((matmul.in_use(), own(inputs)))
     assert during > 1
+    assert matmul.prefers_onednn()
     assert all(path == "mkl" and torch.equal(outputs, before) for path, outputs in seen)
     seen.clear()
     assert program("eval", str(file), data).returncode == 0

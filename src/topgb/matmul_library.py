@@ -3,7 +3,8 @@
 On some processors oneDNN is twice as fast as MKL at the same accuracy. PyTorch calls it for float32 matrices where the
 process allows products of fewer bits (`torch.set_float32_matmul_precision("medium")`), and oneDNN then computes in
 float32 or, on processors with matrix units, in bfloat16. So its accuracy is measured before it is chosen. The setting
-is the process's: commands make it for theirs, and the Python API leaves it to the caller.
+is the process's: commands make it for theirs, and the Python API leaves it to the caller. A model that only predicts
+can call oneDNN's operator instead, which has no gradient and heeds no setting.
 """
 
 import json
@@ -12,6 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -40,6 +42,7 @@ SMALL_PRODUCT = 10_000_000
 BLOCK = 1 << 20
 
 _used: MatmulPath = "mkl"
+_preferred: MatmulPath = "mkl"
 
 
 class Choice(NamedTuple):
@@ -69,13 +72,43 @@ def choose() -> Choice:
     cache folder, so that later runs have the same bits. Where that cannot be written, the processor's instructions
     decide. Raises `InputError` where the variable names no path.
     """
+    return _choice(_key(), _measured)
+
+
+def prefer_faster() -> None:
+    """Choose as `choose` does, without touching the process's setting, the path of `linear` in this process."""
+    global _preferred
+    _preferred = _choice(f"prediction, {_key()}", _measured_linear).path
+
+
+def prefers_onednn() -> bool:
+    """Whether `linear` calls oneDNN's operator although the process multiplies by MKL."""
+    return _preferred == "onednn" and _used == "mkl"
+
+
+def linear(values: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
+    """`F.linear` of float32 tensors on a CPU, in prediction, by the path of `prefer_faster`. It has no gradient."""
+    import torch
+
+    if prefers_onednn():
+        return _onednn_linear(values, weight, bias)
+    return torch.nn.functional.linear(values, weight, bias)
+
+
+def _onednn_linear(values: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
+    import torch
+
+    return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
+
+
+def _choice(key: str, measured: Callable[[], MatmulPath]) -> Choice:
     forced = os.environ.get(VARIABLE)
     if forced:
         for path in get_args(MatmulPath):
             if forced == path:
                 return Choice(path, f"set by {VARIABLE}")
         raise InputError(f"{VARIABLE} is {forced!r}; set it to {' or '.join(get_args(MatmulPath))}, or unset it")
-    file, key = cache_folder() / "matmul.json", _key()
+    file = cache_folder() / "matmul.json"
     kept = _read(file)
     for path in get_args(MatmulPath):
         if kept.get(key) == path:
@@ -85,7 +118,7 @@ def choose() -> Choice:
         _write(file, kept)
     except TopgbError:
         return Choice(_by_instructions(), f"by the processor's instructions, as {file} cannot be written")
-    path = _measured()
+    path = measured()
     _write(file, {**_read(file), key: path})
     return Choice(path, "measured now")
 
@@ -190,6 +223,25 @@ def _measured() -> MatmulPath:
             seconds[path] += 1 / rate
         if time.perf_counter() - began > MOST_SECONDS:
             break
+    return "onednn" if seconds["mkl"] > LEAST_GAIN * seconds["onednn"] else "mkl"
+
+
+def _measured_linear() -> MatmulPath:
+    """oneDNN where its operator is clearly faster than PyTorch's own with the process's setting."""
+    import torch
+
+    if not torch.backends.mkldnn.is_available():
+        return "mkl"
+    calls: dict[MatmulPath, Callable[..., torch.Tensor]] = {
+        "mkl": torch.nn.functional.linear,
+        "onednn": _onednn_linear,
+    }
+    seconds: dict[MatmulPath, float] = dict.fromkeys(calls, 0.0)
+    with torch.inference_mode():
+        for rows, inner, columns in SHAPES:
+            values, weight = torch.ones(rows, inner), torch.ones(columns, inner)
+            for path, call in calls.items():
+                seconds[path] += min(_seconds(partial(call, values, weight, None)) for _ in range(ROUNDS))
     return "onednn" if seconds["mkl"] > LEAST_GAIN * seconds["onednn"] else "mkl"
 
 

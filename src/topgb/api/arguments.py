@@ -164,12 +164,15 @@ def open_given(model: "PathLike | Model", how: Opening) -> "OpenedModel":
     Raises `InputError` as `open_for_engine` does, and for options about opening a model that is open already.
     """
     from topgb.api.model import Model
-    from topgb.devices import PrecisionChoice
+    from topgb.devices import PrecisionChoice, choose_device
     from topgb.jobs.engine import EngineKind
+    from topgb.matmul_library import prefer_faster
     from topgb.training.opened import OpenedModel, open_for_engine
 
     check_choices(engine=(how.engine, EngineKind), precision=(how.precision, PrecisionChoice))
     if not isinstance(model, Model):
+        if how.engine == "local" and choose_device(how.device).type == "cpu":
+            prefer_faster()
         return open_for_engine(
             to_path(model), how.use_ema, how.device, how.resident, how.engine, how.address, how.precision
         )

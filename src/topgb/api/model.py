@@ -11,6 +11,7 @@ import torch
 
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
+from topgb.matmul_library import prefer_faster
 from topgb.modelfile import Header, LoadedModel
 from topgb.modelfile.best import best_classes, least_probabilities
 from topgb.modelfile.given_arrays import Videos, padded, to_stored
@@ -169,4 +170,6 @@ def load(
     >>> topgb.load("model.safetensors").classes
     12
     """
+    if torch.device(device).type == "cpu":
+        prefer_faster()
     return Model(open_model(Path(path), torch.device(device), use_ema, resident))

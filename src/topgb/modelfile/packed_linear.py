@@ -9,6 +9,7 @@ from torch import nn
 
 from topgb.devices import Precision, computes_in_bfloat16
 from topgb.errors import InputError
+from topgb.matmul_library import linear
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
 from topgb.models.precision import computing_dtype, full_precision
@@ -103,7 +104,7 @@ class PackedLinear(nn.Module):
                 codes = self.codes[top : top + TILE_ROWS, left : min(left + TILE_COLUMNS, self.in_features)]
                 tile = memory[: codes.numel()].view(codes.shape).copy_(codes)
                 if dtype == torch.float32:
-                    own.addmm_(factors[:, left : left + TILE_COLUMNS], tile.T)
+                    own += linear(factors[:, left : left + TILE_COLUMNS], tile, None)
                 else:
                     # The sum over the tiles is float32.
                     own += factors[:, left : left + TILE_COLUMNS] @ tile.T

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from topgb.matmul_library import linear as multiply_by_faster
+from topgb.models.few_rows import predicts
 from topgb.models.precision import full_precision
 from topgb.models.readlinear import Fixable, ReadLinear
 from topgb.models.synchronised import several_ranks, sum_over_ranks
@@ -168,7 +170,8 @@ def folded_linear(
             with torch.inference_mode(False), torch.no_grad(), full_precision(values.device):
                 weight, linear.folded_bias = _after(norm, *_folded(linear, affine))
                 linear.folded_weight = weight
-        return F.linear(values, linear.folded_weight, linear.folded_bias)
+        multiply = multiply_by_faster if predicts(values) else F.linear
+        return multiply(values, linear.folded_weight, linear.folded_bias)
     if affine is None:
         products = linear(values)
     else:

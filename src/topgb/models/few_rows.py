@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from topgb.matmul_library import in_use
+from topgb.matmul_library import in_use, linear, prefers_onednn
 from topgb.models.byfeature import set_child
 from topgb.models.precision import computing_dtype
 from topgb.models.readlinear import Fixable, fix_weights
@@ -30,6 +30,15 @@ LEAST_FREE = 4
 CAPABLE = ("AVX2", "AVX512")
 
 FreeMemory = Callable[[torch.device], int | None]
+
+
+def predicts(values: torch.Tensor) -> bool:
+    """Whether a linear layer of these values is computed in float32 on a CPU, and without a gradient."""
+    return (
+        values.device.type == "cpu"
+        and values.dtype == computing_dtype(values.device) == torch.float32
+        and not torch.is_grad_enabled()
+    )
 
 
 class FewRowsLinear(Fixable, nn.Linear):
@@ -54,24 +63,16 @@ class FewRowsLinear(Fixable, nn.Linear):
         self._columns = None
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        if not self._predicts(values):
+        if values.ndim != 2 or not predicts(values):
             return super().forward(values)
         columns = self._kept_columns() if len(values) == 1 else None
         if columns is not None:
             products = self._sum_of_columns(values[0], columns)
-        elif len(values) in FEW and in_use() == "mkl":
+        elif len(values) in FEW and in_use() == "mkl" and not prefers_onednn():
             products = (self.weight @ values.T).T.contiguous()
         else:
-            return super().forward(values)
+            return linear(values, self.weight, self.bias)
         return products if self.bias is None else products.add_(self.bias)
-
-    def _predicts(self, values: torch.Tensor) -> bool:
-        return (
-            values.ndim == 2
-            and values.device.type == "cpu"
-            and values.dtype == computing_dtype(values.device) == torch.float32
-            and not torch.is_grad_enabled()
-        )
 
     def _kept_columns(self) -> torch.Tensor | None:
         """The weight column by column, float32 [in, out], made now if that is wanted and memory is free."""
