@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import topgb
 from combining.small_models import model_file, videos
@@ -9,6 +10,7 @@ from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import loaded
 from topgb.models import activations
+from topgb.models.few_rows import CAPABLE, FewRowsLinear
 
 MB = 1 << 20
 VECTORS = FeatureSpec("video", (Feature("mean_rgb", 16, "float32"),))
@@ -85,3 +87,17 @@ def test_the_check_is_made_once_and_changes_nothing(tmp_path, monkeypatch):
     assert len(asked) == 1
     model.predict(videos(20))
     assert len(asked) == 2
+
+
+def test_only_real_calls_keep_what_single_videos_need(tmp_path):
+    model = topgb.load(model_file(tmp_path / "m.safetensors", WIDE, features=VECTORS), resident="full")
+    large = [module for module in model.modules() if isinstance(module, FewRowsLinear)]
+    assert large
+    features = np.zeros((3, 1, 16), np.float32)
+    # Each looks at one video first, to see how much memory it takes.
+    for videos_at_once in (2, 3):
+        model.predict(features[:videos_at_once])
+    assert all(layer._columns is None for layer in large)
+    model.predict(features[0])
+    kept = torch.backends.cpu.get_cpu_capability() in CAPABLE
+    assert all((layer._columns is not None) == kept for layer in large)

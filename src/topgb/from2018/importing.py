@@ -63,7 +63,7 @@ def import_checkpoint(
 
     Raises `InputError` if the checkpoint cannot be read, or does not fit its classes, `settings` or `weights`.
     """
-    refuse_existing(path, force)
+    refuse_existing(path, force, "a model")
     checkpoint = open_checkpoint(prefix)
     source = str(checkpoint.prefix)
     scopes = member_scopes(checkpoint)

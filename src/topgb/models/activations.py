@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from topgb.batch import Batch
 from topgb.errors import InputError
 from topgb.models.frontend import Frontend
+from topgb.models.readlinear import keeping_nothing
 
 # Factor for memory that is not counted: inside single operations, and the allocator's own.
 _RESERVE = 1.5
@@ -120,7 +121,8 @@ def _peak(model: nn.Module, predict: Callable[[Batch], torch.Tensor], batch: Bat
     try:
         for one, most in padding.items():
             one.max_frames = min(frames, most)
-        with Living([*model.parameters(), *model.buffers(), part.features, part.num_frames]) as living:
+        known = [*model.parameters(), *model.buffers(), part.features, part.num_frames]
+        with keeping_nothing(), Living(known) as living:
             predict(part)
     finally:
         for one, most in padding.items():

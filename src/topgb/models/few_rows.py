@@ -33,9 +33,10 @@ FreeMemory = Callable[[torch.device], int | None]
 
 
 def predicts(values: torch.Tensor) -> bool:
-    """Whether a linear layer of these values is computed in float32 on a CPU, and without a gradient."""
+    """Whether a linear layer of these values is computed in float32 on a CPU, without a gradient, and not compiled."""
     return (
-        values.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and values.device.type == "cpu"
         and values.dtype == computing_dtype(values.device) == torch.float32
         and not torch.is_grad_enabled()
     )

@@ -9,32 +9,52 @@ from topgb.models.framesums import weighted_sums
 from topgb.models.frontend import normalize_clusters
 from topgb.models.initial_values import normal
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
+from topgb.models.readlinear import Fixable
 from topgb.models.registry import aggregator
 
 
-class VLAD(SoftAssignment):
+class VLAD(Fixable, SoftAssignment):
     """One feature's frames [B, T, D] to its descriptor [B, D · clusters], feature-major.
 
     Frames are softly assigned to clusters. Each cluster sums the residuals to its centre (with `light` the frames
     themselves, without a centre). The sums are normalised over D, then over all values.
     """
 
+    kept_offset: torch.Tensor | None
+
     def __init__(self, features: int, clusters: int, light: bool, batch_norm: bool):
         super().__init__(features, clusters, batch_norm)
         self.out_features = features * clusters
         self.centres = None if light else normal(features, clusters, std=features**-0.5)
+        self.register_buffer("kept_offset", None, persistent=False)
+
+    def free(self) -> None:
+        super().free()
+        self.kept_offset = None
 
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         assignment = self.assignment(frames, affine, valid).to(frames.dtype)
-        # Σ a (s x + t - c) = s Σ a x + (t - c) Σ a, so that the batch norm's s and t act on [D, K], not on the frames.
+        # Σ a (s x + t - c) = s Σ a x + (t - c) Σ a, so that the batch norm's s and t act on [K, D], not on the frames.
         descriptor = weighted_sums(frames, assignment)
-        offset = -self.centres if self.centres is not None else None
         if affine is not None:
-            descriptor = descriptor * affine[0][:, None]
-            offset = affine[1][:, None] if offset is None else affine[1][:, None] + offset
+            descriptor = descriptor * affine[0]
+        offset = self._offset(affine)
         if offset is not None:
-            descriptor = descriptor + assignment.sum(1, keepdim=True) * offset
+            descriptor = torch.addcmul(descriptor, assignment.sum(1)[:, :, None], offset)
         return normalize_clusters(descriptor)
+
+    def _offset(self, affine: Affine) -> torch.Tensor | None:
+        """t - c, which broadcasts to [K, D]; None without either."""
+        if self.centres is None:
+            return None if affine is None else affine[1]
+        if self.kept_offset is not None:
+            return self.kept_offset
+        offset = -self.centres.T if affine is None else affine[1] - self.centres.T
+        if self.fixed:
+            # An ordinary tensor, which other modes may use as well.
+            with torch.inference_mode(False), torch.no_grad():
+                self.kept_offset = offset.contiguous().clone()
+        return offset
 
 
 @aggregator("netvlad")

@@ -1,9 +1,24 @@
 """Linear layers whose weights a model reads directly, and what modules keep that they compute of their weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import nn
+
+_keeping = ContextVar("keeping", default=True)
+
+
+@contextmanager
+def keeping_nothing() -> Iterator[None]:
+    """A block in which this thread's predictions keep nothing new: they are only tried, and measured."""
+    token = _keeping.set(False)
+    try:
+        yield
+    finally:
+        _keeping.reset(token)
 
 
 class Fixable(nn.Module):
@@ -12,15 +27,20 @@ class Fixable(nn.Module):
     It comes before any other base class. A subclass drops what it keeps in `free`.
     """
 
-    fixed = False
+    _fixed = False
+
+    @property
+    def fixed(self) -> bool:
+        """Whether what is computed of the weights now will hold in every call to come, and may be kept."""
+        return self._fixed and _keeping.get()
 
     def fix(self) -> None:
         """Take the weights as they are for those of every call to come."""
-        self.fixed = True
+        self._fixed = True
 
     def free(self) -> None:
         """Look at the weights in every call again."""
-        self.fixed = False
+        self._fixed = False
 
     def train(self, mode: bool = True) -> "Fixable":
         if mode:
