@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from topgb.errors import DamagedRecordError, RecordError, UnfitRecordError
 from topgb.features import Feature, FeatureSpec
-from topgb.records.disguised import WRITE_FLOATS
 from topgb.records.feature_tallies import FeatureSummary, FeatureTally, check_bound, tally
 from topgb.records.framing import Place
 from topgb.records.ids import readable_ids
 from topgb.records.labels import LABELS_KEY, LabelTally, label_list
+from topgb.records.obstacles import FaultTally, of_features, of_labels, of_no_input, of_teacher
 from topgb.records.on_damaged import note
-from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record
+from topgb.records.protobuf_decoding import ID_KEYS, PREDICTIONS_KEY, parse_record, read_predictions
 from topgb.records.repeated import IdHashes, Repeated
 from topgb.records.segments import RatingTally, read_ratings
 from topgb.records.shards import OpenShard, find_shards, open_shard
@@ -76,17 +76,20 @@ class Inspection(Table):
 
     @property
     def suggested_classes(self) -> int | None:
-        """The fewest classes that include every label, or None without labels; the data set may have more."""
-        return None if self.label_max is None else self.label_max + 1
+        """The fewest classes that include every label, and every prediction of a teacher; None without either."""
+        least = 0 if self.label_max is None else self.label_max + 1
+        return max([least, *(feature.max_width for feature in self.other if feature.name == PREDICTIONS_KEY)]) or None
 
     @property
     def suggested_spec(self) -> FeatureSpec | None:
         """A spec that reads these records, widest feature first, or None if no spec does.
 
         It has the features that all records hold in one kind and width. Byte features get the usual range, because
-        records do not say theirs. No recipe reads labels that are no class numbers.
+        records do not say theirs. No recipe reads labels that are no class numbers, or labelled records among others.
         """
         if self.level not in ("video", "frame") or self.unusable or self.label_fault is not None:
+            return None
+        if 0 < self.labelled < self.records:
             return None
         steady = [f for f in self.features if f.records == self.records and f.may_be_input]
         steady = [f for f in steady if f.min_width == f.max_width > 0]
@@ -136,8 +139,8 @@ class _Survey:
         self.ids_read = IdHashes()
         self.labels: Counter[int] = Counter()
         self.label_lists = LabelTally()
-        self.bad_labels, self.label_fault = 0, ""
-        self.ratings, self.bad_ratings, self.rating_fault = RatingTally(), 0, ""
+        self.ratings = RatingTally()
+        self.bad_labels, self.bad_ratings, self.bad_predictions = FaultTally(), FaultTally(), FaultTally()
         # How many records have a fault, and the reason of the first, by what such reasons have in common.
         self.unfit: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}
@@ -180,6 +183,11 @@ class _Survey:
             self._add_unfit(error)
         self._add_labels(message.context, place)
         self._add_ratings(message.context, place)
+        try:
+            read_predictions(message.context, place)
+        except RecordError as error:
+            # Without a teacher, the record can be used all the same.
+            self.bad_predictions.add(error, place)
         lists = message.feature_lists.feature_list
         context = {name: value for name, value in message.context.feature.items() if not self._is_identity(name, value)}
         self.levels["frame" if lists else "video" if context else "unknown"] += 1
@@ -201,7 +209,7 @@ class _Survey:
         try:
             labels = label_list(context, place)
         except RecordError as error:
-            self.bad_labels, self.label_fault = self.bad_labels + 1, self.label_fault or error.reason
+            self.bad_labels.add(error, place)
             return
         if labels is not None:
             self.label_lists.add(labels)
@@ -213,7 +221,7 @@ class _Survey:
             ratings = read_ratings(context, place)
         except UnfitRecordError as error:
             # The labels of the whole video can be used all the same.
-            self.bad_ratings, self.rating_fault = self.bad_ratings + 1, self.rating_fault or error.reason
+            self.bad_ratings.add(error, place)
         else:
             if ratings is not None:
                 self.ratings.add(ratings)
@@ -224,30 +232,24 @@ class _Survey:
             f"{count:,} of {records:,} records cannot be used: {self.reasons[kind]}"
             for kind, count in self.unfit.items()
         ]
-        if self.bad_ratings:
-            lines.append(f"the ratings of segments in {self.bad_ratings:,} records cannot be used: {self.rating_fault}")
+        if self.bad_ratings.records:
+            bad = self.bad_ratings
+            lines.append(f"the ratings of segments in {bad.records:,} records cannot be used: {bad.reason}")
         if self.levels["video"] and self.levels["frame"]:
             lines.append("some records are of frames and some of whole videos; name one kind with a glob")
-        for name, seen in sorted(self.features.items()):
-            summary = seen.summary(name)
-            if summary.disguise and not summary.text:
-                lines.append(f"{name!r} holds bytes, but {summary.disguise}; {WRITE_FLOATS}")
-            elif summary.lists and self.levels["video"]:
-                lines.append(
-                    f"{name!r} holds several values, like frames inside an Example; topgb reads frames from a "
-                    "SequenceExample, a value for each frame in its feature lists"
-                )
-            elif summary.may_be_input and len(seen.widths) > 1 and seen.shared_width > 1:
-                lines.append(
-                    f"the widths of {name!r} are all multiples of {seen.shared_width}, like frames joined into one "
-                    "value; topgb reads frames from a SequenceExample, a value for each frame in its feature lists"
-                )
+        records = self.levels.total()
+        lines += of_labels(self.label_lists.lists + self.bad_labels.records, records)
+        if not (self.levels["video"] and self.levels["frame"]):
+            lines += of_features(self.features, records, bool(self.levels["frame"]))
+        lines += of_teacher(
+            self.other.get(PREDICTIONS_KEY), self.bad_predictions, records, max(self.labels, default=None)
+        )
         return lines
 
     def result(self, files: int) -> Inspection:
         known = {level for level in ("video", "frame") if self.levels[level]}
         videos, lists = self.frames.total(), self.label_lists.lists
-        return Inspection(
+        found = Inspection(
             files=files,
             records=self.levels.total(),
             level="mixed" if len(known) == 2 else known.pop() if known else "unknown",  # type: ignore[arg-type]
@@ -259,8 +261,8 @@ class _Survey:
             id_keys=dict(sorted(self.ids.items())),
             labelled=lists,
             empty_labels=self.label_lists.empty,
-            bad_labels=self.bad_labels,
-            label_fault=self.label_fault or self.label_lists.fault,
+            bad_labels=self.bad_labels.records,
+            label_fault=self.bad_labels.reason or self.label_lists.fault,
             label_min=min(self.labels, default=None),
             label_max=max(self.labels, default=None),
             distinct_classes=len(self.labels),
@@ -270,3 +272,6 @@ class _Survey:
             segments=self.ratings,
             damaged=self.damaged,
         )
+        if found.suggested_spec is None and found.label_fault is None and not found.obstacles and found.features:
+            found.obstacles = [of_no_input(self.features)]
+        return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from topgb.errors import InputError, printable
+from topgb.features import MOST_VALUES
 from topgb.records.framing import Place
 from topgb.records.layout import LabelUse
 
@@ -25,6 +26,7 @@ LEAST_VECTORS = 10
 _HALF_ONE = 0x3C00
 _BLOCK = 1 << 20
 _NUMBERS = "write the classes' numbers"
+LABELS_APART = "read labelled and unlabelled records apart"
 
 
 class TeacherScores(Protocol):
@@ -60,10 +62,11 @@ def is_label_key(name: str) -> bool:
     return name.lower() in _LABEL_NAMES or name.startswith(_SEGMENT_PREFIX)
 
 
-def label_list(context: Any, place: Place) -> list[int] | None:
+def label_list(context: Any, place: Place, classes: int | None = None) -> list[int] | None:
     """The class numbers in a record's `Features` message, as stored, or None if it has no labels.
 
-    Raises `RecordError` if the labels are not integers, or if a class occurs twice.
+    Raises `RecordError` if the labels are not integers, if no model could have such a class, or if a class occurs
+    twice, and `InputError` if a class is none of the `classes` (None: any).
     """
     stored = context.feature.get(LABELS_KEY)
     if stored is None:
@@ -75,6 +78,8 @@ def label_list(context: Any, place: Place) -> list[int] | None:
             raise place.unusable(_repeated(labels))
         if min(labels) < 0:
             raise place.unusable(f"labels hold {min(labels)}, the number of no class; {_NUMBERS} alone, from 0")
+        if max(labels) >= (classes or MOST_VALUES):
+            raise _outside(labels, classes, place)
         return labels
     kind = stored.WhichOneof("kind")
     if kind is None:
@@ -156,6 +161,19 @@ def label_advice(context: Any | None) -> str:
         return "name labelled records"
     keys = printable(" and ".join(map(repr, found)))
     return f"topgb reads the key {LABELS_KEY!r}, and here are integers under {keys}; rename it if these are the labels"
+
+
+def _outside(labels: list[int], classes: int | None, place: Place) -> InputError:
+    if classes is None:
+        return place.unusable(
+            f"label {max(labels)} is outside the classes that a model can have (0 to {MOST_VALUES - 1:,}); {_NUMBERS}, "
+            "counted from 0"
+        )
+    label = next(label for label in labels if label >= classes)
+    return InputError(
+        f"{place}: label {label} is outside the {classes} classes (0 to {classes - 1}); "
+        "the model or recipe needs as many classes as the data has"
+    )
 
 
 def _vectors(videos: int) -> str:

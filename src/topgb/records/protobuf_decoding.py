@@ -123,7 +123,7 @@ def identity(context: Any, layout: Layout, place: Place) -> RecordIdentity:
     video_id = read_id(context, place)
     labels = None
     if layout.classes is not None:
-        labels = _labels(context, layout.classes, place)
+        labels = label_list(context, place, layout.classes)
     elif layout.check_labels:
         labels = label_list(context, place)
     predictions = None
@@ -147,79 +147,86 @@ def read_id(context: Any, place: Place) -> str:
     )
 
 
-def _labels(context: Any, classes: int, place: Place) -> list[int] | None:
-    labels = label_list(context, place)
-    if labels and max(labels) >= classes:
-        label = next(label for label in labels if label >= classes)
-        raise InputError(
-            f"{place}: label {label} is outside the {classes} classes (0 to {classes - 1}); "
-            "the model or recipe needs as many classes as the data has"
+def read_predictions(context: Any, place: Place) -> np.ndarray | None:
+    """A teacher's probabilities in a record's `Features` message, float32 [V], or None if it holds none.
+
+    Raises `RecordError` if they are not floats, or not all from 0 to 1.
+    """
+    stored = context.feature.get(PREDICTIONS_KEY)
+    kind = stored.WhichOneof("kind") if stored is not None else None
+    if kind is None:
+        return None
+    if kind != "float_list":
+        raise place.unusable(
+            f"{PREDICTIONS_KEY!r} hold {_KIND_WORDS[kind]}, not floats; write probabilities, as a float list"
         )
-    return labels
+    values = np.array(stored.float_list.value, np.float32)
+    wrong = first_improbable(values)
+    if wrong is not None:
+        raise place.unusable(
+            f"{PREDICTIONS_KEY!r} are not all from 0 to 1 ({values[wrong]:g} for class {wrong}); write a teacher's "
+            "probabilities"
+        )
+    return values
 
 
 def _predictions(context: Any, video_id: str, classes: int, place: Place) -> np.ndarray:
     """The teacher's probabilities in the record, float16 [classes]."""
-    stored = context.feature.get(PREDICTIONS_KEY)
-    kind = stored.WhichOneof("kind") if stored is not None else None
-    if kind is None:
+    values = read_predictions(context, place)
+    if values is None:
         raise InputError(
             f"{place}: video {video_id!r} holds no {PREDICTIONS_KEY!r} of a teacher; "
             "topgb distill writes them, beside the records or into copies of them"
         )
-    if kind != "float_list":
-        raise InputError(
-            f"{place}: {PREDICTIONS_KEY!r} hold {_KIND_WORDS[kind]}, not floats; write them as a float list"
-        )
-    values = np.array(stored.float_list.value, np.float32)
     if len(values) != classes:
         raise InputError(
             f"{place}: there are {len(values)} predictions for {classes} classes; "
             "teacher and student need the same classes"
         )
-    if first_improbable(values) is not None:
-        raise InputError(f"{place}: predictions of video {video_id!r} are not all from 0 to 1; store probabilities")
     return values.astype(np.float16)
 
 
 def _stack(rows: Any, feature: Feature, place: Place) -> np.ndarray:
     """The frames of one feature, uint8 or float32 [N, size]."""
     kind = _KINDS[feature.dtype]
-    arrays = []
-    for number, row in enumerate(rows):
-        stored = row.WhichOneof("kind")
-        if stored != kind:
-            if number == 0:
-                raise InputError(
-                    f"{place}: feature {feature.name!r} holds {_KIND_WORDS[stored]}, but the model or recipe expects "
-                    f"{feature.dtype}; the two must agree"
-                )
-            raise place.unfit(
-                f"frame {number} of feature {feature.name!r} holds {_KIND_WORDS[stored]}; write all frames alike"
-            )
-        if kind == "bytes_list":
-            values = row.bytes_list.value
-            if len(values) != 1:
-                raise place.unfit(
-                    f"frame {number} of feature {feature.name!r} has {len(values)} values, not one; write one value "
-                    "per frame, with all bytes of the frame"
-                )
-            arrays.append(np.frombuffer(values[0], np.uint8))
-        else:
-            arrays.append(np.array(row.float_list.value, np.float32))
-    widths = {len(array) for array in arrays}
-    if len(widths) != 1:
-        raise place.unfit(
-            f"the frames of feature {feature.name!r} have unequal widths ({_join(sorted(widths))}); write all frames "
-            "alike"
+    stored = rows[0].WhichOneof("kind")
+    if stored != kind:
+        raise InputError(
+            f"{place}: feature {feature.name!r} holds {_KIND_WORDS[stored]}, but the model or recipe expects "
+            f"{feature.dtype}; the two must agree"
         )
-    width = widths.pop()
+    width = frame_width(feature.name, rows, place)
     if width != feature.size:
         raise InputError(
             f"{place}: feature {feature.name!r} is {width} wide, but the model or recipe expects {feature.size}; "
             "the two must agree"
         )
-    return np.stack(arrays)
+    if kind == "bytes_list":
+        return np.stack([np.frombuffer(row.bytes_list.value[0], np.uint8) for row in rows])
+    return np.stack([np.array(row.float_list.value, np.float32) for row in rows])
+
+
+def frame_width(name: str, rows: Any, place: Place) -> int:
+    """The width that all frames of a feature have. Raises `UnfitRecordError` where they differ in kind or width."""
+    kind = rows[0].WhichOneof("kind")
+    widths = set()
+    for number, row in enumerate(rows):
+        stored = row.WhichOneof("kind")
+        if stored != kind:
+            held = _KIND_WORDS[stored]
+            raise place.unfit(f"frame {number} of feature {name!r} holds {held}; write all frames alike")
+        values: Any = [] if kind is None else getattr(row, kind).value
+        if kind == "bytes_list" and len(values) != 1:
+            raise place.unfit(
+                f"frame {number} of feature {name!r} has {len(values)} values, not one; write one value per frame, "
+                "with all bytes of the frame"
+            )
+        widths.add(len(values[0] if kind == "bytes_list" else values))
+    if len(widths) != 1:
+        raise place.unfit(
+            f"the frames of feature {name!r} have unequal widths ({_join(sorted(widths))}); write all frames alike"
+        )
+    return widths.pop()
 
 
 def _missing_feature(feature: Feature, message: Any, layout: Layout, place: Place) -> InputError:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from topgb.features import MOST_VALUES
 from topgb.records.framing import Place
 from topgb.records.protos import Features
 
@@ -19,7 +20,7 @@ CLASSES_KEY, SCORES_KEY = "segment_labels", "segment_scores"
 # A score from here on says that the class occurs; the challenge's scores are 0 and 1.
 LEAST_POSITIVE = 0.5
 _INTEGERS = (STARTS_KEY, ENDS_KEY, CLASSES_KEY)
-_MOST_START = 2**31 - 1 - SEGMENT_FRAMES
+_MOST_START = MOST_VALUES - SEGMENT_FRAMES
 _REMEDY = "write one start, end, label and score for each rating"
 
 
@@ -79,7 +80,7 @@ def read_ratings(context: Any, place: Place, classes: int | None = None) -> Rati
             raise place.unfit(
                 f"it rates a segment from {start} to {end}; a segment has {SEGMENT_FRAMES} frames, from 0 on"
             )
-    wrong = next((label for label in labels if not 0 <= label < (classes or 2**31)), None)
+    wrong = next((label for label in labels if not 0 <= label < (classes or MOST_VALUES)), None)
     if wrong is not None:
         bound = "a class number" if classes is None else f"one of the {classes} classes (0 to {classes - 1})"
         raise place.unfit(f"it rates a segment for {wrong}, which is not {bound}; leave the rating out")

@@ -21,9 +21,11 @@ from topgb.records.protobuf_decoding import (
     NO_FRAMES,
     check_holds_features,
     feature_names,
+    frame_width,
     not_finite,
     parse_record,
     read_id,
+    read_predictions,
     unequal_frames,
 )
 from topgb.records.repeated import IdHashes, Repeated
@@ -139,6 +141,7 @@ def verify_shard(shard: Shard, ids: IdHashes | None = None) -> Verification:
             video_id = check_readable(message, place)
             labels = label_list(message.context, place)
             ratings = read_ratings(message.context, place)
+            read_predictions(message.context, place)
         except RecordError as error:
             found.note(error)
         else:
@@ -167,12 +170,27 @@ def check_readable(message: Any, place: Place) -> str:
         raise place.unfit(unequal_frames(frame_counts))
     if lists:
         values = {name: rows.feature for name, rows in lists.items()}
+        _check_frames(values, place)
     else:
         values = {name: [message.context.feature[name]] for name in feature_names(message.context)}
     for name, rows in values.items():
         if any(_beyond(row.float_list.value) for row in rows):
             raise place.unfit(not_finite(name))
     return video_id
+
+
+def _check_frames(lists: Mapping[str, Any], place: Place) -> None:
+    """Raise `UnfitRecordError` if no feature has frames that are all alike; one such may be text that none reads."""
+    first = None
+    for name, rows in sorted(lists.items()):
+        try:
+            frame_width(name, rows, place)
+        except UnfitRecordError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise first
 
 
 def _beyond(values: Sequence[float]) -> bool:
