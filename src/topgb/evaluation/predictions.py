@@ -51,20 +51,22 @@ def batches(
     without labels, for a whole data set whose labels serve no purpose (see `check_found`), and as `evaluation_batches`
     does.
     """
-    shards = None if shard is None else [shard]
     positives, videos = np.zeros(dataset.classes, np.int64), 0
-    for batch in evaluation_batches(dataset, EVALUATION_BATCH, shards, draw.sampling, draw.seed, draw.round):
-        if purpose is not None:
-            if batch.labels is None:
-                raise InputError(
-                    f"the records hold no labels (video {batch.ids[0]}), so there is nothing to {purpose}; "
-                    f"{dataset.label_advice(shard or 0)}, or use topgb predict for unlabelled ones"
-                )
-            if shard is None:
-                positives += np.count_nonzero(batch.labels.numpy(), axis=0)
-                videos += len(batch)
-        yield batch
-        progress.advance(len(batch))
+    for number in range(len(dataset.shards)) if shard is None else [shard]:
+        for batch in evaluation_batches(dataset, EVALUATION_BATCH, [number], draw.sampling, draw.seed, draw.round):
+            if purpose is not None:
+                if batch.labels is None:
+                    # Those of other shards may have some.
+                    raise InputError(
+                        f"records of {dataset.shards[number].path} hold no labels (video {batch.ids[0]}), so there is "
+                        f"nothing to {purpose}; {dataset.label_advice(number)}, or use topgb predict for unlabelled "
+                        "ones"
+                    )
+                if shard is None:
+                    positives += np.count_nonzero(batch.labels.numpy(), axis=0)
+                    videos += len(batch)
+            yield batch
+            progress.advance(len(batch))
     if purpose is not None and shard is None:
         check_found(positives, videos, purpose)
 

@@ -13,6 +13,7 @@ from torch.utils.data import get_worker_info
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
 from topgb.records.codec import DecodedRecord
+from topgb.records.labels import LABELS_APART, TeacherSource, or_teacher_alone
 
 _WORTHWHILE_BYTES = 1 << 20
 _KEPT = 2
@@ -75,19 +76,22 @@ def empty_features(videos: int, frames: int, spec: FeatureSpec) -> tuple[torch.T
     return torch.from_numpy(array), array
 
 
-def label_matrix(records: Sequence[DecodedRecord], paths: Sequence[str], classes: int | None) -> torch.Tensor | None:
+def label_matrix(
+    records: Sequence[DecodedRecord], paths: Sequence[str], classes: int | None, teacher: TeacherSource | None = None
+) -> torch.Tensor | None:
     """The records' labels, bool [B, classes]; None if `classes` is None, or if there are records and none is labelled.
 
-    Raises `InputError` if some records are labelled and others are not.
+    Raises `InputError` if some records are labelled and others are not. A `teacher` is one to learn from beside labels.
     """
     labelled = [record.labels is not None for record in records]
     if classes is None or (records and not any(labelled)):
         return None
     if not all(labelled):
-        missing = labelled.index(False)
+        missing, other = labelled.index(False), labelled.index(True)
+        where = "" if paths[other] == paths[missing] else f" of {paths[other]}"
         raise InputError(
-            f"{paths[missing]}: video {records[missing].id!r} has no labels, but {paths[labelled.index(True)]} has; "
-            "read labelled and unlabelled records apart"
+            f"{paths[missing]}: video {records[missing].id!r} has no labels, but video {records[other].id!r}{where} "
+            f"has; {LABELS_APART}{or_teacher_alone(teacher)}"
         )
     matrix = np.zeros((len(records), classes), np.bool_)
     for row, record in zip(matrix, records, strict=True):

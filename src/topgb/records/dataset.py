@@ -166,7 +166,7 @@ class Dataset:
                 videos.append(video)
                 num_frames.append(taken)
                 paths.append(opened.shard.path)
-        labels = label_matrix(videos, paths, self._layout.classes)
+        labels = label_matrix(videos, paths, self._layout.classes, self.teacher)
         teacher = self._teacher_rows(videos)
         if len(videos) < len(records) or max(num_frames, default=longest) < longest:
             # NumPy makes the copy, because torch would wake all its threads for it.

@@ -4,7 +4,7 @@ import numpy as np
 
 from topgb.errors import InputError
 from topgb.records.dataset import Dataset
-from topgb.records.labels import LabelTally, check_label_counts
+from topgb.records.labels import LABELS_APART, LabelTally, check_label_counts, or_teacher_alone
 from topgb.records.teacher import Teacher
 
 # This many records show whether there are labels.
@@ -16,14 +16,20 @@ def label_counts(dataset: Dataset, limit: int | None = None) -> tuple[np.ndarray
 
     `limit` is the most records to read, spread evenly over the data set; None reads all. Raises as `read_batch`.
     """
+    return _counted(dataset, limit)[:2]
+
+
+def _counted(dataset: Dataset, limit: int | None) -> tuple[np.ndarray, int, int]:
+    """The result of `label_counts`, and the number of records that could be read for it."""
     counts = np.zeros(dataset.classes, np.int64)
-    videos = 0
+    videos = read = 0
     for number in _evenly_spread(dataset, limit):
         who = dataset.identity_of(dataset.key(number))
+        read += who is not None
         if who is not None and who.labels is not None:
             videos += 1
             counts[who.labels] += 1
-    return counts, videos
+    return counts, videos, read
 
 
 def require_labels(dataset: Dataset, where: str, purpose: str) -> None:
@@ -32,12 +38,21 @@ def require_labels(dataset: Dataset, where: str, purpose: str) -> None:
     A sample of the records is looked at, and all of them if every list in the sample is empty. A later record without
     labels is found when its batch is read.
     """
-    counts, videos = label_counts(dataset, SAMPLE)
+    counts, videos, read = _counted(dataset, SAMPLE)
+    alone = or_teacher_alone(dataset.teacher)
     if not videos:
-        raise InputError(f"{where} hold no labels, so there is nothing to {purpose}; {dataset.label_advice()}")
+        sample = f" ({read:,} of {dataset.num_records:,} were looked at)" if read < dataset.num_records else ""
+        raise InputError(
+            f"{where} hold no labels{sample}, so there is nothing to {purpose}; {dataset.label_advice()}{alone}"
+        )
+    if videos < read:
+        raise InputError(
+            f"{where} are labelled in part: {read - videos:,} of the {read:,} looked at have no labels; "
+            f"{LABELS_APART}{alone}"
+        )
     if not counts.any():
         counts, videos = label_counts(dataset)
-    check_label_counts(counts, videos, where, purpose)
+    check_label_counts(counts, videos, where, purpose, alone)
 
 
 def check_label_lists(dataset: Dataset) -> None:

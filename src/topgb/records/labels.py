@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from topgb.errors import InputError, printable
+from topgb.errors import InputError, option, printable
 from topgb.features import MOST_VALUES
 from topgb.records.framing import Place
 from topgb.records.layout import LabelUse
@@ -122,14 +122,16 @@ class LabelTally:
         return _vectors(self.lists) if self.lists == self.pairs >= LEAST_VECTORS else None
 
 
-def check_label_counts(counts: np.ndarray, videos: int, where: str, purpose: str) -> None:
+def check_label_counts(counts: np.ndarray, videos: int, where: str, purpose: str, remedy: str = "") -> None:
     """Raise `InputError` if the labels of `videos` labelled videos, by class int64 [V], can serve no `purpose`.
 
     Either there is none, or there are two classes and every video has both, as 0/1 vectors read as class numbers have.
+    `remedy` is another one where there is none.
     """
     if not counts.any():
         raise InputError(
             f"the label lists of {where} are all empty, so there is nothing to {purpose}; {_NUMBERS} of each video"
+            f"{remedy}"
         )
     if len(counts) == 2 and videos >= LEAST_VECTORS and (counts == videos).all():
         raise InputError(f"{where}: {_vectors(videos)}")
@@ -150,9 +152,19 @@ def first_improbable(values: np.ndarray, most: float = 1.0) -> int | None:
     return None
 
 
+def or_teacher_alone(teacher: object | None) -> str:
+    """What else there is to do about missing labels where a `teacher` is learned from beside them, else nothing."""
+    return "" if teacher is None else f", or learn from the teacher alone with {option('distill_weight', 1)}"
+
+
 def label_advice(context: Any | None) -> str:
-    """The remedy for a record without labels; names the keys of its `Features` message that may hold them instead."""
+    """The remedy for records without labels, after a look at the `Features` message of one among them.
+
+    Names the keys that may hold the labels instead.
+    """
     features = {} if context is None else context.feature
+    if LABELS_KEY in features and features[LABELS_KEY].WhichOneof("kind"):
+        return LABELS_APART
     found = [key for key in sorted(features) if features[key].WhichOneof("kind") == "int64_list"]
     named = next((key for key in sorted(features) if is_label_key(key) and key not in found), None)
     if not found and named is not None:

@@ -10,6 +10,7 @@ from topgb.errors import InputError, option
 from topgb.evaluation.predictions import of_known_pairs
 from topgb.models import Tagger
 from topgb.models.factored import keep_factors
+from topgb.records.labels import or_teacher_alone
 from topgb.records.order import piece
 from topgb.tensors import all_finite
 from topgb.training.checkpoint import Checkpoint
@@ -117,7 +118,8 @@ class Learner:
 def _target(batch: Batch, weight: float) -> torch.Tensor:
     """The target of the batch's probabilities, [B, V]: labels (bool), or labels mixed with the teacher (float32)."""
     if batch.labels is None and (batch.teacher is None or weight < 1.0):
-        raise InputError(f"video {batch.ids[0]} has no labels; train on labelled records")
+        advice = f"train on labelled records{or_teacher_alone(batch.teacher)}"
+        raise InputError(f"video {batch.ids[0]!r} has no labels; {advice}")
     if batch.teacher is not None:
         return mixed_labels(batch.labels, batch.teacher, weight)
     assert batch.labels is not None
