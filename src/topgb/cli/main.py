@@ -282,7 +282,9 @@ def _message_and_code(error: Exception) -> tuple[str, int] | None:
         return f"{place}{error.strerror or error}; check the path, its permissions and the room on the disk", 1
     if _is_lack_of_memory(error):
         reason = printable(" ".join(str(error).split())[:160]) or "Python could not get any"
-        hint = "in training, lower training.batch_size or the model's sizes; otherwise use a machine with more"
+        hint = (
+            "in training, lower training.batch_size, data.classes or the model's sizes; otherwise use a larger machine"
+        )
         return f"there is not enough memory ({reason}); {hint}", 1
     # PyTorch raises this wherever the program happens to be.
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from topgb.errors import InputError
-from topgb.features import Feature, FeatureSpec
+from topgb.errors import InputError, option
+from topgb.features import MOST_VALUES, Feature, FeatureSpec
 from topgb.file_sets import finish_earlier, write_set
 from topgb.files import refuse_existing
 from topgb.folder_lock import writing_alone
@@ -37,6 +37,8 @@ _FEATURE_NOISE = 0.5
 _SEGMENT_SHARE = (0.1, 0.5)
 # Strength of a class's surroundings, which show in all frames of its videos.
 _SCENE = 0.5
+# Bytes that every machine has.
+_LITTLE = 1 << 28
 # The challenge of 2019 rated about as many segments of a video.
 RATED_SEGMENTS = 5
 
@@ -134,6 +136,7 @@ def write_synthetic(
         raise InputError(
             f"segments are {SEGMENT_FRAMES} frames of a video; make frame-level records of at least as many frames"
         )
+    _check_memory(spec.width, classes, most)
     world = make_world(spec.width, classes, options.world_seed)
     starts = range(0, videos, each)
     paths = [Path(folder) / f"{options.prefix}{number:04d}.tfrecord" for number in range(len(starts))]
@@ -150,6 +153,29 @@ def write_synthetic(
                         if on_progress:
                             on_progress(number + 1, videos)
         return paths
+
+
+def _check_memory(width: int, classes: int, frames: int) -> None:
+    """Raise `InputError` where so many classes or values take more memory than is free, or more than a model can."""
+    if classes > MOST_VALUES:
+        raise InputError(f"{option('classes', classes)} is too many; a model has {MOST_VALUES:,} at most")
+    # A class has two rows of floats, and as many while they are made; a value is in several arrays at once.
+    needed = {"classes": 16 * _HIDDEN * classes, "features": 16 * (_CAUSES + frames) * width}
+    if sum(needed.values()) < _LITTLE:
+        return
+    # Imported here, because PyTorch takes longer to import than most sets to write.
+    import torch
+
+    from topgb.devices import free_memory
+
+    free = free_memory(torch.device("cpu"))
+    if free is not None and sum(needed.values()) > free:
+        most = max(needed, key=lambda name: needed[name])
+        number = f"{classes:,} classes" if most == "classes" else f"{frames:,} frames of {width:,} values"
+        raise InputError(
+            f"{number} take about {needed[most] / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; lower "
+            f"{option('classes') if most == 'classes' else option('features') + ' or ' + option('frames')}"
+        )
 
 
 def _earlier_shards(folder: str | Path, prefix: str) -> list[Path]:

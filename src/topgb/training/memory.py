@@ -87,15 +87,20 @@ def check_memory(
         progress.say(f"memory: {parts}")
         return
     if needed.total > free:
-        remedy = "lower the model's sizes"
+        lowered, pieces = ["the model's sizes"], None
         if needed.weights + needed.optimizer < free:
             pieces = _pieces_that_fit(recipe, (videos, frames), needed.together, free, taught)
-            remedy = f"lower training.batch_size{', training.frames' if frames > 1 else ''} or the model's sizes"
-            if pieces is not None:
-                remedy = f"compute a step in pieces with {option('set', {'training.accumulate': pieces})}"
+            lowered = ["training.batch_size", *(["training.frames"] if frames > 1 else []), *lowered]
+        cause, few = "", recipe.model_copy(update={"data": recipe.data.model_copy(update={"classes": 1})})
+        if estimate_memory(few, videos, frames, taught).total < needed.total / 2:
+            cause = f", most of it for data.classes={recipe.data.classes}"
+            lowered = ["data.classes", *lowered]
+        remedy = f"lower {', '.join(lowered[:-1])}{' or ' if lowered[1:] else ''}{lowered[-1]}"
+        if pieces is not None:
+            remedy = f"compute a step in pieces with {option('set', {'training.accumulate': pieces})}"
         raise InputError(
-            f"training needs about {_gigabytes(needed.total)} of memory ({parts}), but {_gigabytes(free)} are free on "
-            f"{device}; {remedy}"
+            f"training needs about {_gigabytes(needed.total)} of memory ({parts}){cause}, but {_gigabytes(free)} are "
+            f"free on {device}; {remedy}"
         )
     progress.say(f"memory: {parts}; {_gigabytes(free)} are free")
 

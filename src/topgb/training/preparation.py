@@ -114,13 +114,14 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
         RATED: rated_classes(data),
         runs.NAMES: job_names(job, parent, progress),
     }
+    # Before batches are read: their labels take a byte for each class.
+    sampling = parse_sampling(options.frames)
+    videos, frames = min(options.batch_size, data.num_records), sampling.count or data.most_frames
+    check_memory(job.recipe, videos, frames, fabric.device, progress, taught=teacher is not None)
     _check_records(job, data, validation, fabric.world_size)
     for warning in _about_records(data, validation):
         progress.say(f"warning: {warning}")
-    sampling = parse_sampling(options.frames)
     batches = TrainingBatches(data, options.batch_size, options.seed, sampling, fabric.global_rank, fabric.world_size)
-    videos, frames = min(options.batch_size, data.num_records), sampling.count or data.most_frames
-    check_memory(job.recipe, videos, frames, fabric.device, progress, taught=teacher is not None)
     tagger = fresh_tagger(job.recipe, data, progress, init_from, ema_source, job.new_head)
     tagger.set_batch_norm_momentum(options.batch_norm_momentum)
     few = check_batch_norm(tagger, batches, options.accumulate)
