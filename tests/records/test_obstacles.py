@@ -168,3 +168,31 @@ def test_labels_in_all_records_or_none(tmp_path, level, labels):
         records[0] = _record(level, 0, {"x": _numbers(float, 8, 0)}, None)
     found = _inspected(_written(tmp_path / "a.tfrecord", records))
     assert (found.obstacles, found.suggested_spec is None) == ([], False)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", NAMES)
+def test_lists_that_are_all_empty_teach_nothing(tmp_path, level, name):
+    records = [_record(level, n, {"x": _numbers(float, 8, n)}, []) for n in range(VIDEOS)]
+    found = _inspected(_written(tmp_path / name, records))
+    (obstacle,) = found.obstacles
+    assert obstacle.startswith("the label lists are all empty, so there is nothing for train to learn from")
+    # Predicting, and learning from a teacher alone, take no labels.
+    assert found.suggested_spec is not None
+
+
+@pytest.mark.parametrize("labels", [[1], None, []])
+def test_a_recipe_says_where_the_number_of_classes_is_to_be_given(tmp_path, labels):
+    path = _written(tmp_path / "a.tfrecord", [_record("video", 0, {"x": _numbers(float, 8, 0)}, labels)])
+    said = program("data", "inspect", path).stdout
+    assert ("  classes: 2  # at least" in said) == bool(labels)
+    assert ("  # classes: their number" in said) == (not labels)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_text_is_shown_as_text(tmp_path, level):
+    features = {"x": _numbers(bytes, 8, 0), "title": [b"a cat and a dog"]}
+    path = _written(tmp_path / "a.tfrecord", [_record(level, 0, features, [1])])
+    said = program("data", "inspect", path).stdout
+    assert "feature   title: text, width 15" in said
+    assert "feature   x: uint8, width 8" in said

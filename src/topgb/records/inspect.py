@@ -238,7 +238,7 @@ class _Survey:
         if self.levels["video"] and self.levels["frame"]:
             lines.append("some records are of frames and some of whole videos; name one kind with a glob")
         records = self.levels.total()
-        lines += of_labels(self.label_lists.lists + self.bad_labels.records, records)
+        lines += of_labels(self.label_lists.lists + self.bad_labels.records, self.label_lists.empty, records)
         if not (self.levels["video"] and self.levels["frame"]):
             lines += of_features(self.features, records, bool(self.levels["frame"]))
         lines += of_teacher(

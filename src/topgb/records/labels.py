@@ -25,7 +25,7 @@ LEAST_VECTORS = 10
 # The bits of 1 in float16: those of a number from 0 to 1 are at most these, read as an integer.
 _HALF_ONE = 0x3C00
 _BLOCK = 1 << 20
-_NUMBERS = "write the classes' numbers"
+WRITE_NUMBERS = "write the classes' numbers"
 LABELS_APART = "read labelled and unlabelled records apart"
 
 
@@ -77,7 +77,7 @@ def label_list(context: Any, place: Place, classes: int | None = None) -> list[i
         if len(set(labels)) < len(labels):
             raise place.unusable(_repeated(labels))
         if min(labels) < 0:
-            raise place.unusable(f"labels hold {min(labels)}, the number of no class; {_NUMBERS} alone, from 0")
+            raise place.unusable(f"labels hold {min(labels)}, the number of no class; {WRITE_NUMBERS} alone, from 0")
         if max(labels) >= (classes or MOST_VALUES):
             raise _outside(labels, classes, place)
         return labels
@@ -89,7 +89,9 @@ def label_list(context: Any, place: Place, classes: int | None = None) -> list[i
         return []
     if kind == "bytes_list":
         first = bytes(stored.bytes_list.value[0]).decode(errors="replace")[:40]
-        raise place.unusable(f"labels hold bytes ({printable(first)!r} …), not integers; {_NUMBERS}, as an int64 list")
+        raise place.unusable(
+            f"labels hold bytes ({printable(first)!r} …), not integers; {WRITE_NUMBERS}, as an int64 list"
+        )
     raise place.unusable(_floats(list(stored.float_list.value)))
 
 
@@ -130,7 +132,7 @@ def check_label_counts(counts: np.ndarray, videos: int, where: str, purpose: str
     """
     if not counts.any():
         raise InputError(
-            f"the label lists of {where} are all empty, so there is nothing to {purpose}; {_NUMBERS} of each video"
+            f"the label lists of {where} are all empty, so there is nothing to {purpose}; {WRITE_NUMBERS} of each video"
             f"{remedy}"
         )
     if len(counts) == 2 and videos >= LEAST_VECTORS and (counts == videos).all():
@@ -168,7 +170,9 @@ def label_advice(context: Any | None) -> str:
     found = [key for key in sorted(features) if features[key].WhichOneof("kind") == "int64_list"]
     named = next((key for key in sorted(features) if is_label_key(key) and key not in found), None)
     if not found and named is not None:
-        return f"topgb reads the key {LABELS_KEY!r}, and here is {printable(repr(named))}; {_NUMBERS} under that key"
+        return (
+            f"topgb reads the key {LABELS_KEY!r}, and here is {printable(repr(named))}; {WRITE_NUMBERS} under that key"
+        )
     if not found:
         return "name labelled records"
     keys = printable(" and ".join(map(repr, found)))
@@ -178,8 +182,8 @@ def label_advice(context: Any | None) -> str:
 def _outside(labels: list[int], classes: int | None, place: Place) -> InputError:
     if classes is None:
         return place.unusable(
-            f"label {max(labels)} is outside the classes that a model can have (0 to {MOST_VALUES - 1:,}); {_NUMBERS}, "
-            "counted from 0"
+            f"label {max(labels)} is outside the classes that a model can have (0 to {MOST_VALUES - 1:,}); "
+            f"{WRITE_NUMBERS}, counted from 0"
         )
     label = next(label for label in labels if label >= classes)
     return InputError(
@@ -190,25 +194,25 @@ def _outside(labels: list[int], classes: int | None, place: Place) -> InputError
 
 def _vectors(videos: int) -> str:
     return (
-        f"the labels of all {videos:,} videos are 0 and 1, a 0/1 vector of two classes; {_NUMBERS}: [1] for the vector "
-        "[0, 1]"
+        f"the labels of all {videos:,} videos are 0 and 1, a 0/1 vector of two classes; {WRITE_NUMBERS}: [1] for the "
+        "vector [0, 1]"
     )
 
 
 def _floats(values: list[float]) -> str:
     if len(values) > 1 and set(values) <= {0.0, 1.0}:
         return f"labels hold floats, a 0/1 vector; {_instead(values)}, as an int64 list"
-    return f"labels hold floats, not integers; {_NUMBERS}, as an int64 list"
+    return f"labels hold floats, not integers; {WRITE_NUMBERS}, as an int64 list"
 
 
 def _repeated(labels: list[int]) -> str:
     if set(labels) <= {0, 1}:
         return f"labels hold a 0/1 vector of {len(labels)} values; {_instead(labels)}"
     twice = Counter(labels).most_common(1)[0][0]
-    return f"labels hold the class {twice} more than once; {_NUMBERS}, each once"
+    return f"labels hold the class {twice} more than once; {WRITE_NUMBERS}, each once"
 
 
 def _instead(vector: list[int] | list[float]) -> str:
     classes = np.flatnonzero(vector).tolist()
     shown = ", ".join(map(str, classes[:5])) + (", …" if len(classes) > 5 else "")
-    return f"{_NUMBERS}, here [{shown}]"
+    return f"{WRITE_NUMBERS}, here [{shown}]"

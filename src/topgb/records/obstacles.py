@@ -7,7 +7,7 @@ from topgb.errors import RecordError, option
 from topgb.records.disguised import WRITE_FLOATS
 from topgb.records.feature_tallies import FeatureSummary, FeatureTally
 from topgb.records.framing import Place
-from topgb.records.labels import LABELS_APART, is_label_key
+from topgb.records.labels import LABELS_APART, WRITE_NUMBERS, is_label_key
 
 _FRAMES_APART = "topgb reads frames from a SequenceExample, a value for each frame in its feature lists"
 # Widths that share a smaller factor may do so by chance.
@@ -83,9 +83,14 @@ def of_teacher(seen: FeatureTally | None, bad: FaultTally, records: int, greates
         )
 
 
-def of_labels(labelled: int, records: int) -> Iterator[str]:
-    """A sentence if some of the records have labels, an empty list of them included, and others none."""
-    if 0 < labelled < records:
+def of_labels(labelled: int, empty: int, records: int) -> Iterator[str]:
+    """A sentence if some of the records have a list of labels and others none, or if all of the lists are empty."""
+    if labelled and labelled == empty:
+        yield (
+            "the label lists are all empty, so there is nothing for train to learn from or for eval to score against; "
+            f"{WRITE_NUMBERS} of each video"
+        )
+    elif 0 < labelled < records:
         yield (
             f"{records - labelled:,} of {records:,} records have no labels, and train and eval stop at such a record "
             f"among labelled ones; {LABELS_APART}, or write an empty list of labels for a video of none of the classes"

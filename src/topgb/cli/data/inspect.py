@@ -76,7 +76,7 @@ def _summary(feature: "FeatureSummary", records: int) -> str:
     if feature.max_width != feature.min_width:
         width += f" to {feature.max_width}"
     where = "" if feature.records == records else f", in {feature.records:,} records only"
-    return f"{feature.name}: {feature.kind}, width {width}{where}"
+    return f"{feature.name}: {'text' if feature.text else feature.kind}, width {width}{where}"
 
 
 def _recipe_section(found: "Inspection") -> list[str]:
@@ -86,4 +86,6 @@ def _recipe_section(found: "Inspection") -> list[str]:
     lines += [f"    - {{name: {f.name}, size: {f.size}, dtype: {f.dtype}}}" for f in spec.features]
     if found.suggested_classes is not None:
         lines.append(f"  classes: {found.suggested_classes}  # at least; the data set may have more")
+    else:
+        lines.append("  # classes: their number, which no label of these records tells")
     return lines
