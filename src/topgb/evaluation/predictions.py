@@ -56,7 +56,7 @@ def batches(
         for batch in evaluation_batches(dataset, EVALUATION_BATCH, [number], draw.sampling, draw.seed, draw.round):
             if purpose is not None:
                 if batch.labels is None:
-                    # Those of other shards may have some.
+                    # Records of other shards may have labels.
                     raise InputError(
                         f"records of {dataset.shards[number].path} hold no labels (video {batch.ids[0]}), so there is "
                         f"nothing to {purpose}; {dataset.label_advice(number)}, or use topgb predict for unlabelled "

@@ -155,7 +155,7 @@ def first_improbable(values: np.ndarray, most: float = 1.0) -> int | None:
 
 
 def or_teacher_alone(teacher: object | None) -> str:
-    """What else there is to do about missing labels where a `teacher` is learned from beside them, else nothing."""
+    """Another remedy for missing labels, if a `teacher` is learned from beside them; else nothing."""
     return "" if teacher is None else f", or learn from the teacher alone with {option('distill_weight', 1)}"
 
 

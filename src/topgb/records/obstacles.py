@@ -1,4 +1,4 @@
-"""What keeps recipes from reading records, in sentences: faults counted over many records, and features left out."""
+"""Sentences on what keeps recipes from reading records: faults counted over many records, and features left out."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -74,8 +74,9 @@ def check_memory(
 ) -> None:
     """Show the result of `estimate_memory`, and raise `InputError` where `device` has less memory free.
 
-    If the free memory is unknown, nothing is refused. `frames` may exceed the frames of actual batches (the records
-    give only an upper bound); the estimate is then too high.
+    Comes before batches are read, whose labels take a byte for each class. If the free memory is unknown, nothing is
+    refused. `frames` may exceed the frames of actual batches (the records give only an upper bound); the estimate is
+    then too high.
     """
     needed, free = estimate_memory(recipe, videos, frames, taught), free_memory(device)
     parts = (

@@ -114,7 +114,6 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
         RATED: rated_classes(data),
         runs.NAMES: job_names(job, parent, progress),
     }
-    # Before batches are read: their labels take a byte for each class.
     sampling = parse_sampling(options.frames)
     videos, frames = min(options.batch_size, data.num_records), sampling.count or data.most_frames
     check_memory(job.recipe, videos, frames, fabric.device, progress, taught=teacher is not None)
