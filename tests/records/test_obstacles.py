@@ -196,3 +196,19 @@ def test_text_is_shown_as_text(tmp_path, level):
     said = program("data", "inspect", path).stdout
     assert "feature   title: text, width 15" in said
     assert "feature   x: uint8, width 8" in said
+
+
+def test_lists_of_values_are_never_taken_for_one_value(tmp_path):
+    """The number of byte strings in a list may be the width of a value, and their own widths any."""
+    features = ({"x": _numbers(bytes, 16, 0)}, {"x": _numbers(bytes, 17, 1) * 16})
+    records = [_record("video", number, one, [1]) for number, one in enumerate(features)]
+    (obstacle,) = _inspected(_written(tmp_path / "a.tfrecord", records)).obstacles
+    assert obstacle.startswith("'x' holds several values, like frames inside an Example")
+
+
+def test_names_of_features_are_escaped_in_reasons(tmp_path):
+    message = SequenceExample.FromString(_record("frame", 0, {"x\x1b[2J": _numbers(float, 4, 0)}, [1]))
+    message.feature_lists.feature_list["y"].feature.add().float_list.value.append(1.0)
+    path = _written(tmp_path / "a.tfrecord", [message.SerializeToString()])
+    (error,) = topgb.verify(path, progress=False).unusable
+    assert (error.reason.isprintable(), r"x\x1b[2J 2, y 1" in error.reason) == (True, True)

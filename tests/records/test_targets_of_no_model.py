@@ -101,7 +101,9 @@ def test_predictions_that_are_no_probabilities(tmp_path, level, name, scores, sa
     inspected = topgb.inspect(path, progress=False)
     assert inspected.suggested_spec is not None
     (obstacle,) = inspected.obstacles
-    assert obstacle.startswith(f"1 of 12 records hold predictions that cannot be used in {place}: {said}")
+    assert obstacle.startswith(
+        f"1 of 12 records hold predictions that cannot be used, the first of them in {place}: {said}"
+    )
     assert obstacle in program("data", "inspect", path).stdout
 
 

@@ -69,7 +69,9 @@ class FeatureTally:
     def summary(self, name: str) -> FeatureSummary:
         kind: Kind = "empty" if not self.kinds else "mixed" if len(self.kinds) > 1 else next(iter(self.kinds))
         widths = min(self.widths, default=0), max(self.widths, default=0)
-        disguise = disguise_of(self.sample) if kind == "uint8" and len(self.widths) == 1 else None
+        # The width of a list of values is their number.
+        alike = kind == "uint8" and len(self.widths) == 1 and not self.lists
+        disguise = disguise_of(self.sample) if alike else None
         return FeatureSummary(name, kind, *widths, self.records, self.text and kind == "uint8", self.lists, disguise)
 
     @property

@@ -234,7 +234,8 @@ class _Survey:
         ]
         if self.bad_ratings.records:
             bad = self.bad_ratings
-            lines.append(f"the ratings of segments in {bad.records:,} records cannot be used: {bad.reason}")
+            where = f"the first of them in {bad.place}"
+            lines.append(f"the ratings of segments in {bad.records:,} records cannot be used, {where}: {bad.reason}")
         if self.levels["video"] and self.levels["frame"]:
             lines.append("some records are of frames and some of whole videos; name one kind with a glob")
         records = self.levels.total()

@@ -63,9 +63,8 @@ def of_teacher(seen: FeatureTally | None, bad: FaultTally, records: int, greates
     """A sentence if the predictions of a teacher inside the records, counted in `seen`, cannot be learned."""
     use = option("teacher", "records")
     if bad.records:
-        first = "" if bad.records == 1 else ", the first of them"
-        unusable = f"{bad.records:,} of {records:,} records hold predictions that cannot be used{first}"
-        yield f"{unusable} in {bad.place}: {bad.reason}"
+        unusable = f"{bad.records:,} of {records:,} records hold predictions that cannot be used"
+        yield f"{unusable}, the first of them in {bad.place}: {bad.reason}"
     elif seen is not None and len(seen.widths) > 1:
         yield (
             f"the records hold from {min(seen.widths):,} to {max(seen.widths):,} predictions of a teacher, and {use} "

@@ -67,7 +67,7 @@ def decode_generally(
 
 def unequal_frames(counts: str) -> str:
     """The reason to refuse a record whose features have the listed, unequal numbers of frames."""
-    return f"its features have unequal numbers of frames ({counts}); cut them to the same number"
+    return f"its features have unequal numbers of frames ({printable(counts)}); cut them to the same number"
 
 
 def not_finite(name: str) -> str:
