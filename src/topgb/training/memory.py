@@ -92,11 +92,11 @@ def check_memory(
         if needed.weights + needed.optimizer < free:
             pieces = _pieces_that_fit(recipe, (videos, frames), needed.together, free, taught)
             lowered = ["training.batch_size", *(["training.frames"] if frames > 1 else []), *lowered]
+        remedy = f"lower {', '.join(lowered[:-1])}{' or ' if lowered[1:] else ''}{lowered[-1]}"
         cause, few = "", recipe.model_copy(update={"data": recipe.data.model_copy(update={"classes": 1})})
         if estimate_memory(few, videos, frames, taught).total < needed.total / 2:
             cause = f", most of it for data.classes={recipe.data.classes}"
-            lowered = ["data.classes", *lowered]
-        remedy = f"lower {', '.join(lowered[:-1])}{' or ' if lowered[1:] else ''}{lowered[-1]}"
+            remedy += ", or data.classes if the records hold fewer"
         if pieces is not None:
             remedy = f"compute a step in pieces with {option('set', {'training.accumulate': pieces})}"
         raise InputError(
