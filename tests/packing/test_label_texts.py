@@ -26,9 +26,28 @@ FAULTS = {
     "names with a word": (["cat and dog", "cat", "dog"], "several names; separator=' and '"),
     "a word processor's quotes": (["“cat”", "“dog”"], "quotes of its own"),
     "HTML": (["R&amp;B", "rock"], "a sign of HTML"),
-    "full width": (["ｃａｔ", "cat"], "differs from .* in case, width or invisible"),
+    "full width": (["ｃａｔ", "cat"], "differs from .* in case, width, blanks, hyphens or invisible"),
     "a dash": (["-", "cat"], "a missing value"),
     "R's missing value": (["NA", "cat"], "a missing value"),
+    "a spreadsheet's error": (["#REF!", "cat"], "a missing value"),
+    "vectors of -1 and 1": (["-1;1;-1", "1;-1;-1"], "a 0/1 vector"),
+    "vectors of yes and no": (["no;yes;no", "yes;no;no"], "a 0/1 vector"),
+    "vectors of two, -1 and 1": (["-1;+1", "+1;-1"], r"all 12 videos are \+1 and -1, a 0/1 vector of two classes"),
+    "vectors of counts": (["2;0;0", "0;3;0"], "repeats a number, as vectors of counts or scores do"),
+    "vectors of scores": (["0.5;0;0.5", "1.0;0.25;0.25"], "repeats a number|with a fraction"),
+    "names in lines": (["cat\ndog", "bird\ndog"], r"several names; separator='\\n'"),
+    "names with an end of line alike": (["cat\ndog"], r"several names; separator='\\n'"),
+    "a sign at the end": (["cat,,", "dog"], r"several names; separator=','"),
+    "a control character": (["cat\x07", "dog"], "a control character"),
+    "a lost letter": (["caf\ufffd", "dog"], "a wrong encoding before, which lost a letter"),
+    "UTF-8 as Windows reads it": (["caf\u00c3\u00a9", "dog"], "is 'café' read in a wrong encoding"),
+    "blanks": (["hot  dog", "hot dog"], "differs from .* in case, width, blanks"),
+    "underscores": (["hot_dog", "hot dog"], "differs from .* in case, width, blanks"),
+    "zeros before numbers": (["007", "7"], "differs from .* in the zeros before a number alone"),
+    "NumPy's numbers": (["[3 7]", "[1 2]"], "a list, but not one that can be read"),
+    "NumPy's names": (["['cat' 'dog']"], "a list, but not one that can be read"),
+    "printed arrays": (["array(['cat', 'dog'])"], "a part of a list as a program prints it"),
+    "printed sets": (["frozenset({'cat'})"], "a part of a list as a program prints it"),
 }
 CONTAINERS = ("csv", "text in Parquet", "lists in Parquet")
 VIDEOS = 12
@@ -65,6 +84,24 @@ def test_what_is_no_name_is_refused(tmp_path, fault, container):
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize(
+    ("cells", "separator", "words"),
+    [
+        (["[1 2]", "[2 3]"], " ", "a part of a list"),
+        (["array(['cat', 'dog'])"], ",", "a part of a list"),
+        (["cat;dog", "bird;fish"], ",", "several names; separator=';'"),
+    ],
+)
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_pieces_of_lists_are_no_names(tmp_path, container, cells, separator, words):
+    if container.startswith("lists"):
+        # Semicolons are taken apart by whoever makes these lists.
+        cells = [cell.replace(";", "|") for cell in cells]
+        words = words.replace(";'", "[|]'")
+    with pytest.raises(InputError, match=words):
+        _packed(tmp_path, cells, container, "frame", separator)
+
+
 @pytest.mark.parametrize(("cells", "separator"), [(["[0, 1, 1]", "[1, 0, 0]"], ","), (["0 1 1", "1 0 0"], " ")])
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_a_separator_makes_no_classes_of_a_vector(tmp_path, container, cells, separator):
@@ -84,6 +121,11 @@ def test_a_separator_makes_no_classes_of_a_vector(tmp_path, container, cells, se
         ["C++", "C"],
         ["10", "11", "101"],
         ["'90s", "dogs’"],
+        ["Ça va", "El Niño", "naïve", "Ähre", "ÃO"],
+        ["rock 'n' roll", "What's the Story (Morning Glory)?", "f(x)"],
+        ["-1", "1"],
+        ["no", "yes"],
+        ["👩‍🚀", "👩"],
     ],
 )
 def test_names_stay_names(tmp_path, cells, container):

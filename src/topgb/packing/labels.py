@@ -3,7 +3,7 @@
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
@@ -31,7 +31,9 @@ _ITEM = re.compile(
 )
 _BRACKETS = ("[]", "()", "{}")
 _QUOTES = "\"'`"
-_BITS = {"0", "1", "0.0", "1.0", "0.", "1.", "false", "true"}
+_BITS = {"0", "1", "0.0", "1.0", "0.", "1.", "-1", "+1", "-1.0", "+1.0", "-1.", "+1.", "false", "true"}
+_BITS |= {"f", "t", "no", "yes", "n", "y"}
+_NUMBER = re.compile(r"[-+]?(?:\d++\.?\d*+|\.\d++)(?:e[-+]?\d++)?", re.IGNORECASE)
 
 
 def split_labels(text: str, separator: str | None = SEPARATOR) -> tuple[str, ...]:
@@ -56,9 +58,16 @@ def split_labels(text: str, separator: str | None = SEPARATOR) -> tuple[str, ...
 
 
 def is_vector(items: Sequence[str]) -> bool:
-    """Whether `items` are a 0/1 vector, which holds one of its values more than once."""
-    values = {item.casefold() for item in items}
-    return len(values) < len(items) and values <= _BITS
+    """Whether `items` are one value for each class (0/1, scores, counts): bits or numbers, one of them repeated.
+
+    A list of classes has each once.
+    """
+    return len(set(items)) < len(items) and (holds_bits(items) or all(map(_NUMBER.fullmatch, items)))
+
+
+def holds_bits(items: Iterable[str]) -> bool:
+    """Whether `items` are 0 and 1, -1 and 1, truths, or yes and no."""
+    return all(item.casefold() in _BITS for item in items)
 
 
 def is_bracketed(text: str) -> bool:
@@ -99,6 +108,9 @@ def read_labels(path: Path, separator: str | None = None) -> Labels:
     open_ended = between == table.delimiter and names == len(table.columns) - 1
     labels: Labels = {}
     for line, row in table.rows:
+        # Spreadsheets write empty cells behind the last column.
+        while len(row) > len(table.columns) and not row[-1].strip():
+            row.pop()
         if len(row) != len(table.columns) and not (open_ended and len(row) > names):
             last = names == len(table.columns) - 1 and len(row) > len(table.columns)
             hint = f", or give {option('separator', table.delimiter)} if that separates labels too" if last else ""

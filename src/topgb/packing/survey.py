@@ -12,7 +12,7 @@ from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec, Level
 from topgb.packing.label_faults import find_fault
 from topgb.packing.label_rows import Unlabelled, no_labels_error, no_row_error
-from topgb.packing.labels import SEPARATOR, KnownClasses, Labels, class_names, is_vector, split_labels
+from topgb.packing.labels import SEPARATOR, KnownClasses, Labels, class_names, holds_bits, is_vector, split_labels
 from topgb.packing.ranges import Cost, ValueHistogram
 from topgb.packing.video import RawVideo
 from topgb.packing.writer import in_validation
@@ -104,10 +104,11 @@ class Survey:
     def _check_names(self) -> None:
         """Raise `InputError` if a class made from the labels is really a list of labels."""
         videos = len(self.ids)
-        if set(self.counts) == {"0", "1"} and self.total == 2 * videos >= LEAST_VECTORS:
+        if len(self.counts) == 2 and holds_bits(self.counts) and self.total == 2 * videos >= LEAST_VECTORS:
+            low, high = sorted(self.counts)
             raise InputError(
-                f"the labels of all {videos:,} videos are 0 and 1, a 0/1 vector of two classes; write the names of the "
-                "classes that each shows"
+                f"the labels of all {videos:,} videos are {low} and {high}, a 0/1 vector of two classes; write the "
+                "names of the classes that each shows"
             )
         fault = find_fault(self.counts, self.counts, self.separator) if self.known is None else None
         if fault is not None:
