@@ -145,7 +145,24 @@ def test_a_category_of_pandas_is_a_text(tmp_path):
     assert (packed.train, packed.labels, packed.description.classes) == (3, 4, 2)
 
 
-@pytest.mark.parametrize("name", ["label", "Labels", "segment_labels", "targets", "CLASS"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "label",
+        "Labels",
+        "segment_labels",
+        "targets",
+        "CLASS",
+        "frame_labels",
+        "labelVector",
+        "one-hot",
+        "onehot",
+        "y_true",
+        "gt",
+        "ground_truth",
+        "target_ids",
+    ],
+)
 @pytest.mark.parametrize("container", ["npz", "hdf5", "parquet", "folders"])
 def test_labels_are_never_a_feature(tmp_path, container, name):
     values = {"x": np.ones(4, np.float32), name: np.eye(4, dtype=np.float32)[0]}
@@ -170,6 +187,14 @@ def test_labels_are_never_a_feature(tmp_path, container, name):
     with pytest.raises(InputError, match=f"no feature can be called '{name}', as "):
         pack(source, tmp_path / "o")
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("name", ["class_token", "cls", "x", "y", "glottis", "hot", "targeted", "labellum"])
+def test_features_stay_features(tmp_path, name):
+    (tmp_path / "f").mkdir()
+    for video in "ab":
+        np.savez(tmp_path / f"f/{video}.npz", **{name: np.eye(3, dtype=np.float32)["ab".index(video)]})
+    assert pack(str(tmp_path / "f"), tmp_path / "o").description.spec.features[0].name == name
 
 
 @pytest.mark.parametrize("sign", ["a", "0 ", ":", "&#1", ".", "1.", "'", "[", " and "])

@@ -104,6 +104,11 @@ def _read_array(file: IO[bytes], size: int, name: str, path: str, unpacked: int 
         if len(data) < len(piece) * dtype.itemsize:
             raise _cut_short_error(path, name)
         piece[:] = as_stored(np.frombuffer(data, dtype))
+    if file.read(1):
+        raise InputError(
+            f"{path}: {name!r} holds more behind its array of the shape {list(shape)}, as a file does that np.save "
+            "wrote to more than once; save one array of all frames"
+        )
     return array.reshape(shape, order="F" if fortran_order else "C")
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
-from unicodedata import normalize
 
 from topgb.errors import InputError, option
+from topgb.packing.video import normal_id
 
 Naming = Literal["path", "stem"]
 
@@ -24,7 +24,7 @@ class Found(NamedTuple):
 class VideoFile:
     """A video of a source, or its part in a file.
 
-    id      in Unicode's form NFC
+    id      in the form in which ids compare (`normal_id`)
     found   its file
     inside  the place of its arrays in an HDF5 file of several videos; None for a file of one video
     """
@@ -119,4 +119,4 @@ def sorted_videos(videos: list[VideoFile], naming: Naming = "path") -> list[Vide
 
 def _id(file: Found, naming: Naming) -> str:
     name, _ = os.path.splitext(file.below)
-    return normalize("NFC", name if naming == "path" else name.rpartition("/")[2])
+    return normal_id(name if naming == "path" else name.rpartition("/")[2])

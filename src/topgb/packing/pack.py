@@ -12,6 +12,7 @@ from topgb.features import FeatureSpec
 from topgb.file_sets import NewFiles, finish_earlier, write_set
 from topgb.files import refuse_existing
 from topgb.folder_lock import writing_alone
+from topgb.packing.cautions import caution_of_features, caution_of_labels, caution_of_ranges
 from topgb.packing.files import Naming
 from topgb.packing.frame_counts import Frames
 from topgb.packing.hdf5 import Arrays
@@ -193,6 +194,11 @@ def write_packed(material: Material, out: Path, options: PackOptions, progress: 
     )
     _for_each_video(found, survey.add, "measuring", progress)
     survey.check()
+    # Features that `topgb extract` made are zeros where a video has no sound, which it says itself.
+    if material.made_by.extractor is None:
+        caution_of_features(survey.fixed)
+    if survey.known is None:
+        caution_of_labels(survey.counts, survey.total, len(survey.ids))
     spec, costs = survey.spec(options.store, options.ranges)
     names = survey.names()
     classes, vocabulary_name = (len(names), VOCABULARY) if names else (None, None)
@@ -209,6 +215,7 @@ def write_packed(material: Material, out: Path, options: PackOptions, progress: 
                 write(video.id, encoder.encode(video, survey.labels_of(video)))
 
             _for_each_video(found, take, "writing", progress)
+        caution_of_ranges(spec, costs)
         if names:
             files.write(VOCABULARY, vocabulary_csv(names, [survey.counts[name] for name in names]))
         files.write(FILE, description_yaml(described))

@@ -10,11 +10,12 @@ import numpy as np
 
 from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec, Level
+from topgb.packing.cautions import Fixed
 from topgb.packing.label_faults import find_fault
 from topgb.packing.label_rows import Unlabelled, no_labels_error, no_row_error
 from topgb.packing.labels import SEPARATOR, KnownClasses, Labels, class_names, holds_bits, is_vector, split_labels
 from topgb.packing.ranges import Cost, ValueHistogram
-from topgb.packing.video import RawVideo
+from topgb.packing.video import RawVideo, if_labels
 from topgb.packing.writer import in_validation
 from topgb.records.description import MOST_FRAMES
 from topgb.records.labels import LEAST_VECTORS
@@ -44,6 +45,7 @@ class Survey:
     max_frames           frames of the longest video, 0 without frames
     cut                  frames that recipes cut off by default
     histograms           values of each feature of floats, by name
+    fixed                features that hold the same values everywhere
     """
 
     labels: Labels | None
@@ -63,6 +65,7 @@ class Survey:
     max_frames: int = 0
     cut: Cut = field(default_factory=lambda: Cut(MOST_FRAMES))
     histograms: dict[str, ValueHistogram] = field(default_factory=dict)
+    fixed: Fixed = field(default_factory=Fixed)
 
     def add(self, video: RawVideo) -> None:
         """Check a video and count it. Raises `InputError` if it does not fit."""
@@ -87,6 +90,7 @@ class Survey:
                 self.places[name] = video.where
                 self._check_known(name)
             self.counts[name] += trains
+        self.fixed.add(video)
         for name, values in video.features.items():
             if values.dtype != np.uint8:
                 self.histograms.setdefault(name, ValueHistogram()).add(np.atleast_2d(values))
@@ -128,7 +132,7 @@ class Survey:
         if level != video.level:
             raise InputError(
                 f"{video.where} has features of the {_owner(video.level)}, {before} those of the {_owner(level)}; "
-                "pack them into two folders"
+                f"pack them into two folders{if_labels(video.where) or if_labels(before)}"
             )
         if wanted.keys() != held.keys():
             raise InputError(
@@ -139,7 +143,7 @@ class Survey:
             if size != wanted[name][0]:
                 raise InputError(
                     f"{video.where}: feature {name!r} is {size} wide, in {before} it is {wanted[name][0]}; "
-                    "every video needs the same"
+                    f"every video needs the same{_advice(video, name, before, self.fixed.features[name].first)}"
                 )
             if is_bytes != wanted[name][1]:
                 kinds = ("uint8", "floats") if is_bytes else ("floats", "uint8")
@@ -236,6 +240,14 @@ class Survey:
     def absent(self) -> int:
         """The number of ids in the labels' CSV that have no features."""
         return 0 if self.labels is None else sum(video_id not in self.ids for video_id in self.labels)
+
+
+def _advice(video: RawVideo, name: str, before: str, first: np.ndarray) -> str:
+    """The advice for an array that is not as wide as the first video's: it may be [D, T], or hold labels."""
+    values = video.features[name]
+    if (advice := if_labels(video.where) or if_labels(before)) or values.ndim != 2 or len(values) not in first.shape:
+        return advice
+    return "; if these are [D, T], save them as [T, D]: a row for each frame"
 
 
 def _has_labels(video: RawVideo) -> bool:

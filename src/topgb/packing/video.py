@@ -1,5 +1,6 @@
 """A video of a user's own features, as read from files, before it becomes a record."""
 
+import os
 from dataclasses import dataclass
 from unicodedata import normalize
 
@@ -52,7 +53,7 @@ def raw_video(
     """
     if not features:
         raise InputError(f"{where} holds no feature; give each video at least one array [T, D] or [D]")
-    if not video_id:
+    if not video_id.strip():
         raise InputError(f"{where} has an empty id; give each video an id of its own")
     try:
         video_id.encode()
@@ -63,7 +64,8 @@ def raw_video(
     shapes = {name: values.shape for name, values in features.items()}
     if len({len(shape) for shape in shapes.values()}) > 1:
         raise InputError(
-            f"{where} mixes features of frames and of the whole video ({_listing(shapes)}); make all [T, D], or all [D]"
+            f"{where} mixes features of frames and of the whole video ({_listing(shapes)}); make all [T, D], or all "
+            "[D], and leave out arrays that are no features"
         )
     counts = {shape[0] for shape in shapes.values() if len(shape) == 2}
     if len(counts) > 1:
@@ -79,20 +81,20 @@ def raw_video(
 
 
 def normal_id(video_id: str) -> str:
-    """An id in the form in which ids compare: Unicode's NFC."""
-    return normalize("NFC", video_id)
+    """An id in the form in which ids compare: Unicode's NFC, without blanks around it, which CSVs do not keep."""
+    return normalize("NFC", video_id).strip()
 
 
 def check_name(name: str, where: str) -> None:
     """Raise `InputError` if a feature cannot be called `name`."""
-    if name in _RECORD_KEYS:
-        raise InputError(
-            f"{where}: no feature can be called {name!r}, as records call something else so; rename it or leave it out"
-        )
     if is_label_key(name):
         raise InputError(
             f"{where}: no feature can be called {name!r}, as a model would read what it has to find out; leave it out, "
             f"and give labels as class names, in a CSV ({option('labels')}) or a table's column 'labels'"
+        )
+    if name in _RECORD_KEYS:
+        raise InputError(
+            f"{where}: no feature can be called {name!r}, as records call something else so; rename it or leave it out"
         )
     if not name or "." in name or not name.isprintable():
         raise InputError(f"{where}: a feature is called {name!r}; a name needs printable characters and no dot")
@@ -103,7 +105,15 @@ def check_dtype(dtype: np.dtype | str, name: str, where: str) -> None:
     if dtype not in (np.uint8, np.float16, np.float32, np.float64):
         raise InputError(
             f"{where}: feature {name!r} holds {str(dtype)[:40]}; save it as float32, or as uint8 if it is quantised"
+            + if_labels(where)
         )
+
+
+def if_labels(where: str) -> str:
+    """The advice that errors of a video's array add where the array is called as if it held the labels of all."""
+    stem = os.path.splitext(os.path.basename(where))[0]
+    advice = f"; if these are the labels of other videos, give them as class names in a CSV ({option('labels')})"
+    return advice if is_label_key(stem) else ""
 
 
 def check_size(values: int, name: str, where: str) -> None:

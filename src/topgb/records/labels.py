@@ -1,8 +1,10 @@
 """Targets of models and their checks: labels are class numbers, each once, and a teacher's scores are probabilities."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
     import torch
 
 LABELS_KEY = "labels"
-# Names of labels in other people's files, and of what says when they hold; none of these is an input of a model.
-_LABEL_NAMES = {"label", "labels", "class", "classes", "target", "targets"}
+# Names of labels in other people's files, words of such names, and the beginning of the names of what says when they
+# hold; none of these is an input of a model. Some inputs have `class` in their name (class_token).
+_LABEL_NAMES = {"class", "classes", "ytrue"}
+_LABEL_WORDS = {"label", "labels", "target", "targets", "annotation", "annotations", "gt", "groundtruth"}
+_LABEL_WORDS |= {"onehot", "multihot"}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _SEGMENT_PREFIX = "segment_"
 # So many videos of two classes that all show both are taken for 0/1 vectors.
 LEAST_VECTORS = 10
@@ -59,7 +65,10 @@ LABELS = Targets()
 
 def is_label_key(name: str) -> bool:
     """Whether `name` says that labels stand there, of the whole video or of segments."""
-    return name.lower() in _LABEL_NAMES or name.startswith(_SEGMENT_PREFIX)
+    words = [word.lower() for word in _WORD.findall(name)]
+    if name.startswith(_SEGMENT_PREFIX) or "".join(words) in _LABEL_NAMES:
+        return True
+    return not _LABEL_WORDS.isdisjoint({*words, *map("".join, pairwise(words))})
 
 
 def label_list(context: Any, place: Place, classes: int | None = None) -> list[int] | None:
