@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import topgb as api
 from cli.program import topgb
 from combining.small_models import model_file
-from topgb.errors import InputError
+from topgb.errors import InputError, TopgbWarning
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import read_model_file
 from topgb.records.codec import count_frames, encode_example, encode_sequence_example
@@ -57,6 +58,43 @@ def test_records_of_any_kind(tmp_path, name, spec):
         assert (done.returncode, said in done.stderr) == (0, True), done.stderr
         done = topgb(one, whole, records, *map(str, more), *(["--force"] if more else []))
         assert (done.returncode, "longer than" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize("interface", ["command", "python"])
+def test_every_command_that_reads_videos_says_what_is_cut(tmp_path, interface):
+    records = write_records(tmp_path / "a.tfrecord", BYTES)
+    model = {"aggregator": "average", "head": {"name": "logistic"}, "max_frames": 10}
+    one, two = (
+        model_file(tmp_path / name, {**model, "max_frames": frames}, features=BYTES, classes=3)
+        for name, frames in (("one", 10), ("two", 8))
+    )
+    out = str(tmp_path / "out")
+    calls = {
+        ("compare", one, two, records): lambda: api.compare(one, two, records),
+        ("model", "ensemble", one, two, "--fit-weights", records, "--out", out): lambda: api.ensemble(
+            [one, two], out, fit_weights=records
+        ),
+        ("model", "quantize", one, "--method", "entropy", "--calibrate", records, "--out", out): lambda: api.quantize(
+            one, out, method="entropy", calibrate=records
+        ),
+        ("model", "quantize", one, "--method", "int8", "--check", records, "--out", out): lambda: api.quantize(
+            one, out, method="int8", check=records
+        ),
+        ("model", "shrink", one, two, "--budget", "1MB", "--data", records, "--out", out): lambda: api.shrink(
+            [one, two], out, budget="1MB", data=records
+        ),
+        ("model", "remember", one, "--data", records, "--out", out): lambda: api.remember(one, out, data=records),
+    }
+    for arguments, call in calls.items():
+        Path(out).unlink(missing_ok=True)
+        if interface == "command":
+            done = topgb(*arguments)
+            assert done.returncode == 0, done.stderr
+            assert "3 of 12 videos are longer than the 10 frames" in done.stderr, arguments
+            continue
+        with pytest.warns(TopgbWarning, match="3 of 12 videos are longer than the 10 frames") as caught:
+            call()
+        assert {one.filename for one in caught} == {__file__}
 
 
 def test_records_in_another_order_of_fields_are_counted_too():

@@ -117,6 +117,36 @@ def test_a_class_that_occurs_twice_is_refused(tmp_path):
     assert found["unusable"][0]["record"] == 1
 
 
+@pytest.mark.parametrize(("name", "spec"), [("a.tfrecord", FRAMES), ("a.tfrecord.gz", VIDEOS)])
+def test_lists_of_all_classes_score_nothing(tmp_path, name, spec):
+    """Any model has GAP 1.0 on them."""
+    records = write_records(tmp_path / name, spec, [[0, 1, 2]] * 12)
+    one, two = (model_file(tmp_path / path, MODEL, features=spec, classes=3) for path in "ab")
+    calls = [
+        ("train", recipe_for(tmp_path, spec, 3), "--data", records, "--out", tmp_path / "run"),
+        ("eval", one, records),
+        ("compare", one, two, records),
+        ("thresholds", one, records, "--out", tmp_path / "t"),
+        ("report", one, records, "--out", tmp_path / "r.html"),
+        ("model", "card", one, "--data", records, "--out", tmp_path / "c.md"),
+        ("model", "ensemble", one, two, "--fit-weights", records, "--out", tmp_path / "e"),
+        ("model", "shrink", one, two, "--budget", "1MB", "--data", records, "--out", tmp_path / "s"),
+    ]
+    for arguments in calls:
+        done = topgb(*arguments)
+        assert done.returncode == 2, arguments
+        assert "each of the 12 videos has all 3 classes as labels, so there is nothing to" in done.stderr
+    few = write_records(tmp_path / f"few.{name}", spec, [[0, 1, 2]] * 11 + [[0]])
+    assert topgb("eval", one, few).returncode == 0
+
+
+@pytest.mark.parametrize("label", [3, 9])
+def test_numbers_from_1_are_told(tmp_path, label):
+    records = write_records(tmp_path / "a.tfrecord", FRAMES, [[1], [2], [label]] * 4)
+    done = topgb("eval", model_file(tmp_path / "m", MODEL, features=FRAMES, classes=3), records)
+    assert (done.returncode, "numbered from 0" in done.stderr) == (2, label == 3)
+
+
 def test_names_are_no_class_numbers(tmp_path):
     records = write_records(tmp_path / "a.tfrecord", FRAMES, [["cat", "dog"], ["dog"]] * 6)
     for one in each_command(tmp_path, records, FRAMES, 5).values():

@@ -74,15 +74,22 @@ def test_ranges_that_lose_the_values_are_named(tmp_path, container):
     assert _said(tmp_path / "fits", source, range=(-4, 4)) == []
 
 
-def test_labels_that_no_two_videos_share_are_named(tmp_path):
+def test_labels_that_tell_no_videos_apart_or_all_are_named(tmp_path):
     source = _write(tmp_path / "f", "npy", [_values("frame") for _ in range(10)])
-    for labels, expected in (("a caption of the clip {}", 1), ("class {}", 0)):
+    for classes, words in (
+        (10, "each of the 10 videos has a label that no other has"),
+        (1, "all 10 videos have the same"),
+        (3, None),
+    ):
         with open(tmp_path / "labels.csv", "w", newline="") as file:
-            rows = [(f"v{number:02d}", labels.format(number if expected else number % 3)) for number in range(10)]
+            rows = [
+                (f"v{number:02d}", f"dog;class {number % classes}" if classes == 1 else f"class {number % classes}")
+                for number in range(10)
+            ]
             csv.writer(file).writerows([("id", "labels"), *rows])
-        said = _said(tmp_path / str(expected), source, labels=tmp_path / "labels.csv")
-        assert len(said) == expected
-        assert all("each of the 10 videos has a label that no other has" in words for words in said)
+        said = _said(tmp_path / str(classes), source, labels=tmp_path / "labels.csv")
+        assert len(said) == (words is not None)
+        assert all(str(words) in one for one in said)
 
 
 @pytest.mark.parametrize("container", CONTAINERS[:3])

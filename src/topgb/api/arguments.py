@@ -2,13 +2,12 @@
 
 import functools
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
-from topgb.errors import InputError, TopgbWarning, option, wording
+from topgb.errors import InputError, option, wording
 from topgb.progress import SILENT, Progress, TerminalProgress
 from topgb.unpacked_size import max_unpacked, parse_size, set_max_unpacked
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
     from topgb.modelfile.packed_linear import Resident
-    from topgb.records.dataset import Dataset
-    from topgb.records.repeated import Repeated
     from topgb.training.opened import OpenedModel
 
 PathLike = str | os.PathLike[str]
@@ -122,22 +119,6 @@ def named(header: "Header", vocabulary: PathLike | None) -> "Header":
     names = read_vocabulary(to_path(vocabulary))
     check_names(names, header.classes)
     return replace(header, class_names=names)
-
-
-def warn_of_videos(dataset: "Dataset") -> "Repeated | None":
-    """Warn of videos that are longer than what the model looks at, and of some that occur more than once.
-
-    The warning names the line that called the public function. Returns the repeated videos, if there are any.
-    """
-    cut = dataset.cut.sentence(dataset.num_records)
-    if cut is not None:
-        warnings.warn(
-            f"{cut}; a model trained with a greater model.max_frames looks at more", TopgbWarning, stacklevel=4
-        )
-    repeated = dataset.repeated()
-    if repeated is not None:
-        warnings.warn(f"{repeated.sentence()}, and counts each time; leave the other out", TopgbWarning, stacklevel=4)
-    return repeated
 
 
 @dataclass(frozen=True)

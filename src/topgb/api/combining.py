@@ -146,7 +146,7 @@ def _fit(models: "list[StoredModel]", data: Data, how: _Fitting) -> "tuple[Fitte
     from topgb.combining.parents import open_parents
     from topgb.combining.weights import fit_models
     from topgb.devices import choose_device, keep_freed_memory
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.modelfile.loaded import assemble_stored
 
     keep_freed_memory()
@@ -155,7 +155,9 @@ def _fit(models: "list[StoredModel]", data: Data, how: _Fitting) -> "tuple[Fitte
     shown = to_progress(how.progress)
     dataset = open_for(parents, to_pattern(data), how.on_damaged, progress=shown)
     loaded = (assemble_stored(parent).to(chosen) for parent in parents)
-    return fit_models(loaded, dataset, chosen, how.seed, shown), dataset.damaged
+    fitted = fit_models(loaded, dataset, chosen, how.seed, shown)
+    warn_of_videos(dataset, stacklevel=5)
+    return fitted, dataset.damaged
 
 
 @unpacking

@@ -15,7 +15,6 @@ from topgb.api.arguments import (
     to_pattern,
     to_progress,
     unpacking,
-    warn_of_videos,
 )
 from topgb.errors import DamagedRecordError
 from topgb.results import Table
@@ -93,7 +92,7 @@ def thresholds(
     'model'
     """
     from topgb.devices import choose_device
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.evaluation.thresholds import Goal, collect_curves, find_thresholds, write_thresholds
     from topgb.files import refuse_existing
     from topgb.records.on_damaged import OnDamaged

@@ -17,7 +17,6 @@ from topgb.api.arguments import (
     to_pattern,
     to_progress,
     unpacking,
-    warn_of_videos,
 )
 from topgb.errors import DamagedRecordError, InputError, option
 from topgb.results import Table
@@ -165,7 +164,7 @@ def evaluate(
     >>> found.videos, found.gap > 0.3
     (60, True)
     """
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.evaluation.predictions import FrameDraw
     from topgb.evaluation.score import Scoring, intervals_of, score, write_per_class
     from topgb.files import refuse_existing
@@ -244,7 +243,7 @@ def compare(
     from topgb.devices import choose_device
     from topgb.evaluation.compare import Bootstrap
     from topgb.evaluation.compare import compare as compare_models
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.records.on_damaged import OnDamaged
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
@@ -256,4 +255,7 @@ def compare(
         open_for(first.here, pattern, on_damaged, progress=shown),
         open_for(second.here, pattern, on_damaged),
     )
-    return compare_models(first.here, data_a, second.here, data_b, choose_device(device), bootstrap, shown)
+    found = compare_models(first.here, data_a, second.here, data_b, choose_device(device), bootstrap, shown)
+    warn_of_videos(data_a)
+    warn_of_videos(data_b)
+    return found

@@ -22,7 +22,6 @@ from topgb.api.arguments import (
     to_pattern,
     to_progress,
     unpacking,
-    warn_of_videos,
 )
 from topgb.errors import DamagedRecordError, InputError, option
 from topgb.results import Table
@@ -141,7 +140,7 @@ def predict(
     >>> topgb.predict("run", "records/validate*.tfrecord", "tags.jsonl", threshold=0.5, progress=False)
     Predictions(videos=60, path='tags.jsonl')
     """
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.records.on_damaged import OnDamaged
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
@@ -264,6 +263,7 @@ def distill(
     """
     from topgb.evaluation.distill import DistillOptions, open_records, teacher_identity
     from topgb.evaluation.distill import distill as write_scores
+    from topgb.evaluation.opening import warn_of_videos
     from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_stored
 

@@ -18,7 +18,6 @@ from topgb.api.arguments import (
     to_pattern,
     to_progress,
     unpacking,
-    warn_of_videos,
 )
 from topgb.api.written_calls import written_call
 from topgb.errors import DamagedRecordError, InputError, option
@@ -77,7 +76,7 @@ def report(
     ['run', 'a.safetensors']
     """
     from topgb.devices import choose_device
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.evaluation.report import Report, write_report
     from topgb.evaluation.reported import report_on
     from topgb.files import refuse_existing

@@ -96,7 +96,7 @@ def quantize(
     True
     """
     from topgb.devices import choose_device
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.evaluation.score import evaluate
     from topgb.modelfile import stored_model
     from topgb.modelfile.exported import exported_bytes
@@ -113,9 +113,12 @@ def quantize(
     summaries = quantize_file(stored, path, settings, calibration, force, shown)
     before, after = stored.file_bytes, path.stat().st_size
     exported = exported_bytes(stored_model(path))
+    if calibration is not None:
+        warn_of_videos(calibration)
     if checked is None:
         return Quantized(path, summaries, before, after, exported)
     gaps = [evaluate(open_model(file, chosen), checked, chosen, shown).compute().gap for file in (source, path)]
+    warn_of_videos(checked)
     return Quantized(path, summaries, before, after, exported, *gaps)
 
 
@@ -186,7 +189,7 @@ def shrink(
     """
     from topgb.combining.shrink import ShrinkOptions, parse_budget
     from topgb.combining.shrink import shrink as shrink_models
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.modelfile import stored_model
     from topgb.modelfile.exported import exported_bytes
     from topgb.records.on_damaged import OnDamaged
@@ -200,5 +203,6 @@ def shrink(
     shown = to_progress(progress)
     dataset = open_for(stored, to_pattern(data), on_damaged, progress=shown)
     found = shrink_models(stored, limit, dataset, path, options, shown)
+    warn_of_videos(dataset)
     exported = exported_bytes(stored_model(path))
     return Shrunk(path, found.file_bytes, limit, found.gap, found.member_names, found.choice, found.frontier, exported)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from topgb.errors import DamagedRecordError, RecordError
     from topgb.modelfile import Header
-    from topgb.records.dataset import Dataset
-    from topgb.records.repeated import Repeated
 
 ModelOrRun = Annotated[
     Path,
@@ -123,20 +121,6 @@ def report_damage(damaged: "list[DamagedRecordError]") -> None:
         terminal.tell(f"skipped {len(damaged)} damaged record{'s' if len(damaged) > 1 else ''}:")
         for error in damaged:
             terminal.tell(f"  {error.path}: record {error.record} at byte {error.offset}: {error.reason}")
-
-
-def report_videos(dataset: "Dataset") -> "Repeated | None":
-    """Say on standard error which videos are longer than what the model looks at, and which occur more than once.
-
-    The latter are returned, if there are any.
-    """
-    cut = dataset.cut.sentence(dataset.num_records)
-    if cut is not None:
-        terminal.tell(f"warning: {cut}; a model trained with a greater model.max_frames looks at more")
-    repeated = dataset.repeated()
-    if repeated is not None:
-        terminal.tell(f"warning: {repeated.sentence()}, and counts each time; leave the other out")
-    return repeated
 
 
 def parse_weights(text: str) -> list[float]:

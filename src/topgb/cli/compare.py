@@ -34,7 +34,7 @@ def compare(
     from topgb.devices import choose_device, keep_freed_memory, resolved_precision
     from topgb.evaluation.compare import Bootstrap
     from topgb.evaluation.compare import compare as compare_models
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.progress import TerminalProgress
     from topgb.training.opened import open_model
 
@@ -48,6 +48,8 @@ def compare(
     bootstrap = Bootstrap(resamples, seed, confidence)
     found = compare_models(a, data_a, b, data_b, chosen, bootstrap, progress)
     report_damage(data_a.damaged)
+    warn_of_videos(data_a)
+    warn_of_videos(data_b)
     if json:
         terminal.show_json(found.to_json() | said(arithmetic))
         return

@@ -17,7 +17,6 @@ from topgb.cli.arguments import (
     ResidentOption,
     multiply_fast,
     report_damage,
-    report_videos,
 )
 
 
@@ -49,6 +48,7 @@ def distill(
     """
     from topgb.evaluation.distill import DistillOptions, open_records, teacher_identity
     from topgb.evaluation.distill import distill as write_scores
+    from topgb.evaluation.opening import warn_of_videos
     from topgb.progress import TerminalProgress
     from topgb.training.opened import open_for_engine, open_stored
 
@@ -59,6 +59,6 @@ def distill(
     options = DistillOptions(top_k, score_format, force, opened.engine)
     done = write_scores(opened.model, dataset, out, opened.device, identity, options, TerminalProgress())
     report_damage(dataset.damaged)
-    report_videos(dataset)
+    warn_of_videos(dataset)
     each = f", {done.bytes / done.videos:,.0f} bytes a video" if done.videos else ""
     terminal.say(f"{out}: scores of {done.videos:,} videos{each}")

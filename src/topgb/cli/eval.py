@@ -22,7 +22,6 @@ from topgb.cli.arguments import (
     multiply_fast,
     named,
     report_damage,
-    report_videos,
     said,
 )
 
@@ -88,7 +87,7 @@ def evaluate(
         )  # fmt: skip
         return
     from topgb.errors import InputError
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.evaluation.predictions import FrameDraw
     from topgb.evaluation.score import Scoring, intervals_of, score, to_json, write_per_class
     from topgb.files import refuse_existing
@@ -117,7 +116,7 @@ def evaluate(
     found = score(opened.model, dataset, opened.device, how, progress, opened.engine)
     intervals = intervals_of(found.metrics, progress) if interval else {}
     report_damage(dataset.damaged)
-    repeated = report_videos(dataset)
+    repeated = warn_of_videos(dataset)
     if json:
         terminal.show_json(to_json(found, at, intervals, repeated) | said(opened.here.precision))
     else:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from topgb.combining.ensemble import carry_over
 from topgb.combining.parents import named, open_parents, origin, shared_extras
 from topgb.errors import InputError
-from topgb.evaluation.opening import open_for
+from topgb.evaluation.opening import open_for, warn_of_videos
 from topgb.evaluation.predictions import batches
 from topgb.files import refuse_existing
 from topgb.modelfile import Header, Member, StoredModel, write_model_file
@@ -80,7 +80,9 @@ def remember(
     (parent,) = open_parents([model], "remember with it", least=1)
     member = _single_member(parent)
     tagger = cast(Tagger, assemble_stored(parent).members[0])
-    memory = _collect_memory(tagger, open_for(parent, pattern, on_damaged, part="train", progress=progress), progress)
+    dataset = open_for(parent, pattern, on_damaged, part="train", progress=progress)
+    memory = _collect_memory(tagger, dataset, progress)
+    warn_of_videos(dataset, stacklevel=5)
     hidden = isinstance(tagger.head, MLP)
     entries: dict[str, TensorEncoding] = {}
     tensors: dict[str, torch.Tensor] = {}

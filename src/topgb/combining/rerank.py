@@ -13,7 +13,7 @@ from topgb.combining.parents import named, origin, warn_of_dropped
 from topgb.combining.top_classes import SCORING_BATCH, TopClasses, collect_top_classes
 from topgb.errors import InputError, option
 from topgb.evaluation.metrics import TOP_K, Scores
-from topgb.evaluation.opening import open_for
+from topgb.evaluation.opening import open_for, warn_of_videos
 from topgb.files import file_sha256, refuse_existing
 from topgb.modelfile import StoredModel, stored_model, write_model_file
 from topgb.modelfile.encodings import encode_plain
@@ -100,9 +100,9 @@ def rerank(
     options = training.options_for(header.classes)
     training = replace(training, options=options)
     teachers = _open_scores(scores, header.classes, options.candidates)
-    top = collect_top_classes(
-        open_for(parent, pattern, training.on_damaged, part="all"), teachers, options.candidates, progress
-    )
+    dataset = open_for(parent, pattern, training.on_damaged, part="all")
+    top = collect_top_classes(dataset, teachers, options.candidates, progress)
+    warn_of_videos(dataset, stacklevel=5)
     gain = _gain(top, training, progress)
     fitted = fit_reranker(top, training, progress, "fitting")
     entries = {name: entry for name, entry in header.tensors.items() if not name.startswith(RERANKER)}

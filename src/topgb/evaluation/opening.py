@@ -19,6 +19,7 @@ from topgb.records.on_damaged import OnDamaged
 if TYPE_CHECKING:
     from topgb.extractor_identity import Identity
     from topgb.records.folders import Part
+    from topgb.records.repeated import Repeated
     from topgb.records.segment_dataset import SegmentCut
 
 
@@ -141,6 +142,23 @@ def open_needed(
 
         return open_segments(pattern, needs.spec, needs.classes, segments, on_damaged, targets, progress)
     return open_dataset(pattern, needs.spec, needs.classes, needs.max_frames, on_damaged, targets, progress)
+
+
+def warn_of_videos(dataset: Dataset, stacklevel: int = 4) -> "Repeated | None":
+    """Warn of videos that are longer than what the model looks at, and of some that occur more than once.
+
+    To be called when the records have been read. `stacklevel` is that of the line that called the public function, as
+    `warnings.warn` counts from here. Returns the repeated videos, if there are any.
+    """
+    cut = dataset.cut.sentence(dataset.num_records)
+    if cut is not None:
+        sentence = f"{cut}; a model trained with a greater model.max_frames looks at more"
+        warnings.warn(sentence, TopgbWarning, stacklevel)
+    repeated = dataset.repeated()
+    if repeated is not None:
+        sentence = f"{repeated.sentence()}, and counts each time; leave the other out"
+        warnings.warn(sentence, TopgbWarning, stacklevel)
+    return repeated
 
 
 def _warn(sentence: str) -> None:

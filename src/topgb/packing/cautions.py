@@ -69,8 +69,15 @@ def caution_of_features(fixed: Fixed) -> None:
     _warn(words for name, found in fixed.features.items() if (words := found.caution(name)) is not None)
 
 
-def caution_of_labels(counts: Mapping[str, int], total: int, videos: int) -> None:
-    """Warn if each of `videos` has a class of its own; `counts` are training videos by class, `total` labels."""
+def caution_of_labels(counts: Mapping[str, int], total: int, train: int, videos: int) -> None:
+    """Warn of labels that tell no videos apart, or all of them.
+
+    `counts` are training videos by class, of `train`; `total` are the labels of all `videos`.
+    """
+    if 0 < train == min(counts.values(), default=0) and total == len(counts) * videos and videos >= _LEAST_LABELS:
+        _warn(
+            [f"all {videos:,} videos have the same labels, so that a model learns nothing from them; check the labels"]
+        )
     if total == len(counts) == videos >= _LEAST_LABELS:
         _warn(
             [

@@ -16,7 +16,7 @@ _NEVER_IN_NAMES = {";", "|", "\t", "\n"}
 _WEAK_SEPARATORS = ("/", "+", "&", ":", "\\", "-", "_", " and ", " ")
 # Programs and people write these where they have no value.
 _MISSING = {"nan", "na", "none", "null", "n/a", "n.a.", "<na>", "nat", "undefined", "#n/a", "-", "--", "?", "."}
-# What spreadsheets show in place of a value.
+# Spreadsheets show these in place of a value.
 _MISSING |= {"#ref!", "#value!", "#name?", "#num!", "#null!", "#div/0!", "#error!"}
 _NUMBERS = re.compile(r"\d+(?:[\s,|;]+\d+)+")
 _FRACTION = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)

@@ -198,7 +198,7 @@ def write_packed(material: Material, out: Path, options: PackOptions, progress: 
     if material.made_by.extractor is None:
         caution_of_features(survey.fixed)
     if survey.known is None:
-        caution_of_labels(survey.counts, survey.total, len(survey.ids))
+        caution_of_labels(survey.counts, survey.total, survey.train, len(survey.ids))
     spec, costs = survey.spec(options.store, options.ranges)
     names = survey.names()
     classes, vocabulary_name = (len(names), VOCABULARY) if names else (None, None)

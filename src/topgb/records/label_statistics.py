@@ -35,8 +35,8 @@ def _counted(dataset: Dataset, limit: int | None) -> tuple[np.ndarray, int, int]
 def require_labels(dataset: Dataset, where: str, purpose: str) -> None:
     """Raise `InputError` if the labels of the records of `where` cannot serve the `purpose` (a verb).
 
-    A sample of the records is looked at, and all of them if every list in the sample is empty. A later record without
-    labels is found when its batch is read.
+    A sample of the records is looked at, and all of them if every list in the sample is empty or full. A later record
+    without labels is found when its batch is read.
     """
     counts, videos, read = _counted(dataset, SAMPLE)
     alone = or_teacher_alone(dataset.teacher)
@@ -50,7 +50,7 @@ def require_labels(dataset: Dataset, where: str, purpose: str) -> None:
             f"{where} are labelled in part: {read - videos:,} of the {read:,} looked at have no labels; "
             f"{LABELS_APART}{alone}"
         )
-    if not counts.any():
+    if not counts.any() or (counts == videos).all():
         counts, videos = label_counts(dataset)
     check_label_counts(counts, videos, where, purpose, alone)
 

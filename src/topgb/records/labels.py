@@ -136,7 +136,8 @@ class LabelTally:
 def check_label_counts(counts: np.ndarray, videos: int, where: str, purpose: str, remedy: str = "") -> None:
     """Raise `InputError` if the labels of `videos` labelled videos, by class int64 [V], can serve no `purpose`.
 
-    Either there is none, or there are two classes and every video has both, as 0/1 vectors read as class numbers have.
+    Either there is none, or every video has all of the classes: then any model scores 1.0, and none can learn. Where
+    there are two classes, 0/1 vectors read as class numbers look like that.
     `remedy` is another one where there is none.
     """
     if not counts.any():
@@ -144,8 +145,13 @@ def check_label_counts(counts: np.ndarray, videos: int, where: str, purpose: str
             f"the label lists of {where} are all empty, so there is nothing to {purpose}; {WRITE_NUMBERS} of each video"
             f"{remedy}"
         )
-    if len(counts) == 2 and videos >= LEAST_VECTORS and (counts == videos).all():
-        raise InputError(f"{where}: {_vectors(videos)}")
+    if len(counts) > 1 and videos >= LEAST_VECTORS and (counts == videos).all():
+        if len(counts) == 2:
+            raise InputError(f"{where}: {_vectors(videos)}")
+        raise InputError(
+            f"{where}: each of the {videos:,} videos has all {len(counts):,} classes as labels, so there is nothing to "
+            f"{purpose}; {WRITE_NUMBERS} that it shows alone"
+        )
 
 
 def first_improbable(values: np.ndarray, most: float = 1.0) -> int | None:
@@ -197,7 +203,7 @@ def _outside(labels: list[int], classes: int | None, place: Place) -> InputError
     label = next(label for label in labels if label >= classes)
     return InputError(
         f"{place}: label {label} is outside the {classes} classes (0 to {classes - 1}); "
-        "the model or recipe needs as many classes as the data has"
+        "the model or recipe needs as many classes as the data has" + (", numbered from 0" if label == classes else "")
     )
 
 

@@ -83,7 +83,7 @@ def _fit(
     from topgb.combining.parents import open_parents
     from topgb.combining.weights import fit_models
     from topgb.devices import choose_device, keep_freed_memory
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.modelfile.loaded import assemble_stored
     from topgb.progress import TerminalProgress
 
@@ -96,6 +96,7 @@ def _fit(
     loaded = (assemble_stored(parent).to(chosen) for parent in parents)
     fitted = fit_models(loaded, dataset, chosen, seed, progress)
     report_damage(dataset.damaged)
+    warn_of_videos(dataset)
     return fitted
 
 

@@ -46,7 +46,7 @@ def quantize(
 ) -> None:
     """Store a model's large tensors in fewer bits, and say what that costs."""
     from topgb.devices import choose_device
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.modelfile import stored_model
     from topgb.modelfile.exported import exported_bytes, exported_sizes_in_words
     from topgb.progress import TerminalProgress
@@ -63,7 +63,9 @@ def quantize(
     if checked is not None:
         scores = [_gap(open_model(path, chosen), checked, chosen, progress) for path in (model, out)]
     for dataset in (calibration, checked):
-        report_damage([] if dataset is None else dataset.damaged)
+        if dataset is not None:
+            report_damage(dataset.damaged)
+            warn_of_videos(dataset)
     if json:
         value = {
             "tensors": [asdict(summary) | {"bits": summary.bits} for summary in summaries],

@@ -37,7 +37,7 @@ def shrink(
     """
     from topgb.combining.shrink import ShrinkOptions, parse_budget
     from topgb.combining.shrink import shrink as shrink_models
-    from topgb.evaluation.opening import open_for
+    from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.modelfile import stored_model
     from topgb.modelfile.exported import exported_bytes, exported_sizes_in_words
     from topgb.progress import TerminalProgress
@@ -50,6 +50,7 @@ def shrink(
     dataset = open_for(stored, data, on_damaged, progress=progress)
     found = shrink_models(stored, limit, dataset, out, options, progress)
     report_damage(dataset.damaged)
+    warn_of_videos(dataset)
     exported = exported_bytes(stored_model(out))
     if json:
         value = {
