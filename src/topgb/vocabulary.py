@@ -1,9 +1,12 @@
 """Class names: the CSV that goes with a data set."""
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from unicodedata import normalize
 
 from topgb.csv_rows import csv_field
 from topgb.csv_tables import read_table
@@ -92,6 +95,24 @@ def check_names(names: Sequence[str], classes: int) -> None:
         raise InputError(
             f"{len(names):,} class names were given for {classes:,} classes; give the vocabulary of this data set"
         )
+
+
+def refuse_other_names(first: tuple[str, Sequence[str] | None], second: tuple[str, Sequence[str] | None]) -> None:
+    """Raise `InputError` if two models, each given by its place and its class names if it has some, differ in those."""
+    (where, ours), (other_place, theirs) = first, second
+    pairs = zip(ours or (), theirs or (), strict=False)
+    number, one, other = next(((n, one, other) for n, (one, other) in enumerate(pairs) if one != other), (0, "", ""))
+    if one != other:
+        raise InputError(
+            f"class {number} is {one!r} in {where} and {other!r} in {other_place}; name models of the same classes"
+        )
+
+
+def names_digest(names: Sequence[str] | None) -> str | None:
+    """A hash of class names in their order, None without names."""
+    if names is None:
+        return None
+    return sha256(json.dumps([normalize("NFC", name) for name in names]).encode()).hexdigest()
 
 
 def _cell(row: list[str], column: int | None) -> str:

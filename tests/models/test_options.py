@@ -15,7 +15,11 @@ SPEC = FeatureSpec("frame", (Feature("rgb", 3), Feature("audio", 2)))
     ("section", "words"),
     [
         ({"aggregator": "netvlad", "clutsers": 3, "head": "moe"}, "unknown key 'model.clutsers'"),
-        ({"aggregator": "nextwlad", "head": "moe"}, "no aggregator 'nextwlad'"),
+        ({"aggregator": "nextwlad", "head": "moe"}, "no aggregator 'nextwlad'; did you mean 'nextvlad'"),
+        (
+            {"aggregator": "average", "head": "moe", "max_frame": 3},
+            "did you mean 'max_frames'. model knows: aggregator",
+        ),
         ({"aggregator": "average", "head": "mo"}, "no head 'mo'"),
         ({"aggregator": "average", "head": {"name": "moe", "mixtures": 0}}, "'model.head.mixtures' is 0"),
         ({"aggregator": "average", "head": {"name": "moe", "mixtures": "two"}}, "'model.head.mixtures' is 'two'"),

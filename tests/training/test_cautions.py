@@ -116,6 +116,13 @@ def test_a_step_that_does_not_fit_gets_advice_that_fits(monkeypatch):
         (["training.early_stop=3"], "cannot stop a run of 3 epochs"),
         (["training.early_stop=1", "optimizer.warmup=0.5"], "while its learning rate still rises"),
         (["training.frames=sequence:20"], "more frames than any video has"),
+        (["optimizer.learning_rate=3"], "each step may move every weight by about 3"),
+        (["optimizer.weight_decay=60", "optimizer.learning_rate=0.01"], "each step takes 60% off every weight"),
+        (["optimizer.clip_norm=1e-8"], "gradients of a norm of 1e-08 hardly move a weight"),
+        (
+            ["training.batch_size=100", "training.batch_norm_momentum=0.1"],
+            "is more than the 60 videos, so each of the 3 epochs is a single step",
+        ),
     ],
 )
 def test_likely_mistakes_are_said_where_the_run_begins(folder, tmp_path, settings, words):

@@ -49,7 +49,7 @@ def test_overrides_reach_every_section():
         ("data.features=[{name: rgb, size: 3, typ: 1}]", "unknown key 'data.features.0.typ'"),
         ("surprise=1", "unknown key 'surprise'"),
         ("training.batch_size", "KEY=VALUE"),
-        ("training.batch_size.x=1", "'batch_size' is not a section"),
+        ("training.batch_size.x=1", "'batch_size' is not a section of the recipe, but a single value"),
         ("training.frames=[", "not YAML"),
         ("training.seed=2020-13-45", "not YAML"),
         ("training={epochs: 1, epochs: 2}", "'epochs' stands there twice"),
@@ -75,8 +75,10 @@ def test_a_recipe_can_be_a_file(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not text"):
         load_recipe(str(path))
-    with pytest.raises(InputError, match="no recipe 'absent'.*yt8m-video"):
+    with pytest.raises(InputError, match="no recipe 'absent'; it is.*yt8m-video"):
         load_recipe("absent")
+    with pytest.raises(InputError, match="no recipe 'own-frame'; did you mean 'own-frames'"):
+        load_recipe("own-frame")
 
 
 def test_overridden_keys_are_found_in_sections_too():

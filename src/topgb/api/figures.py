@@ -245,11 +245,13 @@ def compare(
     from topgb.evaluation.compare import compare as compare_models
     from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.records.on_damaged import OnDamaged
+    from topgb.vocabulary import refuse_other_names
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
     check_least(resamples=(resamples, 2), seed=(seed, 0))
     bootstrap = Bootstrap(resamples, seed, confidence)
     first, second = (open_given(model, Opening(device=device, precision=precision)) for model in (a, b))
+    refuse_other_names(("a", first.here.header.class_names), ("b", second.here.header.class_names))
     pattern, shown = to_pattern(data), to_progress(progress)
     data_a, data_b = (
         open_for(first.here, pattern, on_damaged, progress=shown),

@@ -272,7 +272,7 @@ def distill(
     opened = open_given(to_path(model), Opening(None, device, resident, engine, address, precision))
     identity = teacher_identity(open_stored(to_path(model)), opened.device, resident, opened.here.precision)
     dataset = open_records(opened.here, to_pattern(data), on_damaged, format)
-    options = DistillOptions(top_k, format, force, opened.engine)
+    options = DistillOptions(top_k, format, force, opened.engine, opened.here.header.class_names)
     done = write_scores(opened.model, dataset, to_path(out), opened.device, identity, options, to_progress(progress))
     warn_of_videos(dataset)
     return done

@@ -82,6 +82,7 @@ def report(
     from topgb.files import refuse_existing
     from topgb.records.on_damaged import OnDamaged
     from topgb.training.opened import open_model, open_stored
+    from topgb.vocabulary import refuse_other_names
 
     check_choices(on_damaged=(on_damaged, OnDamaged))
     paths, path, pattern, shown = to_paths(models), to_path(out), to_pattern(data), to_progress(progress)
@@ -99,6 +100,9 @@ def report(
                 f"{paths[0]} has {reported[0].header.classes} classes and {source} {header.classes}; report on models "
                 "of the same"
             )
+        if reported:
+            first = os.fspath(paths[0]), reported[0].header.class_names
+            refuse_other_names(first, (os.fspath(source), header.class_names))
         dataset = open_for(header, pattern, on_damaged, progress=shown)
         about = os.fspath(source), stored.file_bytes, header
         reported.append(report_on(open_model(source, chosen), about, dataset, chosen, True, shown))

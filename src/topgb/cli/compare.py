@@ -37,12 +37,14 @@ def compare(
     from topgb.evaluation.opening import open_for, warn_of_videos
     from topgb.progress import TerminalProgress
     from topgb.training.opened import open_model
+    from topgb.vocabulary import refuse_other_names
 
     keep_freed_memory()
     multiply_fast(device)
     chosen = choose_device(device)
     arithmetic = resolved_precision(precision, chosen)
     a, b = (open_model(path, chosen, precision=arithmetic) for path in (model_a, model_b))
+    refuse_other_names((str(model_a), a.header.class_names), (str(model_b), b.header.class_names))
     progress = TerminalProgress()
     data_a, data_b = open_for(a, data, on_damaged, progress=progress), open_for(b, data, on_damaged)
     bootstrap = Bootstrap(resamples, seed, confidence)

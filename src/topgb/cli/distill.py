@@ -56,7 +56,7 @@ def distill(
     opened = open_for_engine(teacher, None, device, resident, engine, address, precision)
     identity = teacher_identity(open_stored(teacher), opened.device, resident, opened.here.precision)
     dataset = open_records(opened.here, data, on_damaged, score_format)
-    options = DistillOptions(top_k, score_format, force, opened.engine)
+    options = DistillOptions(top_k, score_format, force, opened.engine, opened.here.header.class_names)
     done = write_scores(opened.model, dataset, out, opened.device, identity, options, TerminalProgress())
     report_damage(dataset.damaged)
     warn_of_videos(dataset)

@@ -1,6 +1,7 @@
 """Add a second stage to a model file, trained on scores by models that had not seen the videos."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from topgb.combining.cooccurrence import class_vectors
 from topgb.combining.parents import named, origin, warn_of_dropped
 from topgb.combining.top_classes import SCORING_BATCH, TopClasses, collect_top_classes
-from topgb.errors import InputError, option
+from topgb.errors import InputError, TopgbWarning, option
 from topgb.evaluation.metrics import TOP_K, Scores
 from topgb.evaluation.opening import open_for, warn_of_videos
 from topgb.files import file_sha256, refuse_existing
@@ -100,6 +101,8 @@ def rerank(
     options = training.options_for(header.classes)
     training = replace(training, options=options)
     teachers = _open_scores(scores, header.classes, options.candidates)
+    for caution in filter(None, (teacher.caution_of_names(header.class_names) for teacher in teachers)):
+        warnings.warn(caution, TopgbWarning, stacklevel=4)
     dataset = open_for(parent, pattern, training.on_damaged, part="all")
     top = collect_top_classes(dataset, teachers, options.candidates, progress)
     warn_of_videos(dataset, stacklevel=5)

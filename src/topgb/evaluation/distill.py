@@ -43,6 +43,7 @@ from topgb.records.on_damaged import OnDamaged
 from topgb.records.teacher import DESCRIPTION_FILE, ScoreFormat, TeacherDescription, scores_path
 from topgb.records.teacher_scores import write_scores
 from topgb.results import Result
+from topgb.vocabulary import names_digest
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,12 +62,14 @@ class DistillOptions:
     score_format  `safetensors`: scores beside the records; `tfrecord`: copies of the records with the scores inside
     force         replace scores of another teacher or of other records
     engine        where the work runs: in this process or on a cluster
+    class_names   the names of the teacher's classes
     """
 
     top_k: int | None = None
     score_format: ScoreFormat = "safetensors"
     force: bool = False
     engine: Engine = LOCAL
+    class_names: Sequence[str] | None = None
 
 
 DEFAULT_OPTIONS = DistillOptions()
@@ -136,7 +139,7 @@ def distill(
     new ones are there), if it holds anything else, or if the workers' files do not appear in it; and as `predictions`
     and `dispatch` do.
     """
-    top_k, score_format = options.top_k, options.score_format
+    top_k, score_format, digest = options.top_k, options.score_format, names_digest(options.class_names)
     names = [shard_label(shard.name, score_format) for shard in dataset.shards]
     name, times = Counter(names).most_common(1)[0]
     if times > 1:
@@ -146,7 +149,7 @@ def distill(
             f"the best {top_k} classes cannot be kept: safetensors files take from 1 to {dataset.classes} here, and "
             "TFRecord files all classes"
         )
-    description = TeacherDescription(identity, dataset.fingerprint(), dataset.classes, top_k, score_format)
+    description = TeacherDescription(identity, dataset.fingerprint(), dataset.classes, top_k, score_format, digest)
     with writing_alone(out):
         target = prepare_folder(out, description, options.force)
         pieces = [p for p in shard_pieces(dataset) if not is_finished(target, dataset, p.number, score_format)]

@@ -73,7 +73,7 @@ def parse_model(section: dict[str, Any]) -> ModelConfig:
     options = {k: v for k, v in section.items() if k not in RESERVED_KEYS}
     return ModelConfig(
         aggregator=frame.aggregator,
-        aggregator_options=_sized(validate(aggregator.Options, options, "model"), "model"),
+        aggregator_options=_sized(validate(aggregator.Options, options, "model", also=RESERVED_KEYS), "model"),
         head=head_name,
         head_options=_sized(validate(head.Options, head_options, "model.head"), "model.head"),
         features=None if frame.features is None else tuple(frame.features),

@@ -2,6 +2,7 @@
 
 import difflib
 import reprlib
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,29 +19,35 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def validate(schema: type[Schema], value: Any, path: str, if_missing: str | None = None) -> Schema:
+def validate(
+    schema: type[Schema], value: Any, path: str, if_missing: str | None = None, also: Collection[str] = ()
+) -> Schema:
     """`value` as `schema`. Raises `InputError` naming the key of the first fault.
 
-    `if_missing` is the advice for a missing key; None advises to state the key in the recipe.
+    `if_missing` is the advice for a missing key; None advises to state the key in the recipe. `also` are further keys
+    that are known in this place, to be named where one is not.
     """
     try:
         return schema.model_validate(value)
     except ValidationError as error:
-        raise InputError(_sentence(error.errors(), schema, value, path, if_missing)) from None
+        raise InputError(_sentence(error.errors(), schema, value, path, if_missing, also)) from None
 
 
 def _sentence(
-    errors: list[ErrorDetails], schema: type[BaseModel], value: Any, path: str, if_missing: str | None
+    errors: list[ErrorDetails],
+    schema: type[BaseModel],
+    value: Any,
+    path: str,
+    if_missing: str | None,
+    also: Collection[str],
 ) -> str:
     first = errors[0]
     location = _keys(first, value)
     key = ".".join([path, *location]).strip(".")
     if first["type"] == "extra_forbidden":
         where = ".".join([path, *location[:-1]]).strip(".") or "the top level"
-        known = _known_keys(schema, first["loc"][:-1])
-        meant = _meant(location[-1], known)
-        question = f"; did you mean {meant!r}?" if meant else ";"
-        return f"unknown key {key!r}{question} {where} knows: {', '.join(known)}"
+        known = sorted({*_known_keys(schema, first["loc"][:-1]), *(also if len(location) == 1 else ())})
+        return f"unknown key {key!r}{or_meant(location[-1], known)} {where} knows: {', '.join(known)}"
     if first["type"] == "missing":
         in_recipe = f"state it in the recipe or with {option('set', {key: '…'})}"
         return f"{key!r} is missing; {if_missing or in_recipe}"
@@ -48,6 +55,12 @@ def _sentence(
     messages = dict.fromkeys(_message(error) for error in errors if _keys(error, value) == location)
     message = " or ".join(messages).replace(" or input should be ", " or ")
     return f"{key!r} is {reprlib.repr(first['input'])}: {message}" if key else message
+
+
+def or_meant(key: str, known: list[str]) -> str:
+    """The question in a message that says that `key` is not known; empty if none of the known keys is like it."""
+    meant = _meant(key, known)
+    return f"; did you mean {meant!r}?" if meant else ";"
 
 
 def _meant(key: str, known: list[str]) -> str | None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
-from topgb.models.options import Options
+from topgb.models.options import Options, or_meant
 
 
 class Aggregator(Protocol):
@@ -96,7 +96,7 @@ def find_head(name: str) -> Any:
 
 def _find(kind: str, name: str, table: dict[str, Any]) -> Any:
     if name not in table:
-        raise InputError(f"there is no {kind} {name!r}; there are: {', '.join(table)}")
+        raise InputError(f"there is no {kind} {name!r}{or_meant(name, list(table))} there are: {', '.join(table)}")
     return table[name]
 
 

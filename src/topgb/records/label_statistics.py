@@ -1,10 +1,12 @@
 """Counts of a data set's labels, and means of its teacher's scores, without reading frames."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from topgb.errors import InputError
 from topgb.records.dataset import Dataset
-from topgb.records.labels import LABELS_APART, LabelTally, check_label_counts, or_teacher_alone
+from topgb.records.labels import LABELS_APART, LEAST_VECTORS, LabelTally, check_label_counts, or_teacher_alone
 from topgb.records.teacher import Teacher
 
 # This many records show whether there are labels.
@@ -85,6 +87,32 @@ def teacher_mean(dataset: Dataset, limit: int) -> np.ndarray:
             total += who.predictions
             videos += 1
     return total / max(1, videos)
+
+
+def monotony(dataset: Dataset) -> Iterator[str]:
+    """Sentences on targets that are the same for all videos, of which a model learns nothing else.
+
+    A sample is looked at, and all labels if it is like that.
+    """
+    sample = _evenly_spread(dataset, SAMPLE)
+    counts, videos = label_counts(dataset, SAMPLE)
+    if _is_same(counts, videos):
+        counts, videos = label_counts(dataset)
+    if _is_same(counts, videos) and videos >= LEAST_VECTORS:
+        yield f"all {videos:,} videos to train on have the same labels; check that these are the classes' numbers"
+    if dataset.teacher is None or len(sample) < LEAST_VECTORS:
+        return
+    found = [who for number in sample if (who := dataset.identity_of(dataset.key(number))) is not None]
+    if isinstance(dataset.teacher, str):
+        scores = np.array([who.predictions for who in found if who.predictions is not None])
+    else:
+        scores = dataset.teacher.rows([who.id for who in found]).numpy()
+    if len(scores) and (scores == scores[0]).all():
+        yield f"the teacher's scores of {len(scores)} videos looked at are all the same; check the teacher"
+
+
+def _is_same(counts: np.ndarray, videos: int) -> bool:
+    return bool(counts.any() and ((counts == 0) | (counts == videos)).all())
 
 
 def check_teacher_knows(dataset: Dataset) -> None:

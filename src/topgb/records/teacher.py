@@ -16,6 +16,7 @@ from topgb.errors import InputError, option
 from topgb.files import atomic_write, refuse_unfinished
 from topgb.json_reading import read_json
 from topgb.records.teacher_scores import read_scores
+from topgb.vocabulary import names_digest
 
 DESCRIPTION_FILE = "teacher.json"
 VERSION = 1
@@ -31,6 +32,7 @@ class TeacherDescription:
     classes   V
     top_k     number of classes kept for each video, None for all
     format    `safetensors` files beside the records, or copies of the records in TFRecord files with the scores inside
+    names     hash of the names of the teacher's classes (`names_digest`), None if it has none
     """
 
     model: dict[str, Any]
@@ -38,6 +40,7 @@ class TeacherDescription:
     classes: int
     top_k: int | None
     format: ScoreFormat
+    names: str | None = None
 
     def write(self, folder: Path) -> None:
         """Write `teacher.json`. Raises `TopgbError` if that fails."""
@@ -74,6 +77,7 @@ class TeacherDescription:
                 isinstance(description.model, dict)
                 and type(description.classes) is int
                 and (description.top_k is None or type(description.top_k) is int)
+                and (description.names is None or isinstance(description.names, str))
                 and all(isinstance(row[0], str) and "/" not in row[0] for row in description.records)
             )
         except (FileNotFoundError, NotADirectoryError):
@@ -140,6 +144,16 @@ class Teacher:
     def classes(self) -> int:
         """V, the number of classes that the teacher knows."""
         return self.description.classes
+
+    def caution_of_names(self, names: Sequence[str] | None) -> str | None:
+        """A sentence where the teacher's classes have other names than `names`, so that the numbers may differ."""
+        wanted, found = names_digest(names), self.description.names
+        if wanted is None or found in (None, wanted):
+            return None
+        return (
+            f"the scores in {self.folder} are of a teacher whose classes have other names, though as many; check that "
+            "the same numbers stand for the same classes"
+        )
 
     def __len__(self) -> int:
         """The number of videos with scores."""

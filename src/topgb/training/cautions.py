@@ -20,6 +20,12 @@ LEAST_TOGETHER = 4
 NOTHING = 0.01
 # At the end, a moving average should hold no more than this share of its random start.
 START_LEFT = 0.1
+# Adam moves every weight by about the learning rate in each step; recipes have 0.002 at most.
+GREATEST_RATE = 0.1
+# Gradients of a smaller norm disappear beside Adam's epsilon of 1e-8.
+LEAST_NORM = 1e-5
+# The greatest share of a weight that a step may take off.
+MOST_DECAY = 0.1
 # The schedule is sampled at this many steps.
 LOOKS = 1000
 
@@ -104,6 +110,23 @@ def _of_the_rate(recipe: Recipe, videos: int, steps: int) -> Iterator[str]:
         )
     if optimizer.warmup > 0.5:
         yield f"the learning rate rises over {optimizer.warmup:.0%} of the run; lower optimizer.warmup"
+    if start > GREATEST_RATE:
+        yield (
+            f"each step may move every weight by about {start:g}, which forgets what was learned; lower "
+            "optimizer.learning_rate"
+        )
+    if optimizer.weight_decay * start > MOST_DECAY:
+        yield (
+            f"each step takes {min(1.0, optimizer.weight_decay * start):.0%} off every weight; lower "
+            f"optimizer.weight_decay ({optimizer.weight_decay:g})"
+        )
+    if optimizer.clip_norm is not None and optimizer.clip_norm < LEAST_NORM:
+        yield f"gradients of a norm of {optimizer.clip_norm:g} hardly move a weight; raise optimizer.clip_norm"
+    if recipe.training.batch_size > videos:
+        yield (
+            f"training.batch_size={recipe.training.batch_size} is more than the {videos:,} videos, so each of the "
+            f"{recipe.training.epochs} epochs is a single step; lower it"
+        )
     # Adam moves a weight by about the rate in a step.
     reach = float(rates.mean()) * steps
     if reach < 1e-3:

@@ -1,6 +1,6 @@
 """Prepare a training run before anything is written: check the records, make the weights of step 0 and the settings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from topgb.records.dataset import Dataset
 from topgb.records.description import find_descriptions
 from topgb.records.disguised import check_bytes
 from topgb.records.folders import has_parts, part_of
-from topgb.records.label_statistics import check_teacher_knows, require_labels
+from topgb.records.label_statistics import check_teacher_knows, monotony, require_labels
 from topgb.records.labels import LABELS, Targets
 from topgb.records.sampling import parse_sampling
 from topgb.records.segment_dataset import SegmentCut
@@ -99,6 +99,7 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
             job, held_out_files, extractor, progress, LABELS if segments is None else Targets(False), job.class_names,
             segments=None if segments is None else validation_cut(segments),
         )  # fmt: skip
+    names = job_names(job, parent, progress)
     settings = {
         "records": data.fingerprint(),
         "validation": None if validation is None else validation.fingerprint(),
@@ -112,31 +113,37 @@ def prepare(job: TrainingJob, fabric: Fabric, precision: FabricPrecision, progre
         "ranks": fabric.world_size if fabric.world_size > 1 else None,
         EXTRACTOR: extractor,
         RATED: rated_classes(data),
-        runs.NAMES: job_names(job, parent, progress),
+        runs.NAMES: names,
     }
     sampling = parse_sampling(options.frames)
     videos, frames = min(options.batch_size, data.num_records), sampling.count or data.most_frames
     check_memory(job.recipe, videos, frames, fabric.device, progress, taught=teacher is not None)
     _check_records(job, data, validation, fabric.world_size)
-    for warning in _about_records(data, validation):
-        progress.say(f"warning: {warning}")
+    _warn(_about_records(data, validation, names), progress)
     batches = TrainingBatches(data, options.batch_size, options.seed, sampling, fabric.global_rank, fabric.world_size)
     tagger = fresh_tagger(job.recipe, data, progress, init_from, ema_source, job.new_head)
     tagger.set_batch_norm_momentum(options.batch_norm_momentum)
     few = check_batch_norm(tagger, batches, options.accumulate)
     fresh, normalises = init_from is None and ema_source is None, uses_batch_norm(tagger)
-    for caution in (*([few] if few else []), *cautions(job.recipe, batches, validation, fresh, normalises)):
-        progress.say(f"warning: {caution}")
+    _warn((*([few] if few else []), *cautions(job.recipe, batches, validation, fresh, normalises)), progress)
     return Preparation(_within_cores(job, progress), batches, validation, tagger, settings)
 
 
-def _about_records(data: Dataset, validation: Dataset | None) -> Iterator[str]:
-    """Sentences that warn of frames that are cut off, and of shards that are copies of others."""
+def _warn(sentences: Iterable[str], progress: Progress) -> None:
+    for sentence in sentences:
+        progress.say(f"warning: {sentence}")
+
+
+def _about_records(data: Dataset, validation: Dataset | None, names: Sequence[str] | None) -> Iterator[str]:
+    """Sentences that warn of frames that are cut off, copied shards, targets that are alike, and other class names."""
+    if isinstance(data.teacher, Teacher) and (caution := data.teacher.caution_of_names(names)) is not None:
+        yield caution
     for purpose, records in (("train on", data), ("validate on", validation)):
         cut = None if records is None else records.cut.sentence(records.num_records)
         if cut is not None:
             yield f"of the records to {purpose}, {cut}; raise model.max_frames to look at more"
     yield from copied_shards(data, validation)
+    yield from monotony(data)
 
 
 def _open(

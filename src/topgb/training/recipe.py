@@ -13,7 +13,7 @@ from topgb.errors import InputError, option
 from topgb.features import Feature, FeatureSpec
 from topgb.files import open_input
 from topgb.models import ModelConfig, parse_model
-from topgb.models.options import Options, validate
+from topgb.models.options import Options, or_meant, validate
 from topgb.yaml_reading import MOST_BYTES, parse_yaml
 
 # A run's resolved recipe.
@@ -218,8 +218,10 @@ def _recipe_text(name: str) -> str:
     except UnicodeDecodeError:
         raise InputError(f"{name} is not a recipe: it is not text") from None
     except OSError:
+        known = list(shipped_recipes())
         raise InputError(
-            f"there is no recipe {name!r}: neither a readable file nor one of {', '.join(shipped_recipes())}"
+            f"there is no recipe {name!r}{or_meant(name, known)} it is neither a readable file nor one of "
+            f"{', '.join(known)}"
         ) from None
 
 
@@ -227,7 +229,11 @@ def _apply(recipe: Any, key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
         if not isinstance(recipe, dict) or not isinstance(recipe.setdefault(section, {}), dict):
-            raise InputError(f"{option('set', {key: value})}: {section!r} is not a section of the recipe")
+            whole = option("set", {key[: key.index(section) + len(section)]: "{…}"})
+            raise InputError(
+                f"{option('set', {key: value})}: {section!r} is not a section of the recipe, but a single value; give "
+                f"the whole section, {whole}"
+            )
         recipe = recipe[section]
     recipe[last] = value
 
