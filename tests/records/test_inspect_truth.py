@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cli.program import topgb
+from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.framing import frame_record
 from topgb.records.inspect import Inspection, inspect_shards
 from topgb.records.protos import SequenceExample
@@ -220,3 +221,25 @@ def test_labels_of_segments_without_scores_are_told_not_to_count(level, packed, 
     assert "'segment_labels', but not rated" in said
     _, said = _inspect(tmp_path, [_record(level, number) for number in range(VIDEOS)], packed)
     assert "segments" not in said
+
+
+@pytest.mark.parametrize("level", ["frame", "video"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_feature_that_never_changes_is_told(level, suffix, dtype, tmp_path):
+    generator = np.random.default_rng(0)
+    framed = []
+    for number in range(12):
+        shape = (1 + number % 3, 4) if level == "frame" else (4,)
+        values = {"x": generator.integers(0, 9, shape).astype(dtype), "silence": np.zeros(shape, dtype)}
+        encode = encode_sequence_example if level == "frame" else encode_example
+        framed.append(frame_record(encode(f"v{number}", values, [number % 3])))
+    path = tmp_path / f"a.tfrecord{suffix}"
+    path.write_bytes((gzip.compress if suffix else bytes)(b"".join(framed)))
+    assert {feature.name: feature.constant for feature in inspect_shards(str(path)).features} == {
+        "silence": True,
+        "x": False,
+    }
+    printed = topgb("data", "inspect", path).stdout
+    assert f"silence: {np.dtype(dtype).name}, width 4, the same value in all" in printed
+    assert printed.count("the same value") == 1

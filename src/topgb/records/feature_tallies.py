@@ -11,12 +11,11 @@ from topgb.records.labels import is_label_key
 from topgb.records.text_values import is_text
 
 Kind = Literal["uint8", "float32", "int64", "mixed", "empty"]
-# Words in the keys of labels and of their times; a feature with such a key is no input of a model.
-_LABEL_KEYS = ("label", "labels")
-_SEGMENT_PREFIX = "segment_"
 _KINDS: dict[str, Kind] = {"bytes_list": "uint8", "float_list": "float32", "int64_list": "int64"}
 _MOST_NAMES = 10_000
 _MOST_SAMPLES = 64
+# The fewest records that show that a feature is always the same.
+_LEAST_RECORDS = 10
 
 
 @dataclass
@@ -24,7 +23,7 @@ class FeatureSummary:
     """One feature over all records: its kind, its least and greatest width, and the number of records with it.
 
     `text` says whether all its values are text, `lists` whether a value is a list of several byte strings, `disguise`
-    what its bytes are if they are not a number each.
+    what its bytes are if they are not a number each, `constant` whether all values in many records are the same.
     """
 
     name: str
@@ -35,6 +34,7 @@ class FeatureSummary:
     text: bool = False
     lists: bool = False
     disguise: str | None = None
+    constant: bool = False
 
     @property
     def may_be_input(self) -> bool:
@@ -53,6 +53,8 @@ class FeatureTally:
     text: bool = True
     lists: bool = False
     sample: list[bytes] = field(default_factory=list)
+    first: Any = None
+    constant: bool = True
 
     def add(self, value: Any) -> None:
         stored = value.WhichOneof("kind")
@@ -64,6 +66,8 @@ class FeatureTally:
             self.text = self.text and all(map(is_text, content))
             if sum(map(len, self.sample)) < MOST_BYTES and len(self.sample) < _MOST_SAMPLES:
                 self.sample += content[:1]
+        self.first = value if self.first is None else self.first
+        self.constant = self.constant and value == self.first
         self.widths.add(len(content[0]) if stored == "bytes_list" and len(content) == 1 else len(content))
 
     def summary(self, name: str) -> FeatureSummary:
@@ -72,7 +76,8 @@ class FeatureTally:
         # The width of a list of values is their number.
         alike = kind == "uint8" and len(self.widths) == 1 and not self.lists
         disguise = disguise_of(self.sample) if alike else None
-        return FeatureSummary(name, kind, *widths, self.records, self.text and kind == "uint8", self.lists, disguise)
+        text, constant = self.text and kind == "uint8", self.constant and self.records >= _LEAST_RECORDS
+        return FeatureSummary(name, kind, *widths, self.records, text, self.lists, disguise, constant)
 
     @property
     def shared_width(self) -> int:

@@ -76,7 +76,8 @@ def _summary(feature: "FeatureSummary", records: int) -> str:
     if feature.max_width != feature.min_width:
         width += f" to {feature.max_width}"
     where = "" if feature.records == records else f", in {feature.records:,} records only"
-    return f"{feature.name}: {'text' if feature.text else feature.kind}, width {width}{where}"
+    same = ", the same value in all" if feature.constant else ""
+    return f"{feature.name}: {'text' if feature.text else feature.kind}, width {width}{where}{same}"
 
 
 def _recipe_section(found: "Inspection") -> list[str]:
