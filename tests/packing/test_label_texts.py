@@ -123,6 +123,7 @@ def test_a_separator_makes_no_classes_of_a_vector(tmp_path, container, cells, se
         ["'90s", "dogs’"],
         ["Ça va", "El Niño", "naïve", "Ähre", "ÃO"],
         ["rock 'n' roll", "What's the Story (Morning Glory)?", "f(x)"],
+        ['Hallelujah ("Shrek")', "1) cats", "smile :)"],
         ["-1", "1"],
         ["no", "yes"],
         ["👩‍🚀", "👩"],

@@ -23,8 +23,8 @@ _FRACTION = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+)(?:e[-+]?\d+)?", re.IGNORECASE)
 # A semicolon that separates labels leaves this of &amp;.
 _ENTITY = re.compile(r".*&(?:#\d+|#x[\da-f]+|[a-z]{2,6})", re.IGNORECASE)
 _VECTORS = re.compile(r"[01]{3,}")
-# An item in quotes behind a bracket, as in array(['cat']) and frozenset({'cat'}).
-_PRINTED_LIST = re.compile(r"[\[({]\s*['\"]")
+# An item in quotes beside a bracket, as in array(['cat']) and frozenset({'cat'}). Round brackets occur in names.
+_PRINTED_LIST = re.compile(r"[\[{]\s*+['\"]|['\"]\s*+[\]}]|\([\[{]|[\]}]\)")
 _BLANKS = re.compile(r"[\s_-]+")
 _BETWEEN = "between names"
 _QUOTES = {
@@ -69,7 +69,7 @@ def _form_fault(name: str, separator: str | None) -> str | None:
         if not any(is_bracketed(item) or _NUMBERS.fullmatch(item) for item in items):
             return f"looks like a list; {option('separator', ',')} reads lists such as [0, 1] or ['cat', 'dog']"
         return f"looks like a list, but not one that can be read; leave the brackets out, and put ';' {_BETWEEN}"
-    if _PRINTED_LIST.search(name) or any(name.count(one) != name.count(other) for one, other in ("[]", "()", "{}")):
+    if _PRINTED_LIST.search(name) or any(name.count(one) != name.count(other) for one, other in ("[]", "{}")):
         return f"looks like a part of a list as a program prints it; write its names, with ';' {_BETWEEN}"
     ends = {name[0], name[-1]}
     if is_quoted(name) or ('"' in ends and name.count('"') % 2) or ends & _QUOTES:
