@@ -19,7 +19,7 @@ from topgb.quantizing.schemes import Scheme, encode
 
 pytestmark = pytest.mark.numeric
 
-# These are rounded to int8 once more: by half a step, of which 127 make the row's largest weight.
+# These are rounded to int8 once more: by half a step, of which 127 make the row's largest weight. The sums stay exact.
 ROUNDED = ("k-means codebook", "groups of 4 bits", "groups of 5 bits")
 
 
@@ -78,6 +78,17 @@ def test_on_average_the_error_is_far_below_its_bound(kind):
     found = packed_linear(nn.Linear(4096, 64, bias=False), parts, entry, "x", "packed")(inputs)
     relative = float((found - expected).norm() / expected.norm())
     assert relative < (0.012 if kind in ROUNDED else 0.003)
+
+
+@pytest.mark.parametrize("kind", ROUNDED)
+@pytest.mark.parametrize("batch", [2, STREAMED_ROWS + 1])
+def test_inputs_with_a_large_mean_do_not_add_up_the_rounding_of_weights(kind, batch):
+    # Pooled ReLU units are such inputs.
+    inputs = torch.randn(batch, 4096, generator=torch.Generator().manual_seed(1)) * 0.1 + 3
+    entry, parts = encode(torch.randn(64, 4096, generator=torch.Generator().manual_seed(0)), SCHEMES[kind])
+    expected = F.linear(inputs, values(parts, entry))
+    found = packed_linear(nn.Linear(4096, 64, bias=False), parts, entry, "x", "packed")(inputs)
+    assert float((found - expected).norm() / expected.norm()) < 0.001
 
 
 def test_more_than_one_tile_and_any_leading_axes():

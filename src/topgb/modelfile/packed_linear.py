@@ -31,10 +31,10 @@ class PackedLinear(nn.Module):
     """Replaces an `nn.Linear`: float32 [..., in] to float32 [..., out].
 
     weight = `codes` (int8 or bfloat16 [out, in and perhaps padding]) · `scales` (float32 [out]) + `offset`; `sums` are
-    the sums of the weight's rows (float32 [out], needed with an offset). Up to 24 input rows the codes are read in
-    place, with inputs and products rounded to bfloat16; beyond, the codes are widened tile by tile and everything is
-    float32, or under autocast the products of its dtype. Codes may be mapped from a file. The state holds only `bias`
-    (float32 [out]), a parameter that is on the meta device at first.
+    the exact sums of the weight's rows (float32 [out], needed with an offset and where the codes are rounded). Up to 24
+    input rows the codes are read in place, with inputs and products rounded to bfloat16; beyond, the codes are widened
+    tile by tile and everything is float32, or under autocast the products of its dtype. Codes may be mapped from a
+    file. The state holds only `bias` (float32 [out]), a parameter that is on the meta device at first.
     """
 
     codes: torch.Tensor
@@ -60,7 +60,7 @@ class PackedLinear(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         rows, dtype = inputs.reshape(-1, self.in_features).float(), computing_dtype(inputs.device)
         with full_precision(rows.device):
-            products = self._streamed(rows) if self._can_stream(rows, dtype) else self._tiled(rows, dtype)
+            products = self._products(rows, dtype) if self.sums is None else self._centred_products(rows, dtype)
             if self.bias is not None:
                 products += self.bias
         return products.view(*inputs.shape[:-1], self.out_features)
@@ -77,14 +77,21 @@ class PackedLinear(nn.Module):
             return rows.device.type == "cpu" and hasattr(torch, "_weight_int8pack_mm") and _is_aligned(self.codes)
         return computes_in_bfloat16(rows.device)
 
-    def _streamed(self, rows: torch.Tensor) -> torch.Tensor:
-        if self.sums is None:
-            return self._scaled(self._rounded_products(rows.bfloat16()))
-        # Centre the inputs: a large offset times a large sum of inputs would drown the products in rounding errors.
+    def _centred_products(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        # Inputs that are never negative have a large mean, which would add up the rounding errors of a row's weights
+        # and, with an offset, drown the products. So the mean is multiplied by the exact sums instead.
         means = rows.mean(1, keepdim=True)
-        centred = (rows - means).bfloat16()
-        products = self._scaled(self._rounded_products(centred))
-        return products.add_(self.offset * centred.float().sum(1, keepdim=True)).add_(means * self.sums)
+        return self._products(rows - means, dtype).add_(means * self.sums)
+
+    def _products(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        if self._can_stream(rows, dtype):
+            rows = rows.bfloat16()
+            products = self._rounded_products(rows)
+        else:
+            products = self._tiled(rows, dtype)
+        if self.scales is not None:
+            products.mul_(self.scales)
+        return products.add_(self.offset * rows.float().sum(1, keepdim=True)) if self.offset else products
 
     def _rounded_products(self, rows: torch.Tensor) -> torch.Tensor:
         # The kernel gives garbage, or crashes, where a row's length is no multiple of 16.
@@ -108,11 +115,7 @@ class PackedLinear(nn.Module):
                 else:
                     # The sum over the tiles is float32.
                     own += factors[:, left : left + TILE_COLUMNS] @ tile.T
-        products = self._scaled(products)
-        return products.add_(self.offset * rows.sum(1, keepdim=True)) if self.offset else products
-
-    def _scaled(self, products: torch.Tensor) -> torch.Tensor:
-        return products if self.scales is None else products.mul_(self.scales)
+        return products
 
 
 def _is_aligned(codes: torch.Tensor) -> bool:

@@ -1,7 +1,8 @@
 """Convert a stored matrix to rows of int8 or bfloat16, block by block, without a float32 copy of the whole matrix.
 
 Rows of `int8` and `int8_zlib` are exactly those of the file. `groups` and codebooks of unequal steps are rounded to
-int8 once more, which moves a weight by at most 0.4 % of the largest in its row (docs/model-file.md has the encodings).
+int8 once more, which moves a weight by at most 0.4 % of the largest in its row (docs/model-file.md has the encodings);
+the sums of their rows are kept exactly.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ class Int8Rows:
     codes    int8 [R, C rounded up to a multiple of 16], contiguous; codes past column C have no meaning
     scales   float32 [R]
     offset   added to every value
-    sums     float32 [R]: the sum of each row's values, offset included; None without an offset
+    sums     float32 [R]: the sum of each row's stored values; None where code · scale is each value exactly
     """
 
     codes: torch.Tensor
@@ -53,11 +54,12 @@ def int8_rows(parts: Parts, entry: TensorEncoding, name: str) -> Int8Rows:
     if entry.encoding == "codebook":
         return _of_codebook(parts[".codes"], parts[".codebook"])
     rows, columns = entry.shape
-    codes, scales = torch.zeros(rows, padded(columns), dtype=torch.int8), torch.ones(rows)
+    codes, scales, sums = torch.zeros(rows, padded(columns), dtype=torch.int8), torch.ones(rows), torch.zeros(rows)
     for start, block in float_blocks(parts, entry):
+        sums[start : start + len(block)] = block.sum(1)
         own = scales[start : start + len(block)].copy_(_scales(block.abs().amax(1)))
         codes[start : start + len(block), :columns] = block.div_(own[:, None]).round_()
-    return Int8Rows(codes, scales)
+    return Int8Rows(codes, scales, sums=sums)
 
 
 def bfloat16_rows(parts: Parts, entry: TensorEncoding, name: str) -> torch.Tensor:
@@ -100,10 +102,9 @@ def _of_codebook(codes: torch.Tensor, book: torch.Tensor) -> Int8Rows:
     rows, columns = codes.shape
     out = torch.zeros(rows, padded(columns), dtype=torch.int8)
     step = float(book[-1] - book[0]) / max(len(book) - 1, 1) if len(book) else 0.0
-    line = step * torch.arange(len(book)) + (book[0] if len(book) else 0.0)
+    line, sums = step * torch.arange(len(book)) + (book[0] if len(book) else 0.0), torch.zeros(rows)
     if bool(((book - line).abs() <= STRAIGHT * abs(step)).all()):
         offset = float(line[0]) + 128 * step if len(line) else 0.0
-        sums = torch.zeros(rows)
         for start, stop in _blocks(rows, columns):
             block = (codes[start:stop] ^ 128).view(torch.int8)
             out[start:stop, :columns] = block
@@ -123,7 +124,9 @@ def _of_codebook(codes: torch.Tensor, book: torch.Tensor) -> Int8Rows:
         tables[:, : len(book)] = (book / own[:, None]).round_().clamp_(-MOST_CODE, MOST_CODE)
         for row, table, into in zip(ranked, tables, out[start:stop], strict=True):
             into[:columns] = _translated(row, table).view(torch.int8)
-    return Int8Rows(out, scales)
+        counts = torch.stack([torch.bincount(row, minlength=len(book)) for row in ranked])
+        sums[start:stop] = (counts.double() @ book.double()).float()
+    return Int8Rows(out, scales, sums=sums)
 
 
 def _translated(codes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
