@@ -5,7 +5,8 @@
 Random weights, random stored features of full length; the ONNX file is what `topgb model export` makes of the model
 file. Both get the same arrays and the same number of threads, each in a process of its own that opens its file once;
 they take turns, and a figure is the median over the rounds of each round's median call. Before that the probabilities
-are compared: they may differ by 1e-4, and by 1e-3 with int8, where topgb rounds a small batch's products to bfloat16.
+are compared: they may differ by 1e-4, and by 6e-3 with int8, where topgb rounds a small batch's inputs and products to
+bfloat16 (docs/export.md).
 `--compiled` adds the model file run by topgb through `torch.compile`, in float32; it needs a C++ compiler, and minutes.
 """
 
@@ -31,7 +32,7 @@ SECTIONS = {
 }
 RECIPES = ("audioset-netvlad", "yt8m-video")
 # And what probabilities may differ by.
-ENCODINGS = {"float32": 1e-4, "int8": 1e-3}
+ENCODINGS = {"float32": 1e-4, "int8": 6e-3}
 
 
 def main() -> None:
