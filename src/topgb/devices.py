@@ -1,10 +1,10 @@
-"""Where and how to compute, and how much memory is free there."""
+"""Where and how to compute, how much memory is free there, and what weights take of it."""
 
 import ctypes
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -16,6 +16,8 @@ _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
 # The arithmetic that a user may choose, and that which computes.
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 Precision = Literal["float32", "bfloat16"]
+# The memory that the large matrices of linear layers take (see `modelfile.loaded.load`).
+Resident = Literal["packed", "half", "full"]
 USABLE = ("cpu", "cuda", "mps")
 
 
@@ -50,6 +52,14 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def checked_resident(name: str) -> Resident:
+    """`name` if it is one of `packed`, `half`, `full`. Raises `InputError` otherwise."""
+    for known in get_args(Resident):
+        if name == known:
+            return known
+    raise InputError(f"weights cannot be resident as {name!r}; choose {', '.join(get_args(Resident))}")
 
 
 def keep_freed_memory() -> None:

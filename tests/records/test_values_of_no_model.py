@@ -82,8 +82,8 @@ def test_text_is_no_feature_to_train_on(tmp_path, level, text):
     values = [np.frombuffer(text % number, np.uint8) for number in range(20)]
     records = [_record(level, row, [1], f"v{number}") for number, row in enumerate(values)]
     path = _written(tmp_path / "a.tfrecord", records)
-    with pytest.raises(InputError, match="feature 'x' of the records holds text"):
-        check_bytes(_opened(path, level, "uint8", len(values[0])), "the records")
+    with pytest.raises(InputError, match="feature 'x' of .* holds text"):
+        check_bytes(_opened(path, level, "uint8", len(values[0])))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -91,7 +91,7 @@ def test_bytes_in_a_narrow_range_are_no_text(tmp_path, level):
     random = np.random.default_rng(0)
     records = [_record(level, random.integers(95, 127, 32).astype(np.uint8), [1], f"v{n}") for n in range(20)]
     path = _written(tmp_path / "a.tfrecord", records)
-    check_bytes(_opened(path, level, "uint8", 32), "the records")
+    check_bytes(_opened(path, level, "uint8", 32))
 
 
 @pytest.mark.parametrize("pack", [zlib.compress, gzip.compress, lambda payload: b'{"id": 1}'])

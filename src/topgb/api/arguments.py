@@ -13,10 +13,9 @@ from topgb.unpacked_size import max_unpacked, parse_size, set_max_unpacked
 
 if TYPE_CHECKING:
     from topgb.api.model import Model
-    from topgb.devices import PrecisionChoice
+    from topgb.devices import PrecisionChoice, Resident
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
-    from topgb.modelfile.packed_linear import Resident
     from topgb.training.opened import OpenedModel
 
 PathLike = str | os.PathLike[str]

@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 
     from topgb.api.model import Model
     from topgb.api.segments import SegmentEvaluation
-    from topgb.devices import PrecisionChoice
+    from topgb.devices import PrecisionChoice, Resident
     from topgb.evaluation.bootstrap import Interval
     from topgb.evaluation.compare import Comparison
     from topgb.evaluation.score import Rounds
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
-    from topgb.modelfile.packed_linear import Resident
     from topgb.records.on_damaged import OnDamaged
     from topgb.records.repeated import Repeated
 

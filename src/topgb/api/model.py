@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
+from topgb.devices import Resident
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
 from topgb.matmul_library import prefer_faster
 from topgb.modelfile import Header, LoadedModel
 from topgb.modelfile.best import best_classes, least_probabilities
 from topgb.modelfile.given_arrays import Videos, padded, to_stored
-from topgb.modelfile.packed_linear import Resident
 from topgb.training.opened import open_model
 
 if TYPE_CHECKING:

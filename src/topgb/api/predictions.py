@@ -28,12 +28,11 @@ from topgb.results import Table
 
 if TYPE_CHECKING:
     from topgb.api.model import Model
-    from topgb.devices import PrecisionChoice
+    from topgb.devices import PrecisionChoice, Resident
     from topgb.evaluation.distill import Distilled
     from topgb.evaluation.prediction_formats import RowFormat
     from topgb.jobs.engine import EngineKind
     from topgb.modelfile import Header
-    from topgb.modelfile.packed_linear import Resident
     from topgb.progress import Progress
     from topgb.records.dataset import Dataset
     from topgb.records.on_damaged import OnDamaged

@@ -7,7 +7,7 @@ from topgb.api.arguments import PathLike, Size, check_choices, check_least, to_o
 from topgb.errors import InputError, install_extra, option
 
 if TYPE_CHECKING:
-    from topgb.modelfile.packed_linear import Resident
+    from topgb.devices import Resident
     from topgb.serving.served import ServedModel
 
 # The default of `max_unpacked` for uploads: less than for a user's own files.
@@ -50,7 +50,7 @@ def serve(
     except ImportError as error:
         raise InputError(f"serving needs {error.name}, which is not installed here; {install_extra('serve')}") from None
     from topgb import terminal
-    from topgb.modelfile.packed_linear import Resident
+    from topgb.devices import Resident
     from topgb.serving.settings import Settings, check_exposure
     from topgb.unpacked_size import set_max_unpacked
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from topgb.batch import Batch
-from topgb.devices import Precision
+from topgb.devices import Precision, Resident
 from topgb.errors import DamagedRecordError, InputError
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.predictions import Predictor, damage_in, predictions, shard_pieces, shared_files
@@ -33,7 +33,6 @@ from topgb.jobs.dispatch import dispatch, in_order
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import LoadedModel, StoredModel, load, stored_model
 from topgb.modelfile.loaded import default_resident
-from topgb.modelfile.packed_linear import Resident
 from topgb.progress import SILENT, Progress
 from topgb.records.codec import encode_example, encode_sequence_example
 from topgb.records.dataset import Dataset

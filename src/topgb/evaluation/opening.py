@@ -12,6 +12,7 @@ from topgb.modelfile.header import Header
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset, open_dataset
 from topgb.records.description import check_descriptions, find_descriptions
+from topgb.records.disguised import check_bytes
 from topgb.records.labels import LABELS, Targets
 from topgb.records.layout import LabelUse
 from topgb.records.on_damaged import OnDamaged
@@ -126,7 +127,7 @@ def open_needed(
 
     `tell` gets a sentence where the extractor of the features cannot be checked; by default it becomes a warning.
 
-    Raises as `open_for` does.
+    Raises as `open_for` does, and `InputError` if a feature of bytes holds text or the bytes of floats.
     """
     # Class names matter only with labels, which are class numbers.
     described = find_descriptions(pattern)
@@ -140,8 +141,11 @@ def open_needed(
         # Imported here, because most work is on whole videos.
         from topgb.records.segment_dataset import open_segments
 
-        return open_segments(pattern, needs.spec, needs.classes, segments, on_damaged, targets, progress)
-    return open_dataset(pattern, needs.spec, needs.classes, needs.max_frames, on_damaged, targets, progress)
+        dataset: Dataset = open_segments(pattern, needs.spec, needs.classes, segments, on_damaged, targets, progress)
+    else:
+        dataset = open_dataset(pattern, needs.spec, needs.classes, needs.max_frames, on_damaged, targets, progress)
+    check_bytes(dataset)
+    return dataset
 
 
 def warn_of_videos(dataset: Dataset, stacklevel: int = 4) -> "Repeated | None":

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from topgb.devices import Resident
 from topgb.evaluation.finished_shards import FinishedShards, ShardRows, parts_folder
 from topgb.evaluation.prediction_formats import Challenge, RowFormat
 
@@ -21,7 +22,6 @@ from topgb.jobs.dispatch import dispatch
 from topgb.jobs.engine import LOCAL, Engine
 from topgb.modelfile import LoadedModel
 from topgb.modelfile.loaded import default_resident
-from topgb.modelfile.packed_linear import Resident
 from topgb.progress import SILENT, Progress
 from topgb.records.dataset import Dataset
 

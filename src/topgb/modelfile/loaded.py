@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from topgb.batch import Batch
-from topgb.devices import Precision, free_memory
+from topgb.devices import Precision, Resident, checked_resident, free_memory
 from topgb.errors import InputError
 from topgb.modelfile.header import RERANKER, Header, TensorEncoding
 from topgb.modelfile.member import decode_member, decode_reranker
-from topgb.modelfile.packed_linear import Resident, checked_resident
 from topgb.modelfile.store import MappedApart, StoredModel, read_model_file
 from topgb.models import Tagger
 from topgb.models.activations import ActivationCheck

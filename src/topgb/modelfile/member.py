@@ -4,11 +4,10 @@ from collections.abc import Mapping
 
 import torch
 
-from topgb.devices import Precision, free_memory
+from topgb.devices import Precision, Resident, free_memory
 from topgb.errors import InputError
 from topgb.modelfile.encodings import checked_parts, decode, encode_plain
 from topgb.modelfile.header import CHANGED, RERANKER, Header, TensorEncoding
-from topgb.modelfile.packed_linear import Resident, is_packed, packed_linear
 from topgb.models import Tagger, build_tagger
 from topgb.models.byfeature import set_child
 from topgb.models.few_rows import prepare_to_predict
@@ -56,15 +55,19 @@ def decode_member(
             f"it looks at padding up to {member.model.max_frames} frames, and at most {MOST_PADDING} are possible; "
             "make the model anew with a lower 'model.max_frames'"
         )
-    state, packed = {}, {}
-    for name, entry in entries.items():
-        path = name.removesuffix(".weight")
-        linear = modules.get(path)
-        if linear is not None and entry.shape == expected.get(name) and is_packed(linear, entry, resident, precision):
-            parts = checked_parts(stored, entry, prefix + name)
-            packed[path] = packed_linear(linear, parts, entry, prefix + name, resident)
-        else:
-            state[name] = decode(stored, entry, prefix + name)
+    packed: dict[str, torch.nn.Module] = {}
+    if resident == "half" or precision == "bfloat16" or any(entry.encoding != "float32" for entry in entries.values()):
+        # Imported here, because many models are float32.
+        from topgb.modelfile.packed_linear import is_packed, packed_linear
+
+        for name, entry in entries.items():
+            path = name.removesuffix(".weight")
+            linear = modules.get(path)
+            fits = linear is not None and entry.shape == expected.get(name)
+            if linear is not None and fits and is_packed(linear, entry, resident, precision):
+                parts = checked_parts(stored, entry, prefix + name)
+                packed[path] = packed_linear(linear, parts, entry, prefix + name, resident)
+    state = {n: decode(stored, e, prefix + n) for n, e in entries.items() if n.removesuffix(".weight") not in packed}
     _check_fit(entries, state, expected, prefix)
     for name, tensor in state.items():
         if name.endswith("running_var") and bool((tensor < 0).any()):

@@ -1,21 +1,18 @@
 """Linear layers of a loaded model whose weights stay packed in memory as they are in the file."""
 
 import math
-from typing import Literal, TypeGuard, get_args
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from topgb.devices import Precision, computes_in_bfloat16
-from topgb.errors import InputError
+from topgb.devices import Precision, Resident, computes_in_bfloat16
 from topgb.matmul_library import linear
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
 from topgb.models.precision import computing_dtype, full_precision
 
-Resident = Literal["packed", "half", "full"]
-RESIDENT: tuple[str, ...] = get_args(Resident)
 QUANTISED = ("codebook", "int8", "int8_zlib", "groups")
 # The kernel that reads int8 rows crashes at other addresses, which files of another writer may have.
 ALIGNMENT = 16
@@ -60,7 +57,7 @@ class PackedLinear(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         rows, dtype = inputs.reshape(-1, self.in_features).float(), computing_dtype(inputs.device)
         with full_precision(rows.device):
-            products = self._products(rows, dtype) if self.sums is None else self._centred_products(rows, dtype)
+            products = self._products(rows, dtype) if self.sums is None else self._centred(rows, dtype, self.sums)
             if self.bias is not None:
                 products += self.bias
         return products.view(*inputs.shape[:-1], self.out_features)
@@ -77,11 +74,11 @@ class PackedLinear(nn.Module):
             return rows.device.type == "cpu" and hasattr(torch, "_weight_int8pack_mm") and _is_aligned(self.codes)
         return computes_in_bfloat16(rows.device)
 
-    def _centred_products(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def _centred(self, rows: torch.Tensor, dtype: torch.dtype, sums: torch.Tensor) -> torch.Tensor:
         # Inputs that are never negative have a large mean, which would add up the rounding errors of a row's weights
         # and, with an offset, drown the products. So the mean is multiplied by the exact sums instead.
         means = rows.mean(1, keepdim=True)
-        return self._products(rows - means, dtype).add_(means * self.sums)
+        return self._products(rows - means, dtype).add_(means * sums)
 
     def _products(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         if self._can_stream(rows, dtype):
@@ -124,14 +121,6 @@ def _is_aligned(codes: torch.Tensor) -> bool:
 
 def _aligned(codes: torch.Tensor) -> torch.Tensor:
     return codes if _is_aligned(codes) else codes.clone()
-
-
-def checked_resident(name: str) -> Resident:
-    """`name` if it is one of `packed`, `half`, `full`. Raises `InputError` otherwise."""
-    for known in get_args(Resident):
-        if name == known:
-            return known
-    raise InputError(f"weights cannot be resident as {name!r}; choose {', '.join(RESIDENT)}")
 
 
 def is_packed(

@@ -1,4 +1,4 @@
-"""Recognise byte features whose bytes are not one number each: the bytes of floats, and arrays in a file format.
+"""Recognise byte features whose bytes are not one number each: text, the bytes of floats, arrays in a file format.
 
 Such features can be read, but every value is wrong.
 """
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 # The most bytes of a feature to look at, and the fewest numbers from which floats can be recognised.
 MOST_BYTES, LEAST_NUMBERS = 1 << 16, 32
 WRITE_FLOATS = "write the values as a float list"
-_SAMPLE = 32
+# The videos of a data set to look at, and the frames of each.
+_VIDEOS, _FRAMES = 32, 4
 # The fewest numbers in a value: the bytes of fewer could look alike by chance.
 _LEAST_WIDTH = 4
 # Letters, digits and the signs of words, URLs and base64; bytes of numbers hardly keep to these.
 _TEXT = re.compile(rb"[\w+/=:.?&%,' -]{4,}\0*")
+# Fewer bytes than these may be such by chance.
+_LEAST_TEXT = 32
 _FORMATS = (
     (b"\x93NUMPY", "a NumPy file (.npy)"),
     (b"\x08\x01\x12", "a serialised tensor of TensorFlow"),
@@ -59,20 +62,23 @@ def _is_float(numbers: np.ndarray, low: int, high: int) -> bool:
     return inside[0] > 0.97 and inside[1] < 0.6
 
 
-def check_bytes(dataset: "Dataset", where: str) -> None:
-    """Raise `InputError` if a feature of bytes holds something else in a sample of the records of `where`."""
-    spec, count = dataset.spec, min(_SAMPLE, dataset.num_records)
+def check_bytes(dataset: "Dataset") -> None:
+    """Raise `InputError` if a feature of bytes holds something else in a sample of the records of one shard."""
+    spec = dataset.spec
     own = [feature.name for feature in spec.features if feature.dtype == "uint8"]
     if not own:
         return
-    batch = dataset.read_batch([dataset.key(number * dataset.num_records // count) for number in range(count)])
+    # The last shard is still open, and unpacked, after all have been measured. Rows of segments are no records.
+    shard, records = [(number, found[1]) for number, found in enumerate(dataset.fingerprint()) if found[1]][-1]
+    keys = [(shard, number) for number in range(0, records, -(-records // _VIDEOS))]
+    batch, _ = dataset.read_sampled(keys, lambda position, frames: np.arange(min(frames, _FRAMES)), _FRAMES)
     for name in own:
         values = batch.features[:, :, spec.columns(name)].byte().numpy()
         rows = [row.tobytes() for video, frames in zip(values, batch.num_frames, strict=True) for row in video[:frames]]
-        if rows and all(map(_TEXT.fullmatch, rows)):
-            raise InputError(
-                f"feature {name!r} of {where} holds text, such as {rows[0][:30]!r}; name features of numbers"
-            )
-        disguise = disguise_of(rows[:: max(1, len(rows) * values.shape[2] // MOST_BYTES)])
+        where = f"feature {name!r} of {dataset.shards[shard].path}"
+        joined = b"".join(rows)
+        if len(joined) >= _LEAST_TEXT and len(set(joined)) > 1 and all(map(_TEXT.fullmatch, rows)):
+            raise InputError(f"{where} holds text, such as {rows[0][:30]!r}; name features of numbers")
+        disguise = disguise_of(rows[:: max(1, len(joined) // MOST_BYTES)])
         if disguise:
-            raise InputError(f"feature {name!r} of {where} holds bytes, but {disguise}; {WRITE_FLOATS}")
+            raise InputError(f"{where} holds bytes, but {disguise}; {WRITE_FLOATS}")

@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from topgb.devices import Precision
+from topgb.devices import Precision, Resident
 from topgb.errors import InputError, option
 from topgb.modelfile import Header, LoadedModel, Member, StoredModel, write_model_file
 from topgb.modelfile.header import EXTRACTOR, SEGMENTS
 from topgb.modelfile.loaded import assemble_stored
 from topgb.modelfile.member import encode_member
-from topgb.modelfile.packed_linear import Resident
 from topgb.records.segments import SEGMENT_FRAMES
 from topgb.training.checkpoint import Checkpoint, final_checkpoint
 from topgb.training.class_names import run_names

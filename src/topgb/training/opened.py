@@ -9,12 +9,11 @@ from pathlib import Path
 
 import torch
 
-from topgb.devices import Precision, PrecisionChoice, choose_device, keep_freed_memory, resolved_precision
+from topgb.devices import Precision, PrecisionChoice, Resident, choose_device, keep_freed_memory, resolved_precision
 from topgb.errors import InputError, option
 from topgb.jobs.engine import LOCAL, Engine, EngineKind, open_engine
 from topgb.modelfile import LoadedModel, StoredModel, load, stored_model
 from topgb.modelfile.loaded import default_resident
-from topgb.modelfile.packed_linear import Resident
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from topgb.models import Tagger
 from topgb.progress import Progress
 from topgb.records.dataset import Dataset
 from topgb.records.description import find_descriptions
-from topgb.records.disguised import check_bytes
 from topgb.records.folders import has_parts, part_of
 from topgb.records.label_statistics import check_teacher_knows, monotony, require_labels
 from topgb.records.labels import LABELS, Targets
@@ -174,7 +173,6 @@ def _check_records(job: TrainingJob, data: Dataset, validation: Dataset | None, 
     if data.teacher is not None and options.loss != "cross_entropy":
         raise InputError(f"a teacher's scores are learned by cross entropy; leave out training.loss={options.loss}")
     check_teacher_knows(data)
-    check_bytes(data, f"the records of {job.data}")
     if validation is not None:
         require_labels(validation, f"the records of {job.validate or job.data}", "validate on")
     if data.num_records < ranks:
