@@ -1,9 +1,11 @@
 """What holds for every command that takes a model: a run's folder will do, and records are those it was trained on."""
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cli.program import topgb
@@ -14,7 +16,9 @@ from topgb.errors import InputError
 from topgb.extractor_identity import shown
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import read_model_file, write_model_file
+from topgb.records.codec import encode_sequence_example
 from topgb.records.description import FILE, Description, write_description
+from topgb.records.framing import frame_record
 from topgb.records.synth import SynthOptions, write_synthetic
 from topgb.training.job import TrainingJob
 from topgb.training.loop import train
@@ -47,6 +51,15 @@ OF_RECORDS = {
     "rerank": "model rerank {m} --data {data} --scores {scores} --out {out} --candidates 20 --epochs 1",
 }
 COMMANDS = OF_FILES | OF_RECORDS
+# Values of the feature `rgb`, 32 bytes wide, which are no number each, and what is said of them.
+NO_NUMBERS = {
+    "urls": (lambda number: b"https://video.org/w?v=%010d" % number, "holds text, such as b'https://video.org/w?v="),
+    "base64": (lambda number: b"aGVsbG8gd29ybGQ/%015d=" % number, "holds text, such as b'aGVsbG8gd29ybGQ/"),
+    "floats": (
+        lambda number: np.random.default_rng(number).normal(size=8).astype(np.float32).tobytes(),
+        "holds bytes, but these are the bytes of floats, such as float32; write the values as a float list",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +104,24 @@ def test_records_of_another_value_range_are_refused(folder, tmp_path, name):
     assert done.returncode == 2, done
     assert "feature 'rgb' has the range -1 to 3, but -2 to 2 is expected" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+@pytest.mark.parametrize("name", ["train", *OF_RECORDS])
+def test_bytes_that_are_no_numbers_are_refused(folder, small_recipe, tmp_path, name, kind):
+    value, said = NO_NUMBERS[kind]
+    (folder / kind).mkdir(exist_ok=True)
+    audio, framed = np.full((3, 8), 7, np.uint8), []
+    for number in range(60):
+        rgb = np.stack([np.frombuffer(value(3 * number + frame), np.uint8) for frame in range(3)])
+        framed.append(frame_record(encode_sequence_example(f"v{number}", {"rgb": rgb, "audio": audio}, [number % 12])))
+    pack = gzip.compress if name in ("eval", "distill") else bytes
+    (folder / kind / "a.tfrecord").write_bytes(pack(b"".join(framed)))
+    command = OF_RECORDS.get(name, f"train {small_recipe} --data {{data}} --out {{out}}")
+    done = run(command, folder, tmp_path / "out", data=kind)
+    assert done.returncode == 2, done
+    assert f"feature 'rgb' of {folder}/{kind}/a.tfrecord {said}" in done.stderr
+    assert not (tmp_path / "out" / MODEL_FILE).exists()
 
 
 @pytest.mark.parametrize("name", OF_RECORDS)

@@ -68,8 +68,8 @@ def check_bytes(dataset: "Dataset") -> None:
     own = [feature.name for feature in spec.features if feature.dtype == "uint8"]
     if not own:
         return
-    # The last shard is still open, and unpacked, after all have been measured. Rows of segments are no records.
-    shard, records = [(number, found[1]) for number, found in enumerate(dataset.fingerprint()) if found[1]][-1]
+    # The first shard stays open, and unpacked, for what is read next. Its records are counted, not rows of segments.
+    shard, records = next((number, found[1]) for number, found in enumerate(dataset.fingerprint()) if found[1])
     keys = [(shard, number) for number in range(0, records, -(-records // _VIDEOS))]
     batch, _ = dataset.read_sampled(keys, lambda position, frames: np.arange(min(frames, _FRAMES)), _FRAMES)
     for name in own:
