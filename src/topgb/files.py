@@ -283,7 +283,7 @@ def _kind_of(path: Path) -> Kind | None:
         with open(path, "rb") as file:
             head = file.read(8 + len(_MODEL))
         if head.startswith(b"\x1f\x8b"):
-            with gzip.open(path, "rb") as unpacked:
+            with gzip.open(path, mode="rb") as unpacked:
                 head = unpacked.read(12)
     except (OSError, EOFError, zlib.error):
         return None
