@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -37,9 +38,35 @@ READING = {
     "deviations": "data drop-fakes {data} {out} --stats {f}",
     "features": "data pack {f} --out {out}",
     "labels": "data pack {features} --labels {f} --out {out}",
+    "model to tag with": "tag {f} video.mp4",
+    "model to serve": "serve {f} --port 0",
+    "model to decide": "thresholds {f} {data} --out {out}",
+    "model to report": "report {m} {f} {data} --out {out}",
+    "model of a card": "model card {f} --out {out}",
+    "model to compare": "compare {m} {f} {data}",
+    "model to teach": "distill {f} {data} --out {out}",
+    "model to quantize": "model quantize {f} --out {out} --method int8",
+    "records to decide on": "thresholds {m} {f} --out {out}",
+    "records to report on": "report {m} {f} --out {out}",
+    "records of a card": "model card {m} --data {f} --out {out}",
+    "segments": "predict {m} {f} --segments --out {out}",
+    "classes of segments": "predict {m} {data} --segments --classes {f} --out {out}",
+    "labels of videos": "extract {sound} --labels {f} --out {out}",
     "submission": "submission check {f}",
     "submissions": "submission concat {f} {f} --out {out}",
 }
+# Of these nothing is read, because the name says that it is another thing.
+BY_NAME = ("checkpoint", "recipe", "scores", "features")
+# Root gives up what lets it read any file.
+POWERLESS = """
+import ctypes, os
+from topgb.__main__ import run
+
+if os.geteuid() == 0:
+    version_and_process, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(version_and_process, none) == 0
+run()
+"""
 
 
 def _run(command, **words):
@@ -61,7 +88,9 @@ def words(folder, tmp_path):  # noqa: F811 - the fixture
     np.save(tmp_path / "features/a.npy", np.ones((2, 3), np.float32))
     places = {"m": folder / "m.safetensors", "other": folder / "other.safetensors", "scores": folder / "scores"}
     data = f"{folder}/data/*.tfrecord"
-    return {**places, "data": data, "features": tmp_path / "features", "out": tmp_path / "out"}
+    sound = tmp_path / "features/a.wav"
+    sound.write_bytes(b"RIFF")
+    return {**places, "data": data, "features": tmp_path / "features", "sound": sound, "out": tmp_path / "out"}
 
 
 @pytest.mark.parametrize("name", WRITING)
@@ -92,4 +121,20 @@ def test_what_is_no_file_is_named(words, tmp_path, name, kind):
     assert done.returncode == 2, done
     assert str(special) in done.stderr, done
     assert len(done.stderr.splitlines()) == 1, done
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets root give up its powers one by one")
+@pytest.mark.parametrize("name", [name for name in READING if name not in BY_NAME])
+def test_an_unreadable_file_is_named(words, zygote, tmp_path, name):
+    special, script = tmp_path / "special", tmp_path / "powerless.py"
+    special.write_text("secret")
+    special.chmod(0)
+    script.write_text(POWERLESS)
+    said = {**words, "f": special}
+    ended = zygote.start([part.format(**said) for part in READING[name].split()], script=script).wait()
+    assert ended.code == 2, ended
+    assert ended.err.startswith(f"topgb: cannot read {special}"), ended
+    assert "permission" in ended.err.lower(), ended
+    assert len(ended.err.splitlines()) == 1, ended
     assert not (tmp_path / "out").exists()

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from inspect import getdoc
+from inspect import getdoc, signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -175,6 +175,10 @@ class _LazyGroup(TyperGroup):
     def _function(self, cmd_name: str) -> Callable[..., None]:
         module, _, name = self.lazy[cmd_name].partition(":")
         function: Callable[..., None] = getattr(import_module(module), name)
+        for parameter in signature(function).parameters.values():
+            for declared in getattr(parameter.annotation, "__metadata__", ()):
+                # Typer would answer an unreadable file with a usage error; what opens the file says what is in the way.
+                declared.readable = False
         return function
 
 
