@@ -1,6 +1,7 @@
 """Clients that are slow, silent, rude or gone hurt nobody else, and nobody gets another's answer."""
 
 import json
+import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -165,17 +166,26 @@ def test_nothing_is_lost_or_mixed_up(model):
     assert (done.count("answered"), done.count("rude")) == (200, 100)
 
 
-def test_the_program_finishes_what_it_has_when_it_is_asked_to_end(model, zygote: Zygote):
-    running = zygote.start(["serve", model, "--port", "0"])
+def _begun(zygote: Zygote, model, script=None):
+    """The program, and the port at which it listens."""
+    running = zygote.start(["serve", model, "--port", "0"], script=script)
     out = running._folder / "out"
     until(lambda: "listening at http://127.0.0.1:" in out.read_text())
-    port = int(out.read_text().rpartition(":")[2])
+    return running, int(out.read_text().rpartition(":")[2])
+
+
+@pytest.mark.parametrize(
+    "numbers", [("SIGTERM",), ("SIGTERM", "SIGTERM"), ("SIGINT",), ("SIGHUP",), ("SIGHUP", "SIGTERM")]
+)
+def test_the_program_finishes_what_it_has_when_it_is_asked_to_end(numbers, model, zygote: Zygote):
+    running, port = _begun(zygote, model)
     body = npy(_video(0))
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(_request(body)[:-5])
         time.sleep(0.2)
-        running.signal(15)
-        time.sleep(0.3)
+        for number in numbers:
+            running.signal(signal.Signals[number])
+            time.sleep(0.3)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         connection.sendall(body[-5:])
@@ -184,3 +194,40 @@ def test_the_program_finishes_what_it_has_when_it_is_asked_to_end(model, zygote:
     ended = running.wait()
     said = f"m: 12 classes, {model.stat().st_size:,} bytes\nstopped; all requests that had begun are answered\n"
     assert (ended.code, ended.err) == (0, said)
+
+
+def test_a_signal_after_the_end_changes_nothing(model, zygote: Zygote):
+    running, _ = _begun(zygote, model)
+    err = running._folder / "err"
+    running.signal(signal.SIGTERM)
+    until(lambda: "stopped; " in err.read_text())
+    # The line comes a moment before the program is deaf.
+    time.sleep(0.01)
+    running.signal(signal.SIGTERM)
+    assert running.wait().code == 0
+
+
+def test_requests_that_are_cut_off_are_said(model, zygote: Zygote, tmp_path):
+    running, port = _begun(zygote, model)
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        connection.sendall(_request(npy(_video(0)))[:-5])
+        time.sleep(0.2)
+        for _ in range(2):
+            running.signal(signal.SIGINT)
+            time.sleep(0.3)
+        ended = running.wait()
+    assert ended.code == 0, ended
+    assert ended.err.splitlines()[-1] == "stopped; 1 request that had begun got no answer"
+
+
+def test_a_hangup_is_ignored_under_nohup(model, zygote: Zygote, tmp_path):
+    script = tmp_path / "nohup.py"
+    script.write_text(
+        "import signal\nfrom topgb.__main__ import run\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nrun()\n"
+    )
+    running, port = _begun(zygote, model, script)
+    running.signal(signal.SIGHUP)
+    time.sleep(0.5)
+    socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+    running.signal(signal.SIGTERM)
+    assert running.wait().code == 0

@@ -30,7 +30,9 @@ def serve(
     max_seconds: float = 600.0,
     max_unpacked: Size | None = None,
 ) -> None:
-    """Answer HTTP requests with models, and show a page to try them on, until Ctrl-C or SIGTERM (`topgb serve`).
+    """Answer HTTP requests with models, and show a page to try them on, until Ctrl-C or a signal (`topgb serve`).
+
+    SIGTERM does it, and SIGHUP unless it is ignored: requests that have begun are finished.
 
     `models` are model files or runs' folders. Requests name them by the file's stem. `port` 0 takes any free port;
     the address is printed when the server listens. Other hosts than loopback need a `token`, which requests send in
@@ -80,8 +82,12 @@ def serve(
     if max_unpacked is None:
         set_max_unpacked(_UNPACKED)
     terminal.tell(*(f"{model.name}: {model.header.classes:,} classes, {model.bytes:,} bytes" for model in opened))
-    run(Service(opened, settings), listening, lambda server: terminal.say(f"listening at {url_of(listening)}"))
-    terminal.tell("stopped; all requests that had begun are answered")
+    cut = run(Service(opened, settings), listening, lambda server: terminal.say(f"listening at {url_of(listening)}"))
+    terminal.tell(
+        f"stopped; {cut:,} request{'s' if cut > 1 else ''} that had begun got no answer"
+        if cut
+        else "stopped; all requests that had begun are answered"
+    )
 
 
 def open_served(

@@ -1,5 +1,6 @@
 """topgb serve."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,7 @@ def serve(
     max_upload: Annotated[str, typer.Option(metavar="SIZE", help="The most bytes of an uploaded file.")] = "200M",
     max_seconds: Annotated[float, typer.Option(help="How many seconds of a video are looked at.")] = 600.0,
 ) -> None:
-    """Show a page to try models on, and answer HTTP requests, until Ctrl-C or SIGTERM.
+    """Show a page to try models on, and answer HTTP requests, until Ctrl-C, SIGTERM or SIGHUP.
 
     `POST /v1/predict` takes features, `POST /v1/tag` a file; `/docs` describes both.
     """
@@ -57,6 +58,9 @@ def serve(
         max_seconds=max_seconds,
         max_unpacked=_max_unpacked(),
     )
+    # The work is done. Who asks for the end twice gets the exit code all the same.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _max_unpacked() -> int | None:

@@ -44,21 +44,40 @@ OnStart = Callable[["Server"], None]
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which calls back when it listens; `should_exit` set to true ends it."""
+    """uvicorn's server, which calls back when it listens; `should_exit` set to true ends it.
+
+    `unanswered` counts the requests that had begun when it was asked to end, and were cut off.
+    """
 
     def __init__(self, config: uvicorn.Config, on_start: OnStart):
         super().__init__(config)
         self._on_start = on_start
+        self.unanswered = 0
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """A block in which signals end the server: SIGHUP, too, unless it is ignored (`nohup`)."""
+        with super().capture_signals():
+            if _hears_signals() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self.handle_exit)
+            yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_start(self)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        begun = set(self.server_state.tasks)
+        await super().shutdown(sockets)
+        # A second Ctrl-C leaves them running; where the time is up, uvicorn cancels them.
+        self.unanswered = sum(not task.done() or task.cancelling() > 0 for task in begun)
 
-def run(service: Service, listening: socket.socket, on_start: OnStart) -> None:
-    """Answer requests until SIGTERM or Ctrl-C comes; then finish those that have begun.
 
-    A second Ctrl-C ends at once. In a thread other than the main one, no signal is handled.
+def run(service: Service, listening: socket.socket, on_start: OnStart) -> int:
+    """Answer requests until SIGTERM, SIGHUP or Ctrl-C comes; then finish those that have begun.
+
+    Returns how many could not be finished: a second Ctrl-C ends at once, and so does the end of `drain_seconds`. In a
+    thread other than the main one, no signal is handled.
     """
     config = uvicorn.Config(
         create_app(service),
@@ -75,16 +94,23 @@ def run(service: Service, listening: socket.socket, on_start: OnStart) -> None:
         timeout_graceful_shutdown=round(service.settings.drain_seconds),
     )
     with listening, _ending_quietly():
-        Server(config, on_start).run([listening])
+        server = Server(config, on_start)
+        server.run([listening])
+    return server.unanswered
+
+
+def _hears_signals() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
 def _ending_quietly() -> Iterator[None]:
     """A block after which the signals that ended the server, which uvicorn raises again, have no effect."""
-    if threading.current_thread() is not threading.main_thread():
+    if not _hears_signals():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
     earlier = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
     try:
         yield
