@@ -1,7 +1,10 @@
 """Videos as uploads: what `topgb tag` says of them, from a process that can be ended."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -11,6 +14,7 @@ from combining.small_models import model_file
 from serving.running import Client, serving, until
 from tagging.tagged_clips import Clips, make_clips
 from topgb.serving.settings import Settings
+from topgb.video.extractors import find_extractor
 
 # Batches have other sizes than this test's.
 ROUNDING = 1e-5
@@ -108,3 +112,13 @@ def _hang_up(client: Client, content: bytes) -> None:
     with client.connect() as connection:
         connection.sendall(head.encode() + body)
         time.sleep(0.3)
+
+
+def test_the_process_ends_with_a_server_that_is_killed(clips: Clips, tmp_path):
+    """Its input ends then, while it works on a video."""
+    identity, out = dict(find_extractor("sound").identity), tmp_path / "features.npz"
+    order = {"path": str(clips.videos["b"]), "out": str(out), "identity": identity, "max_seconds": 600.0}
+    command = [sys.executable, "-m", "topgb.serving.extracting"]
+    ended = subprocess.run(command, input=json.dumps(order) + "\n", capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert not out.exists()

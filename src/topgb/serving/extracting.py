@@ -15,6 +15,7 @@ from typing import Any
 
 from topgb.errors import InputError, TopgbError
 from topgb.terminal import show_json
+from topgb.video.orders import orders
 
 
 class Extracting:
@@ -88,10 +89,9 @@ class Extracting:
 
 
 def main() -> None:
-    """Answer each line of the standard input until it ends."""
+    """Answer each line of the standard input until it ends, as it does when the server is killed."""
     extractors: dict[str, Any] = {}
-    for line in sys.stdin:
-        asked = json.loads(line)
+    for asked in orders():
         try:
             answer = _extracted(asked, extractors)
         except TopgbError as error:

@@ -6,9 +6,6 @@ ends, whatever it is doing, because then the process that it works for has ended
 
 import json
 import os
-import queue
-import sys
-import threading
 import time
 import traceback
 from dataclasses import asdict
@@ -20,25 +17,23 @@ from topgb.files import file_sha256
 from topgb.video.extract import DamagedVideoError, extract_video
 from topgb.video.extractors import Extractor, find_extractor
 from topgb.video.opening import UnreadableVideoError, media_seconds
+from topgb.video.orders import orders
 from topgb.video.stored import Key, read_summary, write_features
 
 _REPORT_SECONDS = 0.5
 
 
 def main() -> None:
-    """Work until the input ends."""
+    """Do what is asked until the input ends."""
     # Other text that a library prints must not come between the lines.
     answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
-    orders: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
 
     def answer(**values: Any) -> None:
         answers.write(json.dumps(values) + "\n")
 
     extractor: Extractor | None = None
-    while True:
-        order = orders.get()
+    for order in orders():
         try:
             if "extractor" in order:
                 extractor = find_extractor(order["extractor"], order["fps"])
@@ -50,12 +45,6 @@ def main() -> None:
                 answer(done=_extract(extractor, answer, **order["extract"]))
         except Exception as error:
             answer(failed=_failure(error))
-
-
-def _listen(orders: "queue.SimpleQueue[dict[str, Any]]") -> None:
-    for line in sys.stdin.buffer:
-        orders.put(json.loads(line))
-    os._exit(0)
 
 
 def _look(path: str, target: str, digest: str, on_damaged: str, max_seconds: float | None) -> dict[str, Any]:
