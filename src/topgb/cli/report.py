@@ -40,5 +40,5 @@ def report(
     )
     report_damage(found.damaged)
     for name, scores in found.scores.items():
-        terminal.show(f"GAP@20 {scores['gap']:.4f}  F1 {scores['f1_micro']:.4f}  {name}")
+        terminal.say(f"GAP@20 {scores['gap']:.4f}  F1 {scores['f1_micro']:.4f}  {name}")
     terminal.say(f"report: {out}")

@@ -53,10 +53,10 @@ def thresholds(
         return
     ordered = sorted(found.values)
     low, middle, high = (ordered[int(share * (len(ordered) - 1))] for share in (0.1, 0.5, 0.9))
-    terminal.show(f"videos       {found.videos:,}")
-    terminal.show(f"for          {found.goal}")
-    terminal.show(
+    terminal.say(f"videos       {found.videos:,}")
+    terminal.say(f"for          {found.goal}")
+    terminal.say(
         f"thresholds   {middle:.3f}, the middle one of {len(ordered):,}; 8 of 10 lie from {low:.3f} to {high:.3f}"
     )
-    terminal.show(f"common one   {found.common:.3f}")
-    terminal.show(f"file         {out}")
+    terminal.say(f"common one   {found.common:.3f}")
+    terminal.say(f"file         {out}")
