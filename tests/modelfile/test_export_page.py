@@ -14,6 +14,7 @@ import topgb
 from topgb.cli import main
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
+from topgb.files import partial_name
 from topgb.modelfile import Header, Member, write_model_file
 from topgb.modelfile.encodings import PARTS
 from topgb.modelfile.export import export_model
@@ -89,6 +90,10 @@ def test_weights_beyond_protobufs_limit_get_a_file_of_their_own(model, monkeypat
         export_model(model, out, "onnx")
     assert data.read_bytes() == b"mine"
     assert not out.exists()
+    # As a killed export leaves it.
+    partial = partial_name(out)
+    partial.mkdir()
+    (partial / data.name).write_bytes(b"half")
     assert export_model(model, out, "onnx", force=True) == [out, data]
     assert sorted(model.parent.iterdir()) == sorted([model, out, data])
     assert data.stat().st_size >= CLASSES * 6 * 4

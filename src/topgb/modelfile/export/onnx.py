@@ -2,14 +2,13 @@
 
 import importlib.util
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from topgb.errors import InputError, install_extra
-from topgb.files import atomic_path, refuse_existing
+from topgb.files import atomic_path, locked_partial, refuse_existing, remove_dead_partials, write_failure
 from topgb.modelfile.export.graph import INPUTS, OUTPUT
 from topgb.modelfile.header import METADATA_KEY, Header
 
@@ -48,13 +47,19 @@ def save_onnx(
             partial.write_bytes(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
         return [out]
     refuse_existing(data, force)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        # The graph holds the name of the weights' file, so both are written under their final names.
-        onnx_ir.save(model, Path(folder) / out.name, format="protobuf", external_data=data.name)
-        for path in (data, out):
-            with atomic_path(path) as partial:
-                os.replace(Path(folder) / path.name, partial)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # A killed export leaves gigabytes.
+        remove_dead_partials(out)
+        with locked_partial(out, folder=True) as folder:
+            # The graph holds the name of the weights' file, so both are written under their final names.
+            onnx_ir.save(model, folder / out.name, format="protobuf", external_data=data.name)
+            for path in (data, out):
+                with atomic_path(path) as partial:
+                    os.replace(folder / path.name, partial)
+            folder.rmdir()
+    except OSError as error:
+        raise write_failure(out, error) from error
     return [out, data]
 
 
