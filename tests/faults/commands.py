@@ -81,6 +81,14 @@ ARGUMENTS: dict[str, Callable[[Inputs, str, Path], list[str | Path]]] = {
     "predict-parquet": lambda inputs, records, out: [
         *("predict", inputs.model, records, "--out", out / "predictions.parquet"),
     ],
+    "predict-segments": lambda inputs, records, out: [
+        *("predict", inputs.model, inputs.folder / "rated", "--segments", "--memory", "1K"),
+        *("--out", out / "segments.csv.gz"),
+    ],
+    "thresholds": lambda inputs, records, out: ["thresholds", inputs.model, records, "--out", out / "t.safetensors"],
+    "card": lambda inputs, records, out: [
+        *("model", "card", inputs.model, "--data", records, "--out", out / "card.md"),
+    ],
     "quantize": lambda inputs, records, out: [
         *("model", "quantize", inputs.model, "--out", out / "q.safetensors", "--calibrate", records),
         *("--method", "entropy", "--min-elements", "100"),
@@ -143,6 +151,7 @@ def make_inputs(folder: Path) -> Inputs:
     write_synthetic(
         folder / "records", SPEC, CLASSES, 800, SynthOptions(videos_per_shard=100, frames=(20, 40), prefix="r")
     )
+    write_synthetic(folder / "rated", SPEC, CLASSES, 100, SynthOptions(frames=(21, 44), segments=3))
     model = {"aggregator": "netvlad", "clusters": 16, "hidden": 64, "head": {"name": "moe"}}
     data = {
         "level": "frame",

@@ -35,7 +35,7 @@ def run_without(zygote, tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("name", ["train", "predict", "pack"])
+@pytest.mark.parametrize("name", ["train", "predict", "predict-segments", "pack", "extract", "thresholds", "card"])
 def test_work_is_done(name, number, kind, run_without, inputs, undisturbed, tmp_path):
     case = inputs.case(name, "few")
     out = fresh(tmp_path / "out")

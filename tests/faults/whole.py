@@ -80,6 +80,10 @@ def _check_lines(path: Path) -> None:
             json.loads(line)
 
 
+def _read_page(path: Path) -> None:
+    assert path.read_text().endswith("\n")
+
+
 def _read_tensors(path: Path) -> None:
     with safe_open(path, framework="np") as file:
         assert list(file.keys())
@@ -117,6 +121,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     # What `shrink` notes without words.
     "": lambda path: path.stat(),
     ".tfrecord": _read_records,
+    ".md": _read_page,
     ".npz": _read_arrays,
     ".parquet": lambda path: import_module("pyarrow.parquet").read_table(path),
 }
