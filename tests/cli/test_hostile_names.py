@@ -22,6 +22,12 @@ COMMANDS = {name: text for name, text in (OF_FILES | OF_RECORDS).items() if name
 COMMANDS |= {
     "inspect": "data inspect {data}",
     "verify": "data verify {data}",
+    "thresholds": "thresholds {m} {data} --out {out}",
+    "report": "report {m} {data} --out {out}",
+    "card": "model card {m} --data {data} --out {out}",
+    "segments": "predict {m} {data} --segments --out {out}",
+    "no sources": "extract {out} --out {out}",
+    "no models": "serve {out} --port 0",
     "synth": "data synth {out} --videos 2 --features rgb:4",
     "no data": "eval {m} {out}",
     "no model": "model show {out}",

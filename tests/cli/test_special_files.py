@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,19 @@ from cli.test_every_model_command import COMMANDS, folder  # noqa: F401 - a fixt
 
 WRITING = {name: text for name, text in COMMANDS.items() if "{out}" in text}
 WRITING |= {
+    "thresholds": "thresholds {m} {data} --out {out}",
+    "report": "report {m} {data} --out {out}",
+    "card": "model card {m} --out {out}",
+    "segments": "predict {m} {data} --segments --out {out}",
+    "extract": "extract {sound} --out {out}",
     "train": "train audioset-average --data {data} --out {out} --device cpu",
     "synth": "data synth {out} --videos 2 --features rgb:4",
     "drop-fakes": "data drop-fakes {data} {out}",
     "pack": "data pack {features} --out {out}",
     "download": "data download {out} --partition 2/frame/train",
 }
+# Of these another fault is found first: the records lack features, and there is no network.
+FAULTY = ("train", "download")
 # {f} is a FIFO, a socket or a device where a file is expected.
 READING = {
     "model": "model show {f}",
@@ -99,6 +107,24 @@ def test_an_output_whose_name_is_not_utf_8_is_refused(words, tmp_path, name):
     assert done.returncode == 2, done
     assert r"out\udcff is not UTF-8; choose another name" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["features"]
+
+
+@pytest.mark.parametrize("name", [name for name in WRITING if name not in FAULTY])
+@pytest.mark.parametrize("kind", ["fifo", "device", "below a file"])
+def test_an_output_that_cannot_be_a_file_is_named(words, tmp_path, name, kind):
+    out = tmp_path / "special"
+    if kind == "fifo":
+        os.mkfifo(out)
+    elif kind == "device":
+        out = Path("/dev/full")
+    else:
+        out.touch()
+        out = out / "out"
+    done = _run(f"{WRITING[name]} --force", **{**words, "out": out})
+    assert done.returncode == 2, done
+    assert str(out) in done.stderr, done
+    assert done.stderr.startswith("topgb: "), done
+    assert len(done.stderr.splitlines()) == 1, done
 
 
 @pytest.mark.parametrize("name", READING)
