@@ -35,7 +35,8 @@ class UnreadableVideoError(InputError):
     """The file `path` has no picture and no sound that can be read; `reason` says why, in words."""
 
     def __init__(self, path: str, reason: str):
-        super().__init__(f"cannot read {path} as video or sound: {reason}; check that a player plays it")
+        check = "that a player plays it" if os.access(path, os.R_OK) else "the path and its permissions"
+        super().__init__(f"cannot read {path} as video or sound: {reason}; check {check}")
         self.path, self.reason = path, reason
 
     def __reduce__(self):
