@@ -66,6 +66,8 @@ def file_parts(
 
 def _no_tensors(path: str | os.PathLike, reason: str) -> str:
     """Why a file that safetensors refuses for `reason` is no model file, and what to do."""
+    from topgb.file_kinds import instead
+
     with open_input(path) as file:
         head = file.read(12)
     if len(head) == 12 and masked_crc(head[:8]) == int.from_bytes(head[8:], "little"):
@@ -75,6 +77,8 @@ def _no_tensors(path: str | os.PathLike, reason: str) -> str:
         )
     if head[8:9] == b"{" and ("incomplete" in reason or "invalid header length" in reason):
         return f"{path} is cut off ({reason}); copy or download it again, or use another file"
+    if said := instead(os.fspath(path), "name a model file that topgb has written"):
+        return f"{path} is not a safetensors file: {said}"
     if head and head.isascii() and head.decode().isprintable():
         begins = f"it begins with {head.decode()!r}"
         return f"{path} is not a safetensors file: {begins}; name a model file that topgb has written"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from topgb.errors import InputError
+from topgb.packing.arrays import read_arrays
 from topgb.packing.pack import pack
 
 
@@ -109,3 +110,61 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path):
                 sentences.append(str(error))
     assert len(sentences) > 100
     assert not any("\n" in sentence for sentence in sentences)
+
+
+def _npy(shape: str, values: bytes = bytes(96)) -> bytes:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header.encode() + values
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("shape", ["(True, 8)", "(99999999999999999999, 0)", "(3, True)", "(-1, 8)"])
+def test_a_shape_that_no_array_has(shape, suffix, tmp_path):
+    path = tmp_path / f"v{suffix}"
+    path.write_bytes(_npy(shape))
+    if suffix == ".npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.npy", _npy(shape))
+    with pytest.raises(InputError, match=r"has the shape .*; it must be \[T, D\], or \[D\]"):
+        read_arrays(str(path), "x")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".npz, deflated"])
+def test_values_behind_an_array_are_not_lost(suffix, tmp_path):
+    path = tmp_path / f"v{suffix[:4]}"
+    two = _npy("(3, 8)") * 2
+    path.write_bytes(two)
+    if suffix != ".npy":
+        method = zipfile.ZIP_DEFLATED if "deflated" in suffix else zipfile.ZIP_STORED
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("a.npy", two)
+    with pytest.raises(InputError, match="'[ax]' holds more behind its array"):
+        read_arrays(str(path), "x")
+
+
+def test_a_changed_byte_of_an_archive_is_noticed(tmp_path):
+    path = tmp_path / "v.npz"
+    np.savez(path, a=np.full((3, 8), 2, np.float32))
+    data = bytearray(path.read_bytes())
+    data[data.index(np.full(24, 2, np.float32).tobytes()) + 40] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="Bad CRC-32"):
+        read_arrays(str(path), "x")
+
+
+def test_an_encrypted_archive_is_called_so(tmp_path):
+    path = tmp_path / "v.npz"
+    np.savez(path, a=np.zeros((3, 8), np.float32))
+    data = bytearray(path.read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="its arrays are encrypted"):
+        read_arrays(str(path), "x")
+
+
+def test_more_features_than_a_video_can_have(tmp_path):
+    """Each takes half a megabyte and more while it is measured: 2 MB of file took 10 GB."""
+    np.savez(tmp_path / "v.npz", **{f"a{number}": np.zeros((1, 2), np.uint8) for number in range(101)})
+    with pytest.raises(InputError, match="holds 101 features, and a video can have 100"):
+        read_arrays(str(tmp_path / "v.npz"), "x")

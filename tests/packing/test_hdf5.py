@@ -174,3 +174,21 @@ def test_other_kinds_beside_it_and_a_missing_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(TopgbError, match=r"needs h5py, which is not installed here; .*pip install '\.\[hdf5\]'"):
         pack(str(tmp_path / "f/a.h5"), tmp_path / "p")
+
+
+@pytest.mark.parametrize("settings", [{}, {"chunks": (2, 8)}, {"chunks": (2, 8), "compression": "gzip"}])
+@pytest.mark.parametrize("written", [0, 2])
+def test_values_that_were_never_written_are_no_zeros(written, settings, tmp_path):
+    """HDF5 reads its fill value where a program stopped before it wrote; a kilobyte may so hold a gigabyte."""
+    path = tmp_path / "v.h5"
+    with h5py.File(path, "w") as file:
+        array = file.create_dataset("v", (6, 8), "f4", **settings)
+        if written:
+            array[:written] = 1
+    (tmp_path / "labels.csv").write_text("id,labels\nv,cat\n")
+    if written and not settings:
+        # HDF5 makes room for all values of an array in one piece at once, and does not note which were written.
+        pack(str(path), tmp_path / "out", tmp_path / "labels.csv")
+        return
+    with pytest.raises(InputError, match="values of 'embedding' were never written"):
+        pack(str(path), tmp_path / "out", tmp_path / "labels.csv")

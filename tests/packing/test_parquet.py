@@ -291,3 +291,39 @@ def test_pages_that_make_no_sense_are_one_sentence(tmp_path):
         path.write_bytes(raw[:place] + bytes((raw[place] ^ 0x55,)) + raw[place + 1 :])
         with suppress(InputError):
             list(read_rows(str(path)))
+
+
+@pytest.mark.parametrize("plaintext_footer", [True, False])
+def test_an_encrypted_table_is_called_so(plaintext_footer, tmp_path):
+    import pyarrow.parquet.encryption as encryption
+
+    class Keys(encryption.KmsClient):
+        def wrap_key(self, key_bytes, master_key_identifier):
+            return key_bytes.hex()
+
+        def unwrap_key(self, wrapped_key, master_key_identifier):
+            return bytes.fromhex(wrapped_key)
+
+    settings = encryption.EncryptionConfiguration("k", column_keys={"c": ["x"]}, plaintext_footer=plaintext_footer)
+    factory = encryption.CryptoFactory(lambda _: Keys())
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), settings)
+    table = pa.table({"id": ["a"], "x": [0.5]})
+    with pq.ParquetWriter(tmp_path / "t.parquet", table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    with pytest.raises(InputError, match="encrypt"):
+        pack(str(tmp_path / "t.parquet"), tmp_path / "out")
+
+
+def test_a_table_with_a_column_for_each_value(tmp_path):
+    """As pandas writes arrays; sizes of many columns take long to read, and each is no feature of its own."""
+    columns = {f"e{number}": pa.array([0.5], pa.float32()) for number in range(5000)}
+    pq.write_table(pa.table({"id": ["a"], **columns}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="holds 5,000 features, and a video can have 100; .* into one"):
+        pack(str(tmp_path / "t.parquet"), tmp_path / "out")
+
+
+def test_an_id_that_is_too_long_is_not_printed(tmp_path):
+    pq.write_table(pa.table({"id": ["x" * 100_000], "e": [[0.5]]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="has an id of 100,000 characters; give it one of 4,096 at most") as caught:
+        pack(str(tmp_path / "t.parquet"), tmp_path / "out")
+    assert len(str(caught.value)) < 500

@@ -85,7 +85,7 @@ def test_a_model_file_is_no_file_of_records(sound, tmp_path):
 def test_a_shard_that_is_packed_twice(sound, tmp_path):
     path = tmp_path / "x.tfrecord.gz"
     path.write_bytes(gzip.compress(gzip.compress(sound.read_bytes())))
-    with pytest.raises(NotRecordsError, match="unpacked, it begins like gzip, packed once more; unpack it once"):
+    with pytest.raises(NotRecordsError, match="unpacked, it begins like gzip; unpack it once"):
         open_shard(Shard(str(path)))
 
 

@@ -12,19 +12,23 @@ from typing import IO
 import numpy as np
 
 from topgb.errors import InputError, printable
+from topgb.file_kinds import instead
 from topgb.files import open_input
 from topgb.packing.frame_counts import Frames
-from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
+from topgb.packing.video import RawVideo, as_stored, check_count, check_dtype, check_name, check_size, raw_video
 from topgb.unpacked_size import check_unpacked, max_unpacked
 
 SUFFIXES = (".npy", ".npz")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 # The compression methods that np.savez uses. With the others, a single read may return gigabytes.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 1
 # Magic, version and the length of the header: of two bytes in version 1, of four in version 2.
 _SIZED = 12
 # NumPy's own limit.
 _LONGEST_HEADER = 10_000
+# NumPy's own limit is a little higher, and counts bytes.
+_LONGEST_AXIS = 1 << 60
 # Values read at once.
 _PIECE = 1 << 18
 # zipfile raises these for archives that are damaged, encrypted or compressed in a way that it does not know.
@@ -63,18 +67,25 @@ def _read_archive(file: IO[bytes], path: str) -> dict[str, np.ndarray]:
     unpacked = 0
     try:
         with zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
+            entries = archive.infolist()
+            check_count(len(entries), path)
+            for entry in entries:
                 name = entry.filename.removesuffix(".npy")
                 check_name(name, path)
                 if name in features:
                     raise InputError(f"{path} holds the array {name!r} twice; save it anew with np.savez")
                 if entry.compress_type not in _METHODS:
                     raise ValueError("its arrays are compressed in another way than NumPy's")
+                if entry.flag_bits & _ENCRYPTED:
+                    raise ValueError("its arrays are encrypted")
                 with archive.open(entry) as member:
                     features[name] = _read_array(member, entry.file_size, name, path, unpacked)
                 unpacked += features[name].nbytes
     except BROKEN_ARCHIVE as error:
-        raise InputError(f"{path} is not a .npz file ({_one_line(error)}); save it anew with np.savez") from None
+        said = f" ({_one_line(error)}); save it anew with np.savez"
+        if not zipfile.is_zipfile(path) and (other := instead(path, "save its arrays with np.savez")):
+            said = f": {other}"
+        raise InputError(f"{path} is not a .npz file{said}") from None
     return features
 
 
@@ -87,9 +98,13 @@ def _read_array(file: IO[bytes], size: int, name: str, path: str, unpacked: int 
         shape, fortran_order, dtype = read_header(file)
     except Exception as error:
         # The header is Python text, and NumPy's parser raises errors without a common base class.
-        raise InputError(f"{path}: {name!r} is not a NumPy array ({_one_line(error)}); save it with np.save") from None
+        said = f" ({_one_line(error)}); save it with np.save"
+        if "magic string" in said and path.endswith(SUFFIXES[0]) and (other := instead(path, "save it with np.save")):
+            said = f": {other}"
+        raise InputError(f"{path}: {name!r} is not a NumPy array{said}") from None
     check_dtype(dtype.newbyteorder("="), name, path)
-    if len(shape) > 2 or any(length < 0 for length in shape):
+    # NumPy's parser also lets through True, and numbers that no array can have.
+    if len(shape) > 2 or any(type(length) is not int or not 0 <= length <= _LONGEST_AXIS for length in shape):
         raise InputError(f"{path}: feature {name!r} has the shape {shape}; it must be [T, D], or [D]")
     values = prod(shape)
     check_size(values, name, path)
@@ -104,6 +119,7 @@ def _read_array(file: IO[bytes], size: int, name: str, path: str, unpacked: int 
         if len(data) < len(piece) * dtype.itemsize:
             raise _cut_short_error(path, name)
         piece[:] = as_stored(np.frombuffer(data, dtype))
+    # An archive compares its checksum only where a member is read to its end.
     if file.read(1):
         raise InputError(
             f"{path}: {name!r} holds more behind its array of the shape {list(shape)}, as a file does that np.save "

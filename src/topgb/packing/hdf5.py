@@ -12,10 +12,20 @@ from typing import Any, Literal
 import numpy as np
 
 from topgb.errors import InputError, TopgbError, install_extra, printable
+from topgb.file_kinds import instead
 from topgb.files import refuse_special
 from topgb.packing.files import Found, Naming, VideoFile, name_videos, sorted_videos
 from topgb.packing.frame_counts import Frames
-from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, normal_id, raw_video
+from topgb.packing.video import (
+    RawVideo,
+    as_stored,
+    check_count,
+    check_dtype,
+    check_name,
+    check_size,
+    normal_id,
+    raw_video,
+)
 from topgb.unpacked_size import check_unpacked, max_unpacked
 
 SUFFIXES = (".h5", ".hdf5")
@@ -55,6 +65,7 @@ def read_video(file: Any, video: VideoFile, name: str, frames: Frames = "equal")
     with _reading(video.found.path):
         # The survey has followed this path from the top, and met no links.
         place = file if video.inside is None else file[video.inside]
+        check_count(1 if isinstance(place, h5py.Dataset) else len(place), video.where)
         members = {name: place} if isinstance(place, h5py.Dataset) else {key: place[key] for key in place}
         features = {}
         for key, array in members.items():
@@ -72,6 +83,8 @@ def opened(path: str) -> Iterator[Any]:
         raise TopgbError(f"reading HDF5 needs h5py, which is not installed here; {install_extra('hdf5')}") from None
     refuse_special(path)
     with _reading(path):
+        if not h5py.is_hdf5(path) and (other := instead(path, "write it with h5py")):
+            raise InputError(f"cannot read {path} as HDF5: {other}")
         file = h5py.File(path, "r")
     with file:
         yield file
@@ -153,4 +166,17 @@ def _read_array(array: Any, name: str, video: VideoFile) -> np.ndarray:
     # HDF5 unpacks whole chunks, however few of their values the array has.
     for values in (prod(shape), prod(array.chunks or (0,))):
         check_unpacked(path, values * array.dtype.itemsize, os.path.getsize(path), max_unpacked())
+    if not _is_written(array):
+        raise InputError(
+            f"{where}: values of {name!r} were never written, and HDF5 would put {array.fillvalue:g} in their place; "
+            "finish the array, or leave it out"
+        )
     return as_stored(np.asarray(array[()]))
+
+
+def _is_written(array: Any) -> bool:
+    """Whether all values of an array are in the file; those that were never written are its fill value to HDF5."""
+    if array.chunks is None:
+        return bool(array.id.get_storage_size() or not array.size)
+    pieces = prod(-(-length // chunk) for length, chunk in zip(array.shape, array.chunks, strict=True))
+    return array.id.get_num_chunks() >= pieces

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from topgb.errors import InputError, TopgbError, install_extra, printable
+from topgb.file_kinds import instead
 from topgb.packing.frame_counts import Frames
 from topgb.packing.parquet_sizes import column_sizes
-from topgb.packing.video import RawVideo, as_stored, check_dtype, check_name, check_size, raw_video
+from topgb.packing.video import RawVideo, as_stored, check_count, check_dtype, check_name, check_size, raw_video
 from topgb.unpacked_size import check_unpacked, max_unpacked
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ ROWS = 64
 _BUFFER_BYTES = 1 << 20
 # The fewest bytes that a value takes while it is read, with its levels in nested lists.
 _VALUE_BYTES = 4
+# Of an id in messages.
+_LONGEST_SHOWN = 80
 ID, LABELS = "id", "labels"
 
 
@@ -72,6 +75,8 @@ def _open_table(path: str) -> "Iterator[pq.ParquetFile]":
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable_error(path, error) from None
     with file:
+        # Each column counts, whatever it holds: the sizes of all of them are read.
+        check_count(file.metadata.num_columns - len({ID, LABELS} & set(file.schema_arrow.names)), path)
         _check_sizes(path)
         yield file
 
@@ -105,7 +110,12 @@ def _next_batch(batches: "Iterator[pa.RecordBatch]", path: str) -> "pa.RecordBat
 
 def _unreadable_error(path: str, error: BaseException) -> InputError:
     text = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"cannot read {path} as Parquet: {printable(text[:120])}; check the path, or write the file anew")
+    said = f"{printable(text[:120])}; check the path, or write the file anew"
+    if "encrypted" in text:
+        said = "it is encrypted; write it anew without encryption"
+    elif "magic bytes not found" in text:
+        said = instead(path, "write it as Parquet") or said
+    return InputError(f"cannot read {path} as Parquet: {said}")
 
 
 def _feature_axes(schema: "pa.Schema", path: str) -> dict[str, int]:
@@ -172,7 +182,7 @@ def _read_video(
     batch: "pa.RecordBatch", position: int, features: dict[str, int], where: str, frames: Frames
 ) -> RawVideo:
     video_id = _read_text(batch.column(ID)[position], ID, where)
-    where = f"{where} (id {video_id!r})"
+    where = f"{where} (id {video_id[:_LONGEST_SHOWN]!r})"
     labels = None
     labelled = LABELS in batch.schema.names
     if labelled:

@@ -13,7 +13,7 @@ from topgb.files import open_input
 _FOOTER_END = 8
 _DEEPEST = 20
 # Field numbers of parquet.thrift: FileMetaData, RowGroup, ColumnChunk, ColumnMetaData.
-_ROW_GROUPS, _COLUMNS, _META = 4, 1, 3
+_ROW_GROUPS, _COLUMNS, _META, _ENCRYPTED = 4, 1, 3, 8
 _TYPE, _VALUES, _UNCOMPRESSED, _COMPRESSED, _DATA_OFFSET, _DICTIONARY_OFFSET = 1, 5, 6, 7, 9, 11
 _BYTE_ARRAY = 6
 # Field numbers of PageHeader and of the headers in it.
@@ -41,6 +41,8 @@ def column_sizes(path: str) -> Iterator[ColumnSize]:
         try:
             for group in footer.get(_ROW_GROUPS, []):
                 for column in group.get(_COLUMNS, []):
+                    if _ENCRYPTED in column:
+                        raise ValueError("its columns are encrypted")
                     yield _column_size(file, column[_META])
         # A field may be missing, or a list or a number may stand where a struct is due.
         except (AttributeError, LookupError, TypeError):

@@ -12,6 +12,10 @@ from topgb.packing.frame_counts import Frames, stretched
 from topgb.records.codec import IDENTITY_KEYS
 from topgb.records.labels import is_label_key
 
+# A path, which an id is where each video has a file, is no longer.
+MOST_ID = 4096
+# Half a megabyte or more counts a feature's values while they are measured (`ValueHistogram`).
+MOST_FEATURES = 100
 # Names that mean something else in a record.
 _RECORD_KEYS = {key.decode() for key in IDENTITY_KEYS}
 
@@ -51,10 +55,13 @@ def raw_video(
 
     Features of unequal numbers of frames are an error, or with `frames` "longest" stretched to those of the longest.
     """
+    check_count(len(features), where)
     if not features:
         raise InputError(f"{where} holds no feature; give each video at least one array [T, D] or [D]")
     if not video_id.strip():
         raise InputError(f"{where} has an empty id; give each video an id of its own")
+    if len(video_id) > MOST_ID:
+        raise InputError(f"{where} has an id of {len(video_id):,} characters; give it one of {MOST_ID:,} at most")
     try:
         video_id.encode()
     except UnicodeEncodeError:
@@ -98,6 +105,15 @@ def check_name(name: str, where: str) -> None:
         )
     if not name or "." in name or not name.isprintable():
         raise InputError(f"{where}: a feature is called {name!r}; a name needs printable characters and no dot")
+
+
+def check_count(features: int, where: str) -> None:
+    """Raise `InputError` if a video, or a table's rows, have more than `MOST_FEATURES` features."""
+    if features > MOST_FEATURES:
+        raise InputError(
+            f"{where} holds {features:,} features, and a video can have {MOST_FEATURES}; a feature is an array [T, D] "
+            "or [D] (in a table a column of lists), so put values that belong together into one"
+        )
 
 
 def check_dtype(dtype: np.dtype | str, name: str, where: str) -> None:
