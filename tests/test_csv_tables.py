@@ -65,7 +65,7 @@ def test_gzip_is_known_by_its_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"PK\x03\x04" + bytes(90), "begins like an Excel workbook"),
+        (b"PK\x03\x04" + bytes(90), "begins like a ZIP archive"),
         (b"PAR1" + bytes(90), "begins like a Parquet table"),
         (b"\x28\xb5\x2f\xfd" + bytes(90), "begins like zstd"),
         (b"\x93NUMPY\x01\0", "begins like a NumPy array"),

@@ -54,16 +54,20 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet", ".h5", ".safetensors", ".tfrecord"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".parquet", ".h5", ".safetensors", ".tfrecord", ".csv"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_reader_names_the_kind(kind, suffix, tmp_path):
     content, said = KINDS[kind]
     path = tmp_path / f"v{suffix}"
     path.write_bytes(content)
     (tmp_path / "labels.csv").write_text(CLASSES)
-    command = {".safetensors": ("model", "show", path), ".tfrecord": ("data", "inspect", path)}.get(
-        suffix, ("data", "pack", path, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "out")
-    )
+    (tmp_path / "features").mkdir()
+    np.save(tmp_path / "features/v.npy", np.zeros((2, 3), np.float32))
+    command = {
+        ".csv": ("data", "pack", tmp_path / "features", "--labels", path, "--out", tmp_path / "out"),
+        ".safetensors": ("model", "show", path),
+        ".tfrecord": ("data", "inspect", path),
+    }.get(suffix, ("data", "pack", path, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "out"))
     done = topgb(*command)
     assert done.returncode == 2
     if suffix != ".npz" or not content.startswith(b"PK"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 from topgb.errors import InputError
+from topgb.file_kinds import HEAD, known_kind
 from topgb.files import open_input
 from topgb.unpacked_size import BoundedReader
 
@@ -26,19 +27,6 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _GZIP = b"\x1f\x8b"
-# Files that are given in place of a CSV by mistake, by their first bytes.
-_OTHER = {
-    b"PK\x03\x04": "an Excel workbook, or another ZIP archive",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"PAR1": "a Parquet table",
-    b"ARROW1": "an Arrow table",
-    b"\x93NUMPY": "a NumPy array",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-}
-# Bytes of the beginning that are looked at.
-_HEAD = 64
 # Bytes shown on either side of one that is not UTF-8.
 _SHOWN = 12
 
@@ -125,13 +113,13 @@ class Lines:
 
     def _begin_wide(self, source: io.BufferedReader) -> None:
         with _unpacking(self.path, 1):
-            head = source.peek(_HEAD)[:_HEAD]
-        other = next((kind for magic, kind in _OTHER.items() if head.startswith(magic)), None)
-        if other is not None:
-            raise InputError(f"{self.path} is not a CSV; it begins like {other}; save it as a CSV in UTF-8")
+            head = source.peek(HEAD)[:HEAD]
         encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
         if encoding is not None:
             self._file = io.TextIOWrapper(source, encoding, newline="\n")
+        elif (other := known_kind(head)) is not None:
+            remedy = other.remedy if other.anywhere else "save it as a CSV in UTF-8"
+            raise InputError(f"{self.path} is not a CSV; it begins like {other.like}; {remedy}")
         elif b"\0" in head[:4]:
             raise UnreadableRowError(self.path, 1, "holds zero bytes, as text in UTF-16 without a byte order mark does")
 

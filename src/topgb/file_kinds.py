@@ -36,7 +36,8 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file", _PACK)),
     (0, b"MATLAB 7.3 MAT-file", FileKind("a MATLAB file", _SAVE)),
     (0, b"MATLAB 5.0 MAT-file", FileKind("a MATLAB file", _SAVE)),
-    (0, b"CDF", FileKind("a netCDF file", _SAVE)),
+    (0, b"CDF\x01", FileKind("a netCDF file", _SAVE)),
+    (0, b"CDF\x02", FileKind("a netCDF file", _SAVE)),
     (0, b"PK\x05\x06", FileKind("an empty ZIP archive", "write it anew", True)),
     (0, b"PK\x07\x08", FileKind("a part of a ZIP archive", _UNPACK)),
     (0, b"BZh", FileKind("bzip2", _UNPACK, True)),
@@ -79,7 +80,8 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"RIFF", FileKind("an AVI, WAV or WebP file", _MEDIA)),
     (0, b"OggS", FileKind("an Ogg file", _MEDIA)),
     (0, b"fLaC", FileKind("a FLAC sound", _MEDIA)),
-    (0, b"ID3", FileKind("an MP3 sound", _MEDIA)),
+    (0, b"ID3\x03", FileKind("an MP3 sound", _MEDIA)),
+    (0, b"ID3\x04", FileKind("an MP3 sound", _MEDIA)),
     (0, b"\xff\xd8\xff", FileKind("a JPEG picture", _MEDIA)),
     (0, b"\x89PNG\r\n", FileKind("a PNG picture", _MEDIA)),
     (0, b"GIF8", FileKind("a GIF picture", _MEDIA)),
@@ -110,7 +112,7 @@ def known_kind(head: bytes) -> FileKind | None:
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return FileKind(f"text in {encoding}", _MODEL)
-    if len(head) > 1 and not head.strip(b"\0"):
+    if len(head) > 16 and not head.strip(b"\0"):
         return FileKind("a file whose bytes never arrived (zeros alone)", "copy or download it again", True)
     return _zip(head) or _zlib(head) or _pickle(head) or _markup(head)
 
@@ -131,7 +133,8 @@ def _zip(head: bytes) -> FileKind | None:
 
 
 def _zlib(head: bytes) -> FileKind | None:
-    if len(head) < 3 or head[0] & 0x0F != 8 or int.from_bytes(head[:2]) % 31:
+    # Text may begin like this, too.
+    if len(head) < 3 or head.isascii() or head[0] & 0x0F != 8 or int.from_bytes(head[:2]) % 31:
         return None
     try:
         zlib.decompressobj().decompress(head, 64)

@@ -201,3 +201,9 @@ def test_cache_frees_what_it_evicts(folder):
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     assert cache.get(find_shards(f"{folder}/**/c*")[0]) is cache.get(find_shards(f"{folder}/**/c*")[0])
     assert len(pickle.loads(pickle.dumps(cache))._open) == 0
+
+
+def test_braces_are_the_shells_alone(tmp_path):
+    (tmp_path / "a1.tfrecord").touch()
+    with pytest.raises(InputError, match="only the shell knows braces .*; name several patterns with commas"):
+        find_shards(f"{tmp_path}/a{{1,2}}.tfrecord")

@@ -23,7 +23,11 @@ def url_of(path: Path) -> str | None:
     """The URL that `path` was made of, or None if it is a path."""
     found = _URL.fullmatch(os.fspath(path))
     # `Path.exists` raises an error where a signed address is longer than a name may be.
-    return None if found is None or os.path.lexists(path) else f"{found[1].lower()}://{found[2]}"
+    if found is None or os.path.lexists(path):
+        return None
+    scheme = found[1].lower()
+    # The path in a URL of this machine begins with a slash of its own.
+    return f"{scheme}://{'/' if scheme == 'file' else ''}{found[2]}"
 
 
 def file_name(url: str) -> str:

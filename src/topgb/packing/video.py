@@ -145,7 +145,7 @@ def as_stored(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     with np.errstate(over="ignore"):
-        return values.astype(np.float32)
+        return values.astype(np.float32, copy=False)
 
 
 def _check_values(name: str, values: np.ndarray, where: str) -> None:

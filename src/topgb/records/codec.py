@@ -228,7 +228,9 @@ def encode_example(
     `labels` None makes an unlabelled record; `predictions` are a teacher's, float32 [V]. The same input gives the same
     bytes. Raises `InputError` for arrays of another dtype.
     """
-    entries = [_feature_entry(name, _feature_messages(values[None])) for name, values in features.items()]
+    entries: list[bytes | memoryview] = []
+    for name, values in features.items():
+        entries += _feature_entry(name, _feature_messages(values[None]))
     return wire.field(wire.FIELD_1, _identity_entries(video_id, labels, id_key, predictions), *entries)
 
 
@@ -245,14 +247,11 @@ def encode_sequence_example(
     `labels` None makes an unlabelled record; `predictions` are a teacher's, float32 [V]. `more` are further encoded
     entries of the context. The same input gives the same bytes. Raises `InputError` for arrays of another dtype.
     """
-    lists = []
+    lists: list[bytes | memoryview] = []
     for name, values in features.items():
-        body = _feature_messages(values)
-        prefix = np.frombuffer(bytes((wire.FIELD_1,)) + wire.varint(body.shape[1]), np.uint8)
-        framed = np.hstack([np.broadcast_to(prefix, (len(body), len(prefix))), body])
-        lists.append(_feature_entry(name, framed))
+        lists += _feature_entry(name, _feature_messages(values, framed=True))
     context = _identity_entries(video_id, labels, id_key, predictions)
-    return wire.field(wire.FIELD_1, context, more) + wire.field(wire.FIELD_2, *lists)
+    return b"".join((wire.field(wire.FIELD_1, context, more), *wire.field_parts(wire.FIELD_2, *lists)))
 
 
 def _identity_entries(video_id: str, labels: list[int] | None, id_key: str, predictions: np.ndarray | None) -> bytes:
@@ -267,16 +266,21 @@ def _identity_entries(video_id: str, labels: list[int] | None, id_key: str, pred
         message.feature["labels"].int64_list.SetInParent()
         encoded += message.SerializeToString()
     if predictions is not None:
-        encoded += _feature_entry(PREDICTIONS_KEY, _feature_messages(predictions[None]))
+        encoded += b"".join(_feature_entry(PREDICTIONS_KEY, _feature_messages(predictions[None])))
     return encoded
 
 
-def _feature_entry(name: str, value: np.ndarray) -> bytes:
-    return wire.field(wire.FIELD_1, wire.field(wire.FIELD_1, name.encode()), wire.field(wire.FIELD_2, value.tobytes()))
+def _feature_entry(name: str, value: np.ndarray) -> list[bytes | memoryview]:
+    """The parts of an entry of a map whose value is the bytes of `value`, which are not copied."""
+    content = wire.field_parts(wire.FIELD_2, value.reshape(-1).data)
+    return wire.field_parts(wire.FIELD_1, wire.field(wire.FIELD_1, name.encode()), *content)
 
 
-def _feature_messages(values: np.ndarray) -> np.ndarray:
-    """Encode each row of `values` [N, size] as a `Feature` message: uint8 [N, bytes of a message]."""
+def _feature_messages(values: np.ndarray, framed: bool = False) -> np.ndarray:
+    """Encode each row of `values` [N, size] as a `Feature` message: uint8 [N, bytes of a message].
+
+    `framed` makes each an element of a list, as frames are.
+    """
     if values.dtype == np.uint8:
         tag, data = wire.FIELD_1, np.ascontiguousarray(values)
     elif values.dtype == np.float32:
@@ -284,5 +288,8 @@ def _feature_messages(values: np.ndarray) -> np.ndarray:
     else:
         raise InputError(f"features are stored as uint8 or float32, not {values.dtype}; convert them first")
     inner = bytes((wire.FIELD_1,)) + wire.varint(data.shape[1])
-    header = np.frombuffer(bytes((tag,)) + wire.varint(len(inner) + data.shape[1]) + inner, np.uint8)
+    message = bytes((tag,)) + wire.varint(len(inner) + data.shape[1]) + inner
+    if framed:
+        message = bytes((wire.FIELD_1,)) + wire.varint(len(message) + data.shape[1]) + message
+    header = np.frombuffer(message, np.uint8)
     return np.hstack([np.broadcast_to(header, (len(data), len(header))), data])

@@ -18,7 +18,10 @@ Part = Literal["train", "validate", "all"]
 
 def no_match_error(piece: str) -> InputError:
     """The error for a path, glob or URL that matches no file."""
-    return InputError(f"no file matches {piece!r}; check the path, and quote globs so that the shell leaves them alone")
+    remedy = "check the path, and quote globs so that the shell leaves them alone"
+    if "{" in piece or "}" in piece:
+        remedy = "only the shell knows braces with alternatives; name several patterns with commas between them"
+    return InputError(f"no file matches {piece!r}; {remedy}")
 
 
 def records_in(folder: str) -> list[str]:

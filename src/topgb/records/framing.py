@@ -190,10 +190,16 @@ def measure(buffer: memoryview, index: RecordIndex) -> ShardSize:
 
 def frame_record(payload: bytes) -> bytes:
     """The bytes of a record in a file: header, `payload`, CRC of the payload."""
+    return b"".join(_framed(payload))
+
+
+def _framed(payload: bytes) -> tuple[bytes, bytes, bytes]:
     length = _LENGTH.pack(len(payload))
-    return b"".join((length, _CRC.pack(masked_crc(length)), payload, _CRC.pack(masked_crc(payload))))
+    return length + _CRC.pack(masked_crc(length)), payload, _CRC.pack(masked_crc(payload))
 
 
 def write_record(file: BinaryIO, payload: bytes) -> None:
     """Append one record to a binary file. Raises `OSError` as the file does."""
-    file.write(frame_record(payload))
+    # One after the other: a long record is not copied.
+    for part in _framed(payload):
+        file.write(part)

@@ -70,6 +70,14 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def field(tag: int, *parts: bytes) -> bytes:
+def field(tag: int, *parts: bytes | memoryview) -> bytes:
     """Encode a length-delimited field whose content is `parts`, joined."""
-    return b"".join((bytes((tag,)), varint(sum(map(len, parts))), *parts))
+    return b"".join(field_parts(tag, *parts))
+
+
+def field_parts(tag: int, *parts: bytes | memoryview) -> list[bytes | memoryview]:
+    """The parts of such a field, not joined: a copy for each level of nesting would take many times a long field.
+
+    The parts are bytes, or views of them.
+    """
+    return [bytes((tag,)) + varint(sum(map(len, parts))), *parts]
