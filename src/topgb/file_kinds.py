@@ -1,4 +1,4 @@
-"""What kind of file it is, by how it begins, so that a reader of another kind can say what it was given."""
+"""Recognise kinds of files by how they begin, so that a reader of another kind can say what it was given."""
 
 import re
 import zlib

@@ -166,6 +166,7 @@ def test_what_is_a_path_is_no_url(tmp_path, monkeypatch):
         assert url_of(Path(path).absolute() if path.startswith(".") else Path(path)) is None
     assert url_of(Path("s3://bucket/a/m.safetensors")) == "s3://bucket/a/m.safetensors"
     (tmp_path / "hf:" / "o").mkdir(parents=True)
+    assert url_of(Path("file:///a/m.safetensors")) == "file:///a/m.safetensors"
     assert url_of(Path("hf://o")) is None
     names = {"https://h/a/m.st?x=1": "m.st", "https://h/%2e%2e": "model.safetensors", "memory://a%2Fb": "b"}
     assert {url: file_name(url) for url in names} == names

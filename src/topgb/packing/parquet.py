@@ -24,7 +24,7 @@ ROWS = 64
 _BUFFER_BYTES = 1 << 20
 # The fewest bytes that a value takes while it is read, with its levels in nested lists.
 _VALUE_BYTES = 4
-# Of an id in messages.
+# Messages show so many characters of an id.
 _LONGEST_SHOWN = 80
 ID, LABELS = "id", "labels"
 
