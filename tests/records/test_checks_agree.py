@@ -96,7 +96,7 @@ def _records(choose: random.Random) -> list[bytes]:
 def _read(path: str, found: Inspection, targets: Targets) -> int:
     assert found.suggested_spec is not None
     dataset = open_dataset(path, found.suggested_spec, found.suggested_classes or CLASSES, 300, targets=targets)
-    check_bytes(dataset, "the records")
+    check_bytes(dataset)
     return sum(len(batch) for batch in evaluation_batches(dataset, 3))
 
 
