@@ -272,7 +272,7 @@ def test_a_process_that_ends_in_the_middle_is_taken_up_by_the_next(server, tmp_p
     process = _program(server, tmp_path)
     os.kill(process.pid, sign)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == (130 if sign == signal.SIGINT else -signal.SIGKILL)
+    assert process.returncode == (130 if sign == signal.SIGINT else -signal.SIGKILL), told
     if sign == signal.SIGINT:
         assert told == "topgb: interrupted; the same command goes on where this one stopped\n"
     assert not (tmp_path / "train00.tfrecord").exists()
