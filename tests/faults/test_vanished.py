@@ -55,7 +55,10 @@ def test_a_shard(fault, words, inputs, shards, tmp_path):
             list(load_batches(batches, range(batches.steps_per_epoch), workers))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores", "shards"]
     # The shard before it is finished, and kept.
-    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == ["r0000.tfrecord.safetensors", "teacher.json"]
+    assert sorted(path.name for path in (tmp_path / "scores").iterdir()) == [
+        "r0000.tfrecord.safetensors",
+        "teacher.json",
+    ]
 
 
 def test_a_shard_that_is_mapped_stays_readable(inputs, shards, tmp_path):
