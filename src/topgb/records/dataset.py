@@ -156,7 +156,8 @@ class Dataset:
         damaged: list[DamagedRecordError] = []
         for position, (opened, record) in enumerate(opened_records):
             with NoteDamage(damaged, self.on_damaged):
-                video = decode_record(opened.checked_data(record), self._layout, opened.place(record))
+                data, place = opened.checked(record)
+                video = decode_record(data, self._layout, place)
                 usable = min(video.num_frames, self.max_frames)
                 rows = pick_rows(position, usable)
                 taken = usable if rows is None else len(rows)
@@ -225,7 +226,7 @@ class Dataset:
             try:
                 who = read_identity(opened.data(number), self._layout, opened.place(number))
             except TopgbError:
-                opened.checked_data(number)
+                opened.checked(number)
                 raise
         self.note_damage(found)
         return who

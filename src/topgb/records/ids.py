@@ -55,5 +55,5 @@ def _checked_id(opened: OpenShard, record: int) -> str:
     try:
         return read_record_id(opened.data(record), opened.place(record))
     except DamagedRecordError:
-        opened.checked_data(record)
+        opened.checked(record)
         raise

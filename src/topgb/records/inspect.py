@@ -151,7 +151,7 @@ class _Survey:
     def add_shard(self, opened: OpenShard) -> None:
         for record in range(len(opened)):
             try:
-                data, place = opened.checked_data(record), opened.place(record)
+                data, place = opened.checked(record)
                 self._add_record(parse_record(data, place), place)
             except UnfitRecordError as error:
                 # Other such faults do not end the looking at a record.

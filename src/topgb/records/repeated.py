@@ -39,17 +39,21 @@ class IdHashes:
 
     def __init__(self) -> None:
         self._parts: dict[int, list[np.ndarray]] = {}
-        # Ids of the shard begun last that are not hashed yet: many at once take a tenth of the time.
+        # Ids that are not hashed yet, and the shard of each batch of them: many at once take a tenth of the time.
         self._shard, self._waiting = -1, list[str]()
+        self._batches: list[tuple[int, int]] = []
 
     def begin(self, shard: int) -> None:
         """Forget what was read of a shard: it is read anew."""
-        self._hash_waiting()
+        if shard in self._parts:
+            self._hash_waiting()
         self._shard, self._parts[shard] = shard, []
 
     def add(self, ids: Iterable[str]) -> None:
         """Add ids read from the shard that was begun last."""
+        before = len(self._waiting)
         self._waiting += ids
+        self._batches.append((self._shard, len(self._waiting) - before))
         if len(self._waiting) >= _AT_ONCE:
             self._hash_waiting()
 
@@ -60,12 +64,16 @@ class IdHashes:
 
     def put(self, shard: int, found: np.ndarray) -> None:
         """Set the hashes of a shard, which another process has read."""
+        self._hash_waiting()
         self._parts[shard] = [found]
 
     def _hash_waiting(self) -> None:
         if self._waiting:
-            self._parts[self._shard].append(hashes(self._waiting))
-            self._waiting = []
+            found, start = hashes(self._waiting), 0
+            for shard, count in self._batches:
+                self._parts[shard].append(found[start : start + count])
+                start += count
+        self._waiting, self._batches = [], []
 
     def repeated(self, paths: Sequence[str], read_ids: Callable[[str], Iterable[str]]) -> Repeated | None:
         """The videos that occur more than once, if any; takes 16 bytes per video meanwhile.
@@ -88,7 +96,8 @@ class IdHashes:
 
 def hashes(ids: Sequence[str]) -> np.ndarray:
     """64 bits of each id, the same in every process: uint64 [N]. Ids of up to 8 bytes never collide."""
-    encoded = [_encoded(one) for one in ids]
+    # Nearly all are short and ASCII: for these a call would take as long as everything else.
+    encoded = [one.encode() if one.isascii() and len(one) <= _LONGEST else _encoded(one) for one in ids]
     words = -(-max(map(len, encoded), default=1) // 8) or 1
     columns = np.array(encoded, f"S{8 * words}").view("<u8").reshape(len(encoded), words).T
     found = np.zeros(len(encoded), np.uint64)

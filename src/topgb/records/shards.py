@@ -70,8 +70,8 @@ class OpenShard:
         start = int(self.index.offsets[record])
         return self.buffer[start : start + int(self.index.lengths[record])]
 
-    def checked_data(self, record: int) -> memoryview:
-        """The data of record number `record`, not copied.
+    def checked(self, record: int) -> tuple[memoryview, Place]:
+        """The data of record number `record`, not copied, and its place.
 
         Raises `DamagedRecordError` if it does not match its CRC, `InputError` if the records are not where they were
         known to be.
@@ -83,7 +83,7 @@ class OpenShard:
             if self.known:
                 self._refuse_moved()
             raise self.place(record).damaged("its data does not match its CRC")
-        return data
+        return data, Place(self.shard.path, record, start - HEADER_BYTES)
 
     def _refuse_moved(self) -> None:
         walked = index_records(self.buffer)

@@ -136,7 +136,7 @@ def verify_shard(shard: Shard, ids: IdHashes | None = None) -> Verification:
         return found
     for record in range(len(opened)):
         try:
-            data, place = opened.checked_data(record), opened.place(record)
+            data, place = opened.checked(record)
             message = parse_record(data, place)
             video_id = check_readable(message, place)
             labels = label_list(message.context, place)

@@ -173,7 +173,7 @@ class _Judge:
         real = []
         for record in range(len(opened)):
             with NoteDamage(self.damaged, self.on_damaged):
-                video_id, deviation = self.measure(opened.checked_data(record), opened.place(record))
+                video_id, deviation = self.measure(*opened.checked(record))
                 if deviation is None:
                     self.unlisted += 1
                 else:
