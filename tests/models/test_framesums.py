@@ -19,8 +19,8 @@ def test_weighted_sums(frames_need_gradient):
     frames = _random(3, 7, 9)[:, :, 2:].detach().requires_grad_(frames_need_gradient)
     weights = _random(3, 7, 4).requires_grad_()
     with torch.no_grad():
-        torch.testing.assert_close(weighted_sums(frames, weights), weights.transpose(1, 2) @ frames)
-    torch.testing.assert_close(weighted_sums(frames, weights), weights.transpose(1, 2) @ frames)
+        torch.testing.assert_close(weighted_sums(frames, weights), frames.transpose(1, 2) @ weights)
+    torch.testing.assert_close(weighted_sums(frames, weights), frames.transpose(1, 2) @ weights)
     assert torch.autograd.gradcheck(weighted_sums, (frames, weights))
 
 

@@ -9,23 +9,26 @@ BLOCK = 1 << 18
 
 
 def weighted_sums(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Each video's sums of its frames under K weights: frames [B, T, D] and weights [B, T, K] to [B, K, D]."""
+    """Each video's sums of its frames under K weights: frames [B, T, D] and weights [B, T, K] to [B, D, K].
+
+    This is framesᵀ · weights. The product is made the other way round, so that the narrower matrix is transposed.
+    """
     if torch.is_grad_enabled() and (weights.requires_grad or frames.requires_grad):
         return _WeightedSums.apply(frames, weights)
-    return weights.transpose(1, 2) @ frames
+    return (weights.transpose(1, 2) @ frames).transpose(1, 2).contiguous()
 
 
 class _WeightedSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(frames, weights)
-        return weights.transpose(1, 2) @ frames
+        return (weights.transpose(1, 2) @ frames).transpose(1, 2).contiguous()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         frames, weights = ctx.saved_tensors
-        of_frames = weights @ gradients[0] if ctx.needs_input_grad[0] else None
-        return of_frames, frames @ gradients[0].transpose(1, 2) if ctx.needs_input_grad[1] else None
+        of_frames = weights @ gradients[0].transpose(1, 2) if ctx.needs_input_grad[0] else None
+        return of_frames, frames @ gradients[0] if ctx.needs_input_grad[1] else None
 
 
 def sums_and_maxima(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

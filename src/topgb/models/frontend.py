@@ -20,15 +20,15 @@ def l2_normalize(values: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def normalize_clusters(descriptor: torch.Tensor) -> torch.Tensor:
-    """Descriptors [B, K, D] to [B, D · K]: scale each cluster's D values to length 1, then each video's D · K values.
+    """Descriptors [B, D, K] to [B, D · K]: scale each cluster's D values to length 1, then each video's D · K values.
 
     The result equals two calls of `l2_normalize`, with one pass over the descriptors instead of two: the lengths that
     the first call finds also give the divisor of the second.
     """
-    squares = torch.linalg.vector_norm(descriptor, dim=2, keepdim=True).square()
+    squares = descriptor.square().sum(1, keepdim=True)
     bounded = squares.clamp_min(L2_EPSILON)
-    total = (squares / bounded).sum(1, keepdim=True).clamp_min(L2_EPSILON)
-    return (descriptor * (bounded * total).rsqrt()).transpose(1, 2).flatten(1)
+    total = (squares / bounded).sum(2, keepdim=True).clamp_min(L2_EPSILON)
+    return (descriptor * (bounded * total).rsqrt()).flatten(1)
 
 
 class Frontend(nn.Module):

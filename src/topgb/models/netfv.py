@@ -37,8 +37,8 @@ class FisherVector(SoftAssignment):
         deviations = self.deviations.square() + LEAST_DEVIATION
         centres = self.assign.weight.T * (self.coupling or 0.0) if self.centres is None else self.centres
         total = assignment.sum(1, keepdim=True).float()
-        first = _feature_major(weighted_sums(frames, assignment))
-        second = _feature_major(weighted_sums(frames.square(), assignment))
+        first = weighted_sums(frames, assignment).float()
+        second = weighted_sums(frames.square(), assignment).float()
         if affine is not None:
             # The batch norm's scale s and shift t act on the sums of x and x², not on the frames.
             scale, shift = affine[0][:, None], affine[1][:, None]
@@ -46,12 +46,7 @@ class FisherVector(SoftAssignment):
             first = first * scale + total * shift
         second = (second - 2 * first * centres + total * centres.square()) / deviations.square() - total
         first = (first - total * centres) / deviations
-        return torch.cat([normalize_clusters(first.transpose(1, 2)), l2_normalize(second.flatten(1), dim=1)], dim=1)
-
-
-def _feature_major(sums: torch.Tensor) -> torch.Tensor:
-    """Sums [B, K, D] as float32 [B, D, K]."""
-    return sums.transpose(1, 2).contiguous().float()
+        return torch.cat([normalize_clusters(first), l2_normalize(second.flatten(1), dim=1)], dim=1)
 
 
 @aggregator("netfv")

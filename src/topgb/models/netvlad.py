@@ -34,26 +34,26 @@ class VLAD(Fixable, SoftAssignment):
 
     def forward(self, frames: torch.Tensor, affine: Affine, valid: torch.Tensor | None) -> torch.Tensor:
         assignment = self.assignment(frames, affine, valid).to(frames.dtype)
-        # Σ a (s x + t - c) = s Σ a x + (t - c) Σ a, so that the batch norm's s and t act on [K, D], not on the frames.
+        # Σ a (s x + t - c) = s Σ a x + (t - c) Σ a, so that the batch norm's s and t act on [D, K], not on the frames.
         descriptor = weighted_sums(frames, assignment)
         if affine is not None:
-            descriptor = descriptor * affine[0]
+            descriptor = descriptor * affine[0][:, None]
         offset = self._offset(affine)
         if offset is not None:
-            descriptor = torch.addcmul(descriptor, assignment.sum(1)[:, :, None], offset)
+            descriptor = torch.addcmul(descriptor, assignment.sum(1, keepdim=True), offset)
         return normalize_clusters(descriptor)
 
     def _offset(self, affine: Affine) -> torch.Tensor | None:
-        """t - c, which broadcasts to [K, D]; None without either."""
+        """t - c, which broadcasts to [D, K]; None without either."""
         if self.centres is None:
-            return None if affine is None else affine[1]
+            return None if affine is None else affine[1][:, None]
         if self.kept_offset is not None:
             return self.kept_offset
-        offset = -self.centres.T if affine is None else affine[1] - self.centres.T
+        offset = -self.centres if affine is None else affine[1][:, None] - self.centres
         if self.fixed:
             # An ordinary tensor, which other modes may use as well.
             with torch.inference_mode(False), torch.no_grad():
-                self.kept_offset = offset.contiguous().clone()
+                self.kept_offset = offset.clone()
         return offset
 
 
