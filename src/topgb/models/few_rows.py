@@ -9,6 +9,7 @@ sum of an embedding bag does: the weight's columns are the embeddings, and the r
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -23,9 +24,9 @@ LEAST_VALUES = 1 << 20
 # For fewer rows MKL has another kernel; for more rows the copy takes a small share of the time.
 FEW = range(8, 49)
 # The columns are summed in parts, as many whatever the number of threads, so that the bits are the same.
-MOST_PARTS, LEAST_COLUMNS = 32, 64
-# The columns lie in memory besides the weight: at most this share of what is free.
-LEAST_FREE = 4
+MOST_PARTS, LEAST_COLUMNS = 128, 64
+# The columns lie in memory besides the weight: at most this share of what is free. Larger weights are read no faster.
+LEAST_FREE, MOST_VALUES = 4, 1 << 26
 # Only for these instruction sets has PyTorch a kernel that reads embeddings at the memory's speed (FBGEMM).
 CAPABLE = ("AVX2", "AVX512")
 
@@ -79,12 +80,14 @@ class FewRowsLinear(Fixable, nn.Linear):
         """The weight column by column, float32 [in, out], made now if that is wanted and memory is free."""
         if self._columns is None and self.fixed:
             free = self._free_memory(self.weight.device)
-            enough = free is None or LEAST_FREE * self.weight.nbytes <= free
-            if enough and torch.backends.cpu.get_cpu_capability() in CAPABLE:
+            fits = self.weight.numel() <= MOST_VALUES and (free is None or LEAST_FREE * self.weight.nbytes <= free)
+            if fits and torch.backends.cpu.get_cpu_capability() in CAPABLE:
                 # Ordinary tensors, which other modes may use as well.
                 with torch.inference_mode(False):
                     self._numbers = torch.arange(self.in_features, dtype=torch.int32)
-                    self._columns = self.weight.detach().T.contiguous()
+                    # NumPy asks the kernel for huge pages; torch.empty does not.
+                    columns = torch.from_numpy(np.empty((self.in_features, self.out_features), np.float32))
+                    self._columns = columns.copy_(self.weight.detach().T)
             else:
                 # Later calls must give the same bits.
                 self.free()
