@@ -117,6 +117,15 @@ def _no_process_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _signals_are_heard() -> Iterator[None]:
+    """What a test ignores, later tests would not hear, nor would the programs that they start."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) is signal.SIG_IGN for number in numbers]
+    yield
+    assert [signal.getsignal(number) is signal.SIG_IGN for number in numbers] == before
+
+
 @pytest.fixture(scope="session")
 def zygote(tmp_path_factory) -> Iterator[Zygote]:
     """Runs topgb in processes that need not import it."""

@@ -1,6 +1,7 @@
 """The Dockerfile, as far as it can be read without Docker."""
 
 import re
+import signal
 import shlex
 import subprocess
 import sys
@@ -69,6 +70,10 @@ def test_the_entry_point_starts_a_server(monkeypatch, tmp_path):
     monkeypatch.setattr("topgb.api.serving.serve", lambda models, **given: asked.update(given))
     monkeypatch.setenv("TOPGB_TOKEN", "correct-horse")
     words = [*re.findall(r'"([^"]*)"', entry)[1:], str(model_file(tmp_path / "m.safetensors"))]
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     ended = CliRunner().invoke(app, words)
+    # A server that has ended ignores them, in a process that ends.
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     assert ended.exit_code == 0, ended.output
     assert (asked["host"], asked["port"], asked["token"]) == ("0.0.0.0", 8000, "correct-horse")
