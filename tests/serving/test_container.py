@@ -1,8 +1,8 @@
 """The Dockerfile, as far as it can be read without Docker."""
 
 import re
-import signal
 import shlex
+import signal
 import subprocess
 import sys
 from fnmatch import fnmatch
