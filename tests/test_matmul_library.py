@@ -122,6 +122,14 @@ def test_a_prediction_prefers_a_library_without_setting_it(unforced, monkeypatch
     matmul.prefer_faster()
 
 
+def test_without_a_cache_a_prediction_leaves_the_process_alone(unforced, monkeypatch, tmp_path):
+    (tmp_path / "topgb").write_text("a file in the folder's place")
+    monkeypatch.setattr(matmul, "_set", lambda path: pytest.fail("the caller's own setting would be lost"))
+    matmul.prefer_faster()
+    assert not matmul.prefers_onednn()
+    monkeypatch.undo()
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 @pytest.mark.parametrize("shape", [(1, 300), (20, 300), (200, 300), (3, 7, 300), (0, 300)])
 @pytest.mark.parametrize("strided", [False, True])

@@ -72,13 +72,14 @@ def choose() -> Choice:
     cache folder, so that later runs have the same bits. Where that cannot be written, the processor's instructions
     decide. Raises `InputError` where the variable names no path.
     """
-    return _choice(_key(), _measured)
+    return _choice(_key(), _measured, _by_instructions)
 
 
 def prefer_faster() -> None:
     """Choose as `choose` does, without touching the process's setting, the path of `linear` in this process."""
     global _preferred
-    _preferred = _choice(f"prediction, {_key()}", _measured_linear).path
+    # To go by the instructions would set the process's path for a moment: where nothing is kept, leave it alone.
+    _preferred = _choice(f"prediction, {_key()}", _measured_linear, lambda: "mkl").path
 
 
 def prefers_onednn() -> bool:
@@ -101,7 +102,7 @@ def _onednn_linear(values: "torch.Tensor", weight: "torch.Tensor", bias: "torch.
     return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
 
 
-def _choice(key: str, measured: Callable[[], MatmulPath]) -> Choice:
+def _choice(key: str, measured: Callable[[], MatmulPath], unkept: Callable[[], MatmulPath]) -> Choice:
     forced = os.environ.get(VARIABLE)
     if forced:
         for path in get_args(MatmulPath):
@@ -117,7 +118,7 @@ def _choice(key: str, measured: Callable[[], MatmulPath]) -> Choice:
         # Try to write before timing: a choice that cannot be kept might differ the next time.
         _write(file, kept)
     except TopgbError:
-        return Choice(_by_instructions(), f"by the processor's instructions, as {file} cannot be written")
+        return Choice(unkept(), f"by the processor's instructions, as {file} cannot be written")
     path = measured()
     _write(file, {**_read(file), key: path})
     return Choice(path, "measured now")
