@@ -1,6 +1,6 @@
 """Turn the arrays that a user passes to a model (`predict`, `tag`) into stored features."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,9 @@ import numpy as np
 
 from topgb.errors import InputError
 from topgb.features import MOST_RANGE, Feature, FeatureSpec
+
+# Values of short videos that are checked and encoded at once: enough to make up for NumPy's calls, and few in memory.
+BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,10 @@ def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = 
     videos, single = _as_videos(given)
     if num_frames is not None:
         videos = _without_padding(videos, np.atleast_1d(np.asarray(num_frames)), single)
-    stored: list[np.ndarray] = []
-    clipped: dict[str, tuple[int, int]] = {}
+    parts_of: list[list[np.ndarray]] = []
     cut = 0
     for number, video in enumerate(videos):
-        where = "the video" if single else f"video {number}"
+        where = _named(number, single)
         parts = _parts(video, spec, where)
         frames = len(parts[0])
         if spec.level == "video" and frames != 1:
@@ -68,25 +70,82 @@ def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = 
                 f"pass [1, {spec.width}] for one video, or a list of vectors for several"
             )
         cut += frames > max_frames
-        if spec.all_bytes and isinstance(video, np.ndarray) and video.dtype == np.uint8:
-            # Stored as it is: splitting it by feature and joining it again would copy it.
-            stored.append(np.atleast_2d(video)[:max_frames])
+        parts_of.append([part[:max_frames] for part in parts])
+    stored: list[np.ndarray] = []
+    clipped: dict[str, tuple[int, int]] = {}
+    for block in _blocks(parts_of):
+        own = videos[block]
+        if spec.all_bytes and all(isinstance(video, np.ndarray) and video.dtype == np.uint8 for video in own):
+            # Stored as they are: splitting them by feature and joining them again would copy them.
+            stored.extend(np.atleast_2d(video)[:max_frames] for video in own)
             continue
-        columns = []
-        for feature, part in zip(spec.features, parts, strict=True):
-            values, outside = _encoded(part[:max_frames], feature, where)
-            if outside is not None:
-                before = clipped.get(feature.name, (0, 0))
-                clipped[feature.name] = before[0] + outside, before[1] + values.size
-            columns.append(values)
-        dtype = np.uint8 if spec.all_bytes else np.float32
-        stored.append(np.concatenate(columns, axis=1).astype(dtype, copy=False))
+        if (values := _plain_values(own, spec, max_frames)) is not None:
+            stored.extend(values)
+            continue
+        names = [_named(number, single) for number in range(block.start, block.stop)]
+        joined = _joined(parts_of[block], spec, names, clipped)
+        stored.extend(np.split(joined, np.cumsum([len(parts[0]) for parts in parts_of[block]])[:-1]))
     return Videos(stored, single, cut, clipped)
+
+
+def _named(number: int, single: bool) -> str:
+    return "the video" if single else f"video {number}"
+
+
+def _blocks(parts_of: Sequence[Sequence[np.ndarray]]) -> Iterator[slice]:
+    """Runs of videos that are encoded at once: small ones, whose features have the same dtypes, together."""
+    first, total, dtypes = 0, 0, None
+    for number, parts in enumerate(parts_of):
+        own, size = [part.dtype for part in parts], sum(part.size for part in parts)
+        if number > first and (total + size > BLOCK or own != dtypes):
+            yield slice(first, number)
+            first, total = number, 0
+        total, dtypes = total + size, own
+    if parts_of:
+        yield slice(first, len(parts_of))
+
+
+def _plain_values(videos: Sequence[Any], spec: FeatureSpec, max_frames: int) -> list[np.ndarray] | None:
+    """Videos of floats as they are, if the spec stores those and nothing in them is amiss; else None."""
+    if any(feature.dtype != "float32" for feature in spec.features):
+        return None
+    if not all(isinstance(video, np.ndarray) and video.dtype == np.float32 for video in videos):
+        return None
+    found = [np.atleast_2d(video)[:max_frames] for video in videos]
+    # NaN compares as false.
+    joined = np.concatenate(found) if len(found) > 1 else found[0]
+    return found if np.abs(joined).max() <= MOST_RANGE else None
+
+
+def _joined(
+    parts_of: Sequence[Sequence[np.ndarray]],
+    spec: FeatureSpec,
+    names: Sequence[str],
+    clipped: dict[str, tuple[int, int]],
+) -> np.ndarray:
+    """The parts of videos, which have `names` in messages, as stored features, frame after frame; adds to `clipped`."""
+    columns = []
+    for feature, *parts in zip(spec.features, *parts_of, strict=True):
+        try:
+            values, outside = _encoded(np.concatenate(parts), feature, names[0])
+        except InputError:
+            # Find the video that does not fit.
+            for part, name in zip(parts, names, strict=True):
+                _encoded(part, feature, name)
+            raise
+        if outside is not None:
+            before = clipped.get(feature.name, (0, 0))
+            clipped[feature.name] = before[0] + outside, before[1] + values.size
+        columns.append(values)
+    dtype = np.uint8 if spec.all_bytes else np.float32
+    return np.concatenate(columns, axis=1).astype(dtype, copy=False)
 
 
 def padded(stored: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Videos [T, D] as one array [B, T, D], padded with zeros to the longest, and their numbers of frames int [B]."""
     counts = np.array([len(video) for video in stored])
+    if counts.min() == counts.max():
+        return np.stack(stored), counts
     features = np.empty((len(stored), counts.max(), stored[0].shape[1]), stored[0].dtype)
     for row, video in zip(features, stored, strict=True):
         row[: len(video)] = video
