@@ -47,6 +47,7 @@ class Frontend(nn.Module):
         self.pads_to_max_frames = pads_to_max_frames
         self.spec = data_spec if config.features is None else data_spec.select(config.features)
         self.uses_all = self.spec == data_spec
+        self.stores_values = all(feature.dtype == "float32" for feature in self.spec.features)
         self.normalize = config.normalization == "l2"
         self.max_frames = config.max_frames
         self.register_buffer("scale", _by_column(self.spec, [f.scale for f in self.spec.features]), persistent=False)
@@ -56,9 +57,10 @@ class Frontend(nn.Module):
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # An exported graph cannot compare lengths; there the padding mask blanks frames past `max_frames`.
         exporting = torch.compiler.is_exporting()
-        if not exporting:
-            features = features[:, : self.max_frames]
-        num_frames = num_frames.clamp_max(self.max_frames)
+        if exporting or features.shape[1] > self.max_frames:
+            if not exporting:
+                features = features[:, : self.max_frames]
+            num_frames = num_frames.clamp_max(self.max_frames)
         if not self.uses_all:
             features = torch.cat([features[:, :, columns] for columns in self._columns], dim=2)
         frames = self._dequantized(features)
@@ -77,13 +79,15 @@ class Frontend(nn.Module):
             frames = features.to(torch.float32, copy=True).mul_(self.scale).add_(self.offset)
             return _to_length_1(frames) if self.normalize else frames
         frames = torch.empty(features.shape)
-        width = features.shape[2]
-        blocks = zip(frames.view(-1, width).split(BLOCK), features.reshape(-1, width).split(BLOCK), strict=True)
-        for rows, stored in blocks:
-            rows.copy_(stored)
-            torch.addcmul(self.offset, rows, self.scale, out=rows)
+        rows, stored = (tensor.reshape(-1, features.shape[2]) for tensor in (frames, features))
+        # A single video of video-level features takes hardly longer than to divide it into blocks.
+        blocks = [(rows, stored)] if len(rows) <= BLOCK else zip(rows.split(BLOCK), stored.split(BLOCK), strict=True)
+        for own, given in blocks:
+            own.copy_(given)
+            if not self.stores_values:
+                torch.addcmul(self.offset, own, self.scale, out=own)
             if self.normalize:
-                _to_length_1(rows)
+                _to_length_1(own)
         return frames
 
 

@@ -12,7 +12,8 @@ def padding_mask(num_frames: torch.Tensor, length: int) -> torch.Tensor | None:
     """`valid_frames`, or None if a batch on the CPU has no padding (on another device, looking would have to wait)."""
     # An exported graph has to hold for any batch.
     exporting = torch.compiler.is_exporting()
-    if not exporting and num_frames.device.type == "cpu" and bool((num_frames >= length).all()):
+    # A list's minimum takes less time than three small operations, and every prediction asks twice.
+    if not exporting and num_frames.device.type == "cpu" and min(num_frames.tolist(), default=length) >= length:
         return None
     return valid_frames(num_frames, length)
 
