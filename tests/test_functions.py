@@ -15,6 +15,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Private names of other libraries: each is used in one file, and what comes of it has a test.
 PRIVATE = {
     "_linear_pointwise": "matmul_library.py",
+    "_reorder_linear_weight": "matmul_library.py",
     "_is_mkldnn_bf16_supported": "devices.py",
     "ray._private": "jobs/cluster.py",
     "_assert_tensor_metadata": "modelfile/export/exporting.py",

@@ -16,8 +16,9 @@ from topgb import matmul_library as matmul
 from topgb.batch import Batch
 from topgb.errors import InputError, wording
 from topgb.jobs.worker import Terms, Worker
-from topgb.matmul_library import block_squares, choose
-from topgb.models import Tagger
+from topgb.matmul_library import choose
+from topgb.models import Tagger, penalty
+from topgb.models.penalty import block_squares
 from topgb.training.run_folder import read_settings
 from topgb.version import __version__
 
@@ -150,7 +151,7 @@ def test_both_libraries_products_are_those_of_float32(unforced, monkeypatch, sha
 
 @pytest.mark.parametrize("path", ["mkl", "onednn"])
 def test_squares_are_in_float32_by_either_path(unforced, monkeypatch, path):
-    monkeypatch.setattr(matmul, "BLOCK", 1000)
+    monkeypatch.setattr(penalty, "BLOCK", 1000)
     values = torch.randn(47, 53, generator=torch.Generator().manual_seed(0))
     matmul.use(path)
     found = block_squares(values)

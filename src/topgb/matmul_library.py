@@ -11,11 +11,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
 
 from topgb.errors import InputError, TopgbError
 from topgb.files import atomic_write, cache_folder
@@ -38,8 +38,6 @@ MOST_ERROR = 3e-6
 # oneDNN takes some 40 µs to begin a product. Where it multiplies twice as fast as MKL, it makes up for them in products
 # of at least this many floating-point operations.
 SMALL_PRODUCT = 10_000_000
-# Squares are summed in float32 within blocks of this many values, to lose no digits.
-BLOCK = 1 << 20
 
 _used: MatmulPath = "mkl"
 _preferred: MatmulPath = "mkl"
@@ -72,14 +70,19 @@ def choose() -> Choice:
     cache folder, so that later runs have the same bits. Where that cannot be written, the processor's instructions
     decide. Raises `InputError` where the variable names no path.
     """
-    return _choice(_key(), _measured, _by_instructions)
+    return _choice("", _measured, _by_instructions)
+
+
+def is_forced() -> bool:
+    """Whether TOPGB_MATMUL forces a path, so that nothing is to be timed."""
+    return bool(os.environ.get(VARIABLE))
 
 
 def prefer_faster() -> None:
     """Choose as `choose` does, without touching the process's setting, the path of `linear` in this process."""
     global _preferred
     # To go by the instructions would set the process's path for a moment: where nothing is kept, leave it alone.
-    _preferred = _choice(f"prediction, {_key()}", _measured_linear, lambda: "mkl").path
+    _preferred = _choice("prediction, ", _measured_linear, lambda: "mkl").path
 
 
 def prefers_onednn() -> bool:
@@ -92,36 +95,53 @@ def linear(values: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor |
     import torch
 
     if prefers_onednn():
-        return _onednn_linear(values, weight, bias)
+        return onednn_linear(values, weight, bias)
     return torch.nn.functional.linear(values, weight, bias)
 
 
-def _onednn_linear(values: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
+def onednn_packed(weight: "torch.Tensor") -> "torch.Tensor":
+    """A copy of a float32 weight [out, in] in the order in which oneDNN reads it, for `onednn_linear` alone."""
+    import torch
+
+    # The order is that for batches of 32 rows; products with more or fewer rows take it as well.
+    return torch.ops.mkldnn._reorder_linear_weight(weight, 32)
+
+
+def onednn_linear(values: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
+    """The same by oneDNN's operator, whatever the process's setting is; `weight` may be `onednn_packed`."""
     import torch
 
     return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
 
 
-def _choice(key: str, measured: Callable[[], MatmulPath], unkept: Callable[[], MatmulPath]) -> Choice:
+def _choice(name: str, measured: Callable[[], MatmulPath], unkept: Callable[[], MatmulPath]) -> Choice:
+    paths = get_args(MatmulPath)
     forced = os.environ.get(VARIABLE)
+    if forced and forced not in paths:
+        raise InputError(f"{VARIABLE} is {forced!r}; set it to {' or '.join(paths)}, or unset it")
     if forced:
-        for path in get_args(MatmulPath):
-            if forced == path:
-                return Choice(path, f"set by {VARIABLE}")
-        raise InputError(f"{VARIABLE} is {forced!r}; set it to {' or '.join(get_args(MatmulPath))}, or unset it")
-    file = cache_folder() / "matmul.json"
-    kept = _read(file)
-    for path in get_args(MatmulPath):
-        if kept.get(key) == path:
-            return Choice(path, f"kept in {file}")
+        return Choice(cast(MatmulPath, forced), f"set by {VARIABLE}")
+    return Choice(*cast(tuple[MatmulPath, str], kept_choice(name, paths, measured, unkept)))
+
+
+def kept_choice(
+    name: str, choices: Collection[str], measured: Callable[[], str], unkept: Callable[[], str]
+) -> tuple[str, str]:
+    """One of `choices` for this machine and number of threads, `measured` once and kept under `name`, and why.
+
+    Where the cache folder cannot be written, it is `unkept`.
+    """
+    file, key = cache_folder() / "matmul.json", f"{name}{_key()}"
+    if (kept := _read(file)).get(key) in choices:
+        return kept[key], f"kept in {file}"
     try:
         # Try to write before timing: a choice that cannot be kept might differ the next time.
         _write(file, kept)
     except TopgbError:
-        return Choice(unkept(), f"by the processor's instructions, as {file} cannot be written")
-    path = measured()
-    _write(file, {**_read(file), key: path})
-    return Choice(path, "measured now")
+        return unkept(), f"by the processor's instructions, as {file} cannot be written"
+    found = measured()
+    _write(file, {**_read(file), key: found})
+    return found, "measured now"
 
 
 def processor() -> str:
@@ -140,20 +160,15 @@ def faster_in_bfloat16() -> bool:
 
     It is measured and kept as `choose` does; where it cannot be kept, the processor's instructions decide.
     """
-    file, key = cache_folder() / "matmul.json", f"bfloat16 beside {_used}, {_key()}"
-    kept = _read(file)
-    if key in kept:
-        return kept[key] == "bfloat16"
-    try:
-        _write(file, kept)
-    except TopgbError:
-        return bool({"avx512_bf16", "amx_bf16"} & set(instruction_sets()))
-    import torch
-
-    seconds = [sum(1 / speed(None, shape, dtype)[0] for shape in SHAPES) for dtype in (None, torch.bfloat16)]
-    faster = seconds[0] > LEAST_GAIN_IN_BFLOAT16 * seconds[1]
-    _write(file, {**_read(file), key: "bfloat16" if faster else "float32"})
-    return faster
+    by_instructions = bool({"avx512_bf16", "amx_bf16"} & set(instruction_sets()))
+    names = {True: "bfloat16", False: "float32"}
+    found, _ = kept_choice(
+        f"bfloat16 beside {_used}, ",
+        names.values(),
+        lambda: names[_measured_in_bfloat16()],
+        lambda: names[by_instructions],
+    )
+    return found == "bfloat16"
 
 
 def speed(
@@ -174,25 +189,11 @@ def speed(
         _set(path)
     try:
         error = ((own[0] @ own[1])[:64].double() - expected).norm() / expected.norm()
-        seconds = min(_seconds(lambda: own[0] @ own[1]) for _ in range(ROUNDS))
+        seconds = min(seconds_of(lambda: own[0] @ own[1]) for _ in range(ROUNDS))
     finally:
         if path is not None:
             _set(_used)
     return 2 * rows * inner * columns / seconds / 1e9, float(error)
-
-
-def block_squares(tensor: "torch.Tensor") -> "list[torch.Tensor]":
-    """Sums of squares of `tensor`'s values, block by block, float32 [] each.
-
-    A dot product reads memory three times as fast as a norm. It goes to MKL, as oneDNN's is six times as slow.
-    """
-    import torch
-
-    values = tensor.reshape(-1)
-    # Without values, where only memory is estimated, thousands of blocks would take seconds.
-    blocks = [values] if tensor.is_meta else values.split(BLOCK)
-    with many_products(0) if tensor.device.type == "cpu" else nullcontext():
-        return [torch.dot(block, block) for block in blocks]
 
 
 @contextmanager
@@ -229,6 +230,13 @@ def _measured() -> MatmulPath:
     return "onednn" if seconds["mkl"] > LEAST_GAIN * seconds["onednn"] else "mkl"
 
 
+def _measured_in_bfloat16() -> bool:
+    import torch
+
+    seconds = [sum(1 / speed(None, shape, dtype)[0] for shape in SHAPES) for dtype in (None, torch.bfloat16)]
+    return seconds[0] > LEAST_GAIN_IN_BFLOAT16 * seconds[1]
+
+
 def _measured_linear() -> MatmulPath:
     """oneDNN where its operator is clearly faster than PyTorch's own with the process's setting."""
     import torch
@@ -237,14 +245,14 @@ def _measured_linear() -> MatmulPath:
         return "mkl"
     calls: dict[MatmulPath, Callable[..., torch.Tensor]] = {
         "mkl": torch.nn.functional.linear,
-        "onednn": _onednn_linear,
+        "onednn": onednn_linear,
     }
     seconds: dict[MatmulPath, float] = dict.fromkeys(calls, 0.0)
     with torch.inference_mode():
         for rows, inner, columns in SHAPES:
             values, weight = torch.ones(rows, inner), torch.ones(columns, inner)
             for path, call in calls.items():
-                seconds[path] += min(_seconds(partial(call, values, weight, None)) for _ in range(ROUNDS))
+                seconds[path] += min(seconds_of(partial(call, values, weight, None)) for _ in range(ROUNDS))
     return "onednn" if seconds["mkl"] > LEAST_GAIN * seconds["onednn"] else "mkl"
 
 
@@ -256,7 +264,8 @@ def _by_instructions() -> MatmulPath:
     return "onednn" if fit and speed("onednn", SHAPES[1])[1] <= MOST_ERROR else "mkl"
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
+    """How long `call` takes."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began

@@ -1,5 +1,8 @@
 """Few rows times a large weight: the products of `nn.Linear` to rounding, and `nn.Linear` itself where others train."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +15,11 @@ from topgb.models.readlinear import ReadLinear, fix_weights, free_weights
 pytestmark = pytest.mark.numeric
 
 IN, OUT = 300, 70
+
+
+@pytest.fixture(autouse=True)
+def _large(monkeypatch):
+    monkeypatch.setattr(few_rows, "LARGE_VALUES", IN * OUT)
 
 
 def _plenty(device: torch.device) -> None:
@@ -61,7 +69,7 @@ def test_products_are_those_of_linear(linear, as_linear, bias, fixed):
     assert as_linear == ([] if columns else [1]) + [7, FEW[-1] + 1, 2, 0]
 
 
-def test_gradients_other_dtypes_and_other_libraries_are_linears(linear, monkeypatch):
+def test_gradients_and_other_dtypes_are_linears(linear):
     few = FewRowsLinear(linear, _plenty).requires_grad_(True)
     few.fix()
     for rows in (1, FEW[0]):
@@ -70,9 +78,6 @@ def test_gradients_other_dtypes_and_other_libraries_are_linears(linear, monkeypa
         assert linear.weight.grad is not None
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(few(values), linear(values))
-    monkeypatch.setattr(matmul, "_used", "onednn")
-    with torch.no_grad():
-        assert torch.equal(few(values), linear(values))
 
 
 @pytest.mark.skipif(
@@ -104,6 +109,68 @@ def test_columns_are_kept_until_the_weights_change(linear):
         fix_weights(few)
         few(row)
         assert few.train()._columns is None
+
+
+def _by_onednn(monkeypatch, few: FewRowsLinear) -> FewRowsLinear:
+    monkeypatch.setattr(matmul, "_preferred", "onednn")
+    few.fix()
+    return few
+
+
+onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+
+
+@onednn
+@pytest.mark.parametrize("bias", [True, False])
+def test_onednn_multiplies_by_a_copy_in_its_own_order(linear, monkeypatch, bias):
+    if not bias:
+        linear.bias = None
+    few = _by_onednn(monkeypatch, FewRowsLinear(linear, _plenty))
+    with torch.inference_mode():
+        for rows in (1, 2, 7, 32, 33, 130):
+            values = torch.randn(rows, IN)
+            found = few(values)
+            expected = nn.functional.linear(values.double(), linear.weight.double()).float()
+            expected = expected if linear.bias is None else expected + linear.bias
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+            assert torch.equal(found, few(values))
+            assert (few._packed is None) == (rows == 1)
+        # The copy is dropped with the weights it was made of, and is no part of a copy of the model.
+        state = nn.Linear(IN, OUT).state_dict() if bias else {"weight": torch.randn(OUT, IN)}
+        for copied in (copy.deepcopy(few), pickle.loads(pickle.dumps(few))):
+            assert copied._packed is None
+            assert torch.equal(copied(values), found)
+        few.load_state_dict(state)
+        assert few._packed is None
+        torch.testing.assert_close(few(values), linear(values), rtol=1e-5, atol=1e-5)
+
+
+@onednn
+def test_without_memory_onednn_reads_the_weight_as_it_lies(linear, monkeypatch):
+    free = [linear.weight.nbytes]
+    few = _by_onednn(monkeypatch, FewRowsLinear(linear, lambda device: free[0]))
+    values = torch.randn(5, IN)
+    with torch.inference_mode():
+        first = few(values)
+        free[0] *= 100
+        assert few._packed is None
+        assert torch.equal(few(values), first)
+        assert few._packed is None, "other bits than before"
+
+
+@pytest.mark.parametrize("columns", [1e-3, 3e-3])
+def test_whether_columns_are_read_is_measured_and_kept(monkeypatch, tmp_path, columns):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(matmul.VARIABLE)
+    few_rows._columns_are_faster.cache_clear()
+    bag = few_rows._bag_sum
+    monkeypatch.setattr(few_rows, "seconds_of", lambda call: columns if call.func is bag else 2e-3)
+    faster = columns < 2e-3 and torch.backends.cpu.get_cpu_capability() in CAPABLE
+    assert few_rows.columns_are_faster() == faster
+    monkeypatch.setattr(few_rows, "_faster_for_one_row", lambda path: pytest.fail("it is kept"))
+    few_rows._columns_are_faster.cache_clear()
+    assert few_rows.columns_are_faster() == faster
+    few_rows._columns_are_faster.cache_clear()
 
 
 def test_without_memory_for_the_columns_the_weight_is_read_as_it_lies(linear):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from topgb import matmul_library as matmul
+from topgb.models import penalty
 from topgb.training.optimizer import clip_each, clip_without_waiting
 
 SHAPES = ((40, 30), (7,), (), (0, 5))
@@ -24,7 +24,7 @@ def _clip_each(gradients: list[torch.Tensor], clip_norm: float) -> None:
 @pytest.mark.parametrize("clip", [_clip_each, clip_without_waiting])
 def test_each_gradient_is_scaled_by_itself(clip, monkeypatch):
     # The largest gradient has several blocks then.
-    monkeypatch.setattr(matmul, "BLOCK", 500)
+    monkeypatch.setattr(penalty, "BLOCK", 500)
     before, after = _gradients(), _gradients()
     clip(after, 1.0)
     for old, new in zip(before, after, strict=True):

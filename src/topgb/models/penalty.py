@@ -1,12 +1,28 @@
-"""The L2 penalty on a head's weights."""
+"""The L2 penalty on a head's weights, and the sums of squares from which it comes."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
-from topgb.matmul_library import block_squares
+from topgb.matmul_library import many_products
 from topgb.models.factored import FactoredLinear, Factors
+
+# Squares are summed in float32 within blocks of this many values, to lose no digits.
+BLOCK = 1 << 20
+
+
+def block_squares(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Sums of squares of `tensor`'s values, block by block, float32 [] each.
+
+    A dot product reads memory three times as fast as a norm. It goes to MKL, as oneDNN's is six times as slow.
+    """
+    values = tensor.reshape(-1)
+    # Without values, where only memory is estimated, thousands of blocks would take seconds.
+    blocks = [values] if tensor.is_meta else values.split(BLOCK)
+    with many_products(0) if tensor.device.type == "cpu" else nullcontext():
+        return [torch.dot(block, block) for block in blocks]
 
 
 class _HalfSquares(torch.autograd.Function):

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from topgb.matmul_library import block_squares
 from topgb.models.factored import FactoredLinear
+from topgb.models.penalty import block_squares
 
 EPSILON = 1e-8
 
