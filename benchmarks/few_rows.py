@@ -10,14 +10,13 @@ GB/s stand in brackets.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
-from topgb.matmul_library import onednn_linear, onednn_packed, processor
-from topgb.models.few_rows import _bag_sum, _parts
+from topgb.matmul_library import onednn_linear, onednn_packed, processor, seconds_of
+from topgb.models.few_rows import parts_of_sum, sum_of_columns
 
 # [out, in] of hidden layers, gates, experts and output layers.
 SHAPES = ((512, 69632), (512, 16384), (1024, 1152), (3862, 1024), (11586, 512), (1581, 512))
@@ -45,13 +44,13 @@ def main() -> None:
 
 def ways(rows: int, out_features: int, in_features: int) -> list[Callable[[], torch.Tensor] | None]:
     values, weight = torch.randn(rows, in_features), torch.randn(out_features, in_features)
-    packed, columns, parts = onednn_packed(weight), weight.T.contiguous(), _parts(in_features)
+    packed, columns, parts = onednn_packed(weight), weight.T.contiguous(), parts_of_sum(in_features)
     return [
         lambda: F.linear(values, weight),
         lambda: (weight @ values.T).T.contiguous(),
         lambda: onednn_linear(values, weight, None),
         lambda: onednn_linear(values, packed, None),
-        (lambda: _bag_sum(values[0], columns, *parts)) if rows == 1 else None,
+        (lambda: sum_of_columns(values[0], columns, *parts)) if rows == 1 else None,
     ]
 
 
@@ -61,10 +60,7 @@ def medians(calls: list[Callable[[], torch.Tensor] | None], rounds: int) -> list
     for _ in range(rounds + 1):
         for call, own in zip(calls, taken, strict=True):
             if call is not None:
-                began = time.perf_counter()
-                for _ in range(CALLS):
-                    call()
-                own.append((time.perf_counter() - began) / CALLS)
+                own.append(seconds_of(lambda call=call: [call() for _ in range(CALLS)]) / CALLS)
     # The first round warms up.
     return [statistics.median(own[1:]) if own else None for own in taken]
 

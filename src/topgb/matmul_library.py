@@ -108,7 +108,7 @@ def onednn_packed(weight: "torch.Tensor") -> "torch.Tensor":
 
 
 def onednn_linear(values: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
-    """The same by oneDNN's operator, whatever the process's setting is; `weight` may be `onednn_packed`."""
+    """`linear` by oneDNN's operator, whatever the process's setting is; `weight` may be `onednn_packed`."""
     import torch
 
     return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
@@ -160,13 +160,12 @@ def faster_in_bfloat16() -> bool:
 
     It is measured and kept as `choose` does; where it cannot be kept, the processor's instructions decide.
     """
-    by_instructions = bool({"avx512_bf16", "amx_bf16"} & set(instruction_sets()))
-    names = {True: "bfloat16", False: "float32"}
+    capable = {"avx512_bf16", "amx_bf16"}
     found, _ = kept_choice(
         f"bfloat16 beside {_used}, ",
-        names.values(),
-        lambda: names[_measured_in_bfloat16()],
-        lambda: names[by_instructions],
+        ("bfloat16", "float32"),
+        _faster_dtype,
+        lambda: "float32" if capable.isdisjoint(instruction_sets()) else "bfloat16",
     )
     return found == "bfloat16"
 
@@ -230,11 +229,11 @@ def _measured() -> MatmulPath:
     return "onednn" if seconds["mkl"] > LEAST_GAIN * seconds["onednn"] else "mkl"
 
 
-def _measured_in_bfloat16() -> bool:
+def _faster_dtype() -> str:
     import torch
 
     seconds = [sum(1 / speed(None, shape, dtype)[0] for shape in SHAPES) for dtype in (None, torch.bfloat16)]
-    return seconds[0] > LEAST_GAIN_IN_BFLOAT16 * seconds[1]
+    return "bfloat16" if seconds[0] > LEAST_GAIN_IN_BFLOAT16 * seconds[1] else "float32"
 
 
 def _measured_linear() -> MatmulPath:

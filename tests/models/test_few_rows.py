@@ -111,8 +111,8 @@ def test_columns_are_kept_until_the_weights_change(linear):
         assert few.train()._columns is None
 
 
-def _by_onednn(monkeypatch, few: FewRowsLinear) -> FewRowsLinear:
-    monkeypatch.setattr(matmul, "_preferred", "onednn")
+def _by_onednn(monkeypatch, few: FewRowsLinear, whose: str = "_preferred") -> FewRowsLinear:
+    monkeypatch.setattr(matmul, whose, "onednn")
     few.fix()
     return few
 
@@ -121,11 +121,12 @@ onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="th
 
 
 @onednn
+@pytest.mark.parametrize("whose", ["_preferred", "_used"], ids=["the prediction's", "the process's"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_onednn_multiplies_by_a_copy_in_its_own_order(linear, monkeypatch, bias):
+def test_onednn_multiplies_by_a_copy_in_its_own_order(linear, monkeypatch, bias, whose):
     if not bias:
         linear.bias = None
-    few = _by_onednn(monkeypatch, FewRowsLinear(linear, _plenty))
+    few = _by_onednn(monkeypatch, FewRowsLinear(linear, _plenty), whose)
     with torch.inference_mode():
         for rows in (1, 2, 7, 32, 33, 130):
             values = torch.randn(rows, IN)
@@ -163,7 +164,7 @@ def test_whether_columns_are_read_is_measured_and_kept(monkeypatch, tmp_path, co
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(matmul.VARIABLE)
     few_rows._columns_are_faster.cache_clear()
-    bag = few_rows._bag_sum
+    bag = few_rows.sum_of_columns
     monkeypatch.setattr(few_rows, "seconds_of", lambda call: columns if call.func is bag else 2e-3)
     faster = columns < 2e-3 and torch.backends.cpu.get_cpu_capability() in CAPABLE
     assert few_rows.columns_are_faster() == faster

@@ -99,7 +99,7 @@ class FewRowsLinear(Fixable, nn.Linear):
         rows = len(values)
         columns = self._kept_columns() if rows == 1 else None
         if columns is not None:
-            products = self._sum_of_columns(values[0], columns)
+            products = sum_of_columns(values[0], columns, self._numbers, self._starts)
         elif in_use() == "onednn" or prefers_onednn():
             # A single row is read as fast from the weight as it lies.
             packed = self._kept_packed() if rows > 1 else None
@@ -117,7 +117,7 @@ class FewRowsLinear(Fixable, nn.Linear):
             if fits and self._has_room():
                 # Ordinary tensors, which other modes may use as well.
                 with torch.inference_mode(False):
-                    self._numbers, self._starts = _parts(self.in_features)
+                    self._numbers, self._starts = parts_of_sum(self.in_features)
                     # NumPy asks the kernel for huge pages; torch.empty does not.
                     columns = torch.from_numpy(np.empty((self.in_features, self.out_features), np.float32))
                     self._columns = columns.copy_(self.weight.detach().T)
@@ -136,10 +136,6 @@ class FewRowsLinear(Fixable, nn.Linear):
         if free is not None and LEAST_FREE * self.weight.nbytes > free:
             self.free()
         return self.fixed
-
-    def _sum_of_columns(self, row: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """The products [1, out] of one row [in]."""
-        return _bag_sum(row, columns, self._numbers, self._starts)
 
 
 def columns_are_faster() -> bool:
@@ -165,11 +161,14 @@ def _faster_for_one_row(path: str) -> str:
     by_columns = by_weight = 0.0
     for out_features, in_features in SHAPES:
         weight, columns = torch.ones(out_features, in_features), torch.ones(in_features, out_features)
-        row, parts = torch.ones(1, in_features), _parts(in_features)
+        row, parts = torch.ones(1, in_features), parts_of_sum(in_features)
         multiply = onednn_linear if path == "onednn" else F.linear
         # In turns, because a neighbour's work disturbs for a while.
         times = [
-            (seconds_of(partial(_bag_sum, row[0], columns, *parts)), seconds_of(partial(multiply, row, weight, None)))
+            (
+                seconds_of(partial(sum_of_columns, row[0], columns, *parts)),
+                seconds_of(partial(multiply, row, weight, None)),
+            )
             for _ in range(ROUNDS)
         ]
         best = [min(each) for each in zip(*times, strict=True)]
@@ -177,13 +176,16 @@ def _faster_for_one_row(path: str) -> str:
     return "columns" if by_weight > LEAST_GAIN * by_columns else path
 
 
-def _parts(in_features: int) -> tuple[torch.Tensor, torch.Tensor]:
+def parts_of_sum(in_features: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The columns' numbers, int32 [in], and the places where the parts of the sum start."""
     numbers = torch.arange(in_features, dtype=torch.int32)
     return numbers, numbers[:: max(-(-in_features // MOST_PARTS), LEAST_COLUMNS)].contiguous()
 
 
-def _bag_sum(row: torch.Tensor, columns: torch.Tensor, numbers: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+def sum_of_columns(
+    row: torch.Tensor, columns: torch.Tensor, numbers: torch.Tensor, starts: torch.Tensor
+) -> torch.Tensor:
+    """The products [1, out] of one row [in] and columns [in, out], with `parts_of_sum`, float32."""
     sums = F.embedding_bag(numbers, columns, starts, mode="sum", per_sample_weights=row)
     return sums.sum(0, keepdim=True)
 

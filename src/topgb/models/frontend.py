@@ -57,9 +57,10 @@ class Frontend(nn.Module):
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # An exported graph cannot compare lengths; there the padding mask blanks frames past `max_frames`.
         exporting = torch.compiler.is_exporting()
-        if exporting or features.shape[1] > self.max_frames:
-            if not exporting:
-                features = features[:, : self.max_frames]
+        longer = features.shape[1] > self.max_frames
+        if longer and not exporting:
+            features = features[:, : self.max_frames]
+        if longer or exporting:
             num_frames = num_frames.clamp_max(self.max_frames)
         if not self.uses_all:
             features = torch.cat([features[:, :, columns] for columns in self._columns], dim=2)
