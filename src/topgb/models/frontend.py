@@ -57,8 +57,8 @@ class Frontend(nn.Module):
     def forward(self, features: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # An exported graph cannot compare lengths; there the padding mask blanks frames past `max_frames`.
         exporting = torch.compiler.is_exporting()
-        longer = features.shape[1] > self.max_frames
-        if longer and not exporting:
+        longer = not exporting and features.shape[1] > self.max_frames
+        if longer:
             features = features[:, : self.max_frames]
         if longer or exporting:
             num_frames = num_frames.clamp_max(self.max_frames)
