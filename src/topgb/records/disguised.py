@@ -71,9 +71,12 @@ def check_bytes(dataset: "Dataset") -> None:
     # The first shard stays open, and unpacked, for what is read next. Its records are counted, not rows of segments.
     shard, records = next((number, found[1]) for number, found in enumerate(dataset.fingerprint()) if found[1])
     keys = [(shard, number) for number in range(0, records, -(-records // _VIDEOS))]
-    # One by one, because some may have labels and others none, which is not for this check to say.
-    read = [dataset.read_sampled([key], lambda place, frames: np.arange(min(frames, _FRAMES)), _FRAMES) for key in keys]
-    videos = [batch.features[0, : int(batch.num_frames[0])] for batch, _ in read if len(batch)]
+    videos = []
+    for key in keys:
+        # One by one, because some may have labels and others none, which is not for this check to say. Nothing is kept
+        # of the labels, which may take a gigabyte a video.
+        batch, _ = dataset.read_sampled([key], lambda place, frames: np.arange(min(frames, _FRAMES)), _FRAMES)
+        videos += [row[:frames] for row, frames in zip(batch.features, batch.num_frames.tolist(), strict=True)]
     for name in own:
         rows = [row.tobytes() for video in videos for row in video[:, spec.columns(name)].byte().numpy()]
         where = f"feature {name!r} of {dataset.shards[shard].path}"
