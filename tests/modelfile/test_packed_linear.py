@@ -13,7 +13,7 @@ from topgb.errors import InputError
 from topgb.modelfile import TensorEncoding, write_model_file
 from topgb.modelfile import packed_linear as packed_module
 from topgb.modelfile.encodings import compress_codes, values
-from topgb.modelfile.packed_linear import STREAMED_ROWS, TILE_COLUMNS, TILE_ROWS, PackedLinear, packed_linear
+from topgb.modelfile.packed_linear import STREAMED_ROWS, TILE_COLUMNS, TILE_VALUES, PackedLinear, packed_linear
 from topgb.modelfile.rows import int8_rows
 from topgb.quantizing.schemes import Scheme, encode
 
@@ -92,7 +92,7 @@ def test_inputs_with_a_large_mean_do_not_add_up_the_rounding_of_weights(kind, ba
 
 
 def test_more_than_one_tile_and_any_leading_axes():
-    rows, columns = TILE_ROWS + 3, TILE_COLUMNS + 5
+    rows, columns = TILE_VALUES // TILE_COLUMNS + 3, TILE_COLUMNS + 5
     entry, parts = encode(_weights(rows, columns), Scheme("int8"))
     layer = packed_linear(nn.Linear(columns, rows, bias=False), parts, entry, "x", "packed")
     inputs = _inputs(40, columns)

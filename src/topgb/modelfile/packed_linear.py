@@ -20,8 +20,8 @@ ALIGNMENT = 16
 LEAST_WEIGHTS = 1 << 20
 # Up to this many rows, reading the weights takes longer than multiplying (docs/benchmarks.md).
 STREAMED_ROWS = 24
-# The tile of weights widened to float32 at once: 16 MB, small enough for the cache and large enough for two cores.
-TILE_ROWS, TILE_COLUMNS = 256, 16384
+# Weights that are widened to float32 at once, 8 MB: they stay in the cache, and their product is still efficient.
+TILE_VALUES, TILE_COLUMNS = 1 << 21, 1 << 11
 
 
 class PackedLinear(nn.Module):
@@ -100,18 +100,19 @@ class PackedLinear(nn.Module):
 
     def _tiled(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         products = rows.new_zeros(len(rows), self.out_features)
-        size = min(TILE_ROWS, self.out_features) * min(TILE_COLUMNS, self.in_features)
-        memory, factors = rows.new_empty(size, dtype=dtype), rows.to(dtype)
-        for top in range(0, self.out_features, TILE_ROWS):
-            own = products[:, top : top + TILE_ROWS]
-            for left in range(0, self.in_features, TILE_COLUMNS):
-                codes = self.codes[top : top + TILE_ROWS, left : min(left + TILE_COLUMNS, self.in_features)]
+        columns = min(TILE_COLUMNS, self.in_features)
+        high = min(max(1, TILE_VALUES // columns), self.out_features)
+        memory, factors = rows.new_empty(high * columns, dtype=dtype), rows.to(dtype)
+        for top in range(0, self.out_features, high):
+            own = products[:, top : top + high]
+            for left in range(0, self.in_features, columns):
+                codes = self.codes[top : top + high, left : min(left + columns, self.in_features)]
                 tile = memory[: codes.numel()].view(codes.shape).copy_(codes)
                 if dtype == torch.float32:
-                    own += linear(factors[:, left : left + TILE_COLUMNS], tile, None)
+                    own += linear(factors[:, left : left + columns], tile, None)
                 else:
                     # The sum over the tiles is float32.
-                    own += factors[:, left : left + TILE_COLUMNS] @ tile.T
+                    own += factors[:, left : left + columns] @ tile.T
         return products
 
 
