@@ -1,7 +1,7 @@
 """A batch of videos: readers make it; models, training and evaluation take it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,9 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
-        """The batch with its tensors on `device`."""
+        """The batch with its tensors on `device`; itself, if they are there."""
+        if all(tensor.device == device for tensor in self._tensors().values()):
+            return self
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
@@ -38,6 +40,8 @@ class Batch:
         return self._map(torch.Tensor.pin_memory)
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {n: function(t) for n, t in tensors.items() if isinstance(t, torch.Tensor)}
+        moved: dict[str, Any] = {name: function(tensor) for name, tensor in self._tensors().items()}
         return replace(self, **moved)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}

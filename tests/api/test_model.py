@@ -180,6 +180,20 @@ def test_wrong_numbers_of_frames_are_refused(model, counts):
         model.predict(videos(3), num_frames=counts)
 
 
+@pytest.mark.parametrize("normalization", ["l2", "none"])
+@pytest.mark.parametrize("spec", [SMALL_SPEC, FLOATS, PER_VIDEO])
+def test_the_callers_array_stays_as_it_was(tmp_path, spec, normalization):
+    section = {**AVERAGE, "normalization": normalization}
+    model = topgb.load(model_file(tmp_path / "m.safetensors", section, features=spec))
+    frames = 1 if spec.level == "video" else 3
+    for array in (np.random.default_rng(0).normal(size=(2, frames, spec.width)).astype(np.float32), videos(2)):
+        if array.shape[2] == spec.width:
+            before = array.copy()
+            first = model.predict(array)
+            np.testing.assert_array_equal(array, before)
+            np.testing.assert_array_equal(model.predict(list(array)), first)
+
+
 @pytest.mark.parametrize(("options", "said"), [({"top": 0}, "top=0"), ({"threshold": 1.5}, "threshold=1.5")])
 def test_wrong_options_of_tag_are_named(model, options, said):
     with pytest.raises(topgb.InputError, match=said):

@@ -53,8 +53,26 @@ def test_the_video_and_the_feature_that_do_not_fit_are_named(kind, amiss):
         to_stored(videos[6], SPECS[kind], 3)
 
 
-def test_what_is_stored_of_floats_is_a_copy_once_it_is_padded():
-    videos = np.ones((4, 2, 7), np.float32)
-    features, _ = padded(to_stored(videos, SPECS["floats"], 3).stored)
-    videos[:] = 2
-    assert (features == 1).all()
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("shape", [(7,), (2, 7), (4, 2, 7), (2, 5, 7)])
+@pytest.mark.parametrize("kind", SPECS)
+def test_one_array_of_videos_is_stored_as_a_list_of_them(kind, shape, frozen):
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=shape).astype(np.float32), random.integers(0, 256, shape, dtype=np.uint8)]
+    for array in arrays if kind == "bytes" else arrays[:1]:
+        videos = [array] if array.ndim < 3 else list(array)
+        array.flags.writeable = not frozen
+        found, expected = to_stored(array, SPECS[kind], 3), to_stored(videos, SPECS[kind], 3)
+        assert (found.single, found.cut, found.clipped) == (array.ndim < 3, expected.cut, expected.clipped)
+        for own, other in zip(padded(found.stored), padded(expected.stored), strict=True):
+            np.testing.assert_array_equal(own, other, strict=True)
+            assert own.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [((2, 6), r"^the video is .* takes \[frames, 7\]"), ((3, 0, 7), r"^video 0 is ")]
+)
+@pytest.mark.parametrize("kind", SPECS)
+def test_an_array_of_another_shape_has_its_sentence(kind, shape, said):
+    with pytest.raises(InputError, match=said):
+        to_stored(np.zeros(shape, np.float32), SPECS[kind], 3)

@@ -17,13 +17,14 @@ BLOCK = 1 << 18
 class Videos:
     """Videos of stored features.
 
-    stored    one array [T, D] for each video, uint8 where the spec stores all features in bytes, else float32
+    stored    an array [T, D] for each video, uint8 where the spec stores all features in bytes, else float32; or all of
+              them as one array [B, T, D]
     single    whether the user passed one video, not a collection
     cut       number of videos with more frames than the model sees, the rest of which were left out
     clipped   by the name of each feature whose floats became bytes, (values outside its range, values)
     """
 
-    stored: list[np.ndarray]
+    stored: Sequence[np.ndarray] | np.ndarray
     single: bool
     cut: int = 0
     clipped: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -55,6 +56,9 @@ def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = 
 
     Raises `InputError` where names, shapes or dtypes do not fit, or values are not finite.
     """
+    plain = _plain_array(given, spec, max_frames)
+    if plain is not None and (num_frames is None or _are_whole(plain, np.atleast_1d(num_frames))):
+        return Videos(plain, given.ndim < 3)
     videos, single = _as_videos(given)
     if num_frames is not None:
         videos = _without_padding(videos, np.atleast_1d(np.asarray(num_frames)), single)
@@ -86,6 +90,28 @@ def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = 
         joined = _joined(parts_of[block], spec, names, clipped)
         stored.extend(np.split(joined, np.cumsum([len(parts[0]) for parts in parts_of[block]])[:-1]))
     return Videos(stored, single, cut, clipped)
+
+
+def _plain_array(given: Any, spec: FeatureSpec, max_frames: int) -> np.ndarray | None:
+    """`given` as [B, T, D], if it is an array of what records of `spec` store and nothing in it is amiss; else None."""
+    if type(given) is not np.ndarray or not 1 <= given.ndim <= 3 or not given.size or not given.flags.writeable:
+        # PyTorch warns of arrays that cannot be written, though nothing writes to them here.
+        return None
+    array = given.reshape((1,) * (3 - given.ndim) + given.shape)
+    frames, width = array.shape[1:]
+    if width != spec.width or frames > (1 if spec.level == "video" else max_frames):
+        return None
+    if array.dtype == np.uint8:
+        return array if spec.all_bytes else None
+    if array.dtype != np.float32 or any(feature.dtype != "float32" for feature in spec.features):
+        return None
+    # NaN compares as false.
+    return array if array.max() <= MOST_RANGE and array.min() >= -MOST_RANGE else None
+
+
+def _are_whole(videos: np.ndarray, counts: np.ndarray) -> bool:
+    whole = counts.shape == videos.shape[:1] and np.issubdtype(counts.dtype, np.integer)
+    return whole and bool((counts == videos.shape[1]).all())
 
 
 def _named(number: int, single: bool) -> str:
@@ -141,8 +167,10 @@ def _joined(
     return np.concatenate(columns, axis=1).astype(dtype, copy=False)
 
 
-def padded(stored: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def padded(stored: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Videos [T, D] as one array [B, T, D], padded with zeros to the longest, and their numbers of frames int [B]."""
+    if isinstance(stored, np.ndarray):
+        return stored, np.full(len(stored), stored.shape[1])
     counts = np.array([len(video) for video in stored])
     if counts.min() == counts.max():
         return np.stack(stored), counts

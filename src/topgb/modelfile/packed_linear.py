@@ -91,8 +91,9 @@ class PackedLinear(nn.Module):
         return products.add_(self.offset * rows.float().sum(1, keepdim=True)) if self.offset else products
 
     def _rounded_products(self, rows: torch.Tensor) -> torch.Tensor:
-        # The kernel gives garbage, or crashes, where a row's length is no multiple of 16.
-        rows = F.pad(rows, (0, self.codes.shape[1] - self.in_features))
+        if missing := self.codes.shape[1] - self.in_features:
+            # The kernel gives garbage, or crashes, where a row's length is no multiple of 16.
+            rows = F.pad(rows, (0, missing))
         if self.codes.dtype != torch.int8:
             return F.linear(rows, self.codes).float()
         # The kernel takes only bfloat16 scales: give it ones, and scale the products in float32.

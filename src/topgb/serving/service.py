@@ -90,7 +90,7 @@ class Service:
         # Find a wrong threshold before anything is computed.
         best_of(model.header, np.zeros((0, model.header.classes), np.float32), None, asked.choice.threshold)
         given = await self._stored(model, asked.videos)
-        answer: Answer = await wait(self.submit(model, given.stored))
+        answer: Answer = await wait(self.submit(model, list(given.stored)))
         tags = best_of(model.header, answer.probabilities, asked.choice.top, asked.choice.threshold)
         value = {"model": model.name, "predictions": tags}
         notes = given.notes(model.header.features, model.header.max_frames)
