@@ -6,11 +6,12 @@ import torch
 
 import topgb
 from combining.small_models import model_file, videos
+from topgb import matmul_library
 from topgb.errors import InputError
 from topgb.features import Feature, FeatureSpec
 from topgb.modelfile import loaded
 from topgb.models import activations
-from topgb.models.few_rows import CAPABLE, FewRowsLinear
+from topgb.models.few_rows import FewRowsLinear
 
 MB = 1 << 20
 VECTORS = FeatureSpec("video", (Feature("mean_rgb", 16, "float32"),))
@@ -89,15 +90,20 @@ def test_the_check_is_made_once_and_changes_nothing(tmp_path, monkeypatch):
     assert len(asked) == 2
 
 
-def test_only_real_calls_keep_what_single_videos_need(tmp_path):
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+def test_only_real_calls_keep_what_several_videos_need(tmp_path, monkeypatch):
     model = topgb.load(model_file(tmp_path / "m.safetensors", WIDE, features=VECTORS), resident="full")
+    monkeypatch.setattr(matmul_library, "_preferred", "onednn")
     large = [module for module in model.modules() if isinstance(module, FewRowsLinear)]
     assert large
-    features = np.zeros((3, 1, 16), np.float32)
-    # Each looks at one video first, to see how much memory it takes.
-    for videos_at_once in (2, 3):
-        model.predict(features[:videos_at_once])
-    assert all(layer._columns is None for layer in large)
-    model.predict(features[0])
-    kept = torch.backends.cpu.get_cpu_capability() in CAPABLE
-    assert all((layer._columns is not None) == kept for layer in large)
+    peak, tried = activations._peak, []
+
+    def of_two(model, predict, batch, videos, frames):
+        found = peak(model, predict, batch, 2, frames)
+        tried.append([layer._packed for layer in large])
+        return found
+
+    monkeypatch.setattr(activations, "_peak", of_two)
+    model.predict(np.zeros((3, 1, 16), np.float32))
+    assert tried == [[None] * len(large)]
+    assert any(layer._packed is not None for layer in large)

@@ -9,12 +9,12 @@ from torch import nn
 
 from topgb import matmul_library as matmul
 from topgb.models import few_rows
-from topgb.models.few_rows import CAPABLE, FEW, FewRowsLinear, prepare_to_predict
-from topgb.models.readlinear import ReadLinear, fix_weights, free_weights
+from topgb.models.few_rows import FEW, FewRowsLinear, by_blocks, prepare_to_predict
+from topgb.models.readlinear import ReadLinear
 
 pytestmark = pytest.mark.numeric
 
-IN, OUT = 300, 70
+IN, OUT = 300, 67
 
 
 @pytest.fixture(autouse=True)
@@ -65,8 +65,8 @@ def test_products_are_those_of_linear(linear, as_linear, bias, fixed):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         assert few(torch.randn(2, FEW[0], IN)).shape == (2, FEW[0], OUT)
         assert few(torch.zeros(0, IN)).shape == (0, OUT)
-    columns = fixed and torch.backends.cpu.get_cpu_capability() in CAPABLE
-    assert as_linear == ([] if columns else [1]) + [7, FEW[-1] + 1, 2, 0]
+    # 67 rows of the weight are eight blocks and three rows more.
+    assert as_linear == [1, 7, FEW[-1] + 1, 2, 0]
 
 
 def test_gradients_and_other_dtypes_are_linears(linear):
@@ -80,35 +80,22 @@ def test_gradients_and_other_dtypes_are_linears(linear):
             assert torch.equal(few(values), linear(values))
 
 
-@pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() not in CAPABLE, reason="PyTorch has no kernel for this here"
-)
-def test_columns_are_kept_until_the_weights_change(linear):
-    few, row = FewRowsLinear(linear, _plenty), torch.randn(1, IN)
-    with torch.inference_mode():
-        assert torch.equal(few(row), linear(row))
-        assert few._columns is None, "weights that are not fixed may change at any time"
-        fix_weights(few)
-        first = few(row)
-        assert few._columns is not None
-        assert torch.equal(few(row), first)
-        # However many threads there are: the parts of the sum are the same.
-        threads = torch.get_num_threads()
+@pytest.mark.parametrize("short", [0, IN])
+@pytest.mark.parametrize("out_features", [1, 8, 64, 70, OUT])
+def test_one_row_by_blocks_has_the_products_of_the_whole(monkeypatch, as_linear, out_features, short):
+    monkeypatch.setattr(few_rows, "MOST_SHORT", short)
+    torch.manual_seed(0)
+    row, weight = torch.randn(1, IN), torch.randn(out_features, IN)
+    for path in ("mkl", "onednn"):
+        matmul.use(path)
         try:
-            torch.set_num_threads(1 if threads > 1 else 2)
-            assert torch.equal(few(row), first)
+            found = by_blocks(row, weight)
+            assert torch.get_float32_matmul_precision() == ("highest" if path == "mkl" else "medium")
         finally:
-            torch.set_num_threads(threads)
-        free_weights(few)
-        linear.weight.mul_(2)
-        torch.testing.assert_close(few(row), linear(row), rtol=1e-5, atol=1e-5)
-        fix_weights(few)
-        few(row)
-        few.load_state_dict(nn.Linear(IN, OUT).state_dict())
-        torch.testing.assert_close(few(row), linear(row), rtol=1e-5, atol=1e-5)
-        fix_weights(few)
-        few(row)
-        assert few.train()._columns is None
+            matmul.use("mkl")
+        torch.testing.assert_close(found, (row.double() @ weight.double().T).float(), rtol=1e-5, atol=1e-5)
+    # 8 is the least number of blocks, of which 67 leave 3 rows; 70 are 14 blocks.
+    assert as_linear == [1, 1] * (out_features in (1, 67))
 
 
 def _by_onednn(monkeypatch, few: FewRowsLinear, whose: str = "_preferred") -> FewRowsLinear:
@@ -159,29 +146,26 @@ def test_without_memory_onednn_reads_the_weight_as_it_lies(linear, monkeypatch):
         assert few._packed is None, "other bits than before"
 
 
-@pytest.mark.parametrize("columns", [1e-3, 3e-3])
-def test_whether_columns_are_read_is_measured_and_kept(monkeypatch, tmp_path, columns):
+@pytest.mark.parametrize("faster", [True, False])
+def test_whether_blocks_are_read_is_measured_and_kept(linear, as_linear, monkeypatch, tmp_path, faster):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(matmul.VARIABLE)
-    few_rows._columns_are_faster.cache_clear()
-    bag = few_rows.sum_of_columns
-    monkeypatch.setattr(few_rows, "seconds_of", lambda call: columns if call.func is bag else 2e-3)
-    faster = columns < 2e-3 and torch.backends.cpu.get_cpu_capability() in CAPABLE
-    assert few_rows.columns_are_faster() == faster
-    monkeypatch.setattr(few_rows, "_faster_for_one_row", lambda path: pytest.fail("it is kept"))
-    few_rows._columns_are_faster.cache_clear()
-    assert few_rows.columns_are_faster() == faster
-    few_rows._columns_are_faster.cache_clear()
-
-
-def test_without_memory_for_the_columns_the_weight_is_read_as_it_lies(linear):
-    free = [linear.weight.nbytes]
-    few, row = FewRowsLinear(linear, lambda device: free[0]), torch.randn(1, IN)
-    few.fix()
-    with torch.inference_mode():
-        assert torch.equal(few(row), linear(row))
-        free[0] *= 100
-        assert torch.equal(few(row), linear(row)), "the same bits as before"
+    monkeypatch.setattr(few_rows, "SHAPES", ((8, 16), (16, 8)))
+    monkeypatch.setattr(few_rows, "seconds_of", lambda call: 2e-3 - 1e-3 * faster * (call.func is by_blocks))
+    few_rows._blocks_are_faster.cache_clear()
+    try:
+        assert few_rows.blocks_are_faster() == faster
+        monkeypatch.setattr(few_rows, "_faster_for_one_row", lambda path: pytest.fail("it is kept"))
+        few_rows._blocks_are_faster.cache_clear()
+        few = FewRowsLinear(linear, _plenty)
+        row = torch.randn(1, IN)
+        with torch.inference_mode():
+            torch.testing.assert_close(few(row), linear(row), rtol=1e-5, atol=1e-5)
+        # By blocks the rows that are left, else all, and the plain layer.
+        assert as_linear == [1, 1]
+        assert few_rows.blocks_are_faster() == faster
+    finally:
+        few_rows._blocks_are_faster.cache_clear()
 
 
 def test_large_plain_layers_are_replaced_and_keep_their_parameters(linear, monkeypatch):

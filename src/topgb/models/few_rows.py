@@ -5,15 +5,15 @@ the rows are few. With the factors in the other order it copies the rows instead
 takes a weight that was copied once.
 
 A single row takes as long as reading the weight, and on many processors neither MKL nor oneDNN reads it at the memory's
-speed. PyTorch's sum of an embedding bag does: the weight's columns are the embeddings, and the row's values their
-shares in the sum. Which is faster is measured.
+speed: MKL does it with one thread. As a batch of products with blocks of the weight's rows it uses all threads. Which
+is faster is measured.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -25,6 +25,7 @@ from topgb.matmul_library import (
     is_forced,
     kept_choice,
     linear,
+    many_products,
     onednn_linear,
     onednn_packed,
     prefers_onednn,
@@ -36,20 +37,21 @@ from topgb.models.readlinear import Fixable, fix_weights
 
 # Smaller weights are read from a cache, whoever multiplies.
 LEAST_VALUES = 1 << 18
-# MKL copies weights of fewer values in no time, and an embedding bag begins late.
+# MKL copies weights of fewer values in no time.
 LARGE_VALUES = 1 << 20
 # For fewer rows MKL has another kernel; for more rows the copy takes a small share of the time.
 FEW = range(8, 49)
-# The columns are summed in parts, as many whatever the number of threads, so that the bits are the same.
-MOST_PARTS, LEAST_COLUMNS = 128, 64
-# Copies lie in memory besides the weight: at most this share of what is free. Larger weights are read no faster.
-LEAST_FREE, MOST_VALUES = 4, 1 << 26
+# Blocks of a weight's rows, as many whatever the number of threads.
+LEAST_BLOCKS, MOST_BLOCKS = 8, 32
+# MKL reads rows of so few values faster on the product's left.
+MOST_SHORT = 1 << 11
+# A copy lies in memory besides the weight: at most this share of what is free.
+LEAST_FREE = 4
 # oneDNN multiplies rows of more values no faster by its own order.
 MOST_PACKED_WIDTH = 1 << 12
-# Only for these instruction sets has PyTorch a kernel that reads embeddings at the memory's speed (FBGEMM).
-CAPABLE = ("AVX2", "AVX512")
-# Weights [out, in] like those of a hidden layer and of a mixture of experts, whose reading is timed.
-SHAPES = ((512, 8192), (8192, 512))
+# Weights [out, in] like those of a hidden layer and of a mixture of experts, whose reading is timed: 33 MB each, so
+# that the other one has left the caches of most processors, as in a model.
+SHAPES = ((512, 16384), (16384, 512))
 
 FreeMemory = Callable[[torch.device], int | None]
 
@@ -67,39 +69,34 @@ def predicts(values: torch.Tensor) -> bool:
 class FewRowsLinear(Fixable, nn.Linear):
     """`nn.Linear` for prediction, of the other layer's parameters: float [..., in] to float [..., out].
 
-    Fixed, it keeps copies of the weight where `free_memory`, which gives the bytes that are free on a device or None,
-    has room for them: column by column from the first call with a single row on, if this machine reads it faster so,
-    and in oneDNN's order from the first call with several rows on, if oneDNN multiplies.
+    Fixed, it keeps a copy of the weight in oneDNN's order from the first call with several rows on, if oneDNN
+    multiplies and `free_memory`, which gives the bytes that are free on a device or None, has room for it.
     """
 
-    _columns: torch.Tensor | None
     _packed: torch.Tensor | None
-    _numbers: torch.Tensor
-    _starts: torch.Tensor
 
     def __init__(self, linear: nn.Linear, free_memory: FreeMemory):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
-        self._columns = self._packed = None
+        self._packed = None
         self._free_memory = free_memory
         self.train(linear.training)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy of the layer makes copies of its own weight; oneDNN's cannot be pickled.
-        return {**self.__dict__, "_columns": None, "_packed": None}
+        # oneDNN's copies of a weight cannot be pickled.
+        return {**self.__dict__, "_packed": None}
 
     def free(self) -> None:
         super().free()
-        self._columns = self._packed = None
+        self._packed = None
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if values.ndim != 2 or not predicts(values):
             return super().forward(values)
         rows = len(values)
-        columns = self._kept_columns() if rows == 1 else None
-        if columns is not None:
-            products = sum_of_columns(values[0], columns, self._numbers, self._starts)
+        if rows == 1 and blocks_are_faster():
+            products = by_blocks(values, self.weight)
         elif in_use() == "onednn" or prefers_onednn():
             # A single row is read as fast from the weight as it lies.
             packed = self._kept_packed() if rows > 1 else None
@@ -109,19 +106,6 @@ class FewRowsLinear(Fixable, nn.Linear):
         else:
             return linear(values, self.weight, self.bias)
         return products if self.bias is None else products.add_(self.bias)
-
-    def _kept_columns(self) -> torch.Tensor | None:
-        """The weight column by column, float32 [in, out], made now if that is wanted and memory is free."""
-        if self._columns is None and self.fixed:
-            fits = LARGE_VALUES <= self.weight.numel() <= MOST_VALUES and columns_are_faster()
-            if fits and self._has_room():
-                # Ordinary tensors, which other modes may use as well.
-                with torch.inference_mode(False):
-                    self._numbers, self._starts = parts_of_sum(self.in_features)
-                    # NumPy asks the kernel for huge pages; torch.empty does not.
-                    columns = torch.from_numpy(np.empty((self.in_features, self.out_features), np.float32))
-                    self._columns = columns.copy_(self.weight.detach().T)
-        return self._columns
 
     def _kept_packed(self) -> torch.Tensor | None:
         """The weight in oneDNN's order, made now if that is wanted and memory is free."""
@@ -138,56 +122,57 @@ class FewRowsLinear(Fixable, nn.Linear):
         return self.fixed
 
 
-def columns_are_faster() -> bool:
-    """Whether an embedding bag over a large weight's columns reads it clearly faster here than a product does.
+def blocks_are_faster() -> bool:
+    """Whether blocks of a large weight are clearly faster to read here than the weight as a whole, for a single row.
 
-    That is measured once for this machine; where it cannot be kept, or a library is forced, the columns are read.
+    That is measured once for this machine; where it cannot be kept, or a library is forced, blocks are read.
     """
-    if torch.backends.cpu.get_cpu_capability() not in CAPABLE:
-        return False
-    return _columns_are_faster(torch.get_num_threads(), "onednn" if prefers_onednn() else in_use())
+    return _blocks_are_faster(torch.get_num_threads(), "onednn" if prefers_onednn() else in_use())
 
 
 @cache
-def _columns_are_faster(threads: int, path: str) -> bool:
+def _blocks_are_faster(threads: int, path: str) -> bool:
     if is_forced():
         return True
-    name = f"one row by columns or {path}, "
-    return kept_choice(name, ("columns", path), lambda: _faster_for_one_row(path), lambda: "columns")[0] == "columns"
+    name = f"one row by blocks or {path}, "
+    return kept_choice(name, ("blocks", path), lambda: _faster_for_one_row(path), lambda: "blocks")[0] == "blocks"
 
 
 @torch.inference_mode()
 def _faster_for_one_row(path: str) -> str:
-    by_columns = by_weight = 0.0
-    for out_features, in_features in SHAPES:
-        weight, columns = torch.ones(out_features, in_features), torch.ones(in_features, out_features)
-        row, parts = torch.ones(1, in_features), parts_of_sum(in_features)
-        multiply = onednn_linear if path == "onednn" else F.linear
-        # In turns, because a neighbour's work disturbs for a while.
-        times = [
-            (
-                seconds_of(partial(sum_of_columns, row[0], columns, *parts)),
-                seconds_of(partial(multiply, row, weight, None)),
-            )
-            for _ in range(ROUNDS)
-        ]
-        best = [min(each) for each in zip(*times, strict=True)]
-        by_columns, by_weight = by_columns + best[0], by_weight + best[1]
-    return "columns" if by_weight > LEAST_GAIN * by_columns else path
+    pairs = [(torch.ones(1, shape[1]), torch.ones(shape)) for shape in SHAPES]
+    ways: dict[str, Callable[..., torch.Tensor]] = {
+        "blocks": by_blocks,
+        path: partial(onednn_linear, bias=None) if path == "onednn" else F.linear,
+    }
+    best: dict[str, list[float]] = {way: [math.inf] * len(pairs) for way in ways}
+    # In turns, because a neighbour's work disturbs for a while.
+    for _ in range(ROUNDS):
+        for way, multiply in ways.items():
+            taken = [seconds_of(partial(multiply, *pair)) for pair in pairs]
+            best[way] = list(map(min, best[way], taken))
+    return "blocks" if sum(best[path]) > LEAST_GAIN * sum(best["blocks"]) else path
 
 
-def parts_of_sum(in_features: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The columns' numbers, int32 [in], and the places where the parts of the sum start."""
-    numbers = torch.arange(in_features, dtype=torch.int32)
-    return numbers, numbers[:: max(-(-in_features // MOST_PARTS), LEAST_COLUMNS)].contiguous()
+def by_blocks(row: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`F.linear` of one float32 row [1, in] and a weight [out, in]: float32 [1, out]."""
+    out_features, in_features = weight.shape
+    count = _blocks_of(out_features)
+    inside = out_features - out_features % count
+    blocks = weight[:inside].view(count, inside // count, in_features)
+    # oneDNN reads blocks no faster than the whole.
+    with many_products(0):
+        if in_features <= MOST_SHORT:
+            products = torch.bmm(blocks, row.T.expand(count, in_features, 1)).view(1, inside)
+        else:
+            products = torch.bmm(row.expand(count, 1, in_features), blocks.transpose(1, 2)).view(1, inside)
+    return products if inside == out_features else torch.cat([products, F.linear(row, weight[inside:])], dim=1)
 
 
-def sum_of_columns(
-    row: torch.Tensor, columns: torch.Tensor, numbers: torch.Tensor, starts: torch.Tensor
-) -> torch.Tensor:
-    """The products [1, out] of one row [in] and columns [in, out], with `parts_of_sum`, float32."""
-    sums = F.embedding_bag(numbers, columns, starts, mode="sum", per_sample_weights=row)
-    return sums.sum(0, keepdim=True)
+@cache
+def _blocks_of(rows: int) -> int:
+    """Into how many equal blocks to divide a weight's rows: without a rest, if that can be."""
+    return next((count for count in range(MOST_BLOCKS, LEAST_BLOCKS, -1) if rows % count == 0), LEAST_BLOCKS)
 
 
 def prepare_to_predict(model: nn.Module, free_memory: FreeMemory) -> None:
