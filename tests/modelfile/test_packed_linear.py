@@ -10,7 +10,7 @@ import topgb
 from modelfile.packed_files import SCHEMES, write_file
 from tolerances import assert_same_predictions
 from topgb.errors import InputError
-from topgb.modelfile import TensorEncoding, write_model_file
+from topgb.modelfile import TensorEncoding, integer_products, write_model_file
 from topgb.modelfile import packed_linear as packed_module
 from topgb.modelfile.encodings import compress_codes, values
 from topgb.modelfile.packed_linear import STREAMED_ROWS, TILE_COLUMNS, TILE_VALUES, PackedLinear, packed_linear
@@ -26,6 +26,15 @@ ROUNDED = ("k-means codebook", "groups of 4 bits", "groups of 5 bits")
 @pytest.fixture(autouse=True)
 def _small_layers_are_packed_too(monkeypatch):
     monkeypatch.setattr(packed_module, "LEAST_WEIGHTS", 1 << 16)
+
+
+@pytest.fixture(params=[False, True], ids=["floats", "integers"])
+def _wide_batches(request, monkeypatch):
+    """Larger batches are multiplied in floats, and in integers."""
+    monkeypatch.setattr(integer_products, "integers_are_faster", lambda: request.param)
+
+
+either_way = pytest.mark.usefixtures("_wide_batches")
 
 
 def _weights(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -53,6 +62,7 @@ def _most_error(kind: str, weights: torch.Tensor, inputs: torch.Tensor) -> torch
     return most + 1e-6 * weights.abs().max() * inputs.abs().sum(1, keepdim=True)
 
 
+@either_way
 @pytest.mark.parametrize("kind", SCHEMES)
 # Rows whose length is no multiple of 16 are those with which the kernel alone gives garbage.
 @pytest.mark.parametrize("columns", [1, 15, 16, 17, 31, 1000, 1001, 1016])
@@ -65,7 +75,8 @@ def test_products_are_those_of_the_values_within_rounding(kind, rows, columns):
     layer.load_state_dict({"bias": bias}, assign=True)
     for batch in (1, 2, STREAMED_ROWS, STREAMED_ROWS + 1):
         inputs = _inputs(batch, columns)
-        error = layer(inputs).detach() - F.linear(inputs, exact, bias)
+        with torch.no_grad():
+            error = layer(inputs) - F.linear(inputs, exact, bias)
         assert bool((error.abs() <= _most_error(kind, exact, inputs)).all()), (batch, error)
 
 
@@ -80,6 +91,8 @@ def test_on_average_the_error_is_far_below_its_bound(kind):
     assert relative < (0.012 if kind in ROUNDED else 0.003)
 
 
+@either_way
+@torch.no_grad()
 @pytest.mark.parametrize("kind", ROUNDED)
 @pytest.mark.parametrize("batch", [2, STREAMED_ROWS + 1])
 def test_inputs_with_a_large_mean_do_not_add_up_the_rounding_of_weights(kind, batch):
@@ -91,7 +104,10 @@ def test_inputs_with_a_large_mean_do_not_add_up_the_rounding_of_weights(kind, ba
     assert float((found - expected).norm() / expected.norm()) < 0.001
 
 
-def test_more_than_one_tile_and_any_leading_axes():
+@either_way
+@torch.no_grad()
+def test_more_than_one_tile_and_any_leading_axes(monkeypatch):
+    monkeypatch.setattr(integer_products, "COLUMNS", 1 << 10)
     rows, columns = TILE_VALUES // TILE_COLUMNS + 3, TILE_COLUMNS + 5
     entry, parts = encode(_weights(rows, columns), Scheme("int8"))
     layer = packed_linear(nn.Linear(columns, rows, bias=False), parts, entry, "x", "packed")

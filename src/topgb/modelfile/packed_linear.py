@@ -11,6 +11,7 @@ from topgb.devices import Precision, Resident, computes_in_bfloat16
 from topgb.matmul_library import linear
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
+from topgb.models.few_rows import predicts
 from topgb.models.precision import computing_dtype, full_precision
 
 QUANTISED = ("codebook", "int8", "int8_zlib", "groups")
@@ -29,9 +30,10 @@ class PackedLinear(nn.Module):
 
     weight = `codes` (int8 or bfloat16 [out, in and perhaps padding]) · `scales` (float32 [out]) + `offset`; `sums` are
     the exact sums of the weight's rows (float32 [out], needed with an offset and where the codes are rounded). Up to 24
-    input rows the codes are read in place, with inputs and products rounded to bfloat16; beyond, the codes are widened
-    tile by tile and everything is float32, or under autocast the products of its dtype. Codes may be mapped from a
-    file. The state holds only `bias` (float32 [out]), a parameter that is on the meta device at first.
+    input rows the codes are read in place, with inputs and products rounded to bfloat16. Beyond, products are as
+    accurate as float32's, in integers where that is faster; else the codes are widened tile by tile to float32, or
+    under autocast to its dtype. Codes may be mapped from a file. The state holds only `bias` (float32 [out]), a
+    parameter that is on the meta device at first.
     """
 
     codes: torch.Tensor
@@ -74,6 +76,14 @@ class PackedLinear(nn.Module):
             return rows.device.type == "cpu" and hasattr(torch, "_weight_int8pack_mm") and _is_aligned(self.codes)
         return computes_in_bfloat16(rows.device)
 
+    def _can_count(self, rows: torch.Tensor, dtype: torch.dtype) -> bool:
+        if self.codes.dtype != torch.int8 or dtype != torch.float32 or not len(rows) or not predicts(rows):
+            return False
+        # Imported here, because many models are float32.
+        from topgb.modelfile.integer_products import integers_are_faster
+
+        return integers_are_faster()
+
     def _centred(self, rows: torch.Tensor, dtype: torch.dtype, sums: torch.Tensor) -> torch.Tensor:
         # Inputs that are never negative have a large mean, which would add up the rounding errors of a row's weights
         # and, with an offset, drown the products. So the mean is multiplied by the exact sums instead.
@@ -84,6 +94,10 @@ class PackedLinear(nn.Module):
         if self._can_stream(rows, dtype):
             rows = rows.bfloat16()
             products = self._rounded_products(rows)
+        elif self._can_count(rows, dtype):
+            from topgb.modelfile.integer_products import by_integers
+
+            products = by_integers(rows, self.codes)
         else:
             products = self._tiled(rows, dtype)
         if self.scales is not None:
