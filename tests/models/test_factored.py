@@ -85,11 +85,13 @@ def test_the_norm_does_not_cancel():
     assert factors.norm() == pytest.approx(float(expected), rel=1e-6)
 
 
-def test_rounded_weights_follow_every_change():
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+def test_rounded_weights_follow_every_change(clip, l2):
     plain, other = _network(), _network()
     layers = keep_factors(other)
     for net, own in ((plain, []), (other, layers)):
-        _train(net, own, 0.1, half=True)
+        _train(net, own, clip, l2, half=True)
     # bfloat16 rounds the plain layer's gradients, and Adam's steps are as long as its rate whatever their size.
     for name, value in plain.state_dict().items():
         assert (other.state_dict()[name] - value).abs().mean() < 2e-3, name

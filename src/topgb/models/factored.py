@@ -69,19 +69,31 @@ class Factors:
         return float(square.clamp_min(0.0).sqrt())
 
     def blocks(self, weight: torch.Tensor, scale: float) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The gradient times `scale`: rows of `weight`, and their gradient float32 [rows, in], valid until the next."""
-        inputs = torch.cat(self.inputs).float()
-        gradients = torch.cat(self.gradients).float().mul_(scale)
+        """The gradient times `scale`: rows of `weight`, and their gradient float32 [rows, in], valid until the next.
+
+        Factors of a lower precision have a product of that precision, as in a plain layer under autocast.
+        """
+        inputs, gradients = torch.cat(self.inputs), torch.cat(self.gradients)
+        exact = inputs.dtype == torch.float32
+        if exact:
+            gradients = gradients.float().mul_(scale)
         decay = float(self.decay) * scale
-        count = min(len(weight), max(1, BLOCK // weight.shape[1]))
+        # Below float32 a product's operands are copied into another order in every block: make fewer of them.
+        count = min(len(weight), max(1, (BLOCK if exact else 2 * BLOCK) // weight.shape[1]))
         space = torch.empty(count, weight.shape[1])
         for start in range(0, len(weight), count):
             rows = slice(start, min(start + count, len(weight)))
-            block = space[: rows.stop - start]
-            if decay:
-                torch.addmm(weight[rows], gradients[:, rows].T, inputs, beta=decay, out=block)
+            block, own = space[: rows.stop - start], gradients[:, rows].T
+            if not exact:
+                block.copy_(own @ inputs)
+                if scale != 1.0:
+                    block.mul_(scale)
+                if decay:
+                    block.add_(weight[rows], alpha=decay)
+            elif decay:
+                torch.addmm(weight[rows], own, inputs, beta=decay, out=block)
             else:
-                torch.mm(gradients[:, rows].T, inputs, out=block)
+                torch.mm(own, inputs, out=block)
             yield rows, block
 
     def add_to(self, gradient: torch.Tensor, weight: torch.Tensor) -> None:
