@@ -31,6 +31,8 @@ def _small_layers_are_packed_too(monkeypatch):
 @pytest.fixture(params=[False, True], ids=["floats", "integers"])
 def _wide_batches(request, monkeypatch):
     """Larger batches are multiplied in floats, and in integers."""
+    if request.param and not integer_products.integers_are_exact():
+        pytest.skip("products of int8 saturate on this processor")
     monkeypatch.setattr(integer_products, "integers_are_faster", lambda: request.param)
 
 

@@ -1,7 +1,8 @@
 """Products of float32 rows and int8 codes in integers: as accurate as float32's, and faster where a processor has them.
 
 A row is written as three digits in base 128, each from -64 to 64 but the first, which goes to 126: 21 bits of its
-largest value. The digits' products with the codes and their sums are exact in int32.
+largest value. The digits' products with the codes and their sums are exact in int32, if the processor has instructions
+for them: without these, oneDNN adds two products in 16 bits, which saturate. So it is tried with the largest values.
 """
 
 import math
@@ -21,11 +22,30 @@ LEAST = 1e-30
 
 
 def integers_are_faster() -> bool:
-    """Whether integers are clearly faster here than codes that are widened to float32.
+    """Whether integers are exact here, and clearly faster than codes that are widened to float32.
 
-    That is measured once for this machine. Where it cannot be kept, or a library is forced, they are not used.
+    How fast they are is measured once for this machine. Where it cannot be kept, or a library is forced, they are not
+    used.
     """
-    return hasattr(torch, "_int_mm") and not is_forced() and _integers_are_faster(torch.get_num_threads())
+    return not is_forced() and integers_are_exact() and _integers_are_faster(torch.get_num_threads())
+
+
+@cache
+def integers_are_exact() -> bool:
+    """Whether this process multiplies the largest digits and codes exactly: an environment may forbid instructions."""
+    if not hasattr(torch, "_int_mm"):
+        return False
+    random = torch.Generator().manual_seed(0)
+    for inner, out in ((1024, 256), (1000, 70), (16, 33)):
+        for positive in (1.0, 0.5):
+            signs = [torch.rand(rows, inner, generator=random) < positive for rows in (DIGITS * ROWS, out)]
+            digits, codes = (
+                torch.where(sign, value, -value).to(torch.int8)
+                for sign, value in zip(signs, (LARGEST, 127), strict=True)
+            )
+            if not torch.equal(torch._int_mm(digits, codes.T).double(), digits.double() @ codes.double().T):
+                return False
+    return True
 
 
 @cache
@@ -55,6 +75,10 @@ def by_integers(rows: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
     products = rows.new_zeros(len(rows), len(codes))
     for left in range(0, rows.shape[1], COLUMNS):
         part = rows[:, left : left + COLUMNS]
+        if part.shape[1] == 1:
+            # PyTorch takes the strides of a matrix with one row for those of its transpose.
+            products.addmm_(part, codes[:, left : left + 1].float().T)
+            continue
         digits, largest = _digits(part)
         exact = torch._int_mm(digits.flatten(0, 1), codes[:, left : left + part.shape[1]].T).unflatten(0, (DIGITS, -1))
         own = exact[0].float()
