@@ -79,6 +79,11 @@ class FeatureSpec:
         """Whether every feature is stored in bytes, so that batches stay uint8."""
         return all(feature.dtype == "uint8" for feature in self.features)
 
+    @property
+    def all_floats(self) -> bool:
+        """Whether every feature is stored as float32."""
+        return all(feature.dtype == "float32" for feature in self.features)
+
     def columns(self, name: str) -> slice:
         """The columns of feature `name` in the joined vector. Raises `InputError` if there is no such feature."""
         start = 0

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -188,7 +188,7 @@ def speed(
         _set(path)
     try:
         error = ((own[0] @ own[1])[:64].double() - expected).norm() / expected.norm()
-        seconds = min(seconds_of(lambda: own[0] @ own[1]) for _ in range(ROUNDS))
+        seconds = least_seconds([lambda: own[0] @ own[1]])[0]
     finally:
         if path is not None:
             _set(_used)
@@ -242,24 +242,19 @@ def _measured_linear() -> MatmulPath:
 
     if not torch.backends.mkldnn.is_available():
         return "mkl"
-    calls: dict[MatmulPath, Callable[..., torch.Tensor]] = {
-        "mkl": torch.nn.functional.linear,
-        "onednn": onednn_linear,
-    }
-    seconds: dict[MatmulPath, float] = dict.fromkeys(calls, 0.0)
+    mkl = onednn = 0.0
     with torch.inference_mode():
         for rows, inner, columns in SHAPES:
-            values, weight = torch.ones(rows, inner), torch.ones(columns, inner)
-            for path, call in calls.items():
-                seconds[path] += min(seconds_of(partial(call, values, weight, None)) for _ in range(ROUNDS))
-    return "onednn" if seconds["mkl"] > LEAST_GAIN * seconds["onednn"] else "mkl"
+            factors = torch.ones(rows, inner), torch.ones(columns, inner), None
+            taken = least_seconds([partial(call, *factors) for call in (torch.nn.functional.linear, onednn_linear)])
+            mkl, onednn = mkl + taken[0], onednn + taken[1]
+    return "onednn" if mkl > LEAST_GAIN * onednn else "mkl"
 
 
 def _by_instructions() -> MatmulPath:
     """MKL is fastest on Intel's processors; on others with AVX-512 it is oneDNN, which computes in float32 there."""
     sets = instruction_sets()
-    other = "Intel" not in _cpuinfo().get("vendor_id", "Intel")
-    fit = other and "avx512f" in sets and "amx_bf16" not in sets
+    fit = "Intel" not in _cpuinfo().get("vendor_id", "Intel") and "avx512f" in sets and "amx_bf16" not in sets
     return "onednn" if fit and speed("onednn", SHAPES[1])[1] <= MOST_ERROR else "mkl"
 
 
@@ -268,6 +263,12 @@ def seconds_of(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
+
+
+def least_seconds(calls: Sequence[Callable[[], object]]) -> list[float]:
+    """How long each of `calls` takes at least: all in turns, because a neighbour's work disturbs for a while."""
+    rounds = [[seconds_of(call) for call in calls] for _ in range(ROUNDS)]
+    return [min(taken) for taken in zip(*rounds, strict=True)]
 
 
 def _key() -> str:

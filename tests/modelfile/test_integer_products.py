@@ -93,8 +93,8 @@ def test_whether_integers_are_used_is_measured_and_kept(monkeypatch, tmp_path, f
     assert not integer_products.integers_are_faster(), "a library is forced"
     monkeypatch.delenv(matmul.VARIABLE)
     monkeypatch.setattr(integer_products, "SHAPE", (8, 16))
-    taken = iter([1e-3, 3e-3 if faster else 1e-3] * integer_products.ROUNDS)
-    monkeypatch.setattr(integer_products, "seconds_of", lambda call: (call(), next(taken))[1])
+    taken = iter([1e-3, 3e-3 if faster else 1e-3] * matmul.ROUNDS)
+    monkeypatch.setattr(matmul, "seconds_of", lambda call: (call(), next(taken))[1])
     integer_products._integers_are_faster.cache_clear()
     try:
         assert integer_products.integers_are_faster() == faster

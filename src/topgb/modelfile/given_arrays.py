@@ -56,8 +56,8 @@ def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = 
 
     Raises `InputError` where names, shapes or dtypes do not fit, or values are not finite.
     """
-    plain = _plain_array(given, spec, max_frames)
-    if plain is not None and (num_frames is None or _are_whole(plain, np.atleast_1d(num_frames))):
+    plain = _plain_array(given, spec, max_frames, num_frames)
+    if plain is not None:
         return Videos(plain, given.ndim < 3)
     videos, single = _as_videos(given)
     if num_frames is not None:
@@ -92,8 +92,8 @@ def to_stored(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any = 
     return Videos(stored, single, cut, clipped)
 
 
-def _plain_array(given: Any, spec: FeatureSpec, max_frames: int) -> np.ndarray | None:
-    """`given` as [B, T, D], if it is an array of what records of `spec` store and nothing in it is amiss; else None."""
+def _plain_array(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any) -> np.ndarray | None:
+    """`given` as [B, T, D], if it is an array of what records of `spec` store, unpadded, and nothing is amiss."""
     if type(given) is not np.ndarray or not 1 <= given.ndim <= 3 or not given.size or not given.flags.writeable:
         # PyTorch warns of arrays that cannot be written, though nothing writes to them here.
         return None
@@ -101,9 +101,11 @@ def _plain_array(given: Any, spec: FeatureSpec, max_frames: int) -> np.ndarray |
     frames, width = array.shape[1:]
     if width != spec.width or frames > (1 if spec.level == "video" else max_frames):
         return None
+    if num_frames is not None and not _are_whole(array, np.atleast_1d(np.asarray(num_frames))):
+        return None
     if array.dtype == np.uint8:
         return array if spec.all_bytes else None
-    if array.dtype != np.float32 or any(feature.dtype != "float32" for feature in spec.features):
+    if array.dtype != np.float32 or not spec.all_floats:
         return None
     # NaN compares as false.
     return array if array.max() <= MOST_RANGE and array.min() >= -MOST_RANGE else None
@@ -133,7 +135,7 @@ def _blocks(parts_of: Sequence[Sequence[np.ndarray]]) -> Iterator[slice]:
 
 def _plain_values(videos: Sequence[Any], spec: FeatureSpec, max_frames: int) -> list[np.ndarray] | None:
     """Videos of floats as they are, if the spec stores those and nothing in them is amiss; else None."""
-    if any(feature.dtype != "float32" for feature in spec.features):
+    if not spec.all_floats:
         return None
     if not all(isinstance(video, np.ndarray) and video.dtype == np.float32 for video in videos):
         return None

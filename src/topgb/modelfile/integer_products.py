@@ -5,12 +5,11 @@ largest value. The digits' products with the codes and their sums are exact in i
 for them: without these, oneDNN adds two products in 16 bits, which saturate. So it is tried with the largest values.
 """
 
-import math
 from functools import cache
 
 import torch
 
-from topgb.matmul_library import LEAST_GAIN, ROUNDS, is_forced, kept_choice, linear, seconds_of
+from topgb.matmul_library import LEAST_GAIN, is_forced, kept_choice, least_seconds, linear
 
 DIGITS, BASE, LARGEST = 3, 128, 126
 # Columns at once: a few rows' digits of them stay in the cache, and a sum of 126 · 127 each is far below 2³¹.
@@ -57,14 +56,11 @@ def _integers_are_faster(threads: int) -> bool:
 @torch.inference_mode()
 def _faster() -> str:
     rows, codes = torch.ones(ROWS, SHAPE[1]), torch.ones(SHAPE, dtype=torch.int8)
-    memory, best = torch.empty(SHAPE), [math.inf, math.inf]
-    for _ in range(ROUNDS):
-        taken = (
-            seconds_of(lambda: by_integers(rows, codes)),
-            seconds_of(lambda: linear(rows, memory.copy_(codes), None)),
-        )
-        best = list(map(min, best, taken))
-    return "integers" if best[1] > LEAST_GAIN * best[0] else "floats"
+    memory = torch.empty(SHAPE)
+    integers, floats = least_seconds(
+        [lambda: by_integers(rows, codes), lambda: linear(rows, memory.copy_(codes), None)]
+    )
+    return "integers" if floats > LEAST_GAIN * integers else "floats"
 
 
 def by_integers(rows: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:

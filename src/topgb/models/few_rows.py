@@ -9,7 +9,6 @@ speed: MKL does it with one thread. As a batch of products with blocks of the we
 is faster is measured.
 """
 
-import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -20,16 +19,15 @@ from torch import nn
 
 from topgb.matmul_library import (
     LEAST_GAIN,
-    ROUNDS,
     in_use,
     is_forced,
     kept_choice,
+    least_seconds,
     linear,
     many_products,
     onednn_linear,
     onednn_packed,
     prefers_onednn,
-    seconds_of,
 )
 from topgb.models.byfeature import set_child
 from topgb.models.precision import computing_dtype
@@ -141,17 +139,10 @@ def _blocks_are_faster(threads: int, path: str) -> bool:
 @torch.inference_mode()
 def _faster_for_one_row(path: str) -> str:
     pairs = [(torch.ones(1, shape[1]), torch.ones(shape)) for shape in SHAPES]
-    ways: dict[str, Callable[..., torch.Tensor]] = {
-        "blocks": by_blocks,
-        path: partial(onednn_linear, bias=None) if path == "onednn" else F.linear,
-    }
-    best: dict[str, list[float]] = {way: [math.inf] * len(pairs) for way in ways}
-    # In turns, because a neighbour's work disturbs for a while.
-    for _ in range(ROUNDS):
-        for way, multiply in ways.items():
-            taken = [seconds_of(partial(multiply, *pair)) for pair in pairs]
-            best[way] = list(map(min, best[way], taken))
-    return "blocks" if sum(best[path]) > LEAST_GAIN * sum(best["blocks"]) else path
+    whole: Callable[..., torch.Tensor] = partial(onednn_linear, bias=None) if path == "onednn" else F.linear
+    taken = least_seconds([partial(multiply, *pair) for multiply in (by_blocks, whole) for pair in pairs])
+    by_block, at_once = sum(taken[: len(pairs)]), sum(taken[len(pairs) :])
+    return "blocks" if at_once > LEAST_GAIN * by_block else path
 
 
 def by_blocks(row: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -47,7 +47,7 @@ class Frontend(nn.Module):
         self.pads_to_max_frames = pads_to_max_frames
         self.spec = data_spec if config.features is None else data_spec.select(config.features)
         self.uses_all = self.spec == data_spec
-        self.stores_values = all(feature.dtype == "float32" for feature in self.spec.features)
+        self.stores_values = self.spec.all_floats
         self.normalize = config.normalization == "l2"
         self.max_frames = config.max_frames
         self.register_buffer("scale", _by_column(self.spec, [f.scale for f in self.spec.features]), persistent=False)
