@@ -20,7 +20,6 @@ PRIVATE = {
     "ray._private": "jobs/cluster.py",
     "_assert_tensor_metadata": "modelfile/export/exporting.py",
     "torch._higher_order_ops": "modelfile/export/scanned.py",
-    "_int_mm": "modelfile/integer_products.py",
     "_weight_int8pack_mm": "modelfile/packed_linear.py",
     "_modules": "models/byfeature.py",
     "_new_shared": "records/batch_buffers.py",

@@ -33,7 +33,7 @@ def _wide_batches(request, monkeypatch):
     """Larger batches are multiplied in floats, and in integers."""
     if request.param and not integer_products.integers_are_exact():
         pytest.skip("products of int8 saturate on this processor")
-    monkeypatch.setattr(integer_products, "integers_are_faster", lambda: request.param)
+    monkeypatch.setattr(packed_module, "integers_are_faster", lambda: request.param)
 
 
 either_way = pytest.mark.usefixtures("_wide_batches")

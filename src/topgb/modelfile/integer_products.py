@@ -1,97 +1,98 @@
 """Products of float32 rows and int8 codes in integers: as accurate as float32's, and faster where a processor has them.
 
-A row is written as three digits in base 128, each from -64 to 64 but the first, which goes to 126: 21 bits of its
-largest value. The digits' products with the codes and their sums are exact in int32, if the processor has instructions
-for them: without these, oneDNN adds two products in 16 bits, which saturate. So it is tried with the largest values.
+A row is written as three digits in base 256, as multiples of its largest value's 4,177,855th part: 22 bits and a sign.
+oneDNN multiplies bytes without a sign by codes with one and takes away what the middle of the bytes adds. Its products
+and their sums are exact in int32, if the processor has instructions for them: without these it adds two products in 16
+bits, which saturate. So it is tried with the largest values first.
 """
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
-from topgb.matmul_library import LEAST_GAIN, is_forced, kept_choice, least_seconds, linear
-
-DIGITS, BASE, LARGEST = 3, 128, 126
-# Columns at once: a few rows' digits of them stay in the cache, and a sum of 126 · 127 each is far below 2³¹.
-COLUMNS = 1 << 13
-# Rows and codes [out, in] that are timed: a batch and an output layer.
-ROWS, SHAPE = 32, (4096, 1024)
+# The bits of a float32 from 2²³ to 2²⁴ hold an integer: its distance from 2²³, here three bytes from 0.
+DIGITS, BASE, MIDDLE = 3, 256, 64
+ZERO = 2**23 + MIDDLE * (1 + BASE + BASE**2)
+LARGEST = 2**24 - 1 - ZERO
+# Columns at once: a sum of 255 · 127 each is below 2³¹.
+COLUMNS = 1 << 16
 # A row whose largest value is smaller than this counts as zeros.
 LEAST = 1e-30
+_OFFSET = torch.tensor(float(ZERO))
 
 
-def integers_are_faster() -> bool:
-    """Whether integers are exact here, and clearly faster than codes that are widened to float32.
+class PackedCodes(NamedTuple):
+    """Codes [out, in] in the order in which oneDNN reads them, and what it multiplies by.
 
-    How fast they are is measured once for this machine. Where it cannot be kept, or a library is forced, they are not
-    used.
+    blocks    int8, `COLUMNS` columns each; only oneDNN can read them
+    scales    float32 [out], for the products of each row
+    zeros     int32 [out]: the codes mean themselves
     """
-    return not is_forced() and integers_are_exact() and _integers_are_faster(torch.get_num_threads())
+
+    blocks: tuple[torch.Tensor, ...]
+    scales: torch.Tensor
+    zeros: torch.Tensor
+
+
+def packed_codes(codes: torch.Tensor, scales: torch.Tensor | None = None) -> PackedCodes:
+    """`codes`, int8 [out, in], in oneDNN's order, at some 0.4 GB a second; `scales` are float32 [out]."""
+    prepack = torch.ops.onednn.qlinear_prepack
+    # It would take the codes beside a block for the block's own.
+    blocks = tuple(prepack(block.contiguous(), None) for block in codes.split(COLUMNS, dim=1))
+    scales = torch.ones(len(codes)) if scales is None else scales
+    return PackedCodes(blocks, scales, torch.zeros(len(codes), dtype=torch.int32))
 
 
 @cache
 def integers_are_exact() -> bool:
     """Whether this process multiplies the largest digits and codes exactly: an environment may forbid instructions."""
-    if not hasattr(torch, "_int_mm"):
-        return False
     random = torch.Generator().manual_seed(0)
     for inner, out in ((1024, 256), (1000, 70), (16, 33)):
         for positive in (1.0, 0.5):
-            signs = [torch.rand(rows, inner, generator=random) < positive for rows in (DIGITS * ROWS, out)]
-            digits, codes = (
-                torch.where(sign, value, -value).to(torch.int8)
-                for sign, value in zip(signs, (LARGEST, 127), strict=True)
-            )
-            if not torch.equal(torch._int_mm(digits, codes.T).double(), digits.double() @ codes.double().T):
+            digits = torch.where(torch.rand(DIGITS, inner, generator=random) < positive, BASE - 1, 0).to(torch.uint8)
+            codes = torch.where(torch.rand(out, inner, generator=random) < positive, 127, -127).to(torch.int8)
+            expected = (digits.double() - MIDDLE) @ codes.double().T
+            try:
+                packed = packed_codes(codes)
+                if not torch.equal(_exact_products(digits, packed.blocks[0], packed).double(), expected):
+                    return False
+            except (AttributeError, RuntimeError):
+                # PyTorch was built without oneDNN, or with one that has no such product.
                 return False
     return True
 
 
-@cache
-def _integers_are_faster(threads: int) -> bool:
-    choices = ("integers", "floats")
-    return kept_choice("batches by bytes, ", choices, _faster, lambda: "floats")[0] == "integers"
-
-
-@torch.inference_mode()
-def _faster() -> str:
-    rows, codes = torch.ones(ROWS, SHAPE[1]), torch.ones(SHAPE, dtype=torch.int8)
-    memory = torch.empty(SHAPE)
-    integers, floats = least_seconds(
-        [lambda: by_integers(rows, codes), lambda: linear(rows, memory.copy_(codes), None)]
-    )
-    return "integers" if floats > LEAST_GAIN * integers else "floats"
-
-
-def by_integers(rows: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-    """`rows` (float32 [B, in]) times the transpose of `codes` (int8 [out, in]): float32 [B, out].
+def by_integers(rows: torch.Tensor, codes: PackedCodes) -> torch.Tensor:
+    """`rows` (float32 [B, in]) times the transpose of `codes` [out, in], times their scales: float32 [B, out].
 
     A row that is not finite has products that are not.
     """
-    products = rows.new_zeros(len(rows), len(codes))
-    for left in range(0, rows.shape[1], COLUMNS):
-        part = rows[:, left : left + COLUMNS]
-        if part.shape[1] == 1:
-            # PyTorch takes the strides of a matrix with one row for those of its transpose.
-            products.addmm_(part, codes[:, left : left + 1].float().T)
-            continue
-        digits, largest = _digits(part)
-        exact = torch._int_mm(digits.flatten(0, 1), codes[:, left : left + part.shape[1]].T).unflatten(0, (DIGITS, -1))
-        own = exact[0].float()
-        for place in range(1, DIGITS):
-            own.add_(exact[place], alpha=BASE**-place)
-        products.addcmul_(own, largest / LARGEST)
+    if not len(rows):
+        return rows.new_zeros(0, len(codes.scales))
+    if len(codes.blocks) == 1:
+        return _block_products(rows, codes.blocks[0], codes)
+    products = rows.new_zeros(len(rows), len(codes.scales))
+    for part, block in zip(rows.split(COLUMNS, dim=1), codes.blocks, strict=True):
+        products += _block_products(part, block, codes)
     return products
 
 
+def _block_products(rows: torch.Tensor, block: torch.Tensor, codes: PackedCodes) -> torch.Tensor:
+    digits, units = _digits(rows)
+    least, middle, most = _exact_products(digits, block, codes).chunk(DIGITS)
+    return least.add_(middle, alpha=BASE).add_(most, alpha=BASE**2).div_(units)
+
+
+def _exact_products(digits: torch.Tensor, block: torch.Tensor, codes: PackedCodes) -> torch.Tensor:
+    """(`digits` [N, in] - `MIDDLE`) times the transpose of a block [out, in], times the scales: float32 [N, out]."""
+    linear = torch.ops.onednn.qlinear_pointwise.default
+    return linear(digits, 1.0, MIDDLE, block, codes.scales, codes.zeros, None, 1.0, 0, torch.float32, "none", [], "")
+
+
 def _digits(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The digits of `rows` [B, in], int8 [DIGITS, B, in], and each row's largest absolute value, float32 [B, 1]."""
-    digits = torch.empty((DIGITS, *rows.shape), dtype=torch.int8)
-    largest = rows.abs().amax(1, keepdim=True).clamp_min_(LEAST)
-    rest, rounded = rows * (LARGEST / largest), torch.empty_like(rows)
-    for place in range(DIGITS):
-        digits[place].copy_(torch.round(rest, out=rounded))
-        if place + 1 < DIGITS:
-            # Exact: what is left of a number after rounding has fewer digits than the number.
-            rest.sub_(rounded).mul_(BASE)
-    return digits, largest
+    """Digits of `rows` [B, in], all least ones first, uint8 [DIGITS · B, in], and units in one, float32 [B, 1]."""
+    units = rows.abs().amax(1, keepdim=True).clamp_min_(LEAST).reciprocal_().mul_(float(LARGEST))
+    # Adding the offset rounds to integers.
+    bits = torch.addcmul(_OFFSET, rows, units).view(torch.uint8)
+    return torch.cat([bits[:, place::4] for place in range(DIGITS)]), units

@@ -1,18 +1,23 @@
 """Linear layers of a loaded model whose weights stay packed in memory as they are in the file."""
 
 import math
-from typing import TypeGuard
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from topgb.devices import Precision, Resident, computes_in_bfloat16
-from topgb.matmul_library import linear
+from topgb.devices import Precision, Resident, computes_in_bfloat16, free_memory
+from topgb.matmul_library import LEAST_GAIN, instruction_sets, is_forced, kept_choice, least_seconds, linear
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
-from topgb.models.few_rows import predicts
+from topgb.models.few_rows import has_room, predicts
 from topgb.models.precision import computing_dtype, full_precision
+from topgb.models.readlinear import Fixable
+
+if TYPE_CHECKING:
+    from topgb.modelfile.integer_products import PackedCodes
 
 QUANTISED = ("codebook", "int8", "int8_zlib", "groups")
 # The kernel that reads int8 rows crashes at other addresses, which files of another writer may have.
@@ -21,19 +26,27 @@ ALIGNMENT = 16
 LEAST_WEIGHTS = 1 << 20
 # Up to this many rows, reading the weights takes longer than multiplying (docs/benchmarks.md).
 STREAMED_ROWS = 24
+# From so many rows on products in integers may be faster, which take longer to begin.
+COUNTED_ROWS = 8
 # Weights that are widened to float32 at once, 8 MB: they stay in the cache, and their product is still efficient.
 TILE_VALUES, TILE_COLUMNS = 1 << 21, 1 << 11
+# Codes [out, in] that are timed with one row and with a batch, and the gain that they must bring: without instructions
+# for them a few would take a thousand times as long, and many would take seconds.
+TIMED = (((64, 1024), 1e-3), ((4096, 1024), LEAST_GAIN))
+BATCH = 32
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(Fixable, nn.Module):
     """Replaces an `nn.Linear`: float32 [..., in] to float32 [..., out].
 
     weight = `codes` (int8 or bfloat16 [out, in and perhaps padding]) · `scales` (float32 [out]) + `offset`; `sums` are
     the exact sums of the weight's rows (float32 [out], needed with an offset and where the codes are rounded). Up to 24
-    input rows the codes are read in place, with inputs and products rounded to bfloat16. Beyond, products are as
-    accurate as float32's, in integers where that is faster; else the codes are widened tile by tile to float32, or
-    under autocast to its dtype. Codes may be mapped from a file. The state holds only `bias` (float32 [out]), a
-    parameter that is on the meta device at first.
+    input rows the codes are read in place, with inputs and products rounded to bfloat16. Beyond, the codes are widened
+    tile by tile to float32, or under autocast to its dtype. Codes may be mapped from a file. The state holds only
+    `bias` (float32 [out]), a parameter that is on the meta device at first.
+
+    Fixed, it multiplies eight rows and more in integers where that is faster, as accurately as in float32. From the
+    first such call on it keeps int8 codes in oneDNN's order as well, if a quarter of the free memory holds them.
     """
 
     codes: torch.Tensor
@@ -55,6 +68,15 @@ class PackedLinear(nn.Module):
         self.register_buffer("codes", _aligned(codes), persistent=False)
         self.register_buffer("scales", scales, persistent=False)
         self.register_buffer("sums", sums, persistent=False)
+        self._packed: PackedCodes | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # oneDNN's copies of codes cannot be pickled.
+        return {**self.__dict__, "_packed": None}
+
+    def free(self) -> None:
+        super().free()
+        self._packed = None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         rows, dtype = inputs.reshape(-1, self.in_features).float(), computing_dtype(inputs.device)
@@ -67,6 +89,43 @@ class PackedLinear(nn.Module):
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, codes={self.codes.dtype}"
 
+    def _centred(self, rows: torch.Tensor, dtype: torch.dtype, sums: torch.Tensor) -> torch.Tensor:
+        # Inputs that are never negative have a large mean, which would add up the rounding errors of a row's weights
+        # and, with an offset, drown the products. So the mean is multiplied by the exact sums instead.
+        means = rows.mean(1, keepdim=True)
+        return self._products(rows - means, dtype).add_(means * sums)
+
+    def _products(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        packed = (
+            self._kept_packed() if len(rows) >= COUNTED_ROWS and dtype == torch.float32 and predicts(rows) else None
+        )
+        if packed is not None:
+            from topgb.modelfile.integer_products import by_integers
+
+            products = by_integers(rows, packed)
+        else:
+            if self._can_stream(rows, dtype):
+                rows = rows.bfloat16()
+                products = self._rounded_products(rows)
+            else:
+                products = self._tiled(rows, dtype)
+            if self.scales is not None:
+                products.mul_(self.scales)
+        return products.add_(self.offset * rows.float().sum(1, keepdim=True)) if self.offset else products
+
+    def _kept_packed(self) -> "PackedCodes | None":
+        """The codes in oneDNN's order, made now if integers are faster and memory is free."""
+        if self._packed is None and self.fixed and self.codes.dtype == torch.int8 and integers_are_faster():
+            if not has_room(self.codes, free_memory):
+                # Never again, as later calls must give the same bits.
+                self.free()
+                return None
+            from topgb.modelfile.integer_products import packed_codes
+
+            with torch.inference_mode(False):
+                self._packed = packed_codes(self.codes[:, : self.in_features], self.scales)
+        return self._packed if self.fixed else None
+
     def _can_stream(self, rows: torch.Tensor, dtype: torch.dtype) -> bool:
         if len(rows) > STREAMED_ROWS and dtype == self.codes.dtype and self.sums is None:
             return True
@@ -75,34 +134,6 @@ class PackedLinear(nn.Module):
         if self.codes.dtype == torch.int8:
             return rows.device.type == "cpu" and hasattr(torch, "_weight_int8pack_mm") and _is_aligned(self.codes)
         return computes_in_bfloat16(rows.device)
-
-    def _can_count(self, rows: torch.Tensor, dtype: torch.dtype) -> bool:
-        if self.codes.dtype != torch.int8 or dtype != torch.float32 or not len(rows) or not predicts(rows):
-            return False
-        # Imported here, because many models are float32.
-        from topgb.modelfile.integer_products import integers_are_faster
-
-        return integers_are_faster()
-
-    def _centred(self, rows: torch.Tensor, dtype: torch.dtype, sums: torch.Tensor) -> torch.Tensor:
-        # Inputs that are never negative have a large mean, which would add up the rounding errors of a row's weights
-        # and, with an offset, drown the products. So the mean is multiplied by the exact sums instead.
-        means = rows.mean(1, keepdim=True)
-        return self._products(rows - means, dtype).add_(means * sums)
-
-    def _products(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        if self._can_stream(rows, dtype):
-            rows = rows.bfloat16()
-            products = self._rounded_products(rows)
-        elif self._can_count(rows, dtype):
-            from topgb.modelfile.integer_products import by_integers
-
-            products = by_integers(rows, self.codes)
-        else:
-            products = self._tiled(rows, dtype)
-        if self.scales is not None:
-            products.mul_(self.scales)
-        return products.add_(self.offset * rows.float().sum(1, keepdim=True)) if self.offset else products
 
     def _rounded_products(self, rows: torch.Tensor) -> torch.Tensor:
         if missing := self.codes.shape[1] - self.in_features:
@@ -137,6 +168,37 @@ def _is_aligned(codes: torch.Tensor) -> bool:
 
 def _aligned(codes: torch.Tensor) -> torch.Tensor:
     return codes if _is_aligned(codes) else codes.clone()
+
+
+def integers_are_faster() -> bool:
+    """Whether eight rows and more are multiplied with int8 codes in integers: exactly here, and clearly faster.
+
+    How fast they are is measured once for this machine; where it cannot be kept, the processor's instructions decide.
+    Where a library is forced, they are not used.
+    """
+    from topgb.modelfile.integer_products import integers_are_exact
+
+    return not is_forced() and integers_are_exact() and _integers_are_faster(torch.get_num_threads())
+
+
+@cache
+def _integers_are_faster(threads: int) -> bool:
+    unkept = "integers" if "avx512_vnni" in instruction_sets() else "floats"
+    return kept_choice("int8 codes, ", ("integers", "floats"), _faster, lambda: unkept)[0] == "integers"
+
+
+@torch.inference_mode()
+def _faster() -> str:
+    from topgb.modelfile.integer_products import by_integers, packed_codes
+
+    for shape, least in TIMED:
+        codes = torch.ones(shape, dtype=torch.int8)
+        ways = PackedLinear(shape[1], False, codes), partial(by_integers, codes=packed_codes(codes))
+        batches = [torch.ones(rows, shape[1]) for rows in (COUNTED_ROWS, BATCH)]
+        taken = least_seconds([partial(way, rows) for way in ways for rows in batches])
+        if taken[0] * taken[1] < least * taken[2] * taken[3]:
+            return "floats"
+    return "integers"
 
 
 def is_packed(

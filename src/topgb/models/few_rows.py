@@ -107,17 +107,20 @@ class FewRowsLinear(Fixable, nn.Linear):
 
     def _kept_packed(self) -> torch.Tensor | None:
         """The weight in oneDNN's order, made now if that is wanted and memory is free."""
-        if self._packed is None and self.fixed and self.in_features <= MOST_PACKED_WIDTH and self._has_room():
+        if self._packed is None and self.fixed and self.in_features <= MOST_PACKED_WIDTH:
+            if not has_room(self.weight, self._free_memory):
+                # Never again, as later calls must give the same bits.
+                self.free()
+                return None
             with torch.inference_mode(False):
                 self._packed = onednn_packed(self.weight.detach())
         return self._packed
 
-    def _has_room(self) -> bool:
-        """Whether a copy of the weight may be kept; if not, never again, as later calls must give the same bits."""
-        free = self._free_memory(self.weight.device)
-        if free is not None and LEAST_FREE * self.weight.nbytes > free:
-            self.free()
-        return self.fixed
+
+def has_room(weight: torch.Tensor, free_memory: FreeMemory) -> bool:
+    """Whether a copy of `weight` may lie in memory besides it."""
+    free = free_memory(weight.device)
+    return free is None or LEAST_FREE * weight.nbytes <= free
 
 
 def blocks_are_faster() -> bool:
