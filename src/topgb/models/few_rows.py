@@ -45,8 +45,6 @@ LEAST_BLOCKS, MOST_BLOCKS = 8, 32
 MOST_SHORT = 1 << 11
 # A copy lies in memory besides the weight: at most this share of what is free.
 LEAST_FREE = 4
-# oneDNN multiplies rows of more values no faster by its own order.
-MOST_PACKED_WIDTH = 1 << 12
 # Weights [out, in] like those of a hidden layer and of a mixture of experts, whose reading is timed: 33 MB each, so
 # that the other one has left the caches of most processors, as in a model.
 SHAPES = ((512, 16384), (16384, 512))
@@ -107,7 +105,7 @@ class FewRowsLinear(Fixable, nn.Linear):
 
     def _kept_packed(self) -> torch.Tensor | None:
         """The weight in oneDNN's order, made now if that is wanted and memory is free."""
-        if self._packed is None and self.fixed and self.in_features <= MOST_PACKED_WIDTH:
+        if self._packed is None and self.fixed:
             if not has_room(self.weight, self._free_memory):
                 # Never again, as later calls must give the same bits.
                 self.free()
