@@ -6,15 +6,20 @@ import torch
 
 # Values of a gradient that are made at once on a CPU: they stay in the cache.
 BLOCK = 1 << 18
+# With fewer weights the sums are multiplied the other way round, and turned (benchmarks/pooling.py).
+WIDE = 64
 
 
 def weighted_sums(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Each video's sums of its frames under K weights: frames [B, T, D] and weights [B, T, K] to [B, D, K].
-
-    This is framesᵀ · weights. The product is made the other way round, so that the narrower matrix is transposed.
-    """
+    """Each video's sums of its frames under K weights: frames [B, T, D] and weights [B, T, K] to [B, D, K]."""
     if torch.is_grad_enabled() and (weights.requires_grad or frames.requires_grad):
         return _WeightedSums.apply(frames, weights)
+    return _weighted_sums(frames, weights)
+
+
+def _weighted_sums(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    if weights.shape[2] >= WIDE:
+        return frames.transpose(1, 2) @ weights
     return (weights.transpose(1, 2) @ frames).transpose(1, 2).contiguous()
 
 
@@ -22,7 +27,7 @@ class _WeightedSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(frames, weights)
-        return (weights.transpose(1, 2) @ frames).transpose(1, 2).contiguous()
+        return _weighted_sums(frames, weights)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

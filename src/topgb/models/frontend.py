@@ -19,16 +19,22 @@ def l2_normalize(values: torch.Tensor, dim: int) -> torch.Tensor:
     return values * values.square().sum(dim, keepdim=True).clamp_min(L2_EPSILON).rsqrt()
 
 
+def is_reusable(values: torch.Tensor) -> bool:
+    """Whether an operation on `values`, which nothing else reads, may write to them: float32, without a gradient."""
+    return values.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 def normalize_clusters(descriptor: torch.Tensor) -> torch.Tensor:
     """Descriptors [B, D, K] to [B, D · K]: scale each cluster's D values to length 1, then each video's D · K values.
 
     The result equals two calls of `l2_normalize`, with one pass over the descriptors instead of two: the lengths that
-    the first call finds also give the divisor of the second.
+    the first call finds also give the divisor of the second. In prediction it may lie in the memory of `descriptor`.
     """
     squares = descriptor.square().sum(1, keepdim=True)
     bounded = squares.clamp_min(L2_EPSILON)
     total = (squares / bounded).sum(2, keepdim=True).clamp_min(L2_EPSILON)
-    return (descriptor * (bounded * total).rsqrt()).flatten(1)
+    factors = (bounded * total).rsqrt()
+    return (descriptor.mul_(factors) if is_reusable(descriptor) else descriptor * factors).flatten(1)
 
 
 class Frontend(nn.Module):

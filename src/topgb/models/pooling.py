@@ -100,7 +100,8 @@ class PooledFeatures(nn.Module):
             scale, shift = self.input_norm.fold(frames, valid)
             affines = list(zip(scale.split(self.widths), shift.split(self.widths), strict=True))
         by_feature = zip(self.pools.values(), frames.split(self.widths, dim=2), affines, strict=True)
-        pooled = torch.cat([pool(part, affine, valid) for pool, part, affine in by_feature], dim=1)
+        parts = [pool(part, affine, valid) for pool, part, affine in by_feature]
+        pooled = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         if self.hidden is None:
             return self.dropout(pooled)
         hidden = self.hidden(pooled)
