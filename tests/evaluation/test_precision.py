@@ -24,6 +24,9 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def native(monkeypatch):
     """As on a processor that computes in bfloat16 natively; without one PyTorch computes the same, slowly."""
+    if not devices.computes_in_bfloat16(CPU):
+        # There oneDNN refuses to bring bfloat16 into its order.
+        monkeypatch.setattr(packed, "has_room", lambda codes, free_memory: False)
     for module in ("topgb.devices", "topgb.modelfile.packed_linear"):
         monkeypatch.setattr(f"{module}.computes_in_bfloat16", lambda device: True)
 
@@ -92,6 +95,28 @@ def test_packed_layers_compute_in_the_arithmetic_of_autocast(native, rows, kind,
         found = layer(inputs)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.skipif(not devices.computes_in_bfloat16(CPU), reason="this processor has no bfloat16")
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_a_fixed_layer_is_brought_into_onednns_order_in_bfloat16_alone(rows):
+    random = torch.Generator().manual_seed(0)
+    layer = PackedLinear(64, False, torch.randn(24, 64, generator=random).bfloat16(), torch.rand(24, generator=random))
+    inputs = torch.randn(rows, 64, generator=random)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        expected = layer(inputs)
+        assert layer._packed is None
+        layer.fix()
+        found = layer(inputs)
+    assert layer._packed is not None
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+    layer.free()
+    layer.fix()
+    with torch.no_grad():
+        layer(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(inputs)
+    assert layer._packed is None, "neither in float32 nor with gradients"
 
 
 def test_scores_of_another_arithmetic_do_not_mix(native, model, small_records, tmp_path):

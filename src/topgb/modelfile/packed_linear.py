@@ -9,7 +9,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from topgb.devices import Precision, Resident, computes_in_bfloat16, free_memory
-from topgb.matmul_library import LEAST_GAIN, instruction_sets, is_forced, kept_choice, least_seconds, linear
+from topgb.matmul_library import (
+    LEAST_GAIN,
+    instruction_sets,
+    is_forced,
+    kept_choice,
+    least_seconds,
+    linear,
+    onednn_linear,
+    onednn_packed,
+)
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
 from topgb.models.few_rows import has_room, predicts
@@ -46,7 +55,8 @@ class PackedLinear(Fixable, nn.Module):
     `bias` (float32 [out]), a parameter that is on the meta device at first.
 
     Fixed, it multiplies eight rows and more in integers where that is faster, as accurately as in float32. From the
-    first such call on it keeps int8 codes in oneDNN's order as well, if a quarter of the free memory holds them.
+    first such call on it keeps int8 codes in oneDNN's order as well, if a quarter of the free memory holds them, and so
+    it does with bfloat16 under autocast.
     """
 
     codes: torch.Tensor
@@ -68,7 +78,7 @@ class PackedLinear(Fixable, nn.Module):
         self.register_buffer("codes", _aligned(codes), persistent=False)
         self.register_buffer("scales", scales, persistent=False)
         self.register_buffer("sums", sums, persistent=False)
-        self._packed: PackedCodes | None = None
+        self._packed: PackedCodes | torch.Tensor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # oneDNN's copies of codes cannot be pickled.
@@ -96,26 +106,33 @@ class PackedLinear(Fixable, nn.Module):
         return self._products(rows - means, dtype).add_(means * sums)
 
     def _products(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        packed = (
-            self._kept_packed() if len(rows) >= COUNTED_ROWS and dtype == torch.float32 and predicts(rows) else None
-        )
-        if packed is not None:
-            from topgb.modelfile.integer_products import by_integers
-
-            products = by_integers(rows, packed)
-        else:
-            if self._can_stream(rows, dtype):
+        packed = self._kept_packed() if self.fixed and predicts(rows) and self._can_pack(rows, dtype) else None
+        if packed is None or isinstance(packed, torch.Tensor):
+            if packed is not None:
+                products = onednn_linear(rows.bfloat16(), packed, None).float()
+            elif self._can_stream(rows, dtype):
                 rows = rows.bfloat16()
                 products = self._rounded_products(rows)
             else:
                 products = self._tiled(rows, dtype)
             if self.scales is not None:
                 products.mul_(self.scales)
+        else:
+            from topgb.modelfile.integer_products import by_integers
+
+            products = by_integers(rows, packed)
+        # Where the inputs were rounded, so is their sum: the two errors together are those of the weight.
         return products.add_(self.offset * rows.float().sum(1, keepdim=True)) if self.offset else products
 
-    def _kept_packed(self) -> "PackedCodes | None":
-        """The codes in oneDNN's order, made now if integers are faster and memory is free."""
-        if self._packed is None and self.fixed and self.codes.dtype == torch.int8 and integers_are_faster():
+    def _can_pack(self, rows: torch.Tensor, dtype: torch.dtype) -> bool:
+        """Whether oneDNN's order is the fastest for a prediction of `rows` in the arithmetic `dtype`."""
+        if self.codes.dtype == torch.int8:
+            return dtype == torch.float32 and len(rows) >= COUNTED_ROWS and integers_are_faster()
+        return dtype == torch.bfloat16 and len(rows) > 0 and computes_in_bfloat16(rows.device)
+
+    def _kept_packed(self) -> "PackedCodes | torch.Tensor | None":
+        """The codes in oneDNN's order, made now if memory is free."""
+        if self._packed is None:
             if not has_room(self.codes, free_memory):
                 # Never again, as later calls must give the same bits.
                 self.free()
@@ -123,8 +140,11 @@ class PackedLinear(Fixable, nn.Module):
             from topgb.modelfile.integer_products import packed_codes
 
             with torch.inference_mode(False):
-                self._packed = packed_codes(self.codes[:, : self.in_features], self.scales)
-        return self._packed if self.fixed else None
+                if self.codes.dtype == torch.int8:
+                    self._packed = packed_codes(self.codes[:, : self.in_features], self.scales)
+                else:
+                    self._packed = onednn_packed(self.codes)
+        return self._packed
 
     def _can_stream(self, rows: torch.Tensor, dtype: torch.dtype) -> bool:
         if len(rows) > STREAMED_ROWS and dtype == self.codes.dtype and self.sums is None:
