@@ -19,7 +19,7 @@ LARGEST = 2**24 - 1 - ZERO
 COLUMNS = 1 << 16
 # A row whose largest value is smaller than this counts as zeros.
 LEAST = 1e-30
-_OFFSET = torch.tensor(float(ZERO))
+_OFFSET = torch.tensor(float(ZERO), device="cpu")
 
 
 class PackedCodes(NamedTuple):

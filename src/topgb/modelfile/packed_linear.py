@@ -39,8 +39,8 @@ STREAMED_ROWS = 24
 COUNTED_ROWS = 8
 # Weights that are widened to float32 at once, 8 MB: they stay in the cache, and their product is still efficient.
 TILE_VALUES, TILE_COLUMNS = 1 << 21, 1 << 11
-# Codes [out, in] that are timed with one row and with a batch, and the gain that they must bring: without instructions
-# for them a few would take a thousand times as long, and many would take seconds.
+# Codes [out, in] that are timed with few rows and with a batch, and the gain that integers must bring. Where these are
+# exact but a plain loop, the small codes take a thousand times as long, and the large ones would take seconds.
 TIMED = (((64, 1024), 1e-3), ((4096, 1024), LEAST_GAIN))
 BATCH = 32
 
