@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import topgb
-from topgb.modelfile import Header, Member, write_model_file
+from topgb.modelfile import Header, Member, packed_linear, write_model_file
+from topgb.modelfile.integer_products import integers_are_exact
 from topgb.modelfile.member import encode_member
-from topgb.modelfile.packed_linear import LEAST_WEIGHTS, STREAMED_ROWS, PackedLinear
+from topgb.modelfile.packed_linear import COUNTED_ROWS, LEAST_WEIGHTS, STREAMED_ROWS, PackedLinear
 from topgb.models import build_tagger
 from topgb.quantizing.schemes import Scheme, encode
 from topgb.training.recipe import load_recipe
@@ -30,7 +31,7 @@ RECIPES = (
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_packed_weights_move_probabilities_little(recipe, tmp_path):
+def test_packed_weights_move_probabilities_little(recipe, tmp_path, monkeypatch):
     loaded = load_recipe(recipe)
     spec, classes, config = loaded.data.spec(), loaded.data.classes, loaded.model_section()
     torch.manual_seed(0)
@@ -50,7 +51,13 @@ def test_packed_weights_move_probabilities_little(recipe, tmp_path):
         packed, full = (topgb.load(path, resident=resident) for resident in ("packed", "full"))
         assert any(isinstance(module, PackedLinear) for module in packed.loaded.modules())
         exact = full.predict(features)
-        for batch in (8, len(features)):
+        for batch in (COUNTED_ROWS, len(features)):
             most = SUMMATION if name in EXACT and batch > STREAMED_ROWS else ROUNDING
             found = packed.predict(features[:batch])
             np.testing.assert_allclose(found, exact[:batch], rtol=0, atol=most, err_msg=name)
+        if integers_are_exact():
+            with monkeypatch.context() as there:
+                there.setattr(packed_linear, "integers_are_faster", lambda: True)
+                found = topgb.load(path).predict(features[:COUNTED_ROWS])
+            most = SUMMATION if name in EXACT else ROUNDING
+            np.testing.assert_allclose(found, exact[:COUNTED_ROWS], rtol=0, atol=most, err_msg=f"{name} in integers")
