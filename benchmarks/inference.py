@@ -1,6 +1,7 @@
 """Videos a second of a model file run by topgb, beside its export run by ONNX Runtime, on a CPU.
 
     .venv/bin/python benchmarks/inference.py [--only "netvlad;bilstm"] [--threads 2] [--compiled] [--seconds 0.3]
+        [--videos 1,32] [--against ../earlier-checkout]
 
 Random weights, random stored features of full length; the ONNX file is what `topgb model export` makes of the model
 file. Both get the same arrays and the same number of threads, each in a process of its own that opens its file once;
@@ -8,6 +9,7 @@ they take turns, and a figure is the median over the rounds of each round's medi
 are compared: they may differ by 1e-4, and by 6e-3 with int8, where topgb rounds a small batch's inputs and products to
 bfloat16 (docs/export.md).
 `--compiled` adds the model file run by topgb through `torch.compile`, in float32; it needs a C++ compiler, and minutes.
+`--against` adds the same file run by another checkout of topgb (`git worktree add ../earlier-checkout COMMIT`).
 """
 
 import argparse
@@ -21,7 +23,6 @@ import numpy as np
 
 from serving import machine, serve, start
 
-VIDEOS = (1, 32)
 BAG = {"clusters": {"rgb": 1024, "audio": 128}, "hidden": 1024, "relu": False}
 MOE = {"name": "moe", "mixtures": 2}
 # Of YouTube-8M's shape, as in benchmarks/models.py; the others are shipped recipes.
@@ -42,48 +43,61 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="least time of a figure in a round")
     parser.add_argument("--threads", default="2", help="numbers of threads, separated by commas")
     parser.add_argument("--compiled", action="store_true", help="topgb through torch.compile besides, float32 alone")
+    parser.add_argument("--videos", default="1,32", help="sizes of batches, separated by commas")
+    parser.add_argument("--against", type=Path, help="another checkout of topgb besides, on the same files")
     parser.add_argument("--serve", nargs=3, metavar=("WAY", "FILE", "THREADS"), help="used by this script")
     options = parser.parse_args()
     if options.serve:
-        serve_calls(options.serve[0], Path(options.serve[1]), int(options.serve[2]))
+        way, path, threads = options.serve
+        serve_calls(way, Path(path), int(threads), sizes(options))
         return
     chosen = [name.strip() for name in options.only.split(";") if name.strip()] or [*SECTIONS, *RECIPES]
     import onnxruntime
     import torch
 
     print(f"{machine()}, torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}\n")
-    compiled = " compiled videos/s | compiled ÷ topgb |" if options.compiled else ""
-    print(f"| model | encoding | batch | threads | topgb videos/s | ONNX Runtime videos/s | topgb ÷ it |{compiled}")
-    print("|---|---|---|---|---|---|---|" + "---|---|" * options.compiled)
+    besides = [way for way, asked in (("compiled", options.compiled), ("earlier", options.against)) if asked]
+    more = "".join(f" {way} videos/s | topgb ÷ {way} |" for way in besides)
+    print(f"| model | encoding | batch | threads | topgb videos/s | ONNX Runtime videos/s | topgb ÷ it |{more}")
+    print("|---|---|---|---|---|---|---|" + "---|---|" * len(besides))
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen:
             for encoding in ["float32"] if options.compiled else ENCODINGS:
                 files = written(name, encoding, Path(folder))
-                if options.compiled:
-                    files["compiled"] = files["topgb"]
+                files |= dict.fromkeys(besides, files["topgb"])
                 for threads in map(int, options.threads.split(",")):
-                    for row in rows(files, threads, ENCODINGS[encoding], options.rounds, options.seconds):
+                    for row in rows(files, threads, ENCODINGS[encoding], options):
                         print(f"| {name} | {encoding} | {' | '.join(row)} |", flush=True)
 
 
-def rows(files: dict[str, Path], threads: int, tolerance: float, rounds: int, seconds: float) -> list[list[str]]:
+def sizes(options: argparse.Namespace) -> list[int]:
+    return [int(videos) for videos in options.videos.split(",")]
+
+
+def rows(files: dict[str, Path], threads: int, tolerance: float, options: argparse.Namespace) -> list[list[str]]:
     """The cells behind model and encoding, for each size of batch."""
     servers = {
-        way: start(sys.executable, Path(__file__), ["--serve", way, str(path), str(threads)], threads=threads)
+        way: start(
+            sys.executable,
+            Path(__file__),
+            ["--serve", way, str(path), str(threads), "--videos", options.videos],
+            threads=threads,
+            source=options.against.resolve() / "src" if way == "earlier" else None,
+        )
         for way, path in files.items()
     }
     found = []
-    for videos in VIDEOS:
+    for videos in sizes(options):
         outputs = [np.load(server.ask(f"check {videos}")["file"]) for server in servers.values()]
         for output in outputs[1:]:
             np.testing.assert_allclose(output, outputs[0], rtol=0, atol=tolerance)
         speeds: dict[str, list[float]] = {way: [] for way in servers}
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             for way, server in servers.items():
-                speeds[way].append(videos / server.ask(f"time {videos} {seconds}")["seconds"])
-        ours, theirs, *compiled = (statistics.median(of_rounds) for of_rounds in speeds.values())
+                speeds[way].append(videos / server.ask(f"time {videos} {options.seconds}")["seconds"])
+        ours, theirs, *besides = (statistics.median(of_rounds) for of_rounds in speeds.values())
         row = [str(videos), str(threads), f"{ours:,.1f}", f"{theirs:,.1f}", f"{ours / theirs:.2f}"]
-        found.append(row + [cell for speed in compiled for cell in (f"{speed:,.1f}", f"{speed / ours:.2f}")])
+        found.append(row + [cell for speed in besides for cell in (f"{speed:,.1f}", f"{ours / speed:.2f}")])
     for server in servers.values():
         server.stop()
     return found
@@ -116,7 +130,7 @@ def written(name: str, encoding: str, folder: Path) -> dict[str, Path]:
     return {"topgb": path, "onnx": path.with_suffix(".onnx")}
 
 
-def serve_calls(way: str, path: Path, threads: int) -> None:
+def serve_calls(way: str, path: Path, threads: int, videos_at_once: list[int]) -> None:
     """Answer `check VIDEOS` with a file of probabilities and `time VIDEOS SECONDS` with the seconds of a call."""
     import topgb
 
@@ -150,7 +164,7 @@ def serve_calls(way: str, path: Path, threads: int) -> None:
 
     if way == "compiled":
         # The first call of each size measures memory in a way that torch.compile would fall back from.
-        for videos in VIDEOS:
+        for videos in videos_at_once:
             model.predict(*arrays(videos))
         for member in model.loaded.members:
             member.compile(dynamic=False)

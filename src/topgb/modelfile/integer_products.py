@@ -23,25 +23,24 @@ _OFFSET = torch.tensor(float(ZERO), device="cpu")
 
 
 class PackedCodes(NamedTuple):
-    """Codes [out, in] in the order in which oneDNN reads them, and what it multiplies by.
+    """Codes [out, in] in the order in which oneDNN reads them, with what it asks for: they mean themselves.
 
     blocks    int8, `COLUMNS` columns each; only oneDNN can read them
-    scales    float32 [out], for the products of each row
-    zeros     int32 [out]: the codes mean themselves
+    ones      float32 [out], the codes' scales
+    zeros     int32 [out], what a zero is
     """
 
     blocks: tuple[torch.Tensor, ...]
-    scales: torch.Tensor
+    ones: torch.Tensor
     zeros: torch.Tensor
 
 
-def packed_codes(codes: torch.Tensor, scales: torch.Tensor | None = None) -> PackedCodes:
-    """`codes`, int8 [out, in], in oneDNN's order, at some 0.4 GB a second; `scales` are float32 [out]."""
+def packed_codes(codes: torch.Tensor) -> PackedCodes:
+    """`codes`, int8 [out, in], in oneDNN's order, at some 0.4 GB a second."""
     prepack = torch.ops.onednn.qlinear_prepack
     # It would take the codes beside a block for the block's own.
     blocks = tuple(prepack(block.contiguous(), None) for block in codes.split(COLUMNS, dim=1))
-    scales = torch.ones(len(codes)) if scales is None else scales
-    return PackedCodes(blocks, scales, torch.zeros(len(codes), dtype=torch.int32))
+    return PackedCodes(blocks, torch.ones(len(codes)), torch.zeros(len(codes), dtype=torch.int32))
 
 
 @cache
@@ -64,15 +63,15 @@ def integers_are_exact() -> bool:
 
 
 def by_integers(rows: torch.Tensor, codes: PackedCodes) -> torch.Tensor:
-    """`rows` (float32 [B, in]) times the transpose of `codes` [out, in], times their scales: float32 [B, out].
+    """`rows` (float32 [B, in]) times the transpose of `codes` [out, in]: float32 [B, out].
 
     A row that is not finite has products that are not.
     """
     if not len(rows):
-        return rows.new_zeros(0, len(codes.scales))
+        return rows.new_zeros(0, len(codes.ones))
     if len(codes.blocks) == 1:
         return _block_products(rows, codes.blocks[0], codes)
-    products = rows.new_zeros(len(rows), len(codes.scales))
+    products = rows.new_zeros(len(rows), len(codes.ones))
     for part, block in zip(rows.split(COLUMNS, dim=1), codes.blocks, strict=True):
         products += _block_products(part, block, codes)
     return products
@@ -85,9 +84,9 @@ def _block_products(rows: torch.Tensor, block: torch.Tensor, codes: PackedCodes)
 
 
 def _exact_products(digits: torch.Tensor, block: torch.Tensor, codes: PackedCodes) -> torch.Tensor:
-    """(`digits` [N, in] - `MIDDLE`) times the transpose of a block [out, in], times the scales: float32 [N, out]."""
+    """(`digits` [N, in] - `MIDDLE`) times the transpose of a block [out, in]: float32 [N, out]."""
     linear = torch.ops.onednn.qlinear_pointwise.default
-    return linear(digits, 1.0, MIDDLE, block, codes.scales, codes.zeros, None, 1.0, 0, torch.float32, "none", [], "")
+    return linear(digits, 1.0, MIDDLE, block, codes.ones, codes.zeros, None, 1.0, 0, torch.float32, "none", [], "")
 
 
 def _digits(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

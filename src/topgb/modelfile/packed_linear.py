@@ -2,7 +2,7 @@
 
 import math
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,9 @@ from topgb.matmul_library import (
 )
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
-from topgb.models.few_rows import has_room, predicts
+from topgb.models.few_rows import predicts
 from topgb.models.precision import computing_dtype, full_precision
-from topgb.models.readlinear import Fixable
+from topgb.models.readlinear import KeepsPacked
 
 if TYPE_CHECKING:
     from topgb.modelfile.integer_products import PackedCodes
@@ -45,7 +45,7 @@ TIMED = (((64, 1024), 1e-3), ((4096, 1024), LEAST_GAIN))
 BATCH = 32
 
 
-class PackedLinear(Fixable, nn.Module):
+class PackedLinear(KeepsPacked, nn.Module):
     """Replaces an `nn.Linear`: float32 [..., in] to float32 [..., out].
 
     weight = `codes` (int8 or bfloat16 [out, in and perhaps padding]) · `scales` (float32 [out]) + `offset`; `sums` are
@@ -78,15 +78,6 @@ class PackedLinear(Fixable, nn.Module):
         self.register_buffer("codes", _aligned(codes), persistent=False)
         self.register_buffer("scales", scales, persistent=False)
         self.register_buffer("sums", sums, persistent=False)
-        self._packed: PackedCodes | torch.Tensor | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # oneDNN's copies of codes cannot be pickled.
-        return {**self.__dict__, "_packed": None}
-
-    def free(self) -> None:
-        super().free()
-        self._packed = None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         rows, dtype = inputs.reshape(-1, self.in_features).float(), computing_dtype(inputs.device)
@@ -106,21 +97,21 @@ class PackedLinear(Fixable, nn.Module):
         return self._products(rows - means, dtype).add_(means * sums)
 
     def _products(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        packed = self._kept_packed() if self.fixed and predicts(rows) and self._can_pack(rows, dtype) else None
-        if packed is None or isinstance(packed, torch.Tensor):
-            if packed is not None:
-                products = onednn_linear(rows.bfloat16(), packed, None).float()
-            elif self._can_stream(rows, dtype):
-                rows = rows.bfloat16()
-                products = self._rounded_products(rows)
-            else:
-                products = self._tiled(rows, dtype)
-            if self.scales is not None:
-                products.mul_(self.scales)
-        else:
+        packs = self.fixed and predicts(rows) and self._can_pack(rows, dtype)
+        packed = self.kept_packed(self.codes, self._in_onednns_order, free_memory) if packs else None
+        if isinstance(packed, torch.Tensor):
+            products = onednn_linear(rows.bfloat16(), packed, None).float()
+        elif packed is not None:
             from topgb.modelfile.integer_products import by_integers
 
             products = by_integers(rows, packed)
+        elif self._can_stream(rows, dtype):
+            rows = rows.bfloat16()
+            products = self._rounded_products(rows)
+        else:
+            products = self._tiled(rows, dtype)
+        if self.scales is not None:
+            products.mul_(self.scales)
         # Where the inputs were rounded, so is their sum: the two errors together are those of the weight.
         return products.add_(self.offset * rows.float().sum(1, keepdim=True)) if self.offset else products
 
@@ -130,21 +121,12 @@ class PackedLinear(Fixable, nn.Module):
             return dtype == torch.float32 and len(rows) >= COUNTED_ROWS and integers_are_faster()
         return dtype == torch.bfloat16 and len(rows) > 0 and computes_in_bfloat16(rows.device)
 
-    def _kept_packed(self) -> "PackedCodes | torch.Tensor | None":
-        """The codes in oneDNN's order, made now if memory is free."""
-        if self._packed is None:
-            if not has_room(self.codes, free_memory):
-                # Never again, as later calls must give the same bits.
-                self.free()
-                return None
-            from topgb.modelfile.integer_products import packed_codes
+    def _in_onednns_order(self, codes: torch.Tensor) -> "PackedCodes | torch.Tensor":
+        if codes.dtype != torch.int8:
+            return onednn_packed(codes)
+        from topgb.modelfile.integer_products import packed_codes
 
-            with torch.inference_mode(False):
-                if self.codes.dtype == torch.int8:
-                    self._packed = packed_codes(self.codes[:, : self.in_features], self.scales)
-                else:
-                    self._packed = onednn_packed(self.codes)
-        return self._packed
+        return packed_codes(codes[:, : self.in_features])
 
     def _can_stream(self, rows: torch.Tensor, dtype: torch.dtype) -> bool:
         if len(rows) > STREAMED_ROWS and dtype == self.codes.dtype and self.sums is None:

@@ -11,7 +11,6 @@ is faster is measured.
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +30,7 @@ from topgb.matmul_library import (
 )
 from topgb.models.byfeature import set_child
 from topgb.models.precision import computing_dtype
-from topgb.models.readlinear import Fixable, fix_weights
+from topgb.models.readlinear import FreeMemory, KeepsPacked, fix_weights
 
 # Smaller weights are read from a cache, whoever multiplies.
 LEAST_VALUES = 1 << 18
@@ -43,13 +42,9 @@ FEW = range(8, 49)
 LEAST_BLOCKS, MOST_BLOCKS = 8, 32
 # MKL reads rows of so few values faster on the product's left.
 MOST_SHORT = 1 << 11
-# A copy lies in memory besides the weight: at most this share of what is free.
-LEAST_FREE = 4
 # Weights [out, in] like those of a hidden layer and of a mixture of experts, whose reading is timed: 33 MB each, so
 # that the other one has left the caches of most processors, as in a model.
 SHAPES = ((512, 16384), (16384, 512))
-
-FreeMemory = Callable[[torch.device], int | None]
 
 
 def predicts(values: torch.Tensor) -> bool:
@@ -62,30 +57,19 @@ def predicts(values: torch.Tensor) -> bool:
     )
 
 
-class FewRowsLinear(Fixable, nn.Linear):
+class FewRowsLinear(KeepsPacked, nn.Linear):
     """`nn.Linear` for prediction, of the other layer's parameters: float [..., in] to float [..., out].
 
     Fixed, it keeps a copy of the weight in oneDNN's order from the first call with several rows on, if oneDNN
     multiplies and `free_memory`, which gives the bytes that are free on a device or None, has room for it.
     """
 
-    _packed: torch.Tensor | None
-
     def __init__(self, linear: nn.Linear, free_memory: FreeMemory):
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
-        self._packed = None
         self._free_memory = free_memory
         self.train(linear.training)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # oneDNN's copies of a weight cannot be pickled.
-        return {**self.__dict__, "_packed": None}
-
-    def free(self) -> None:
-        super().free()
-        self._packed = None
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if values.ndim != 2 or not predicts(values):
@@ -95,30 +79,13 @@ class FewRowsLinear(Fixable, nn.Linear):
             products = by_blocks(values, self.weight)
         elif in_use() == "onednn" or prefers_onednn():
             # A single row is read as fast from the weight as it lies.
-            packed = self._kept_packed() if rows > 1 else None
+            packed = self.kept_packed(self.weight, onednn_packed, self._free_memory) if rows > 1 else None
             return onednn_linear(values, self.weight if packed is None else packed, self.bias)
         elif rows in FEW and self.weight.numel() >= LARGE_VALUES:
             products = (self.weight @ values.T).T.contiguous()
         else:
             return linear(values, self.weight, self.bias)
         return products if self.bias is None else products.add_(self.bias)
-
-    def _kept_packed(self) -> torch.Tensor | None:
-        """The weight in oneDNN's order, made now if that is wanted and memory is free."""
-        if self._packed is None and self.fixed:
-            if not has_room(self.weight, self._free_memory):
-                # Never again, as later calls must give the same bits.
-                self.free()
-                return None
-            with torch.inference_mode(False):
-                self._packed = onednn_packed(self.weight.detach())
-        return self._packed
-
-
-def has_room(weight: torch.Tensor, free_memory: FreeMemory) -> bool:
-    """Whether a copy of `weight` may lie in memory besides it."""
-    free = free_memory(weight.device)
-    return free is None or LEAST_FREE * weight.nbytes <= free
 
 
 def blocks_are_faster() -> bool:

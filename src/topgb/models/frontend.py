@@ -19,9 +19,10 @@ def l2_normalize(values: torch.Tensor, dim: int) -> torch.Tensor:
     return values * values.square().sum(dim, keepdim=True).clamp_min(L2_EPSILON).rsqrt()
 
 
-def is_reusable(values: torch.Tensor) -> bool:
-    """Whether an operation on `values`, which nothing else reads, may write to them: float32, without a gradient."""
-    return values.dtype == torch.float32 and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+def own_memory(values: torch.Tensor) -> torch.Tensor | None:
+    """The `out` of an operation on `values` that nothing else reads: these, if they are float32 in a prediction."""
+    reads = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return None if reads or values.dtype != torch.float32 else values
 
 
 def normalize_clusters(descriptor: torch.Tensor) -> torch.Tensor:
@@ -33,8 +34,7 @@ def normalize_clusters(descriptor: torch.Tensor) -> torch.Tensor:
     squares = descriptor.square().sum(1, keepdim=True)
     bounded = squares.clamp_min(L2_EPSILON)
     total = (squares / bounded).sum(2, keepdim=True).clamp_min(L2_EPSILON)
-    factors = (bounded * total).rsqrt()
-    return (descriptor.mul_(factors) if is_reusable(descriptor) else descriptor * factors).flatten(1)
+    return torch.mul(descriptor, (bounded * total).rsqrt(), out=own_memory(descriptor)).flatten(1)
 
 
 class Frontend(nn.Module):

@@ -6,7 +6,7 @@ from topgb.features import FeatureSpec
 from topgb.models.batchnorm import Affine
 from topgb.models.byfeature import number_by_feature
 from topgb.models.framesums import weighted_sums
-from topgb.models.frontend import is_reusable, normalize_clusters
+from topgb.models.frontend import normalize_clusters, own_memory
 from topgb.models.initial_values import normal
 from topgb.models.pooling import HiddenOptions, PooledFeatures, SoftAssignment
 from topgb.models.readlinear import Fixable
@@ -37,13 +37,11 @@ class VLAD(Fixable, SoftAssignment):
         # Σ a (s x + t - c) = s Σ a x + (t - c) Σ a, so that the batch norm's s and t act on [D, K], not on the frames.
         descriptor = weighted_sums(frames, assignment)
         if affine is not None:
-            scale = affine[0][:, None]
-            descriptor = descriptor.mul_(scale) if is_reusable(descriptor) else descriptor * scale
+            descriptor = torch.mul(descriptor, affine[0][:, None], out=own_memory(descriptor))
         offset = self._offset(affine)
         if offset is not None:
             sums = assignment.sum(1, keepdim=True)
-            reuses = is_reusable(descriptor)
-            descriptor = descriptor.addcmul_(sums, offset) if reuses else torch.addcmul(descriptor, sums, offset)
+            descriptor = torch.addcmul(descriptor, sums, offset, out=own_memory(descriptor))
         return normalize_clusters(descriptor)
 
     def _offset(self, affine: Affine) -> torch.Tensor | None:

@@ -1,12 +1,17 @@
 """Linear layers whose weights a model reads directly, and what modules keep that they compute of their weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import nn
+
+# Bytes that are free on a device, or None where that cannot be known.
+FreeMemory = Callable[[torch.device], int | None]
+# A copy of a weight lies in memory besides it, if so many of it would fit into what is free.
+LEAST_FREE = 4
 
 _keeping = ContextVar("keeping", default=True)
 
@@ -50,6 +55,34 @@ class Fixable(nn.Module):
     def _load_from_state_dict(self, *args: Any) -> None:
         self.free()
         super()._load_from_state_dict(*args)
+
+
+class KeepsPacked(Fixable):
+    """A `Fixable` that also keeps its weight in the order in which oneDNN reads it."""
+
+    _packed: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # oneDNN's copies cannot be pickled.
+        return {**self.__dict__, "_packed": None}
+
+    def free(self) -> None:
+        super().free()
+        self._packed = None
+
+    def kept_packed(
+        self, weight: torch.Tensor, pack: Callable[[torch.Tensor], Any], free_memory: FreeMemory
+    ) -> Any | None:
+        """`pack(weight)`, made now if the weight is fixed and memory is free for it; None without."""
+        if self._packed is None and self.fixed:
+            free = free_memory(weight.device)
+            if free is not None and LEAST_FREE * weight.nbytes > free:
+                # Never again, as later calls must give the same bits.
+                self.free()
+                return None
+            with torch.inference_mode(False):
+                self._packed = pack(weight.detach())
+        return self._packed
 
 
 class ReadLinear(Fixable, nn.Linear):
