@@ -11,6 +11,10 @@ from topgb.models import build_tagger
 
 CASES = [case for case in cases("*") if "flags_all" in case.settings and case.settings["model"] in known_models()]
 
+# Of values near 1, most of them behind batch norms that magnify a sum's rounding. In float64 the bag of frames differs by
+# 8e-6 from 2018's float32, by 1.2e-5 from MKL's and by 2.1e-5 from oneDNN's, which adds products one by one.
+ROUNDING = {"mkl": 1e-5, "onednn": 3e-5}
+
 pytestmark = [
     pytest.mark.numeric,
     pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent"),
@@ -18,7 +22,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_predictions_equal_2018(case: Case):
+def test_predictions_equal_2018(case: Case, library: str):
     arrays = case.arrays()
     config = config_from_flags(case.settings["model"], case.settings["flags_set"])
     tagger = build_tagger(YOUTUBE8M_FRAMES, case.settings["vocab"], config)
@@ -29,5 +33,5 @@ def test_predictions_equal_2018(case: Case):
         pooled = tagger.aggregator(frames, num_frames)
         predictions = tagger(frames, num_frames)
     if pooled.shape == arrays["penultimate"].shape:  # FrameLevelLogisticModel has no vector before its output
-        torch.testing.assert_close(pooled, torch.from_numpy(arrays["penultimate"]), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(pooled, torch.from_numpy(arrays["penultimate"]), atol=ROUNDING[library], rtol=1e-5)
     torch.testing.assert_close(predictions, torch.from_numpy(arrays["predictions"]), atol=1e-5, rtol=0)

@@ -35,6 +35,7 @@ CASES = [case for case in cases("train_*") if case.settings["model"] in known_mo
 
 pytestmark = [
     pytest.mark.numeric,
+    pytest.mark.usefixtures("library"),
     pytest.mark.skipif(not CASES, reason="the golden cases (TOPGB_GOLDEN or ../shared/golden) are absent"),
 ]
 

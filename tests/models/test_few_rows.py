@@ -98,22 +98,28 @@ def test_one_row_by_blocks_has_the_products_of_the_whole(monkeypatch, as_linear,
     assert as_linear == [1, 1] * (out_features in (1, 67))
 
 
-def _by_onednn(monkeypatch, few: FewRowsLinear, whose: str = "_preferred") -> FewRowsLinear:
-    monkeypatch.setattr(matmul, whose, "onednn")
-    few.fix()
-    return few
+@pytest.fixture
+def use():
+    """`matmul.use` in this test."""
+    yield matmul.use
+    matmul.use("mkl")
 
 
 onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 
 
 @onednn
-@pytest.mark.parametrize("whose", ["_preferred", "_used"], ids=["the prediction's", "the process's"])
+@pytest.mark.parametrize("whose", ["the prediction's", "the process's"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_onednn_multiplies_by_a_copy_in_its_own_order(linear, monkeypatch, bias, whose):
+def test_onednn_multiplies_by_a_copy_in_its_own_order(linear, monkeypatch, use, bias, whose):
     if not bias:
         linear.bias = None
-    few = _by_onednn(monkeypatch, FewRowsLinear(linear, _plenty), whose)
+    if whose == "the process's":
+        use("onednn")
+    else:
+        monkeypatch.setattr(matmul, "_preferred", "onednn")
+    few = FewRowsLinear(linear, _plenty)
+    few.fix()
     with torch.inference_mode():
         for rows in (1, 2, 7, 32, 33, 130):
             values = torch.randn(rows, IN)
@@ -137,7 +143,9 @@ def test_onednn_multiplies_by_a_copy_in_its_own_order(linear, monkeypatch, bias,
 @onednn
 def test_without_memory_onednn_reads_the_weight_as_it_lies(linear, monkeypatch):
     free = [linear.weight.nbytes]
-    few = _by_onednn(monkeypatch, FewRowsLinear(linear, lambda device: free[0]))
+    monkeypatch.setattr(matmul, "_preferred", "onednn")
+    few = FewRowsLinear(linear, lambda device: free[0])
+    few.fix()
     values = torch.randn(5, IN)
     with torch.inference_mode():
         first = few(values)
