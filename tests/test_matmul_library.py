@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import topgb
 from cli.program import topgb as program
@@ -17,7 +18,8 @@ from topgb.batch import Batch
 from topgb.errors import InputError, wording
 from topgb.jobs.worker import Terms, Worker
 from topgb.matmul_library import choose
-from topgb.models import Tagger, penalty
+from topgb.models import Tagger, framesums, gru_steps, penalty
+from topgb.models.framesums import weighted_sums
 from topgb.models.penalty import block_squares
 from topgb.training.run_folder import read_settings
 from topgb.version import __version__
@@ -224,18 +226,53 @@ def test_doctor_says_what_there_is(unforced, monkeypatch):
     assert "processor" in program("doctor").stdout
 
 
-def test_many_small_products_go_to_mkl(unforced):
+def test_a_block_goes_to_mkl(unforced):
     before = torch.get_float32_matmul_precision()
     matmul.use("onednn")
-    with matmul.many_products(matmul.SMALL_PRODUCT):
-        assert torch.get_float32_matmul_precision() == "medium"
-    with pytest.raises(InputError), matmul.many_products(matmul.SMALL_PRODUCT - 1):
+    with pytest.raises(InputError), matmul.by_mkl():
         assert torch.get_float32_matmul_precision() == "highest"
         raise InputError("stopped")
     assert torch.get_float32_matmul_precision() == "medium"
     matmul.use("mkl")
     # The caller's own setting.
     torch.set_float32_matmul_precision("high")
-    with matmul.many_products(0):
+    with matmul.by_mkl():
         assert torch.get_float32_matmul_precision() == "high"
     torch.set_float32_matmul_precision(before)
+
+
+class Settings(TorchDispatchMode):
+    """Notes which setting of the process each product finds."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.bmm, torch.ops.aten.mm, torch.ops.aten.addmm_):
+            self.found.add(torch.get_float32_matmul_precision())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("width", "clusters", "setting"),
+    [(4, framesums.FEW_WEIGHTS, "highest"), (4, framesums.FEW_WEIGHTS + 1, "medium"), (6, 3, "medium")],
+    ids=["one feature of two", "with many clusters", "all features"],
+)
+def test_frames_that_onednn_would_copy_go_to_mkl(width, clusters, setting, unforced):
+    matmul.use("onednn")
+    frames, weights = torch.rand(2, 5, 6)[:, :, :width], torch.rand(2, 5, clusters, requires_grad=True)
+    with Settings() as settings:
+        weighted_sums(frames, weights).sum().backward()
+    assert settings.found == {setting}
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.parametrize(("least", "setting"), [(2 * 2 * 18, "medium"), (2 * 2 * 18 + 1, "highest")])
+def test_small_steps_of_a_gru_go_to_mkl(least, setting, unforced, monkeypatch):
+    matmul.use("onednn")
+    monkeypatch.setattr(gru_steps, "SMALL_PRODUCT", least)
+    projected, gates, candidate = torch.rand(4 * 2, 9), torch.rand(6, 3), torch.rand(3, 3)
+    with Settings() as settings:
+        gru_steps.ResetBefore.apply(projected, gates, candidate, 4, False)
+    assert settings.found == {setting}

@@ -35,9 +35,6 @@ LEAST_GAIN = 1.1
 LEAST_GAIN_IN_BFLOAT16 = 1.3
 # The relative error that counts as float32's; MKL has 3e-7, oneDNN 6e-7, products of bfloat16 2e-3.
 MOST_ERROR = 3e-6
-# oneDNN takes some 40 µs to begin a product. Where it multiplies twice as fast as MKL, it makes up for them in products
-# of at least this many floating-point operations.
-SMALL_PRODUCT = 10_000_000
 
 _used: MatmulPath = "mkl"
 _preferred: MatmulPath = "mkl"
@@ -196,9 +193,9 @@ def speed(
 
 
 @contextmanager
-def many_products(operations: int) -> Iterator[None]:
-    """A block that computes many products of `operations` floating-point operations each: MKL computes small ones."""
-    if _used == "mkl" or operations >= SMALL_PRODUCT:
+def by_mkl() -> Iterator[None]:
+    """A block in which MKL multiplies, if this process uses oneDNN; a caller's own setting stays."""
+    if _used == "mkl":
         yield
         return
     _set("mkl")

@@ -11,7 +11,7 @@ from topgb.models import build_tagger
 
 CASES = [case for case in cases("*") if "flags_all" in case.settings and case.settings["model"] in known_models()]
 
-# Of values near 1, most of them behind batch norms that magnify a sum's rounding. In float64 the bag of frames differs by
+# Of values near 1, most of them behind batch norms that magnify a sum's rounding. In float64 a bag of frames differs by
 # 8e-6 from 2018's float32, by 1.2e-5 from MKL's and by 2.1e-5 from oneDNN's, which adds products one by one.
 ROUNDING = {"mkl": 1e-5, "onednn": 3e-5}
 

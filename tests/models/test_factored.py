@@ -16,6 +16,10 @@ from topgb.training.optimizer import TF1Adam
 pytestmark = pytest.mark.numeric
 
 VIDEOS, WIDTH, HIDDEN, CLASSES = 4, 40, 30, 50
+# Products in another order round otherwise, and Adam makes as long a step of a gradient that is hardly more than its
+# rounding as of any other: allow a thousandth of a step.
+RATE = 0.01
+STEP = 1e-3 * RATE
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +43,7 @@ def _train(
     batches=((VIDEOS,),) * 3,
 ) -> TF1Adam:  # fmt: skip
     """Three steps, each in as many pieces as it has numbers of videos."""
-    adam = TF1Adam(network.parameters(), 0.01, 0.1, clip, layers)
+    adam = TF1Adam(network.parameters(), RATE, 0.1, clip, layers)
     for step, pieces in enumerate(batches):
         for number, count in enumerate(pieces):
             with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
@@ -60,7 +64,7 @@ def test_training_is_that_of_plain_layers(clip, l2, batches):
     found = _train(other, layers, clip, l2, batches=batches)
     assert len(layers) == 2
     assert not any(layer.weight.grad is not None or layer.factors for layer in layers)
-    torch.testing.assert_close(dict(other.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(dict(other.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=STEP)
     moments = [adam.moments(dict(net.named_parameters())) for adam, net in ((found, other), (expected, plain))]
     torch.testing.assert_close(*moments, rtol=1e-4, atol=1e-7)
 
@@ -71,7 +75,7 @@ def test_a_call_with_many_rows_gives_whole_gradients():
     batches = ((2, 40), (40,), (2,))
     for net, own in ((plain, []), (other, layers)):
         _train(net, own, 0.1, 0.3, batches=batches)
-    torch.testing.assert_close(dict(other.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(dict(other.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=STEP)
 
 
 def test_the_norm_does_not_cancel():

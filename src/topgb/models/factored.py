@@ -17,8 +17,9 @@ from topgb.models.precision import computing_dtype
 
 # Weights of fewer values stay in the cache anyway.
 LEAST_VALUES = 1 << 20
-# Values of a gradient that are made at once: they stay in the cache, and the product of a block is still efficient.
-BLOCK = 1 << 21
+# Values of a gradient that are made at once, 17 MB, and then read. Products of fewer rows take longer, because each of
+# them copies the other factor into another order.
+BLOCK = 1 << 22
 # Factors are kept while B² (in + out) is at most this many times the number of the weight's values. Beyond, the
 # products of the norm, in float64, take longer than the passes over the weight that they save.
 MOST_PRODUCTS = 10
@@ -75,19 +76,15 @@ class Factors:
         """
         inputs, gradients = torch.cat(self.inputs), torch.cat(self.gradients)
         exact = inputs.dtype == torch.float32
-        if exact:
-            gradients = gradients.float().mul_(scale)
+        gradients = (gradients.float() * scale).to(inputs.dtype)
         decay = float(self.decay) * scale
-        # Below float32 a product's operands are copied into another order in every block: make fewer of them.
-        count = min(len(weight), max(1, (BLOCK if exact else 2 * BLOCK) // weight.shape[1]))
+        count = min(len(weight), max(1, BLOCK // weight.shape[1]))
         space = torch.empty(count, weight.shape[1])
         for start in range(0, len(weight), count):
             rows = slice(start, min(start + count, len(weight)))
             block, own = space[: rows.stop - start], gradients[:, rows].T
             if not exact:
                 block.copy_(own @ inputs)
-                if scale != 1.0:
-                    block.mul_(scale)
                 if decay:
                     block.add_(weight[rows], alpha=decay)
             elif decay:
@@ -165,7 +162,11 @@ class _Product(torch.autograd.Function):
         factors: Factors,
     ) -> torch.Tensor:
         inputs = values.to(used.dtype)
-        products = inputs @ used.T
+        if used.dtype == torch.float32 and used.shape[1] > used.shape[0]:
+            # Either library multiplies long rows faster on the left (benchmarks/few_rows.py).
+            products = (used @ inputs.T).T.contiguous()
+        else:
+            products = inputs @ used.T
         ctx.factors, ctx.dtype = factors, values.dtype
         ctx.save_for_backward(inputs, used, products)
         return products if bias is None else products + bias.to(used.dtype)

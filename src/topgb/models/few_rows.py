@@ -18,12 +18,12 @@ from torch import nn
 
 from topgb.matmul_library import (
     LEAST_GAIN,
+    by_mkl,
     in_use,
     is_forced,
     kept_choice,
     least_seconds,
     linear,
-    many_products,
     onednn_linear,
     onednn_packed,
     prefers_onednn,
@@ -120,7 +120,7 @@ def by_blocks(row: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     inside = out_features - out_features % count
     blocks = weight[:inside].view(count, inside // count, in_features)
     # oneDNN reads blocks no faster than the whole.
-    with many_products(0):
+    with by_mkl():
         if in_features <= MOST_SHORT:
             products = torch.bmm(blocks, row.T.expand(count, in_features, 1)).view(1, inside)
         else:

@@ -1,13 +1,19 @@
 """Sums and maxima over a video's frames, with gradients that pass over the frames as rarely as they can."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+
+from topgb.matmul_library import by_mkl
 
 # Values of a gradient that are made at once on a CPU: they stay in the cache.
 BLOCK = 1 << 18
 # With fewer weights the sums are multiplied the other way round, and turned (benchmarks/pooling.py).
 WIDE = 64
+# oneDNN copies the frames of one feature of several, in every product, and MKL takes them as they lie. With more
+# weights than these the copy takes a small share of the time.
+FEW_WEIGHTS = 128
 
 
 def weighted_sums(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -18,9 +24,17 @@ def weighted_sums(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def _weighted_sums(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    if weights.shape[2] >= WIDE:
-        return frames.transpose(1, 2) @ weights
-    return (weights.transpose(1, 2) @ frames).transpose(1, 2).contiguous()
+    with _library(frames, weights):
+        if weights.shape[2] >= WIDE:
+            return frames.transpose(1, 2) @ weights
+        return (weights.transpose(1, 2) @ frames).transpose(1, 2).contiguous()
+
+
+def _library(frames: torch.Tensor, factor: torch.Tensor) -> AbstractContextManager[None]:
+    """A block in which `frames` [B, T, D] are multiplied by a factor [..., K] in the library that suits both."""
+    copied = frames.device.type == "cpu" and frames.dtype == torch.float32 and not frames.is_contiguous()
+    few = factor.shape[2] <= FEW_WEIGHTS and not torch.compiler.is_compiling()
+    return by_mkl() if copied and few else nullcontext()
 
 
 class _WeightedSums(torch.autograd.Function):
@@ -33,7 +47,8 @@ class _WeightedSums(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         frames, weights = ctx.saved_tensors
         of_frames = weights @ gradients[0].transpose(1, 2) if ctx.needs_input_grad[0] else None
-        return of_frames, frames @ gradients[0] if ctx.needs_input_grad[1] else None
+        with _library(frames, gradients[0]):
+            return of_frames, frames @ gradients[0] if ctx.needs_input_grad[1] else None
 
 
 def sums_and_maxima(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

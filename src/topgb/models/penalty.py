@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from topgb.matmul_library import many_products
+from topgb.matmul_library import by_mkl
 from topgb.models.factored import FactoredLinear, Factors
 
 # Squares are summed in float32 within blocks of this many values, to lose no digits.
@@ -21,7 +21,7 @@ def block_squares(tensor: torch.Tensor) -> list[torch.Tensor]:
     values = tensor.reshape(-1)
     # Without values, where only memory is estimated, thousands of blocks would take seconds.
     blocks = [values] if tensor.is_meta else values.split(BLOCK)
-    with many_products(0) if tensor.device.type == "cpu" else nullcontext():
+    with by_mkl() if tensor.device.type == "cpu" else nullcontext():
         return [torch.dot(block, block) for block in blocks]
 
 

@@ -99,8 +99,12 @@ class PooledFeatures(nn.Module):
         if self.input_norm is not None:
             scale, shift = self.input_norm.fold(frames, valid)
             affines = list(zip(scale.split(self.widths), shift.split(self.widths), strict=True))
-        by_feature = zip(self.pools.values(), frames.split(self.widths, dim=2), affines, strict=True)
-        parts = [pool(part, affine, valid) for pool, part, affine in by_feature]
+        features = frames.split(self.widths, dim=2)
+        if frames.device.type == "cpu" and frames.dtype == torch.bfloat16 and len(frames) > 1:
+            # oneDNN would copy them for every product. With a single video it hardly matters.
+            features = tuple(feature.contiguous() for feature in features)
+        by_feature = zip(self.pools.values(), features, affines, strict=True)
+        parts = [pool(feature, affine, valid) for pool, feature, affine in by_feature]
         pooled = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         if self.hidden is None:
             return self.dropout(pooled)
