@@ -84,7 +84,11 @@ def _serve(name: str, precision: str) -> None:
         if task not in tasks:
             # The first call is not counted, so it may make what later ones use.
             tasks.clear()
-            tasks[task] = _training(name, precision) if task == "train" else _inference(name, precision, int(task[6:]))
+            tasks[task] = (
+                _training(name, precision)
+                if task == "train"
+                else prediction(FAMILIES[name], precision, int(task.removeprefix("infer ")))
+            )
             tasks[task]()
         began, cpu = time.perf_counter(), time.process_time()
         tasks[task]()
@@ -93,7 +97,8 @@ def _serve(name: str, precision: str) -> None:
     serve({}, answer)
 
 
-def _batch(videos: int):
+def random_batch(videos: int):
+    """Stored features of full length, the same for each number of videos, and a few labels a video."""
     import torch
 
     from topgb.batch import Batch
@@ -129,11 +134,12 @@ def _training(name: str, precision: str) -> Callable[[], object]:
     )
     tagger = build_tagger(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, recipe.model_section()).train()
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if precision == "bfloat16" else "32-true")
-    learner, batch, videos = Learner(recipe, tagger, fabric), _batch(BATCH), torch.tensor(BATCH)
+    learner, batch, videos = Learner(recipe, tagger, fabric), random_batch(BATCH), torch.tensor(BATCH)
     return lambda: learner.update(batch, learner.updates, 1e-4, videos)
 
 
-def _inference(name: str, precision: str, videos: int) -> Callable[[], object]:
+def prediction(section: dict, precision: str, videos: int, device: str = "cpu") -> Callable[[], object]:
+    """A call of `predict_batch` for so many videos, of a model of this section with random weights, from its file."""
     import torch
 
     from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
@@ -141,15 +147,15 @@ def _inference(name: str, precision: str, videos: int) -> Callable[[], object]:
     from topgb.modelfile.member import encode_member
     from topgb.models import build_tagger, parse_model
 
-    config = parse_model(FAMILIES[name])
+    config = parse_model(section)
     entries, tensors = encode_member(0, build_tagger(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, config).state_dict())
     header = Header(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, (Member(1.0, config),), entries)
     with tempfile.TemporaryDirectory() as folder:
         write_model_file(Path(folder) / "model.safetensors", header, tensors)
         # An earlier checkout may know no precision: autocast is what it could do.
         known = "precision" in inspect.signature(load).parameters
-        model = load(Path(folder) / "model.safetensors", **({"precision": precision} if known else {}))
-        batch = _batch(videos)
+        model = load(Path(folder) / "model.safetensors", device, **({"precision": precision} if known else {}))
+        batch = random_batch(videos).to(torch.device(device))
         # The file is mapped: read it while it is there.
         model.predict_batch(batch)
 

@@ -3,12 +3,13 @@
     .venv/bin/python benchmarks/few_rows.py [--rounds 25]
 
 The matrices are those of NetVLAD 64/512, `audioset-netvlad` and `yt8m-video`. Medians in microseconds. In float32: MKL
-as PyTorch calls it, MKL from the other side (`models/few_rows.py`), oneDNN with the weight as it lies, oneDNN with a
-weight in its own order, and MKL block by block (one row alone). One row is as fast as its weight is read: GB/s stand in
-brackets, beside those of a dot product of the weight with itself, which only reads. In bfloat16: the weight as it lies,
-and in oneDNN's order. In int8: PyTorch's kernel, three digits in integers (`modelfile/integer_products.py`), and codes
-that are widened to float32, all of them at once. Before each call 64 MB of other numbers pass through the caches, as a
-model's other weights do.
+as PyTorch calls it, MKL from the other side (`models/few_rows.py`), oneDNN with the weight as it lies, oneDNN from the
+other side, as in training (`models/factored.py`), oneDNN with a weight in its own order, and MKL block by block (one
+row alone). One row is as fast as its weight is read: GB/s stand in brackets, beside those of a dot product of the
+weight with itself, which only reads. In bfloat16: the weight as it lies, from the other side, and in oneDNN's order. In
+int8: PyTorch's kernel, three digits in integers (`modelfile/integer_products.py`), and codes that are widened to
+float32, all of them at once. Before each call 64 MB of other numbers pass through the caches, as a model's other
+weights do.
 """
 
 import argparse
@@ -56,6 +57,7 @@ def in_float32(rows: int, out_features: int, in_features: int) -> list[Callable[
         lambda: F.linear(values, weight),
         lambda: (weight @ values.T).T.contiguous(),
         lambda: onednn_linear(values, weight, None),
+        lambda: onednn_linear(weight, values, None).T.contiguous(),
         lambda: onednn_linear(values, packed, None),
         (lambda: by_blocks(values, weight)) if rows == 1 else None,
         (lambda: torch.dot(read, read)) if rows == 1 else None,
@@ -65,7 +67,11 @@ def in_float32(rows: int, out_features: int, in_features: int) -> list[Callable[
 def in_bfloat16(rows: int, out_features: int, in_features: int) -> list[Callable[[], torch.Tensor] | None]:
     values, weight = torch.randn(rows, in_features).bfloat16(), torch.randn(out_features, in_features).bfloat16()
     packed = onednn_packed(weight)
-    return [lambda: F.linear(values, weight), lambda: onednn_linear(values, packed, None)]
+    return [
+        lambda: F.linear(values, weight),
+        lambda: F.linear(weight, values).T.contiguous(),
+        lambda: onednn_linear(values, packed, None),
+    ]
 
 
 def in_int8(rows: int, out_features: int, in_features: int) -> list[Callable[[], torch.Tensor] | None]:
@@ -81,8 +87,8 @@ def in_int8(rows: int, out_features: int, in_features: int) -> list[Callable[[],
 
 Ways = Callable[[int, int, int], list[Callable[[], torch.Tensor] | None]]
 WAYS: dict[str, tuple[tuple[str, ...], Ways]] = {
-    "float32": (("MKL", "other side", "oneDNN", "its own order", "blocks", "dot"), in_float32),
-    "bfloat16": (("as it lies", "oneDNN's order"), in_bfloat16),
+    "float32": (("MKL", "other side", "oneDNN", "other side", "its own order", "blocks", "dot"), in_float32),
+    "bfloat16": (("as it lies", "other side", "oneDNN's order"), in_bfloat16),
     "int8": (("kernel", "three digits", "widened"), in_int8),
 }
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}

@@ -4,7 +4,8 @@
 .venv/bin/python benchmarks/models.py --against ../earlier-checkout [--only netvlad] [--rounds 15] [--threads 2]
 
 One step of training is what the training loop does without reading: frontend, forward, loss, backward, clipping, Adam.
-Speeds are medians, the peak is the best of several runs. GFLOP/s count the matrix products that PyTorch was asked for
+Inference is `predict_batch` of a model that was loaded from its file; compiled it is the network's own call. Speeds are
+medians, the peak is the best of several runs. GFLOP/s count the matrix products that PyTorch was asked for
 (recurrent kernels by formula, without the gradient of the frames, which nobody asks for), so work that a model avoids
 is not credited. Sizes are those of the table of the 2018 code's speed (1024 + 128 bytes a frame, each video 300 frames,
 3,862 classes, batch 32, MoE of two mixtures); `--full` measures inference at the sizes of 2018's recipes instead.
@@ -27,17 +28,16 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-from against import add_arguments, alternate
+from against import add_arguments, alternate, prediction, random_batch
 from families import BATCH, FAMILIES
 from torch.utils.flop_counter import FlopCounterMode
 
-from topgb.devices import choose_device, computes_in_bfloat16, flush_subnormals, free_memory, keep_freed_memory
+from topgb.devices import choose_device, computes_in_bfloat16, flush_subnormals, keep_freed_memory
 from topgb.evaluation.metrics import cross_entropy
-from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES
+from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
 from topgb.matmul_library import choose, in_use, use
 from topgb.models import Tagger, build_tagger, parse_model
 from topgb.models.factored import keep_factors
-from topgb.models.few_rows import prepare_to_predict
 from topgb.training.optimizer import TF1Adam
 from topgb.training.recipe import load_recipe
 
@@ -155,7 +155,10 @@ def measure(
     for training, videos in tasks:
         torch._dynamo.reset()
         try:
-            step = _step(tagger, device, dtype, training, compile_it, videos)
+            if training or compile_it:
+                step = _step(tagger, device, dtype, training, compile_it, videos)
+            else:
+                step = prediction(section, _name(dtype), videos, str(device))
             with FlopCounterMode(display=False, custom_mapping=RECURRENT_FLOPS) as counter:
                 _step(tagger, device, dtype, training, False, videos)()
             seconds = statistics.median(timed(step, device, least))
@@ -201,11 +204,7 @@ def cells(
 def _step(
     tagger: Tagger, device: torch.device, dtype: torch.dtype, training: bool, compile_it: bool, batch: int
 ) -> Callable[[], None]:
-    generator = torch.Generator().manual_seed(0)
-    shape = (batch, YOUTUBE8M_MAX_FRAMES, YOUTUBE8M_FRAMES.width)
-    features = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
-    num_frames = torch.full((batch,), YOUTUBE8M_MAX_FRAMES, dtype=torch.int32, device=device)
-    labels = (torch.rand(batch, YOUTUBE8M_CLASSES, generator=generator) < 3 / YOUTUBE8M_CLASSES).to(device)
+    given = random_batch(batch).to(device)
     tagger.train(training)
     model = torch.compile(tagger) if compile_it else tagger
 
@@ -215,20 +214,18 @@ def _step(
     @torch.inference_mode()
     def infer() -> None:
         with autocast():
-            model(*tagger.frontend(features, num_frames))
+            model(*tagger.frontend(given.features, given.num_frames))
 
     if not training:
-        # As `load` does. A training step frees the weights again.
-        prepare_to_predict(tagger, free_memory)
         return infer
     layers = keep_factors(tagger) if device.type == "cpu" and not compile_it else []
     optimizer = TF1Adam(tagger.parameters(), 1e-4, clip_norm=1.0, factored=layers)
 
     def train() -> None:
-        frames, counts = tagger.frontend(features, num_frames)
+        frames, counts = tagger.frontend(given.features, given.num_frames)
         with autocast():
             probabilities = model(frames, counts)
-        (cross_entropy(probabilities.float(), labels) + tagger.regularization()).backward()
+        (cross_entropy(probabilities.float(), given.labels) + tagger.regularization()).backward()
         optimizer.step()
         optimizer.zero_grad()
 
