@@ -7,6 +7,7 @@ from torch import nn
 from topgb.features import FeatureSpec
 from topgb.models.config import ModelConfig
 from topgb.models.padding import padding_mask
+from topgb.models.precision import computing_dtype
 
 # 2018: tf.nn.l2_normalize's default, under the square root.
 L2_EPSILON = 1e-12
@@ -38,7 +39,7 @@ def normalize_clusters(descriptor: torch.Tensor) -> torch.Tensor:
 
 
 class Frontend(nn.Module):
-    """Stored features uint8 or float32 [B, T, D] to (frames float32 [B, T', D'], num_frames int [B]).
+    """Stored features uint8 or float32 [B, T, D] to (frames float [B, T', D'], num_frames int [B]).
 
     D' is the width of the features the model uses (`spec`). A byte q becomes q·scale + offset (q·4/255 + 4/512 - 2
     in YouTube-8M), padding becomes 0, and with normalisation `l2` each frame's joined vector gets length 1. Frames
@@ -80,21 +81,27 @@ class Frontend(nn.Module):
         return frames, num_frames
 
     def _dequantized(self, features: torch.Tensor) -> torch.Tensor:
-        """Dequantised frames float32 [B, T, D'], each scaled to length 1 if the model normalises."""
+        """Dequantised frames [B, T, D'], each scaled to length 1 if the model normalises.
+
+        On a CPU under autocast they are rounded to its dtype, into which all models convert them.
+        """
         # In place: nothing here is trained, and a batch of full-length frames as floats is large.
         if torch.compiler.is_compiling() or features.device.type != "cpu":
             frames = features.to(torch.float32, copy=True).mul_(self.scale).add_(self.offset)
             return _to_length_1(frames) if self.normalize else frames
-        frames = torch.empty(features.shape)
+        frames = torch.empty(features.shape, dtype=computing_dtype(features.device))
         rows, stored = (tensor.reshape(-1, features.shape[2]) for tensor in (frames, features))
+        block = None if frames.dtype == torch.float32 else torch.empty(min(BLOCK, len(rows)), rows.shape[1])
         # A single video of video-level features takes hardly longer than to divide it into blocks.
         blocks = [(rows, stored)] if len(rows) <= BLOCK else zip(rows.split(BLOCK), stored.split(BLOCK), strict=True)
         for own, given in blocks:
-            own.copy_(given)
+            values = (own if block is None else block[: len(own)]).copy_(given)
             if not self.stores_values:
-                torch.addcmul(self.offset, own, self.scale, out=own)
+                torch.addcmul(self.offset, values, self.scale, out=values)
             if self.normalize:
-                _to_length_1(own)
+                _to_length_1(values)
+            if block is not None:
+                own.copy_(values)
         return frames
 
 
