@@ -2,10 +2,12 @@
 
 import copy
 from contextlib import nullcontext
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from topgb.models import factored
 from topgb.models.factored import FactoredLinear, Factors, keep_factors
@@ -67,6 +69,24 @@ def test_training_is_that_of_plain_layers(clip, l2, batches):
     torch.testing.assert_close(dict(other.state_dict()), dict(plain.state_dict()), rtol=1e-5, atol=STEP)
     moments = [adam.moments(dict(net.named_parameters())) for adam, net in ((found, other), (expected, plain))]
     torch.testing.assert_close(*moments, rtol=1e-4, atol=1e-7)
+
+
+def test_products_have_no_factor_that_changes():
+    """oneDNN compiles, and keeps, a product for every value of its factors: memory would grow with every step."""
+
+    class Scalars(TorchDispatchMode):
+        found: ClassVar[set] = set()
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.overloadpacket in (torch.ops.aten.addmm, torch.ops.aten.addmm_, torch.ops.aten.baddbmm):
+                self.found.update((kwargs or {}).get(name, 1) for name in ("alpha", "beta"))
+            return func(*args, **(kwargs or {}))
+
+    network = _network()
+    layers = keep_factors(network)
+    with Scalars() as scalars:
+        _train(network, layers, 0.1, 0.3)
+    assert scalars.found <= {0, 1}
 
 
 def test_a_call_with_many_rows_gives_whole_gradients():

@@ -83,14 +83,13 @@ class Factors:
         for start in range(0, len(weight), count):
             rows = slice(start, min(start + count, len(weight)))
             block, own = space[: rows.stop - start], gradients[:, rows].T
-            if not exact:
-                block.copy_(own @ inputs)
-                if decay:
-                    block.add_(weight[rows], alpha=decay)
-            elif decay:
-                torch.addmm(weight[rows], own, inputs, beta=decay, out=block)
-            else:
+            if exact:
                 torch.mm(own, inputs, out=block)
+            else:
+                block.copy_(own @ inputs)
+            if decay:
+                # Not in the product: oneDNN would compile, and keep, another one for every value.
+                block.add_(weight[rows], alpha=decay)
             yield rows, block
 
     def add_to(self, gradient: torch.Tensor, weight: torch.Tensor) -> None:
