@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -276,3 +277,49 @@ def test_small_steps_of_a_gru_go_to_mkl(least, setting, unforced, monkeypatch):
     with Settings() as settings:
         gru_steps.ResetBefore.apply(projected, gates, candidate, 4, False)
     assert settings.found == {setting}
+
+
+PRODUCTS_OF_MANY_SHAPES = """
+import sys, torch
+from pathlib import Path
+from topgb.matmul_library import keep_few_products, onednn_linear
+def pages():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+if sys.argv[1] == "few":
+    keep_few_products()
+values, weight = torch.ones(500, 64), torch.ones(48, 64)
+with torch.inference_mode():
+    onednn_linear(values, weight, None)
+    before = pages()
+    for rows in range(1, 500):
+        onednn_linear(values[:rows], weight, None)
+print(pages() - before)
+"""
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_products_of_many_shapes_take_bounded_memory():
+    """By default each shape takes some half a megabyte: here at least twice as much as of 128 shapes."""
+    environment = {name: value for name, value in os.environ.items() if name not in matmul.KEPT_PRODUCTS}
+    few, all_of_them = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", PRODUCTS_OF_MANY_SHAPES, which],
+                check=True,
+                capture_output=True,
+                text=True,
+                env=environment,
+            ).stdout
+        )
+        for which in ("few", "all")
+    )
+    assert few < all_of_them / 2
+
+
+def test_what_the_environment_says_of_kept_products_stays(monkeypatch):
+    name, other = matmul.KEPT_PRODUCTS
+    environment = {name: "7"}
+    monkeypatch.setattr(os, "environ", environment)
+    matmul.keep_few_products()
+    assert environment == {name: "7", other: matmul.KEPT_PRODUCTS[other]}

@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
@@ -35,6 +35,9 @@ LEAST_GAIN = 1.1
 LEAST_GAIN_IN_BFLOAT16 = 1.3
 # The relative error that counts as float32's; MKL has 3e-7, oneDNN 6e-7, products of bfloat16 2e-3.
 MOST_ERROR = 3e-6
+# Of how many products oneDNN, and PyTorch for it, keep up to 1 MB of code each, in place of 1,024. A batch has fewer, but
+# every length and number of videos has others.
+KEPT_PRODUCTS = {"DNNL_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 
 _used: MatmulPath = "mkl"
 _preferred: MatmulPath = "mkl"
@@ -58,6 +61,11 @@ def use(path: MatmulPath) -> None:
     if path != _used:
         _set(path)
         _used = path
+
+
+def keep_few_products() -> None:
+    """Have oneDNN keep the code of few products here and in child processes; call it before the first product."""
+    os.environ.update({**KEPT_PRODUCTS, **os.environ})
 
 
 def choose() -> Choice:
@@ -176,29 +184,24 @@ def speed(
     """
     import torch
 
-    rows, inner, columns = shape
     random = torch.Generator().manual_seed(0)
-    a, b = (torch.randn(size, generator=random) for size in ((rows, inner), (inner, columns)))
+    a, b = (torch.randn(size, generator=random) for size in (shape[:2], shape[1:]))
     own = [tensor.to(dtype or torch.float32) for tensor in (a, b)]
     expected = a[:64].double() @ b.double()
-    if path is not None:
-        _set(path)
-    try:
+    with nullcontext() if path is None else _by(path):
         error = ((own[0] @ own[1])[:64].double() - expected).norm() / expected.norm()
         seconds = least_seconds([lambda: own[0] @ own[1]])[0]
-    finally:
-        if path is not None:
-            _set(_used)
-    return 2 * rows * inner * columns / seconds / 1e9, float(error)
+    return 2 * shape[0] * shape[1] * shape[2] / seconds / 1e9, float(error)
+
+
+def by_mkl() -> AbstractContextManager[None]:
+    """A block in which MKL multiplies, if this process uses oneDNN; a caller's own setting stays."""
+    return nullcontext() if _used == "mkl" else _by("mkl")
 
 
 @contextmanager
-def by_mkl() -> Iterator[None]:
-    """A block in which MKL multiplies, if this process uses oneDNN; a caller's own setting stays."""
-    if _used == "mkl":
-        yield
-        return
-    _set("mkl")
+def _by(path: MatmulPath) -> Iterator[None]:
+    _set(path)
     try:
         yield
     finally:

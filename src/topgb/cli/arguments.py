@@ -103,8 +103,9 @@ def named(header: "Header", vocabulary: Path | None) -> "Header":
 def multiply_fast(device: str) -> None:
     """Let this command's process multiply float32 matrices as its CPU does fastest; a GPU decides by itself."""
     from topgb.devices import choose_device
-    from topgb.matmul_library import choose, use
+    from topgb.matmul_library import choose, keep_few_products, use
 
+    keep_few_products()
     # With Ray `device` may be one that only the workers have.
     if device == "cpu" or (device == "auto" and choose_device(device).type == "cpu"):
         use(choose().path)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from topgb.errors import InputError, TopgbError, Wording, set_wording
-from topgb.matmul_library import MatmulPath, use
+from topgb.matmul_library import MatmulPath, keep_few_products, use
 from topgb.progress import SILENT, Progress
 from topgb.version import __version__
 
@@ -41,6 +41,7 @@ class Worker:
 
         node = ray.util.get_node_ip_address()
         set_wording(terms.wording)
+        keep_few_products()
         # Relative paths must mean the same as where the job was started.
         with suppress(OSError):
             os.chdir(terms.folder)
