@@ -35,8 +35,8 @@ LEAST_GAIN = 1.1
 LEAST_GAIN_IN_BFLOAT16 = 1.3
 # The relative error that counts as float32's; MKL has 3e-7, oneDNN 6e-7, products of bfloat16 2e-3.
 MOST_ERROR = 3e-6
-# Of how many products oneDNN, and PyTorch for it, keep up to 1 MB of code each, in place of 1,024. A batch has fewer, but
-# every length and number of videos has others.
+# Of how many products oneDNN, and PyTorch for it, keep the code, in place of 1,024: up to 1 MB a product. A batch has
+# fewer, but every length and number of videos has others.
 KEPT_PRODUCTS = {"DNNL_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 
 _used: MatmulPath = "mkl"
