@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from topgb.matmul_library import linear, onednn_linear, onednn_packed, prefer_faster, processor, seconds_of
+from topgb.matmul_library import onednn_linear, onednn_packed, prefer_faster, prefers_onednn, processor, seconds_of
 from topgb.modelfile.integer_products import by_integers, packed_codes
 from topgb.models.few_rows import by_blocks
 
@@ -81,7 +81,7 @@ def in_int8(rows: int, out_features: int, in_features: int) -> list[Callable[[],
     return [
         lambda: torch._weight_int8pack_mm(values.bfloat16(), codes, scales),
         lambda: by_integers(values, packed),
-        lambda: linear(values, codes.float(), None),
+        lambda: (onednn_linear if prefers_onednn() else F.linear)(values, codes.float(), None),
     ]
 
 

@@ -135,7 +135,7 @@ def test_without_a_cache_a_prediction_leaves_the_process_alone(unforced, monkeyp
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
-@pytest.mark.parametrize("shape", [(1, 300), (20, 300), (200, 300), (3, 7, 300), (0, 300)])
+@pytest.mark.parametrize("shape", [(1, 300), (200, 300), (3, 7, 300), (5, 309, 300), (0, 300)])
 @pytest.mark.parametrize("strided", [False, True])
 def test_both_libraries_products_are_those_of_float32(unforced, monkeypatch, shape, strided):
     values = torch.randn(*shape[:-1], 310, generator=torch.Generator().manual_seed(0))[..., :300]
@@ -150,6 +150,24 @@ def test_both_libraries_products_are_those_of_float32(unforced, monkeypatch, sha
         assert matmul.prefers_onednn() == (path == "onednn")
         # Sums of 300 products of float32 in any order.
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+def test_a_prediction_has_few_products_by_onednn(unforced, monkeypatch):
+    monkeypatch.setenv(matmul.VARIABLE, "onednn")
+    matmul.prefer_faster()
+    weight, rows = torch.ones(3, 20), set()
+
+    def noted(values, *others):
+        rows.add(len(values))
+        return torch.nn.functional.linear(values, *others)
+
+    monkeypatch.setattr(matmul, "onednn_linear", noted)
+    with torch.inference_mode():
+        for videos in (1, 2, 7, 32):
+            for frames in range(1, 300, 7):
+                assert matmul.linear(torch.ones(videos, frames, 20), weight, None).eq(20).all()
+    assert rows == set(matmul.BLOCKS)
 
 
 @pytest.mark.parametrize("path", ["mkl", "onednn"])

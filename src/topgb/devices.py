@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from topgb.errors import InputError, option
-from topgb.matmul_library import faster_in_bfloat16
+from topgb.matmul_library import SHAPES, in_use, instruction_sets, kept_choice, speed
 
 # malloc.h: the most allocations that get pages of their own, and the free memory above which pages are returned.
 _M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
@@ -19,6 +19,8 @@ Precision = Literal["float32", "bfloat16"]
 # The memory that the large matrices of linear layers take (see `modelfile.loaded.load`).
 Resident = Literal["packed", "half", "full"]
 USABLE = ("cpu", "cuda", "mps")
+# How many times as fast bfloat16 must be for `auto`: casts take time, too.
+LEAST_GAIN_IN_BFLOAT16 = 1.3
 
 
 def choose_device(name: str) -> torch.device:
@@ -52,6 +54,26 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def faster_in_bfloat16() -> bool:
+    """Whether products of bfloat16 are clearly faster on this CPU than those of float32 as this process makes them.
+
+    It is measured once and kept as the library is; where it cannot be kept, the processor's instructions decide.
+    """
+    capable = {"avx512_bf16", "amx_bf16"}
+    found, _ = kept_choice(
+        f"bfloat16 beside {in_use()}, ",
+        ("bfloat16", "float32"),
+        _faster_dtype,
+        lambda: "float32" if capable.isdisjoint(instruction_sets()) else "bfloat16",
+    )
+    return found == "bfloat16"
+
+
+def _faster_dtype() -> str:
+    seconds = [sum(1 / speed(None, shape, dtype)[0] for shape in SHAPES) for dtype in (None, torch.bfloat16)]
+    return "bfloat16" if seconds[0] > LEAST_GAIN_IN_BFLOAT16 * seconds[1] else "float32"
 
 
 def checked_resident(name: str) -> Resident:

@@ -31,13 +31,13 @@ SHAPES = ((1200, 1024, 512), (32, 8192, 512))
 ROUNDS, MOST_SECONDS = 4, 0.25
 # How many times as fast oneDNN must be: a choice between equals would change from run to run.
 LEAST_GAIN = 1.1
-# How many times as fast bfloat16 must be for `auto`: casts take time, too.
-LEAST_GAIN_IN_BFLOAT16 = 1.3
 # The relative error that counts as float32's; MKL has 3e-7, oneDNN 6e-7, products of bfloat16 2e-3.
 MOST_ERROR = 3e-6
-# Of how many products oneDNN, and PyTorch for it, keep the code, in place of 1,024: up to 1 MB a product. A batch has
-# fewer, but every length and number of videos has others.
+# oneDNN, and PyTorch for it, keep the code of so many products, up to 1 MB each, in place of 1,024. A batch has fewer,
+# but every length and number of videos has others.
 KEPT_PRODUCTS = {"DNNL_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
+# How many frames oneDNN's operator gets at once in a prediction; MKL multiplies the rest.
+BLOCKS = 1 << 10, 1 << 8
 
 _used: MatmulPath = "mkl"
 _preferred: MatmulPath = "mkl"
@@ -96,12 +96,23 @@ def prefers_onednn() -> bool:
 
 
 def linear(values: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
-    """`F.linear` of float32 tensors on a CPU, in prediction, by the path of `prefer_faster`. It has no gradient."""
+    """`F.linear` of float32 frames on a CPU, in prediction, by the path of `prefer_faster`. It has no gradient.
+
+    oneDNN gets blocks of `BLOCKS` frames, so that it keeps two products. It copies frames that are strided, but in the
+    cache.
+    """
     import torch
 
-    if prefers_onednn():
-        return onednn_linear(values, weight, bias)
-    return torch.nn.functional.linear(values, weight, bias)
+    rows = values.reshape(-1, values.shape[-1])
+    if not prefers_onednn() or len(rows) < min(BLOCKS):
+        return torch.nn.functional.linear(values, weight, bias)
+    products, first = rows.new_empty(len(rows), len(weight)), 0
+    for count in BLOCKS:
+        while first + count <= len(rows):
+            products[first : first + count] = onednn_linear(rows[first : first + count], weight, bias)
+            first += count
+    products[first:] = torch.nn.functional.linear(rows[first:], weight, bias)
+    return products.view(*values.shape[:-1], len(weight))
 
 
 def onednn_packed(weight: "torch.Tensor") -> "torch.Tensor":
@@ -160,21 +171,6 @@ def instruction_sets() -> list[str]:
     return [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in flags]
 
 
-def faster_in_bfloat16() -> bool:
-    """Whether products of bfloat16 are clearly faster here than those of float32 as this process makes them.
-
-    It is measured and kept as `choose` does; where it cannot be kept, the processor's instructions decide.
-    """
-    capable = {"avx512_bf16", "amx_bf16"}
-    found, _ = kept_choice(
-        f"bfloat16 beside {_used}, ",
-        ("bfloat16", "float32"),
-        _faster_dtype,
-        lambda: "float32" if capable.isdisjoint(instruction_sets()) else "bfloat16",
-    )
-    return found == "bfloat16"
-
-
 def speed(
     path: MatmulPath | None, shape: tuple[int, int, int], dtype: "torch.dtype | None" = None
 ) -> tuple[float, float]:
@@ -227,13 +223,6 @@ def _measured() -> MatmulPath:
         if time.perf_counter() - began > MOST_SECONDS:
             break
     return "onednn" if seconds["mkl"] > LEAST_GAIN * seconds["onednn"] else "mkl"
-
-
-def _faster_dtype() -> str:
-    import torch
-
-    seconds = [sum(1 / speed(None, shape, dtype)[0] for shape in SHAPES) for dtype in (None, torch.bfloat16)]
-    return "bfloat16" if seconds[0] > LEAST_GAIN_IN_BFLOAT16 * seconds[1] else "float32"
 
 
 def _measured_linear() -> MatmulPath:

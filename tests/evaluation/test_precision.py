@@ -9,7 +9,6 @@ import topgb
 from cli.program import topgb as program
 from combining.small_models import model_file
 from topgb import devices
-from topgb import matmul_library as matmul
 from topgb.devices import resolved_precision
 from topgb.errors import InputError
 from topgb.modelfile import load
@@ -50,13 +49,13 @@ def test_auto_takes_bfloat16_where_it_is_faster(native, monkeypatch, faster):
 def test_what_is_faster_is_measured_once_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     speeds = {None: 100.0, torch.bfloat16: 131.0}
-    monkeypatch.setattr(matmul, "speed", lambda path, shape, dtype=None: (speeds[dtype], 0.0))
-    assert matmul.faster_in_bfloat16()
+    monkeypatch.setattr(devices, "speed", lambda path, shape, dtype=None: (speeds[dtype], 0.0))
+    assert devices.faster_in_bfloat16()
     speeds[torch.bfloat16] = 129.0
-    assert matmul.faster_in_bfloat16()
+    assert devices.faster_in_bfloat16()
     (tmp_path / "topgb" / "matmul.json").unlink()
-    assert not matmul.faster_in_bfloat16()
-    assert not matmul.faster_in_bfloat16()
+    assert not devices.faster_in_bfloat16()
+    assert not devices.faster_in_bfloat16()
 
 
 def test_a_model_in_bfloat16_is_near_the_one_in_float32(native, model, small_records):

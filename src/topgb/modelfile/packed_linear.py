@@ -15,9 +15,9 @@ from topgb.matmul_library import (
     is_forced,
     kept_choice,
     least_seconds,
-    linear,
     onednn_linear,
     onednn_packed,
+    prefers_onednn,
 )
 from topgb.modelfile.encodings import Parts
 from topgb.modelfile.header import TensorEncoding
@@ -151,13 +151,14 @@ class PackedLinear(KeepsPacked, nn.Module):
         columns = min(TILE_COLUMNS, self.in_features)
         high = min(max(1, TILE_VALUES // columns), self.out_features)
         memory, factors = rows.new_empty(high * columns, dtype=dtype), rows.to(dtype)
+        multiply = onednn_linear if prefers_onednn() else F.linear
         for top in range(0, self.out_features, high):
             own = products[:, top : top + high]
             for left in range(0, self.in_features, columns):
                 codes = self.codes[top : top + high, left : min(left + columns, self.in_features)]
                 tile = memory[: codes.numel()].view(codes.shape).copy_(codes)
                 if dtype == torch.float32:
-                    own += linear(factors[:, left : left + columns], tile, None)
+                    own += multiply(factors[:, left : left + columns], tile, None)
                 else:
                     # The sum over the tiles is float32.
                     own += factors[:, left : left + columns] @ tile.T

@@ -23,7 +23,6 @@ from topgb.matmul_library import (
     is_forced,
     kept_choice,
     least_seconds,
-    linear,
     onednn_linear,
     onednn_packed,
     prefers_onednn,
@@ -84,7 +83,7 @@ class FewRowsLinear(KeepsPacked, nn.Linear):
         elif rows in FEW and self.weight.numel() >= LARGE_VALUES:
             products = (self.weight @ values.T).T.contiguous()
         else:
-            return linear(values, self.weight, self.bias)
+            return F.linear(values, self.weight, self.bias)
         return products if self.bias is None else products.add_(self.bias)
 
 
