@@ -26,6 +26,7 @@ from families import FAMILIES
 
 from topgb.devices import choose_device, flush_subnormals, keep_freed_memory
 from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES, YOUTUBE8M_MAX_FRAMES
+from topgb.matmul_library import choose, keep_few_products, use
 from topgb.progress import Progress
 from topgb.records.dataset import open_dataset
 from topgb.records.sampling import FrameSampling
@@ -85,6 +86,10 @@ def main() -> None:
     keep_freed_memory()
     flush_subnormals()
     device = choose_device(chosen.device)
+    if device.type == "cpu":
+        # As the command does.
+        keep_few_products()
+        use(choose().path)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, batch {BATCH}\n")
     print("| model | workers | reading | model | together | of the slower | memory, MB |")

@@ -318,7 +318,7 @@ print(pages() - before)
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_products_of_many_shapes_take_bounded_memory():
-    """By default each shape takes some half a megabyte: here at least twice as much as of 128 shapes."""
+    """By default each shape takes some half a megabyte: here at least twice as much as of 64 shapes."""
     environment = {name: value for name, value in os.environ.items() if name not in matmul.KEPT_PRODUCTS}
     few, all_of_them = (
         int(

@@ -35,7 +35,7 @@ LEAST_GAIN = 1.1
 MOST_ERROR = 3e-6
 # oneDNN, and PyTorch for it, keep the code of so many products, up to 1 MB each, in place of 1,024. A batch has fewer,
 # but every length and number of videos has others.
-KEPT_PRODUCTS = {"DNNL_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
+KEPT_PRODUCTS = {"DNNL_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 # How many frames oneDNN's operator gets at once in a prediction; MKL multiplies the rest.
 BLOCKS = 1 << 10, 1 << 8
 
