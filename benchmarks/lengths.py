@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-
 from inference import written
+
 from serving import machine, serve, start
 
 MODELS, WAYS = ("netvlad", "gated_dbof"), ("command", "Python")
@@ -37,13 +37,15 @@ def main() -> None:
 
     checkouts = {"this": None} | ({"earlier": options.against.resolve() / "src"} if options.against else {})
     print(f"{machine()}, torch {torch.__version__}, 2 threads\n")
-    print("| model | way | checkout | first batch, MB | 240 lengths | 32 sizes | lengths, s |\n|---|---|---|---|---|---|---|")
+    print("| model | way | checkout | first batch, MB | 240 lengths | 32 sizes | lengths, s |")
+    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only.split(";"):
             path = written(name, "float32", Path(folder))["topgb"]
             for way in WAYS:
                 for checkout, source in checkouts.items():
-                    server = start(sys.executable, Path(__file__), ["--serve", way, str(path)], threads=2, source=source)
+                    arguments = ["--serve", way, str(path)]
+                    server = start(sys.executable, Path(__file__), arguments, threads=2, source=source)
                     found = server.ask("measure")
                     server.stop()
                     megabytes = " | ".join(f"{value:,}" for value in found["MB"])
