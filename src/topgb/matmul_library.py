@@ -98,7 +98,7 @@ def prefers_onednn() -> bool:
 def linear(values: "torch.Tensor", weight: "torch.Tensor", bias: "torch.Tensor | None") -> "torch.Tensor":
     """`F.linear` of float32 frames on a CPU, in prediction, by the path of `prefer_faster`. It has no gradient.
 
-    oneDNN gets blocks of `BLOCKS` frames, so that it keeps two products. It copies frames that are strided, but in the
+    oneDNN gets blocks of `BLOCKS` frames, so that it keeps two products a weight. It copies strided frames, but in the
     cache.
     """
     import torch
@@ -190,9 +190,9 @@ def speed(
     return 2 * shape[0] * shape[1] * shape[2] / seconds / 1e9, float(error)
 
 
-def by_mkl() -> AbstractContextManager[None]:
-    """A block in which MKL multiplies, if this process uses oneDNN; a caller's own setting stays."""
-    return nullcontext() if _used == "mkl" else _by("mkl")
+def by_mkl(where: bool = True) -> AbstractContextManager[None]:
+    """A block in which MKL multiplies, if `where` holds and this process uses oneDNN; a caller's own setting stays."""
+    return _by("mkl") if where and _used != "mkl" else nullcontext()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Sums and maxima over a video's frames, with gradients that pass over the frames as rarely as they can."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ BLOCK = 1 << 18
 # With fewer weights the sums are multiplied the other way round, and turned (benchmarks/pooling.py).
 WIDE = 64
 # oneDNN copies the frames of one feature of several, in every product, and MKL takes them as they lie. With more
-# weights than these the copy takes a small share of the time.
+# weights than these oneDNN makes up for the copy where it multiplies twice as fast (benchmarks/pooling.py).
 FEW_WEIGHTS = 128
 
 
@@ -24,17 +23,16 @@ def weighted_sums(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def _weighted_sums(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    with _library(frames, weights):
+    with by_mkl(_are_copied(frames, weights)):
         if weights.shape[2] >= WIDE:
             return frames.transpose(1, 2) @ weights
         return (weights.transpose(1, 2) @ frames).transpose(1, 2).contiguous()
 
 
-def _library(frames: torch.Tensor, factor: torch.Tensor) -> AbstractContextManager[None]:
-    """A block in which `frames` [B, T, D] are multiplied by a factor [..., K] in the library that suits both."""
-    copied = frames.device.type == "cpu" and frames.dtype == torch.float32 and not frames.is_contiguous()
-    few = factor.shape[2] <= FEW_WEIGHTS and not torch.compiler.is_compiling()
-    return by_mkl() if copied and few else nullcontext()
+def _are_copied(frames: torch.Tensor, factor: torch.Tensor) -> bool:
+    """Whether oneDNN would copy `frames` [B, T, D] for a product with [..., K] that is too small to make up for it."""
+    strided = frames.device.type == "cpu" and frames.dtype == torch.float32 and not frames.is_contiguous()
+    return strided and factor.shape[2] <= FEW_WEIGHTS and not torch.compiler.is_compiling()
 
 
 class _WeightedSums(torch.autograd.Function):
@@ -47,7 +45,7 @@ class _WeightedSums(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         frames, weights = ctx.saved_tensors
         of_frames = weights @ gradients[0].transpose(1, 2) if ctx.needs_input_grad[0] else None
-        with _library(frames, gradients[0]):
+        with by_mkl(_are_copied(frames, gradients[0])):
             return of_frames, frames @ gradients[0] if ctx.needs_input_grad[1] else None
 
 

@@ -4,7 +4,6 @@ Autograd over hundreds of small steps costs several times their arithmetic. Here
 products with the state, and the gradient of each weight is one matrix product over all steps.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -44,7 +43,7 @@ class ResetBefore(torch.autograd.Function):
         resets, updates = (part.unbind() for part in values[:, :, : 2 * cells].split(cells, dim=2))
         states, reset_state = outputs.unbind(), projected.new_empty(batch, cells)
         state = projected.new_zeros(batch, cells)
-        with _library(batch, gates):
+        with by_mkl(2 * batch * gates.numel() < SMALL_PRODUCT):
             for step in reversed(range(steps)) if reverse else range(steps):
                 both[step].addmm_(state, gates_t).sigmoid_()
                 torch.mul(resets[step], state, out=reset_state)
@@ -73,7 +72,7 @@ class ResetBefore(torch.autograd.Function):
         of_both, of_reset_state = projected[:, :, : 2 * cells].unbind(), projected.new_empty(batch, cells)
         state = torch.zeros_like(outputs[0])
         given, kept, opened = gradients[0].unbind(), update.unbind(), reset.unbind()
-        with _library(batch, gates):
+        with by_mkl(2 * batch * gates.numel() < SMALL_PRODUCT):
             for step in range(steps) if ctx.reverse else reversed(range(steps)):
                 state.add_(given[step])
                 of_state[step].mul_(state[:, None])
@@ -84,11 +83,6 @@ class ResetBefore(torch.autograd.Function):
         of_gates = projected[:, : 2 * cells].T @ previous.flatten(0, 1)
         of_candidate = projected[:, 2 * cells :].T @ (reset * previous).flatten(0, 1)
         return projected, of_gates.to(gates.dtype), of_candidate.to(candidate.dtype), None, None
-
-
-def _library(batch: int, gates: torch.Tensor) -> AbstractContextManager[None]:
-    """A block of steps, each of which multiplies the states of `batch` videos by `gates`, in the library for it."""
-    return by_mkl() if 2 * batch * gates.numel() < SMALL_PRODUCT else nullcontext()
 
 
 def _previous(outputs: torch.Tensor, reverse: bool) -> torch.Tensor:
