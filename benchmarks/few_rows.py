@@ -87,7 +87,7 @@ def in_int8(rows: int, out_features: int, in_features: int) -> list[Callable[[],
 
 Ways = Callable[[int, int, int], list[Callable[[], torch.Tensor] | None]]
 WAYS: dict[str, tuple[tuple[str, ...], Ways]] = {
-    "float32": (("MKL", "other side", "oneDNN", "other side", "its own order", "blocks", "dot"), in_float32),
+    "float32": (("MKL", "its other side", "oneDNN", "its other side", "its own order", "blocks", "dot"), in_float32),
     "bfloat16": (("as it lies", "other side", "oneDNN's order"), in_bfloat16),
     "int8": (("kernel", "three digits", "widened"), in_int8),
 }

@@ -19,6 +19,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from serving import memory
+
 INPUTS, OUTPUTS, GROUP = 16384, 1024, 128
 BLOCKS = INPUTS // GROUP
 WAYS = {
@@ -98,11 +100,6 @@ def model(way: str, codes: np.ndarray, scales: np.ndarray, minima: np.ndarray) -
     return helper.make_model(helper.make_graph(nodes, "layer", [x], [y], tensors), opset_imports=opsets, ir_version=10)
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
 def measure(way: str, path: Path) -> str:
     """A row of the table."""
     numbers = np.random.default_rng(0)
@@ -117,7 +114,7 @@ def measure(way: str, path: Path) -> str:
     del groups, codes, weight
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    before, began = resident(), time.process_time()
+    before, began = memory(), time.process_time()
     session = onnxruntime.InferenceSession(path, options)
     opened, times = time.process_time() - began, []
     for count in (1, 32):
@@ -128,7 +125,7 @@ def measure(way: str, path: Path) -> str:
             least = min(least, time.process_time() - start)
         times.append(1000 * least / count)
     error = np.abs(found - expected).max() / np.abs(expected).max()
-    cells = (f"{path.stat().st_size:,}", f"{opened:.2f}", f"{(resident() - before) / 1e6:.0f}")
+    cells = (f"{path.stat().st_size:,}", f"{opened:.2f}", f"{(memory() - before) / 1e6:.0f}")
     return "| " + " | ".join((WAYS[way], *cells, *(f"{each:.2f}" for each in times), f"{error:.0e}")) + " |"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from inference import written
 
-from serving import machine, serve, start
+from serving import machine, memory, serve, start
 
 MODELS, WAYS = ("netvlad", "gated_dbof"), ("command", "Python")
 FRAMES, LENGTHS, SIZES = 300, range(60, 300), range(1, 33)
@@ -48,7 +48,7 @@ def main() -> None:
                     server = start(sys.executable, Path(__file__), arguments, threads=2, source=source)
                     found = server.ask("measure")
                     server.stop()
-                    megabytes = " | ".join(f"{value:,}" for value in found["MB"])
+                    megabytes = " | ".join(f"{value / 1e6:,.0f}" for value in found["bytes"])
                     print(f"| {name} | {way} | {checkout} | {megabytes} | {found['seconds']:.1f} |", flush=True)
 
 
@@ -77,22 +77,17 @@ def serve_memory(way: str, file: str) -> None:
 
     def answer(_: str) -> dict:
         predict(max(SIZES), FRAMES)
-        megabytes, began = [resident()], time.perf_counter()
+        taken, began = [memory()], time.perf_counter()
         for frames in random.permutation(LENGTHS):
             predict(max(SIZES), frames)
         seconds = time.perf_counter() - began
-        megabytes.append(resident())
+        taken.append(memory())
         for videos in SIZES:
             for frames in LENGTHS[::30]:
                 predict(videos, frames)
-        return {"MB": [*megabytes, resident()], "seconds": seconds}
+        return {"bytes": [*taken, memory()], "seconds": seconds}
 
     serve({}, answer)
-
-
-def resident() -> int:
-    """MB of this process in memory (Linux)."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
 
 
 if __name__ == "__main__":

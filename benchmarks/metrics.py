@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from serving import machine
+from serving import machine, memory
 from topgb.devices import keep_freed_memory
 from topgb.evaluation.metrics import LOSS_EPSILON, TOP_K, Metrics, Scores
 from topgb.features import YOUTUBE8M_CLASSES
@@ -143,11 +143,6 @@ def release_freed() -> None:
     """Give freed memory back, which `keep_freed_memory` keeps (glibc)."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-
-
-def memory(key: str) -> int:
-    """Bytes of `VmRSS` or `VmHWM` of this process (Linux)."""
-    return 1024 * int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from pathlib import Path
 
 import torch
 
+from serving import memory
+
 VIDEOS = (1, 8, 32, 128)
 THREADS = 2
 # Name, file, resident.
@@ -170,11 +172,6 @@ def rebuild_every_call(model: torch.nn.Module, path: Path) -> None:
             parent, _, child = name.rpartition(".")
             codes, book = stored[f"{name}.weight.codes"], stored[f"{name}.weight.codebook"]
             model.get_submodule(parent)._modules[child] = Rebuilt(codes, book, module.bias)
-
-
-def memory(key: str) -> int:
-    """Bytes of `VmRSS` or `VmHWM` of this process (Linux)."""
-    return 1024 * int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0])
 
 
 def _least(runs: list[dict], key: str) -> float:

@@ -15,7 +15,8 @@ from topgb.matmul_library import processor, seconds_of
 
 # Videos, frames, values, clusters: of AudioSet's recipes, NetVLAD 64 and 256, NeXtVLAD's groups.
 SHAPES = (
-    (32, 10, 128, 128), (1, 300, 1024, 64), (2, 300, 1024, 64), (32, 300, 1024, 64), (32, 300, 128, 32),
+    (32, 10, 128, 128), (1, 300, 1024, 64), (2, 300, 1024, 64), (32, 300, 1024, 64), (32, 300, 1024, 128),
+    (32, 300, 128, 32),
     (1, 300, 1024, 256), (8, 300, 1024, 256), (80, 300, 128, 8),
 )  # fmt: skip
 # Name, PyTorch's precision of float32 products, dtype.

@@ -59,6 +59,11 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
+def memory(key: str = "VmRSS") -> int:
+    """Bytes of this process in memory, or with `VmHWM` the most there ever were (Linux)."""
+    return 1024 * int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0])
+
+
 @dataclass(frozen=True)
 class Server:
     """A process that runs `serve`, and what it said first."""
