@@ -4,11 +4,13 @@
 
 Float32 models of YouTube-8M's shape (`benchmarks/inference.py`) predict batches of 32 videos of each length from 60 to
 299 frames, in random order, then batches of 1 to 32 videos of 8 lengths. MB of the whole process: after the first
-batch, after the lengths, after the sizes; and how long the lengths took. *command* makes the settings that commands
-make, *Python* is `topgb.load`. Each is a process of its own. `--against` adds another checkout of topgb.
+batch, after the lengths, after the sizes, and after the C library gave back what is free (Linux with glibc); and how
+long the lengths took. *command* makes the settings that commands make, *Python* is `topgb.load`. Each is a process of
+its own. `--against` adds another checkout of topgb.
 """
 
 import argparse
+import ctypes
 import sys
 import tempfile
 import time
@@ -37,8 +39,8 @@ def main() -> None:
 
     checkouts = {"this": None} | ({"earlier": options.against.resolve() / "src"} if options.against else {})
     print(f"{machine()}, torch {torch.__version__}, 2 threads\n")
-    print("| model | way | checkout | first batch, MB | 240 lengths | 32 sizes | lengths, s |")
-    print("|---|---|---|---|---|---|---|")
+    print("| model | way | checkout | first batch, MB | 240 lengths | 32 sizes | given back | lengths, s |")
+    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only.split(";"):
             path = written(name, "float32", Path(folder))["topgb"]
@@ -85,6 +87,10 @@ def serve_memory(way: str, file: str) -> None:
         for videos in SIZES:
             for frames in LENGTHS[::30]:
                 predict(videos, frames)
+        taken.append(memory())
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
         return {"bytes": [*taken, memory()], "seconds": seconds}
 
     serve({}, answer)
