@@ -1,12 +1,17 @@
-"""Training and inference of this checkout beside another one's, alternating in the same minutes.
+"""Training and inference of this checkout beside another one's, or TensorFlow's, alternating in the same minutes.
 
 .venv/bin/python benchmarks/models.py --against ../earlier-checkout [--only netvlad,bilstm] [--rounds 15] [--threads 2]
+.venv/bin/python benchmarks/models.py --tensorflow [--only netvlad,bilstm] [--rounds 15] [--threads 2]
 
 Each checkout's `src/topgb` runs in a process of its own. One step of training is `Learner.update`, all that the
 training loop does but reading; inference is `predict_batch` of the same model, loaded from its file. Both processes
 make the settings of `topgb train` and get the same batch. They take turns, one call each; a figure is the median of the
 rounds, and the last column has the ratio of both checkouts' best calls, which other programs disturb least.
 `--clock cpu` counts processor time, which with one thread means something on a busy machine, too.
+
+With `--tensorflow` the other is the model of 2018 in TensorFlow 2.15, always in float32 (`graphs_of_2018.py`). The
+first run puts that into an environment of its own, `.venv-tensorflow-2018` (1.3 GB). Before anything is timed both have
+to give the same probabilities with the same weights.
 """
 
 import argparse
@@ -19,40 +24,51 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from families import BATCH, FAMILIES
+import numpy as np
+from families import BATCH, FAMILIES, IN_TENSORFLOW
 
-from serving import machine, serve, start
+from serving import Server, machine, own_environment, serve, start
 
 HERE = Path(__file__).resolve().parents[1]
 # What a process is asked for: training, and inference of so many videos.
 TASKS = ("train", f"infer {BATCH}", "infer 1")
 PRECISIONS = ("float32", "bfloat16")
+# Seconds between two calls: threads that wait for work look for it for a while, which would take the other's time.
+PAUSE = 0.02
+# Probabilities of the same weights may differ by this: sums of a thousand float32 products in another order.
+MOST_DIFFERENCE = 1e-5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", type=Path, help="another checkout of topgb, to alternate with this one")
-    parser.add_argument("--rounds", type=int, default=15, help="with --against: calls of each checkout")
-    parser.add_argument("--threads", type=int, default=2, help="with --against: threads of each process")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="with --against")
-    parser.add_argument("--precision", default=",".join(PRECISIONS), help="with --against: separated by commas")
+    parser.add_argument("--tensorflow", action="store_true", help="the models of 2018, to alternate with these")
+    parser.add_argument("--rounds", type=int, default=15, help="of both: calls of each")
+    parser.add_argument("--threads", type=int, default=2, help="of both: threads of each process")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="of both")
+    parser.add_argument("--precision", default=",".join(PRECISIONS), help="of both: separated by commas")
 
 
 def alternate(options: argparse.Namespace) -> None:
-    """Print the table of both checkouts."""
-    sources = [HERE / "src", options.against.resolve() / "src"]
+    """Print the table of this checkout and the other, or TensorFlow."""
     print(f"{machine()}, {options.threads} threads, {options.clock} clock, median of {options.rounds}\n")
     print("| model | arithmetic | task | videos/s | the other's | ratio | of the best |\n|---|---|---|---|---|---|---|")
-    for name in filter(None, options.only.split(",") if options.only else FAMILIES):
+    known = IN_TENSORFLOW if options.tensorflow else FAMILIES
+    for name in filter(None, options.only.split(",") if options.only else known):
+        if options.tensorflow:
+            _compare(name, options.threads)
         for precision in options.precision.split(","):
             # No server waits beside those that are timed: its threads would take processor time.
             servers = [
-                start(sys.executable, Path(__file__), [name, precision], threads=options.threads, source=source)
-                for source in sources
+                _checkout(HERE, name, precision, options.threads),
+                _tensorflow(name, options.threads)
+                if options.tensorflow
+                else _checkout(options.against.resolve(), name, precision, options.threads),
             ]
             for task in TASKS:
                 seconds: list[list[float]] = [[], []]
                 for round_ in range(options.rounds + 1):
                     for server, own in zip(servers, seconds, strict=True):
+                        time.sleep(PAUSE)
                         found = server.ask(task)[options.clock]
                         if round_ > 0:
                             own.append(found)
@@ -63,6 +79,39 @@ def alternate(options: argparse.Namespace) -> None:
                 print("| " + " | ".join(row) + " |", flush=True)
             for server in servers:
                 server.stop()
+
+
+def _checkout(folder: Path, name: str, precision: str, threads: int) -> Server:
+    return start(sys.executable, Path(__file__), [name, precision], threads=threads, source=folder / "src")
+
+
+def _tensorflow(name: str, threads: int) -> Server:
+    python = own_environment(".venv-tensorflow-2018", "requirements-tensorflow-2018.txt")
+    return start(python, Path(__file__).with_name("graphs_of_2018.py"), [name, str(threads)], threads=threads)
+
+
+def _compare(name: str, threads: int) -> None:
+    """Refuse to time a graph of TensorFlow that computes something else than topgb with the graph's weights."""
+    import torch
+
+    from topgb.features import YOUTUBE8M_CLASSES, YOUTUBE8M_FRAMES
+    from topgb.from2018.variables import state_from_variables
+    from topgb.models import build_tagger, parse_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        server = _tensorflow(name, threads)
+        server.ask(f"save {folder}/model.npz")
+        server.stop()
+        with np.load(f"{folder}/model.npz") as saved:
+            arrays = dict(saved)
+    tagger = build_tagger(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, parse_model(FAMILIES[name])).eval()
+    variables = {key.removeprefix("var|"): own for key, own in arrays.items() if key.startswith("var|")}
+    tagger.load_state_dict(state_from_variables(tagger, variables))
+    features = torch.from_numpy(arrays["features"])
+    with torch.inference_mode():
+        found = tagger.predict(features, torch.full((len(features),), features.shape[1], dtype=torch.int32)).numpy()
+    difference = float(np.abs(found - arrays["predictions"]).max())
+    assert difference <= MOST_DIFFERENCE, f"{name} differs by {difference}"
 
 
 def _serve(name: str, precision: str) -> None:

@@ -27,3 +27,5 @@ FAMILIES: dict[str, dict] = {
     "bigru-cudnn": {"aggregator": "bigru", "cells": 512, "reset": "after", "head": "logistic"},
     "branched_gru": {"aggregator": "branched_gru", "cells": {"rgb": 512, "audio": 64}, "head": "logistic"},
 }
+# Those of 2018 that `graphs_of_2018.py` has in TensorFlow.
+IN_TENSORFLOW = ("netvlad", "netvlad-gated", "gated_dbof", "bilstm", "bigru-2018")

@@ -2,6 +2,7 @@
 
 .venv/bin/python benchmarks/models.py [--only netvlad,bilstm] [--device cuda] [--full] [--seconds 4]
 .venv/bin/python benchmarks/models.py --against ../earlier-checkout [--only netvlad] [--rounds 15] [--threads 2]
+.venv/bin/python benchmarks/models.py --tensorflow [--only netvlad] [--rounds 15] [--threads 2]
 
 One step of training is what the training loop does without reading: frontend, forward, loss, backward, clipping, Adam.
 Inference is `predict_batch` of a model that was loaded from its file; compiled it is the network's own call. Speeds are
@@ -14,8 +15,8 @@ The peaks of a CPU are printed by each path: MKL, oneDNN in float32, bfloat16, a
 memory. Where oneDNN reaches 300 to 600 GFLOP/s and the 2018 code's speed is known, the last columns are multiples of
 what that code is expected to reach here, by this machine's own peaks.
 
-`--against` compares with another checkout of topgb (`git worktree add ../earlier-checkout COMMIT`): see
-`benchmarks/against.py`.
+`--against` compares with another checkout of topgb (`git worktree add ../earlier-checkout COMMIT`), `--tensorflow` with
+the models of 2018 in TensorFlow on this machine: see `benchmarks/against.py`.
 """
 
 import argparse
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--untuned", action="store_true", help="leave the allocator and subnormal floats as they are")
     add_arguments(parser)
     options = parser.parse_args()
-    if options.against is not None:
+    if options.against is not None or options.tensorflow:
         alternate(options)
         return
     if not options.untuned:

@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -25,11 +24,10 @@ from pathlib import Path
 
 from readers import BATCH, CLASSES, FRAMES, SPEC
 
-from serving import machine, start
+from serving import machine, own_environment, start
 from topgb.records.synth import SynthOptions, write_synthetic
 
 HERE = Path(__file__).parent
-TENSORFLOW = HERE.parent / ".venv-tensorflow"
 SIZES = ",".join(f"{feature.name}={feature.size}" for feature in SPEC.features)
 TFDATA = ("--sizes", SIZES, "--classes", str(CLASSES), "--frames", str(FRAMES), "--batch", str(BATCH))
 
@@ -68,8 +66,6 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     rows = [row for row in ROWS if not (options.no_tensorflow and row.tensorflow)]
-    if not options.no_tensorflow:
-        make_environment()
     with tempfile.TemporaryDirectory() as folder:
         write_synthetic(
             folder,
@@ -100,7 +96,8 @@ def measured(rows: list[Row], pattern: str, options: argparse.Namespace) -> list
     cores = sorted(os.sched_getaffinity(0))
     servers = []
     for row in rows:
-        python = TENSORFLOW / "bin/python" if row.tensorflow else sys.executable
+        tensorflow = ".venv-tensorflow", "requirements-tensorflow.txt"
+        python = own_environment(*tensorflow) if row.tensorflow else sys.executable
         script = HERE / ("tfdata_reader.py" if row.tensorflow else "readers.py")
         shared = [*TFDATA, *(["--one-core"] if row.one_core else [])] if row.tensorflow else []
         arguments = [pattern, *row.arguments, *shared, "--passes", str(options.passes)]
@@ -130,17 +127,6 @@ def measured(rows: list[Row], pattern: str, options: argparse.Namespace) -> list
         }
         for row, taken, used in zip(rows, times, cpu, strict=True)
     ]
-
-
-def make_environment() -> None:
-    """Install TensorFlow into an environment of its own, if that is not there."""
-    if (TENSORFLOW / ".ready").exists():
-        return
-    print(f"making {TENSORFLOW.name}", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "venv", TENSORFLOW], check=True)
-    install = [TENSORFLOW / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "-r", HERE / "requirements-tensorflow.txt"], check=True)
-    (TENSORFLOW / ".ready").touch()
 
 
 if __name__ == "__main__":

@@ -108,6 +108,20 @@ def start(
     return Server(process, _answer(process))
 
 
+def own_environment(name: str, requirements: str) -> Path:
+    """The Python of an environment of its own beside topgb's, made if it is not there."""
+    here = Path(__file__).parent
+    folder = here.parent / name
+    python = folder / "bin/python"
+    if not (folder / ".ready").exists():
+        print(f"making {name}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, "-r", here / requirements], check=True)
+        (folder / ".ready").touch()
+    return python
+
+
 def machine() -> str:
     """The processor's model and how many of its cores this process may use."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
