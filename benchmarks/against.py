@@ -42,18 +42,21 @@ MOST_DIFFERENCE = 1e-5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", type=Path, help="another checkout of topgb, to alternate with this one")
     parser.add_argument("--tensorflow", action="store_true", help="the models of 2018, to alternate with these")
-    parser.add_argument("--rounds", type=int, default=15, help="of both: calls of each")
-    parser.add_argument("--threads", type=int, default=2, help="of both: threads of each process")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="of both")
-    parser.add_argument("--precision", default=",".join(PRECISIONS), help="of both: separated by commas")
+    parser.add_argument("--rounds", type=int, default=15, help="with one of these: calls of each side")
+    parser.add_argument("--threads", type=int, default=2, help="with one of these: threads of each")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="with one of these")
+    parser.add_argument("--precision", default=",".join(PRECISIONS), help="with one of these: separated by commas")
 
 
 def alternate(options: argparse.Namespace) -> None:
     """Print the table of this checkout and the other, or TensorFlow."""
+    known = IN_TENSORFLOW if options.tensorflow else tuple(FAMILIES)
+    chosen = [name.strip() for name in options.only.split(",") if name.strip()] or known
+    if unknown := set(chosen) - set(known):
+        sys.exit(f"there is no {', '.join(sorted(unknown))} to compare; there are {', '.join(known)}")
     print(f"{machine()}, {options.threads} threads, {options.clock} clock, median of {options.rounds}\n")
     print("| model | arithmetic | task | videos/s | the other's | ratio | of the best |\n|---|---|---|---|---|---|---|")
-    known = IN_TENSORFLOW if options.tensorflow else FAMILIES
-    for name in filter(None, options.only.split(",") if options.only else known):
+    for name in chosen:
         if options.tensorflow:
             _compare(name, options.threads)
         for precision in options.precision.split(","):
@@ -103,14 +106,13 @@ def _compare(name: str, threads: int) -> None:
         server.ask(f"save {folder}/model.npz")
         server.stop()
         with np.load(f"{folder}/model.npz") as saved:
-            arrays = dict(saved)
+            variables = dict(saved)
+    expected, features = variables.pop("predictions"), torch.from_numpy(variables.pop("features"))
     tagger = build_tagger(YOUTUBE8M_FRAMES, YOUTUBE8M_CLASSES, parse_model(FAMILIES[name])).eval()
-    variables = {key.removeprefix("var|"): own for key, own in arrays.items() if key.startswith("var|")}
     tagger.load_state_dict(state_from_variables(tagger, variables))
-    features = torch.from_numpy(arrays["features"])
     with torch.inference_mode():
         found = tagger.predict(features, torch.full((len(features),), features.shape[1], dtype=torch.int32)).numpy()
-    difference = float(np.abs(found - arrays["predictions"]).max())
+    difference = float(np.abs(found - expected).max())
     assert difference <= MOST_DIFFERENCE, f"{name} differs by {difference}"
 
 

@@ -1,19 +1,20 @@
 """The models of 2018 as TensorFlow 1 graphs, which train and predict when they are asked to.
 
-Run by `models.py --tensorflow`, by TensorFlow 2.15, the last that has the cells of 2018. The 2018 code itself is not
-here: these graphs are written anew, of the operations that it used, with its names of variables. So topgb can read
-their weights, and has to give the same probabilities, which `models.py` checks before it times anything. What the 2018
-code spent besides is left out: to merge the gradients of several GPUs, to parse records, to compute metrics.
+Run by `models.py --tensorflow` in TensorFlow 2.15, in which the 2018 code itself was timed (docs/benchmarks.md). That
+code is not here: these graphs are written anew, of the operations that it used, with its names of variables. So topgb
+can read their weights, and has to give the same probabilities, which `against.py` checks before it times anything. What
+the 2018 code spent besides is left out: to merge the gradients of several GPUs, to parse records, to compute metrics.
 
 Features lie in a variable, so that nothing is fed. A step of training is forward, backward, clipping by variable, Adam
 and the moving statistics.
 """
 
-import os
 import sys
 import time
+from typing import Any
 
 import numpy as np
+from families import BATCH
 
 from serving import serve
 
@@ -22,15 +23,19 @@ MIXTURES, L2 = 2, 1e-8
 
 
 def main(name: str, threads: int) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    """Answer `train`, `infer VIDEOS` with the seconds of a call, and `save FILE` with a file of weights and results."""
     import tensorflow
 
     tf = tensorflow.compat.v1
     tf.disable_v2_behavior()
-    state: dict[str, object] = {}
+    # The graph of the task asked for last: its session, and what a call of it fetches.
+    prepared: dict[tuple[bool, int], tuple[Any, Any]] = {}
 
-    def prepare(training: bool, videos: int):
-        if state.get("task") != (training, videos):
+    def prepare(training: bool, videos: int) -> tuple[Any, Any]:
+        if (training, videos) not in prepared:
+            for session, _ in prepared.values():
+                session.close()
+            prepared.clear()
             tf.reset_default_graph()
             graph = Graph(tf, training)
             features = np.random.default_rng(0).integers(0, 256, (videos, FRAMES, sum(WIDTHS.values())), dtype=np.uint8)
@@ -40,18 +45,18 @@ def main(name: str, threads: int) -> None:
             settings = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
             session = tf.Session(config=settings)
             session.run(tf.global_variables_initializer())
-            state.update(task=(training, videos), session=session, fetched=fetched, features=features, tf=tf)
-        return state["session"], state["fetched"]
+            prepared[training, videos] = session, fetched
+        return prepared[training, videos]
 
-    def answer(task: str) -> dict:
+    def answer(task: str) -> dict[str, float]:
         kind, _, argument = task.partition(" ")
         if kind == "save":
             session, fetched = prepare(False, 2)
-            weights = {v.op.name: v for v in tf.trainable_variables() + tf.moving_average_variables()}
-            arrays = {f"var|{key}": value for key, value in session.run(weights).items()}
-            np.savez(argument, features=state["features"], predictions=session.run(fetched), **arrays)
+            variables = tf.trainable_variables() + tf.moving_average_variables() + [tf.global_variables("features")[0]]
+            arrays = session.run({variable.op.name: variable for variable in variables})
+            np.savez(argument, predictions=session.run(fetched), **arrays)
             return {}
-        session, fetched = prepare(kind == "train", int(argument or 32))
+        session, fetched = prepare(kind == "train", int(argument or BATCH))
         began, cpu = time.perf_counter(), time.process_time()
         session.run(fetched)
         return {"wall": time.perf_counter() - began, "cpu": time.process_time() - cpu}
@@ -66,13 +71,13 @@ class Graph:
         self.tf, self.training = tf, training
 
     def given(self, values: np.ndarray, name: str):
-        """What a batch holds, as a variable that nothing trains."""
+        """What a batch holds, as a variable of that name that nothing trains."""
         return self.tf.get_variable(
             name, values.shape, values.dtype, self.tf.constant_initializer(values), trainable=False
         )
 
     def predictions(self, name: str, stored, counts: list[int]):
-        """Probabilities [B, V] of stored features uint8 [B, T, D]."""
+        """Probabilities float32 [B, V] of stored features uint8 [B, T, D] by the family `name`."""
         frames = self.tf.cast(stored, self.tf.float32) * (4 / 255) + (4 / 512 - 2)
         frames = self.tf.nn.l2_normalize(frames, 2)
         if name in ("bilstm", "bigru-2018"):
@@ -95,7 +100,7 @@ class Graph:
         return probabilities
 
     def step(self, predictions, labels):
-        """One step of training, an operation."""
+        """The operation that is one step of training, from predictions [B, V] and labels bool [B, V]."""
         tf = self.tf
         wanted = tf.cast(labels, tf.float32)
         entropy = wanted * tf.log(predictions + 1e-5) + (1 - wanted) * tf.log(1 - predictions + 1e-5)
@@ -112,6 +117,7 @@ class Graph:
         return self.tf.get_variable(name, shape, initializer=start)
 
     def product(self, values, width: int, name: str, deviation: float | None = None):
+        """Values [N, C] times a trained matrix: [N, `width`]."""
         features = int(values.shape[1])
         return self.tf.matmul(values, self.variable(name, [features, width], deviation or features**-0.5))
 
@@ -155,6 +161,7 @@ class Graph:
         return self.tf.reshape(self.tf.nn.softmax(products), [-1, FRAMES, clusters])
 
     def vlad(self, frames, clusters: int, scope: str):
+        """NetVLAD's descriptors [B, D · K] of frames [B · T, D]."""
         tf, width = self.tf, int(frames.shape[1])
         with tf.variable_scope(scope):
             assigned = self.assignment(frames, clusters)
@@ -165,6 +172,7 @@ class Graph:
             return tf.nn.l2_normalize(tf.reshape(residuals, [-1, width * clusters]), 1)
 
     def bag(self, frames, clusters: int, scope: str, gated: bool):
+        """The soft, or gated, bag [B, K] of frames [B · T, D]."""
         tf, width = self.tf, int(frames.shape[1])
         with tf.variable_scope(scope):
             assigned = self.assignment(frames, clusters)
@@ -176,12 +184,14 @@ class Graph:
             return tf.nn.l2_normalize(sums, 1)
 
     def hidden(self, pooled, width: int, clusters: int, relu: bool):
+        """The hidden layer [B, `width`]: with a batch norm and ReLU6, or with a bias."""
         values = self.product(pooled, width, "hidden1_weights", clusters**-0.5)
         if relu:
             return self.tf.nn.relu6(self.batch_norm(values, "hidden1_bn"))
         return values + self.variable("hidden1_biases", [width], 0.01)
 
     def mixture_of_experts(self, values):
+        """Probabilities [B, V] of values [B, C]."""
         tf = self.tf
         gates = self.dense(values, CLASSES * (MIXTURES + 1), "gates", bias=False)
         experts = self.dense(values, CLASSES * MIXTURES, "experts")

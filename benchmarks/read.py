@@ -28,6 +28,7 @@ from serving import machine, own_environment, start
 from topgb.records.synth import SynthOptions, write_synthetic
 
 HERE = Path(__file__).parent
+TENSORFLOW = ".venv-tensorflow", "requirements-tensorflow.txt"
 SIZES = ",".join(f"{feature.name}={feature.size}" for feature in SPEC.features)
 TFDATA = ("--sizes", SIZES, "--classes", str(CLASSES), "--frames", str(FRAMES), "--batch", str(BATCH))
 
@@ -96,8 +97,7 @@ def measured(rows: list[Row], pattern: str, options: argparse.Namespace) -> list
     cores = sorted(os.sched_getaffinity(0))
     servers = []
     for row in rows:
-        tensorflow = ".venv-tensorflow", "requirements-tensorflow.txt"
-        python = own_environment(*tensorflow) if row.tensorflow else sys.executable
+        python = own_environment(*TENSORFLOW) if row.tensorflow else sys.executable
         script = HERE / ("tfdata_reader.py" if row.tensorflow else "readers.py")
         shared = [*TFDATA, *(["--one-core"] if row.one_core else [])] if row.tensorflow else []
         arguments = [pattern, *row.arguments, *shared, "--passes", str(options.passes)]

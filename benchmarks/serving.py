@@ -109,7 +109,7 @@ def start(
 
 
 def own_environment(name: str, requirements: str) -> Path:
-    """The Python of an environment of its own beside topgb's, made if it is not there."""
+    """The Python of the environment `name` beside topgb's, made of a file of `requirements` if it is not there."""
     here = Path(__file__).parent
     folder = here.parent / name
     python = folder / "bin/python"
