@@ -59,7 +59,7 @@ def in_float32(rows: int, out_features: int, in_features: int) -> list[Callable[
         lambda: onednn_linear(values, weight, None),
         lambda: onednn_linear(weight, values, None).T.contiguous(),
         lambda: onednn_linear(values, packed, None),
-        (lambda: by_blocks(values, weight)) if rows == 1 else None,
+        (lambda: by_blocks(values, weight, None)) if rows == 1 else None,
         (lambda: torch.dot(read, read)) if rows == 1 else None,
     ]
 

@@ -1,6 +1,7 @@
 """The feature spec says what a data set's records hold; records, models and model files share it."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from topgb.errors import InputError
@@ -69,17 +70,17 @@ class FeatureSpec:
         for feature in self.features:
             _check_feature(feature)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """The number of values of a frame, all features joined."""
         return sum(feature.size for feature in self.features)
 
-    @property
+    @cached_property
     def all_bytes(self) -> bool:
         """Whether every feature is stored in bytes, so that batches stay uint8."""
         return all(feature.dtype == "uint8" for feature in self.features)
 
-    @property
+    @cached_property
     def all_floats(self) -> bool:
         """Whether every feature is stored as float32."""
         return all(feature.dtype == "float32" for feature in self.features)

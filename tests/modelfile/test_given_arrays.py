@@ -64,9 +64,11 @@ def test_one_array_of_videos_is_stored_as_a_list_of_them(kind, shape, frozen):
         array.flags.writeable = not frozen
         found, expected = to_stored(array, SPECS[kind], 3), to_stored(videos, SPECS[kind], 3)
         assert (found.single, found.cut, found.clipped) == (array.ndim < 3, expected.cut, expected.clipped)
-        for own, other in zip(padded(found.stored), padded(expected.stored), strict=True):
-            np.testing.assert_array_equal(own, other, strict=True)
-            assert own.flags.writeable
+        (own, counts), (other, expected_counts) = padded(found.stored), padded(expected.stored)
+        np.testing.assert_array_equal(own, other, strict=True)
+        assert own.flags.writeable
+        assert counts is None or (counts == expected_counts).all()
+        assert (expected_counts == own.shape[1]).all()
 
 
 @pytest.mark.parametrize(

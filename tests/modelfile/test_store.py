@@ -319,6 +319,8 @@ def test_predict_says_what_it_takes(tmp_path, wrong):
         model.predict(wrong)
     with pytest.raises(InputError, match="num_frames"):
         model.predict(np.zeros((2, 3, 8), np.uint8), np.array([1, 4]))
+    with pytest.raises(InputError, match="at least one frame"):
+        model.predict(np.zeros((2, 0, 8), np.uint8))
 
 
 @pytest.mark.parametrize("resident", ["packed", "full"])

@@ -65,8 +65,8 @@ def test_products_are_those_of_linear(linear, as_linear, bias, fixed):
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         assert few(torch.randn(2, FEW[0], IN)).shape == (2, FEW[0], OUT)
         assert few(torch.zeros(0, IN)).shape == (0, OUT)
-    # 67 rows of the weight are eight blocks and three rows more.
-    assert as_linear == [1, 7, FEW[-1] + 1, 2, 0]
+    # One row is multiplied by blocks, few rows from the other side.
+    assert as_linear == [7, FEW[-1] + 1, 2, 0]
 
 
 def test_gradients_and_other_dtypes_are_linears(linear):
@@ -81,21 +81,25 @@ def test_gradients_and_other_dtypes_are_linears(linear):
 
 
 @pytest.mark.parametrize("short", [0, IN])
+@pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("out_features", [1, 8, 64, 70, OUT])
-def test_one_row_by_blocks_has_the_products_of_the_whole(monkeypatch, as_linear, out_features, short):
+def test_one_row_by_blocks_has_the_products_of_the_whole(monkeypatch, out_features, with_bias, short):
     monkeypatch.setattr(few_rows, "MOST_SHORT", short)
     torch.manual_seed(0)
+    # 8 is the least number of blocks, of which 67 leave 3 rows, and 1 is none; 70 are 14 blocks.
     row, weight = torch.randn(1, IN), torch.randn(out_features, IN)
+    bias = torch.randn(out_features) if with_bias else None
+    before = None if bias is None else bias.clone()
+    expected = (row.double() @ weight.double().T).float()
     for path in ("mkl", "onednn"):
         matmul.use(path)
         try:
-            found = by_blocks(row, weight)
+            found = by_blocks(row, weight, bias)
             assert torch.get_float32_matmul_precision() == ("highest" if path == "mkl" else "medium")
         finally:
             matmul.use("mkl")
-        torch.testing.assert_close(found, (row.double() @ weight.double().T).float(), rtol=1e-5, atol=1e-5)
-    # 8 is the least number of blocks, of which 67 leave 3 rows; 70 are 14 blocks.
-    assert as_linear == [1, 1] * (out_features in (1, 67))
+        torch.testing.assert_close(found, expected if bias is None else expected + bias, rtol=1e-5, atol=1e-5)
+        assert bias is None or torch.equal(bias, before)
 
 
 @pytest.fixture
@@ -170,8 +174,8 @@ def test_whether_blocks_are_read_is_measured_and_kept(linear, as_linear, monkeyp
         row = torch.randn(1, IN)
         with torch.inference_mode():
             torch.testing.assert_close(few(row), linear(row), rtol=1e-5, atol=1e-5)
-        # By blocks the rows that are left, else all, and the plain layer.
-        assert as_linear == [1, 1]
+        # The plain layer, and this one if it does not read blocks.
+        assert as_linear == [1] * (2 - faster)
         assert few_rows.blocks_are_faster() == faster
     finally:
         few_rows._blocks_are_faster.cache_clear()

@@ -101,19 +101,22 @@ def _plain_array(given: Any, spec: FeatureSpec, max_frames: int, num_frames: Any
     frames, width = array.shape[1:]
     if width != spec.width or frames > (1 if spec.level == "video" else max_frames):
         return None
-    if num_frames is not None and not _are_whole(array, np.atleast_1d(np.asarray(num_frames))):
+    if num_frames is not None and not _are_whole(array, np.asarray(num_frames)):
         return None
     if array.dtype == np.uint8:
         return array if spec.all_bytes else None
     if array.dtype != np.float32 or not spec.all_floats:
         return None
-    # NaN compares as false.
-    return array if array.max() <= MOST_RANGE and array.min() >= -MOST_RANGE else None
+    # NaN compares as false. `array.max()` would call the same, by way of more Python.
+    most, least = np.maximum.reduce(array, axis=None), np.minimum.reduce(array, axis=None)
+    return array if most <= MOST_RANGE and least >= -MOST_RANGE else None
 
 
 def _are_whole(videos: np.ndarray, counts: np.ndarray) -> bool:
-    whole = counts.shape == videos.shape[:1] and np.issubdtype(counts.dtype, np.integer)
-    return whole and bool((counts == videos.shape[1]).all())
+    # One number for each video, or a bare one for a single video. Lists are faster than NumPy for so few.
+    if counts.dtype.kind not in "iu" or counts.ndim > 1 or counts.size != len(videos):
+        return False
+    return counts.reshape(-1).tolist().count(videos.shape[1]) == len(videos)
 
 
 def _named(number: int, single: bool) -> str:
@@ -169,10 +172,13 @@ def _joined(
     return np.concatenate(columns, axis=1).astype(dtype, copy=False)
 
 
-def padded(stored: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Videos [T, D] as one array [B, T, D], padded with zeros to the longest, and their numbers of frames int [B]."""
+def padded(stored: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Videos [T, D] as one array [B, T, D], padded with zeros to the longest, and their numbers of frames int [B].
+
+    An array of videos, which have no padding, stays as it is; the numbers are None.
+    """
     if isinstance(stored, np.ndarray):
-        return stored, np.full(len(stored), stored.shape[1])
+        return stored, None
     counts = np.array([len(video) for video in stored])
     if counts.min() == counts.max():
         return np.stack(stored), counts

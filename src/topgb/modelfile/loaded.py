@@ -94,18 +94,24 @@ class LoadedModel(nn.Module):
                 f"features are {features.dtype} {list(features.shape)}; this model takes {np.dtype(expected)} "
                 f"[videos, frames, {spec.width}]"
             )
-        counts = np.full(len(features), features.shape[1]) if num_frames is None else np.atleast_1d(num_frames)
-        if counts.shape != (len(features),) or ((counts < 1) | (counts > features.shape[1])).any():
-            raise InputError(f"num_frames must be {len(features)} numbers from 1 to {features.shape[1]}")
-        if not len(features):
+        videos, frames = features.shape[:2]
+        if num_frames is not None:
+            num_frames = np.atleast_1d(num_frames)
+            if num_frames.shape != (videos,) or ((num_frames < 1) | (num_frames > frames)).any():
+                raise InputError(f"num_frames must be {videos} numbers from 1 to {frames}")
+        if not videos:
             # Without videos there may be no frames either, which no model could pool.
             return np.zeros((0, self.header.classes), np.float32)
-        batch = Batch(
-            ids=[str(index) for index in range(len(features))],
-            features=torch.from_numpy(np.ascontiguousarray(features)),
-            num_frames=torch.from_numpy(counts.astype(np.int32)),
-        )
-        probabilities = self.predict_batch(batch.to(self.device)).cpu().numpy()
+        if not frames:
+            raise InputError(f"features are {features.dtype} {list(features.shape)}; a video has at least one frame")
+        # A model of few weights takes hardly longer than Python around it, so little is done twice or for nothing.
+        device = self.device
+        if num_frames is None:
+            counts = torch.full((videos,), frames, dtype=torch.int32, device=device)
+        else:
+            counts = torch.from_numpy(num_frames.astype(np.int32)).to(device)
+        stored = torch.from_numpy(np.ascontiguousarray(features)).to(device)
+        probabilities = self.predict_batch(Batch([""] * videos, stored, counts)).cpu().numpy()
         return probabilities[0] if single else probabilities
 
 

@@ -62,6 +62,7 @@ class PackedLinear(KeepsPacked, nn.Module):
     codes: torch.Tensor
     scales: torch.Tensor | None
     sums: torch.Tensor | None
+    ones: torch.Tensor
 
     def __init__(
         self,
@@ -78,6 +79,8 @@ class PackedLinear(KeepsPacked, nn.Module):
         self.register_buffer("codes", _aligned(codes), persistent=False)
         self.register_buffer("scales", scales, persistent=False)
         self.register_buffer("sums", sums, persistent=False)
+        # PyTorch's kernel takes only bfloat16 scales: it gets ones, and the products are scaled in float32.
+        self.register_buffer("ones", torch.ones(len(codes), dtype=torch.bfloat16), persistent=False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         rows, dtype = inputs.reshape(-1, self.in_features).float(), computing_dtype(inputs.device)
@@ -97,7 +100,7 @@ class PackedLinear(KeepsPacked, nn.Module):
         return self._products(rows - means, dtype).add_(means * sums)
 
     def _products(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        packs = self.fixed and predicts(rows) and self._can_pack(rows, dtype)
+        packs = self.fixed and self._can_pack(rows, dtype)
         packed = self.kept_packed(self.codes, self._in_onednns_order, free_memory) if packs else None
         if isinstance(packed, torch.Tensor):
             products = onednn_linear(rows.bfloat16(), packed, None).float()
@@ -118,8 +121,10 @@ class PackedLinear(KeepsPacked, nn.Module):
     def _can_pack(self, rows: torch.Tensor, dtype: torch.dtype) -> bool:
         """Whether oneDNN's order is the fastest for a prediction of `rows` in the arithmetic `dtype`."""
         if self.codes.dtype == torch.int8:
-            return dtype == torch.float32 and len(rows) >= COUNTED_ROWS and integers_are_faster()
-        return dtype == torch.bfloat16 and len(rows) > 0 and computes_in_bfloat16(rows.device)
+            wanted, faster = dtype == torch.float32 and len(rows) >= COUNTED_ROWS, integers_are_faster
+        else:
+            wanted, faster = dtype == torch.bfloat16 and len(rows) > 0, partial(computes_in_bfloat16, rows.device)
+        return wanted and predicts(rows) and faster()
 
     def _in_onednns_order(self, codes: torch.Tensor) -> "PackedCodes | torch.Tensor":
         if codes.dtype != torch.int8:
@@ -143,8 +148,7 @@ class PackedLinear(KeepsPacked, nn.Module):
             rows = F.pad(rows, (0, missing))
         if self.codes.dtype != torch.int8:
             return F.linear(rows, self.codes).float()
-        # The kernel takes only bfloat16 scales: give it ones, and scale the products in float32.
-        return torch._weight_int8pack_mm(rows, self.codes, rows.new_ones(self.out_features)).float()
+        return torch._weight_int8pack_mm(rows, self.codes, self.ones).float()
 
     def _tiled(self, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         products = rows.new_zeros(len(rows), self.out_features)

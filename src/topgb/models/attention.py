@@ -8,6 +8,7 @@ from torch import nn
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature, number_by_feature
+from topgb.models.dropout import Dropout
 from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask
 from topgb.models.readlinear import ReadLinear
@@ -57,7 +58,7 @@ class Attention(nn.Module):
         self.widths = [feature.size for feature in spec.features]
         self.out_features = sum(hidden.values())
         self.pools = ByFeature({f.name: AttentionPool(f.size, hidden[f.name]) for f in spec.features})
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         valid = None if self.pads_to_max_frames else padding_mask(num_frames, frames.shape[1])

@@ -56,8 +56,9 @@ class BatchNorm(Fixable):
         self.scale = self.shift = None
 
     def forward(self, values: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
-        if self.scale is not None and self.shift is not None and values.dtype == self.scale.dtype:
-            return torch.addcmul(self.shift, values, self.scale)
+        scale, shift = self.scale, self.shift
+        if scale is not None and shift is not None and values.dtype == scale.dtype:
+            return torch.addcmul(shift, values, scale)
         rows = values.reshape(-1, self.features)
         # PyTorch refuses to train on a single row; here its variance is 0, as in TensorFlow.
         if self.training and (valid is not None or self.population or len(rows) == 1 or several_ranks()):

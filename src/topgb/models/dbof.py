@@ -9,6 +9,7 @@ from torch import nn
 
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import BatchNorm, folded_linear
+from topgb.models.dropout import Dropout
 from topgb.models.initial_values import normal_
 from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask, without_padding
@@ -42,7 +43,7 @@ class DeepBagOfFrames(nn.Module):
         self.project_norm = BatchNorm(options.clusters) if options.batch_norm else None
         self.hidden = nn.Linear(options.clusters, options.hidden, bias=bias)
         self.hidden_norm = BatchNorm(options.hidden) if options.batch_norm else None
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         for parameter in self.project.parameters():
             normal_(parameter, std=spec.width**-0.5)
         normal_(self.hidden.weight, std=options.clusters**-0.5)

@@ -75,16 +75,15 @@ class FewRowsLinear(KeepsPacked, nn.Linear):
             return super().forward(values)
         rows = len(values)
         if rows == 1 and blocks_are_faster():
-            products = by_blocks(values, self.weight)
-        elif in_use() == "onednn" or prefers_onednn():
+            return by_blocks(values, self.weight, self.bias)
+        if in_use() == "onednn" or prefers_onednn():
             # A single row is read as fast from the weight as it lies.
             packed = self.kept_packed(self.weight, onednn_packed, self._free_memory) if rows > 1 else None
             return onednn_linear(values, self.weight if packed is None else packed, self.bias)
-        elif rows in FEW and self.weight.numel() >= LARGE_VALUES:
+        if rows in FEW and self.weight.numel() >= LARGE_VALUES:
             products = (self.weight @ values.T).T.contiguous()
-        else:
-            return F.linear(values, self.weight, self.bias)
-        return products if self.bias is None else products.add_(self.bias)
+            return products if self.bias is None else products.add_(self.bias)
+        return F.linear(values, self.weight, self.bias)
 
 
 def blocks_are_faster() -> bool:
@@ -106,25 +105,30 @@ def _blocks_are_faster(threads: int, path: str) -> bool:
 @torch.inference_mode()
 def _faster_for_one_row(path: str) -> str:
     pairs = [(torch.ones(1, shape[1]), torch.ones(shape)) for shape in SHAPES]
-    whole: Callable[..., torch.Tensor] = partial(onednn_linear, bias=None) if path == "onednn" else F.linear
-    taken = least_seconds([partial(multiply, *pair) for multiply in (by_blocks, whole) for pair in pairs])
+    whole: Callable[..., torch.Tensor] = onednn_linear if path == "onednn" else F.linear
+    taken = least_seconds([partial(way, *pair, bias=None) for way in (by_blocks, whole) for pair in pairs])
     by_block, at_once = sum(taken[: len(pairs)]), sum(taken[len(pairs) :])
     return "blocks" if at_once > LEAST_GAIN * by_block else path
 
 
-def by_blocks(row: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`F.linear` of one float32 row [1, in] and a weight [out, in]: float32 [1, out]."""
+def by_blocks(row: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """`F.linear` of one float32 row [1, in] and a weight [out, in]: float32 [1, out]. It has no gradient."""
     out_features, in_features = weight.shape
     count = _blocks_of(out_features)
-    inside = out_features - out_features % count
-    blocks = weight[:inside].view(count, inside // count, in_features)
+    high = out_features // count
+    inside = count * high
+    blocks = weight[:inside].view(count, high, in_features)
+    products = row.new_zeros(out_features) if bias is None else bias.clone()
     # oneDNN reads blocks no faster than the whole.
     with by_mkl():
         if in_features <= MOST_SHORT:
-            products = torch.bmm(blocks, row.T.expand(count, in_features, 1)).view(1, inside)
+            products[:inside].view(count, high, 1).baddbmm_(blocks, row.T.expand(count, in_features, 1))
         else:
-            products = torch.bmm(row.expand(count, 1, in_features), blocks.transpose(1, 2)).view(1, inside)
-    return products if inside == out_features else torch.cat([products, F.linear(row, weight[inside:])], dim=1)
+            columns = blocks.transpose(1, 2)
+            products[:inside].view(count, 1, high).baddbmm_(row.expand(count, 1, in_features), columns)
+        if inside < out_features:
+            products[inside:].addmv_(weight[inside:], row[0])
+    return products[None]
 
 
 @cache

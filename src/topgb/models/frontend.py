@@ -89,20 +89,24 @@ class Frontend(nn.Module):
         if torch.compiler.is_compiling() or features.device.type != "cpu":
             frames = features.to(torch.float32, copy=True).mul_(self.scale).add_(self.offset)
             return _to_length_1(frames) if self.normalize else frames
-        frames = torch.empty(features.shape, dtype=computing_dtype(features.device))
+        dtype = computing_dtype(features.device)
+        if len(features) * features.shape[1] <= BLOCK:
+            # Few frames take hardly longer than to divide them into blocks.
+            return self._values(features.to(torch.float32, copy=True)).to(dtype)
+        frames = torch.empty(features.shape, dtype=dtype)
         rows, stored = (tensor.reshape(-1, features.shape[2]) for tensor in (frames, features))
-        block = None if frames.dtype == torch.float32 else torch.empty(min(BLOCK, len(rows)), rows.shape[1])
-        # A single video of video-level features takes hardly longer than to divide it into blocks.
-        blocks = [(rows, stored)] if len(rows) <= BLOCK else zip(rows.split(BLOCK), stored.split(BLOCK), strict=True)
-        for own, given in blocks:
-            values = (own if block is None else block[: len(own)]).copy_(given)
-            if not self.stores_values:
-                torch.addcmul(self.offset, values, self.scale, out=values)
-            if self.normalize:
-                _to_length_1(values)
+        block = None if dtype == torch.float32 else torch.empty(BLOCK, rows.shape[1])
+        for own, given in zip(rows.split(BLOCK), stored.split(BLOCK), strict=True):
+            values = self._values((own if block is None else block[: len(own)]).copy_(given))
             if block is not None:
                 own.copy_(values)
         return frames
+
+    def _values(self, frames: torch.Tensor) -> torch.Tensor:
+        """Stored values float32 [..., D'] dequantised and normalised, in their own memory."""
+        if not self.stores_values:
+            torch.addcmul(self.offset, frames, self.scale, out=frames)
+        return _to_length_1(frames) if self.normalize else frames
 
 
 def _by_column(spec: FeatureSpec, values: list[float]) -> torch.Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature, number_by_feature
+from topgb.models.dropout import Dropout
 from topgb.models.gating import ContextGating
 from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask
@@ -57,7 +58,7 @@ class BidirectionalGRU(nn.Module):
         self.out_features = options.cells
         self.layers = TwoLayerGRU(spec.width, options.cells, options.reset)
         self.gating = ContextGating(options.cells, batch_norm=False) if options.gating else None
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         state = self.layers(frames, num_frames, padding_mask(num_frames, frames.shape[1]))
@@ -104,7 +105,7 @@ class BranchedGRU(nn.Module):
         self.widths = [feature.size for feature in spec.features]
         self.out_features = sum(cells.values())
         self.branches = ByFeature({f.name: Branch(f.size, cells[f.name], options.reset) for f in spec.features})
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         counted = None if self.pads_to_max_frames else padding_mask(num_frames, frames.shape[1])

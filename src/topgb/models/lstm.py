@@ -5,6 +5,7 @@ from pydantic import Field
 from torch import nn
 
 from topgb.features import FeatureSpec
+from topgb.models.dropout import Dropout
 from topgb.models.options import Options as BaseOptions
 from topgb.models.padding import padding_mask
 from topgb.models.recurrent import LSTM, last_outputs
@@ -28,7 +29,7 @@ class StackedLSTM(nn.Module):
         self.layers = nn.ModuleList(
             LSTM(options.cells if layer else spec.width, options.cells) for layer in range(options.layers)
         )
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         # No mask: the output at a video's last frame does not depend on the padding after it.
@@ -58,7 +59,7 @@ class BidirectionalLSTM(nn.Module):
         self.out_features = options.cells
         self.both = LSTM(spec.width, options.cells // 2, bidirectional=True)
         self.top = LSTM(options.cells, options.cells)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
 
     def forward(self, frames: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
         valid = padding_mask(num_frames, frames.shape[1])

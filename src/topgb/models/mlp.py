@@ -3,13 +3,17 @@
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
 from topgb.models.batchnorm import BatchNorm
+from topgb.models.dropout import Dropout
 from topgb.models.logistic import Logistic
 from topgb.models.options import Options as BaseOptions
 from topgb.models.registry import head
+
+ACTIVATIONS = {"relu": F.relu, "silu": F.silu}
 
 
 @head("mlp")
@@ -33,11 +37,11 @@ class MLP(nn.Module):
 
     def __init__(self, in_features: int, classes: int, options: Options):
         super().__init__()
-        self.activation = {"relu": nn.ReLU, "silu": nn.SiLU}[options.activation]()
-        self.input_dropout = nn.Dropout(options.input_dropout)
+        self.activation = ACTIVATIONS[options.activation]
+        self.input_dropout = Dropout(options.input_dropout)
         self.hidden = nn.Linear(in_features, options.width, bias=False)
         self.norm = BatchNorm(options.width)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.logistic = Logistic(options.width, classes, Logistic.Options(l2=options.l2))
 
     def hidden_vectors(self, vectors: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from topgb.models.batchnorm import BatchNorm
+from topgb.models.mlp import ACTIVATIONS
 from topgb.models.options import Options as BaseOptions
 from topgb.models.registry import head
 
@@ -50,7 +51,7 @@ class Neighbours(nn.Module):
         if options.width is not None:
             self.hidden = nn.Linear(in_features, options.width, bias=False)
             self.norm = BatchNorm(options.width)
-            self.activation = {"relu": nn.ReLU, "silu": nn.SiLU}[options.activation]()
+            self.activation = ACTIVATIONS[options.activation]
         self.keys = nn.Linear(width, options.videos, bias=False)
         self.register_buffer("centre", torch.zeros(width))
         # Video v has the labels label_classes[label_bounds[v] : label_bounds[v + 1]].

@@ -11,6 +11,7 @@ from topgb.errors import InputError
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import BatchNorm
 from topgb.models.byfeature import ByFeature, number_by_feature
+from topgb.models.dropout import Dropout
 from topgb.models.frontend import l2_normalize
 from topgb.models.initial_values import normal, normal_
 from topgb.models.options import Options as BaseOptions
@@ -112,7 +113,7 @@ class NeXtVLAD(nn.Module):
             f.name: GroupedVLAD(f.size, clusters[f.name], groups[f.name], options.expansion) for f in spec.features
         }
         self.pools = ByFeature(dict(pools))
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         joined = sum(pool.out_features for pool in pools.values())
         self.hidden = nn.Linear(joined, options.hidden, bias=False)
         normal_(self.hidden.weight, std=1 / sqrt(joined))

@@ -11,6 +11,7 @@ from topgb.errors import InputError
 from topgb.features import FeatureSpec
 from topgb.models.batchnorm import Affine, BatchNorm, folded_linear
 from topgb.models.byfeature import ByFeature
+from topgb.models.dropout import Dropout
 from topgb.models.gating import ContextGating
 from topgb.models.initial_values import normal_
 from topgb.models.options import Options as BaseOptions
@@ -72,7 +73,7 @@ class PooledFeatures(nn.Module):
         self.input_norm = BatchNorm(spec.width) if options.batch_norm else None
         self.pools = ByFeature(dict(pools))
         self.out_features = sum(pool.out_features for pool in pools.values())
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.hidden = self.hidden_norm = self.gating = None
         self.relu = options.relu
         if options.gating_remove_diagonal and not options.gating:

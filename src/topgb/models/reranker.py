@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
+from topgb.models.dropout import Dropout
 from topgb.models.initial_values import Embedding
 from topgb.models.options import Options
 
@@ -55,7 +56,7 @@ class Reranker(nn.Module):
             [_Block(options.width, options.heads, options.dropout) for _ in range(options.layers)]
         )
         self.leave = nn.Linear(options.width, 1)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         # Zeros let the untrained second stage keep every probability.
         for weight in (self.bias.weight, self.leave.weight, self.leave.bias):
             nn.init.zeros_(weight)
@@ -86,7 +87,7 @@ class _Block(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width)
         self.attended = nn.Linear(width, width)
         self.widen, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         parts = self.query_key_value(self.attention_norm(hidden)).unflatten(2, (3, self.heads, -1))

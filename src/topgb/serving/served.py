@@ -11,7 +11,7 @@ from topgb.errors import InputError
 from topgb.modelfile import Header
 
 # From stored features [B, T, D] and numbers of frames int [B] to probabilities float32 [B, V].
-Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Predict = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ServedModel:
     name     the name that requests use
     header   the header of its file
     bytes    the size of its file
-    predict  computes probabilities float32 [B, V] from stored features [B, T, D] and frames int [B]
+    predict  computes probabilities float32 [B, V] from stored features [B, T, D] and frames int [B], None: all
     """
 
     name: str
