@@ -121,10 +121,9 @@ class PackedLinear(KeepsPacked, nn.Module):
     def _can_pack(self, rows: torch.Tensor, dtype: torch.dtype) -> bool:
         """Whether oneDNN's order is the fastest for a prediction of `rows` in the arithmetic `dtype`."""
         if self.codes.dtype == torch.int8:
-            wanted, faster = dtype == torch.float32 and len(rows) >= COUNTED_ROWS, integers_are_faster
-        else:
-            wanted, faster = dtype == torch.bfloat16 and len(rows) > 0, partial(computes_in_bfloat16, rows.device)
-        return wanted and predicts(rows) and faster()
+            many = dtype == torch.float32 and len(rows) >= COUNTED_ROWS
+            return many and predicts(rows) and integers_are_faster()
+        return dtype == torch.bfloat16 and len(rows) > 0 and predicts(rows) and computes_in_bfloat16(rows.device)
 
     def _in_onednns_order(self, codes: torch.Tensor) -> "PackedCodes | torch.Tensor":
         if codes.dtype != torch.int8:
