@@ -5,10 +5,12 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
 import pytest
 
+from topgb import folder_lock
 from topgb.errors import InputError
 from topgb.folder_lock import writing_alone
 
@@ -80,18 +82,36 @@ def test_without_locks_work_goes_on(missing, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("moment", ["open", "unlink"])
 def test_an_interrupt_leaves_no_lock(moment, tmp_path, monkeypatch):
-    call = getattr(os, moment)
+    call, main = getattr(os, moment), threading.get_ident()
 
     def interrupted(*arguments, **options):
         monkeypatch.undo()
         if moment == "unlink":
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(main, signal.SIGINT)
             return call(*arguments, **options)
         done = call(*arguments, **options)
-        os.kill(os.getpid(), signal.SIGINT)
+        # To this thread: another one, which does not block the signal, might be late with it.
+        signal.pthread_kill(main, signal.SIGINT)
         return done
 
     monkeypatch.setattr(os, moment, interrupted)
     with pytest.raises(KeyboardInterrupt), writing_alone(tmp_path / "folder"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_as_the_lock_is_given_up_leaves_no_lock(tmp_path, monkeypatch):
+    waits, plain = [], folder_lock.waiting
+
+    def interrupted(numbers):
+        # Before the block waits: the system may deliver a signal by another thread, late.
+        waits.append(numbers)
+        if len(waits) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return plain(numbers)
+
+    monkeypatch.setattr(folder_lock, "waiting", interrupted)
+    with pytest.raises(KeyboardInterrupt), writing_alone(tmp_path / "folder"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    assert len(waits) == 3

@@ -4,6 +4,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -23,7 +24,8 @@ class Starting:
         self.started = multiprocessing.get_context("fork").Process(target=self._read)
         self.started.start()
         for number in GROUP_SIGNALS:
-            os.kill(os.getpid(), number)
+            # To this thread: another one, which does not block the signal, might be late with it.
+            signal.pthread_kill(threading.get_ident(), number)
         self.heard = list(self.came)
         return self
 
