@@ -87,8 +87,7 @@ class Frontend(nn.Module):
         """
         # In place: nothing here is trained, and a batch of full-length frames as floats is large.
         if torch.compiler.is_compiling() or features.device.type != "cpu":
-            frames = features.to(torch.float32, copy=True).mul_(self.scale).add_(self.offset)
-            return _to_length_1(frames) if self.normalize else frames
+            return self._values(features.to(torch.float32, copy=True))
         dtype = computing_dtype(features.device)
         if len(features) * features.shape[1] <= BLOCK:
             # Few frames take hardly longer than to divide them into blocks.
