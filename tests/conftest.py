@@ -103,11 +103,15 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _heed_interrupts() -> Iterator[None]:
-    """A shell has what it runs in the background ignore Ctrl-C, and programs inherit that."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _heed_signals() -> Iterator[None]:
+    """A shell has what it runs in the background ignore Ctrl-C, `nohup` a hangup, and programs inherit that."""
+    earlier = {signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # Programs do not inherit a handler, and the tests themselves outlive their terminal as before.
+        earlier[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: None)
     yield
-    signal.signal(signal.SIGINT, earlier)
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module", autouse=True)
