@@ -110,9 +110,10 @@ def quantize(
     stored, chosen = open_stored(source), choose_device(device)
     calibration = None if calibrate is None else open_for(stored, to_pattern(calibrate), on_damaged, with_labels=False)
     checked = None if check is None else open_for(stored, to_pattern(check), on_damaged, progress=shown)
+    # `out` may take the place of the model.
+    before = stored.file_bytes
     summaries = quantize_file(stored, path, settings, calibration, force, shown)
-    before, after = stored.file_bytes, path.stat().st_size
-    exported = exported_bytes(stored_model(path))
+    after, exported = path.stat().st_size, exported_bytes(stored_model(path))
     if calibration is not None:
         warn_of_videos(calibration)
     if checked is None:

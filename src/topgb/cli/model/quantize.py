@@ -57,8 +57,10 @@ def quantize(
     stored, chosen, progress = open_stored(model), choose_device(device), TerminalProgress()
     calibration = None if calibrate is None else open_for(stored, calibrate, on_damaged, with_labels=False)
     checked = None if check is None else open_for(stored, check, on_damaged, progress=progress)
+    # `out` may take the place of the model.
+    before = stored.file_bytes
     summaries = quantize_file(stored, out, settings, calibration, force, progress)
-    before, after, exported = stored.file_bytes, out.stat().st_size, exported_bytes(stored_model(out))
+    after, exported = out.stat().st_size, exported_bytes(stored_model(out))
     scores = None
     if checked is not None:
         scores = [_gap(open_model(path, chosen), checked, chosen, progress) for path in (model, out)]
