@@ -1,5 +1,6 @@
 """The demo with fewer videos and smaller models: it leaves all that it promises, and its scores come from learning."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import yaml
 import topgb
 from topgb import demonstration
 from topgb.demonstration import DemoResult, run_demo
-from topgb.errors import InputError
+from topgb.errors import InputError, InterruptError
 from topgb.evaluation.metrics import Metrics
 from topgb.evaluation.opening import open_for
 from topgb.evaluation.score import evaluate
@@ -22,6 +23,7 @@ from topgb.records.framing import frame_record
 from topgb.records.label_statistics import label_counts
 from topgb.training.loop import TrainingJob, train
 from topgb.training.recipe import load_recipe
+from topgb.training.stopping import StoppedError
 
 CPU = torch.device("cpu")
 SMALL_SECOND_FAMILY = ["model.aggregator=gated_dbof", "model.clusters={rgb: 128, audio: 16}"]
@@ -88,6 +90,26 @@ def test_the_scores_come_from_learning(demo, tmp_path):
     # A GAP over 120 videos of known frequencies wanders by about 0.01.
     assert shuffled_gap <= frequency_gap + 0.02
     assert result.scores["EMA weights"].gap > frequency_gap + 0.1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InterruptError("interrupted after step 1"), "interrupted; the same command with force=True begins anew"),
+        (
+            StoppedError("stopped after step 1", signal.SIGTERM),
+            "stopped, as SIGTERM asked; the same command with force=True begins anew",
+        ),
+    ],
+)
+def test_whoever_stops_the_demo_is_not_told_to_resume_a_training(tmp_path, monkeypatch, error, words):
+    def stopped(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(demonstration, "train", stopped)
+    with pytest.raises(type(error), match=words) as raised:
+        run_demo(tmp_path / "demo", train_videos=20, held_out_videos=10)
+    assert raised.value.exit_code == error.exit_code
 
 
 def _shuffle_labels(data: Dataset, path: Path) -> None:

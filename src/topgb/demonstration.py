@@ -24,6 +24,7 @@ from topgb.training.build import build_model_file
 from topgb.training.curves import read_metrics
 from topgb.training.loop import TrainingJob, train
 from topgb.training.recipe import Recipe, load_recipe
+from topgb.training.stopping import not_resumed
 
 RECIPE = "demo"
 SECOND_FAMILY = ["model.aggregator=gated_dbof", "model.clusters={rgb: 512, audio: 64}"]
@@ -48,6 +49,7 @@ class DemoResult:
     sizes: dict[str, int]
 
 
+@not_resumed()
 def run_demo(
     out: Path, train_videos: int = 3000, held_out_videos: int = 600, force: bool = False, progress: Progress = SILENT
 ) -> DemoResult:

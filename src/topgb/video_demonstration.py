@@ -16,6 +16,7 @@ from topgb.files import atomic_write
 from topgb.progress import SILENT, TerminalProgress
 from topgb.tagging.formats import srt_lines
 from topgb.tagging.tag import TaggedVideo
+from topgb.training.stopping import not_resumed
 from topgb.video.made_clips import MadeClip, Scene, make_clips, write_labels
 
 RECIPE = "own-videos-av"
@@ -44,6 +45,7 @@ class VideoDemoResult:
     report: Path
 
 
+@not_resumed()
 def run_video_demo(out: Path, clips: int = CLIPS, force: bool = False, progress: bool = True) -> VideoDemoResult:
     """Fill `out` with clips, their labels, records, a run, a tagged clip and `report.html`.
 

@@ -20,7 +20,7 @@ class StoppedError(TopgbError):
 
     def __init__(self, message: str, asked: signal.Signals):
         super().__init__(message)
-        self.exit_code = 128 + asked
+        self.asked, self.exit_code = asked, 128 + asked
 
 
 class Asked:
@@ -44,6 +44,21 @@ class Asked:
         # No signal here: only another rank was asked.
         asked = self.signal or signal.SIGTERM
         return StoppedError(f"stopped {where}, as {asked.name} asked; {again}", asked)
+
+
+@contextmanager
+def not_resumed() -> Iterator[None]:
+    """A block of which a training is one step, and which only begins anew: who stops it is told so."""
+    try:
+        yield
+    except InterruptError:
+        raise InterruptError(f"interrupted; {_begins_anew()}") from None
+    except StoppedError as stopped:
+        raise StoppedError(f"stopped, as {stopped.asked.name} asked; {_begins_anew()}", stopped.asked) from None
+
+
+def _begins_anew() -> str:
+    return f"the same command with {option('force', True)} begins anew"
 
 
 @contextmanager
