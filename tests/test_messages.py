@@ -124,7 +124,7 @@ def _refusals(folder: Path) -> dict[str, tuple[str, str]]:
         return str(caught.value)
 
     return {
-        words(refuse_existing, folder, False): ("with force=True", "with --force"),
+        words(refuse_existing, Path(__file__), False): ("with force=True", "with --force"),
         words(choose_device, "abacus"): ("use device='cpu'", "use --device cpu"),
         words(QuantizeOptions, "int4", 3.0, 7): (
             "group is 7; it must be a multiple of 8",

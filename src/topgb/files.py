@@ -26,6 +26,8 @@ GROWING = ".unfinished"
 IN_USE = ".in-use"
 # A file of these kinds took hours to make, or cannot be made again.
 Kind = Literal["records", "a model", "tensors"]
+# Other programs take this name for standard input or output.
+STANDARD_STREAM = Path("-")
 _MODEL = b'{"__metadata__":{"topgb":'
 
 
@@ -43,9 +45,9 @@ def refuse_existing(path: Path, force: bool, kind: Kind | None = None) -> None:
 
     Records, models and scores are overwritten only by their own kind: they may be what the command reads.
     """
+    check_target(path)
     if path.exists() and not force:
         raise InputError(f"{path} exists already; choose another name, or overwrite it with {option('force', True)}")
-    check_target(path)
     held = _kind_of(path)
     if held not in (None, kind):
         raise InputError(
@@ -267,6 +269,8 @@ def refuse_undecodable(path: Path) -> None:
 def check_target(path: Path) -> None:
     """Raise `InputError` if `path` cannot be a file."""
     refuse_undecodable(path)
+    if path == STANDARD_STREAM:
+        raise InputError("topgb writes whole files, not to standard output; give the file a name in place of '-'")
     if path.exists() and not path.is_file():
         # Renaming onto a device such as /dev/null would replace it for the whole machine.
         raise InputError(f"{path} is not a file and cannot be replaced by one; choose another name")

@@ -1,6 +1,7 @@
 """No command destroys records, a model or scores by writing something else over them, also with --force."""
 
 import gzip
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
+import topgb as topgb_in_python
 from cli.program import topgb
 from combining.small_models import model_file
 from conftest import SMALL_CLASSES, SMALL_SPEC
@@ -96,6 +98,27 @@ def test_what_a_file_holds_is_not_destroyed(made, tmp_path, name, held):
     assert done.returncode == 2, done.stdout
     assert f"{out} holds {kind}, which --force does not overwrite with something else" in done.stderr
     assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_dash_is_no_file(made, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    done = topgb(*name.split(), *COMMANDS[name].format(**made._asdict(), out="-", folder="folder").split(), "--force")
+    assert done.returncode == 2
+    assert "give the file a name in place of '-'" in done.stderr
+    assert not (tmp_path / "-").exists()
+
+
+def test_the_size_before_is_that_of_the_model_which_is_replaced(made, tmp_path):
+    model = tmp_path / "m.safetensors"
+    model.write_bytes(made.model.read_bytes())
+    quantised = ("model", "quantize", model, "--method", "int8", "--min-elements", "10", "--out", model, "--force")
+    found = json.loads(topgb(*quantised, "--json").stdout)
+    assert (found["bytes_before"], found["bytes_after"]) == (made.model.stat().st_size, model.stat().st_size)
+    assert found["bytes_before"] > found["bytes_after"]
+    model.write_bytes(made.model.read_bytes())
+    small = topgb_in_python.quantize(model, model, method="int8", min_elements=10, force=True, progress=False)
+    assert (small.bytes_before, small.bytes_after) == (found["bytes_before"], found["bytes_after"])
 
 
 @pytest.mark.parametrize("name", ["model quantize", "model average", "thresholds"])

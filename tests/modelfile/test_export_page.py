@@ -115,6 +115,13 @@ def test_the_same_model_gives_the_same_bytes_and_nothing_is_overwritten_without_
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_the_name_does_not_say_another_format(model):
+    with pytest.raises(InputError, match="m.pt2 says pt2, and to='onnx' asks for another format"):
+        export_model(model, model.with_name("m.pt2"), "onnx")
+    with pytest.raises(InputError, match="let the name end in .pt2, or ask for to='onnx'"):
+        export_model(model, model.with_name("m.onnx"), "pt2")
+
+
 def test_without_the_extra_onnx_one_sentence_says_so(model, monkeypatch):
     monkeypatch.setattr(onnx_export.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"needs onnx, which is not installed here; .*pip install '.\[onnx\]'"):

@@ -19,6 +19,11 @@ def clips(tmp_path_factory) -> Clips:
     return make_clips(tmp_path_factory.mktemp("clips"), "sound", {"a": 3.0, "b\n,": 2.0})
 
 
+def test_two_formats_are_not_one():
+    code, _, err = program("tag", "m", "a.mp4", "--json", "--format", "srt")
+    assert (code, err) == (2, "topgb: --json and --format srt ask for two formats; leave one of them out\n")
+
+
 def test_words_are_escaped(clips):
     done = program("tag", clips.model, *clips.videos.values(), "--timeline", 2)
     assert done.returncode == 0, done

@@ -51,6 +51,8 @@ def tag(
     from topgb.tagging.tag import TaggedVideo, TagOptions, VideoTagger, tag_each
     from topgb.training.opened import open_for_engine
 
+    if json and wanted not in ("text", "json"):
+        raise InputError(f"--json and --format {wanted} ask for two formats; leave one of them out")
     form = "json" if json else wanted
     files = files_of(videos)
     if form == "srt" and len(files) > 1:

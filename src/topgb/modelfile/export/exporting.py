@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 import torch.fx.config
 
+from topgb.errors import InputError, option
 from topgb.files import refuse_existing
 from topgb.modelfile.export.graph import ExportGraph
 from topgb.modelfile.export.onnx import require_onnx, save_onnx
@@ -36,6 +37,12 @@ def export_model(
     where the model file is not sound, `out` exists and `force` is off, or what `to` needs is not installed,
     `TopgbError` where it cannot be written.
     """
+    named = out.suffix.removeprefix(".").lower()
+    if named in FORMATS and named != to:
+        raise InputError(
+            f"the name {out} says {named}, and {option('to', to)} asks for another format; let the name end in .{to}, "
+            f"or ask for {option('to', named)}"
+        )
     if to == "onnx":
         require_onnx()
     refuse_existing(out, force)
