@@ -44,7 +44,7 @@ _worded: ContextVar[Wording | None] = ContextVar("wording", default=None)
 
 
 def option(name: str, value: Any = None) -> str:
-    """The option `name` of the Python API, as the reader of a message writes it.
+    """The option `name` of the Python API, as the reader of a message writes it; empty if the reader has none.
 
     On the command line it is written as a flag (`topgb.cli.flags`), elsewhere as in Python. Call this when the message
     is made, never while a module is imported: the wording is chosen later.
@@ -119,10 +119,7 @@ class DamagedRecordError(RecordError):
 
     @staticmethod
     def _sentence(place: str, reason: str) -> str:
-        return (
-            f"{place} is damaged: {reason}; "
-            f"copy or download the file again, or go on without the record with {option('on_damaged', 'skip')}"
-        )
+        return f"{place} is damaged: {reason}; copy or download the file again{_or_skip()}"
 
 
 class UnfitRecordError(DamagedRecordError):
@@ -130,4 +127,10 @@ class UnfitRecordError(DamagedRecordError):
 
     @staticmethod
     def _sentence(place: str, reason: str) -> str:
-        return f"{place} cannot be used: {reason}, or go on without the record with {option('on_damaged', 'skip')}"
+        return f"{place} cannot be used: {reason}{_or_skip()}"
+
+
+def _or_skip() -> str:
+    """The advice to leave a record out, for readers who have an option for it."""
+    way = option("on_damaged", "skip")
+    return f", or go on without the record with {way}" if way else ""

@@ -117,10 +117,15 @@ def known_kind(head: bytes) -> FileKind | None:
     return _zip(head) or _zlib(head) or _pickle(head) or _markup(head)
 
 
-def instead(path: str, remedy: str) -> str | None:
-    """Say what the file `path` is, if it is known, and what to do: `remedy`, unless its kind has one of its own."""
+def instead(path: str, remedy: str, wanted: str | None = None) -> str | None:
+    """Say what the file `path` is, if it is known, and what to do: `remedy`, unless its kind has one of its own.
+
+    A file that cannot be read although it begins like the kind that is `wanted`, words of its `like`, lacks its end.
+    """
     with open(path, "rb") as file:
         kind = known_kind(file.read(HEAD))
+    if kind is not None and wanted is not None and wanted in kind.like:
+        return f"it is cut off, as it begins like {kind.like} and does not end like one; copy or write it again"
     return None if kind is None else f"it begins like {kind.like}; {kind.remedy if kind.anywhere else remedy}"
 
 

@@ -85,6 +85,9 @@ def test_compare_prints_the_difference(parts, small_records):
     assert f"A       {gaps[0]:.5f}  {parts[0]}\n" in out
     assert f"95% interval {found['low']:+.5f} to {found['high']:+.5f}" in out
     assert json.loads(_topgb(*arguments, "--json", "--seed", "1")[1])["low"] != found["low"]
+    assert "A is the better one in " in out
+    code, out, _ = _topgb("compare", parts[0], parts[0], *arguments[3:])
+    assert (code, out.splitlines()[-1]) == (0, "A and B are equally good in each of 200 resamples")
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,13 @@ def test_what_is_no_parquet_is_one_sentence(tmp_path, data):
     assert "\n" not in str(raised.value)
 
 
+def test_a_table_without_its_end_is_cut_off(tmp_path):
+    _write(tmp_path / "a.parquet", _columns(*range(30)))
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-50])
+    with pytest.raises(InputError, match="as Parquet: it is cut off, .* a Parquet table .*; copy or write it again"):
+        pack(str(tmp_path / "a.parquet"), tmp_path / "p")
+
+
 def test_damage_is_one_sentence(tmp_path):
     _write(tmp_path / "a.parquet", _columns(*range(30)))
     sound = (tmp_path / "a.parquet").read_bytes()

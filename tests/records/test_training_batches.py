@@ -178,7 +178,7 @@ def test_senseless_settings(shards, spec, tmp_path):
     video = FeatureSpec("video", (Feature("mean_rgb", 7, "float32"),))
     write_synthetic(tmp_path / "video", video, CLASSES, 6)
     dataset = open_dataset(f"{tmp_path}/video/*", video, CLASSES, 300)
-    with pytest.raises(InputError, match="no frames to sample"):
+    with pytest.raises(InputError, match=r"no frames to sample; 'training\.frames' must be all, not random"):
         TrainingBatches(dataset, 2, 0, FrameSampling("random", 3))
-    with pytest.raises(InputError, match="no frames to sample"):
+    with pytest.raises(InputError, match="no frames to sample; frames must be all, not shuffle"):
         next(evaluation_batches(dataset, 2, sampling=FrameSampling("shuffle")))

@@ -102,9 +102,11 @@ def test_what_was_not_looked_at_is_said(client: Client):
 @pytest.mark.parametrize(
     ("name", "content", "options", "status", "words"),
     [
-        ("x.npy", b"", {}, 422, "x.npy: 'features' is not a NumPy array"),
+        ("x.npy", b"", {}, 422, "x.npy is cut off in the header of the array 'features'"),
+        ("x.npy", b"x" * 99, {}, 422, "x.npy: 'features' is not a NumPy array"),
         ("../../etc/x.npz", b"PK", {}, 422, "x.npz is not a .npz file"),
         ("x.tfrecord", b"garbage", {}, 422, "x.tfrecord"),
+        ("x.tfrecord", b"", {}, 422, "; copy or download the file again"),
         ("x.npy", npy(np.zeros((3, 41), np.uint8)), {}, 422, "this model takes [frames, 40]"),
         ("x.npz", _npz(other=np.zeros((3, 40), np.uint8)), {}, 422, "has the features other; this model takes"),
         ("x.npy", npy(videos()[0]), {"timeline": "0"}, 422, "timeline: "),
@@ -120,7 +122,8 @@ def test_what_was_not_looked_at_is_said(client: Client):
 def test_wrong_files(client: Client, place, name, content, options, status, words):
     reply = client.tag(name, content, options)
     assert (reply.status, words in reply.detail) == (status, True), reply
-    for secret in ("secret-", "upload", str(place)):
+    # Nor is there an option to leave a record out, as commands have.
+    for secret in ("secret-", "upload", str(place), "on-damaged"):
         assert secret not in reply.detail
 
 

@@ -22,9 +22,7 @@ ModelOrRun = Annotated[
         help="A model file, its URL (hf://OWNER/NAME/FILE, https:// …), or the directory of a run.", metavar="MODEL|RUN"
     ),
 ]
-ModelsOrRuns = Annotated[
-    list[Path], typer.Argument(help="Two model files or more, or folders of runs.", metavar="MODEL|RUN…")
-]
+ModelsOrRuns = Annotated[list[Path], typer.Argument(help="Model files, or folders of runs.", metavar="MODEL|RUN…")]
 Data = Annotated[
     str,
     typer.Argument(help="Records: a file, a folder, a glob in quotes, a list with commas, or a URL.", metavar="DATA"),

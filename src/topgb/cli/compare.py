@@ -62,4 +62,7 @@ def compare(
         f"B - A  {found.difference:+.5f}  {100 * found.confidence:g}% interval {found.low:+.5f} to {found.high:+.5f}, "
         f"standard error {found.standard_error:.5f}"
     )
+    if found.difference == found.standard_error == 0:
+        terminal.show(f"A and B are equally good in each of {found.resamples:,} resamples")
+        return
     terminal.show(f"A is the better one in {100 * found.share_below_zero:.1f}% of {found.resamples:,} resamples")

@@ -148,7 +148,7 @@ def shrink(
     walked = search(quantised, budget, shortlist.gap)
     if not walked:
         least = min(member.size for member in quantised.values())
-        raise InputError(f"nothing fits {budget:,} bytes; the smallest member takes {least:,}")
+        raise InputError(f"nothing fits {budget:,} bytes; the smallest member takes {least:,}; {folder} is kept")
     choice = best(walked)
     files = [_candidate_file(parents[number], bits, dataset, folder) for number, bits in choice.bits]
     scores = torch.stack([quantised[item].scores for item in choice.bits])

@@ -83,7 +83,7 @@ def _read_archive(file: IO[bytes], path: str) -> dict[str, np.ndarray]:
                 unpacked += features[name].nbytes
     except BROKEN_ARCHIVE as error:
         said = f" ({_one_line(error)}); save it anew with np.savez"
-        if not zipfile.is_zipfile(path) and (other := instead(path, "save its arrays with np.savez")):
+        if not zipfile.is_zipfile(path) and (other := instead(path, "save its arrays with np.savez", ".npz")):
             said = f": {other}"
         raise InputError(f"{path} is not a .npz file{said}") from None
     return features
@@ -98,6 +98,8 @@ def _read_array(file: IO[bytes], size: int, name: str, path: str, unpacked: int 
         shape, fortran_order, dtype = read_header(file)
     except Exception as error:
         # The header is Python text, and NumPy's parser raises errors without a common base class.
+        if str(error).startswith("EOF") and path.endswith(SUFFIXES[0]):
+            raise InputError(f"{path} is cut off in the header of the array {name!r}; copy or save it again") from None
         said = f" ({_one_line(error)}); save it with np.save"
         if "magic string" in said and path.endswith(SUFFIXES[0]) and (other := instead(path, "save it with np.save")):
             said = f": {other}"

@@ -114,7 +114,7 @@ def _unreadable_error(path: str, error: BaseException) -> InputError:
     if "encrypted" in text:
         said = "it is encrypted; write it anew without encryption"
     elif "magic bytes not found" in text:
-        said = instead(path, "write it as Parquet") or said
+        said = instead(path, "write it as Parquet", "a Parquet table") or said
     return InputError(f"cannot read {path} as Parquet: {said}")
 
 

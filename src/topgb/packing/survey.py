@@ -225,6 +225,10 @@ class Survey:
             else:
                 features.append(Feature(name, size, "float32"))
         for ranged in ranges:
+            if ranged is not None and ranged not in held:
+                raise InputError(
+                    f"{option('range')} names {ranged!r}, and there is no such feature; there are: {', '.join(held)}"
+                )
             if not any(f.dtype == "uint8" and ranged in (None, f.name) for f in features):
                 which = "no feature" if ranged is None else f"no feature {ranged!r}"
                 raise InputError(

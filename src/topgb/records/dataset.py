@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from topgb.batch import Batch
-from topgb.errors import DamagedRecordError, InputError, TopgbError
+from topgb.errors import DamagedRecordError, InputError, TopgbError, option
 from topgb.features import FeatureSpec
 from topgb.progress import SILENT, Progress
 from topgb.records.batch_buffers import empty_features, label_matrix
@@ -286,7 +286,7 @@ def evaluation_batches(
     gives the same batches, and any batch size gives the same videos. Batches that are empty because all their records
     are damaged are left out. Raises the errors of `Dataset.read_batch` and `sampling_for`.
     """
-    sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames)
+    sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames, option("frames"))
     for shard in range(len(dataset.shards)) if shards is None else shards:
         count = int(dataset.counts[shard])
         dataset.ids.begin(shard)

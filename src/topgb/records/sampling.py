@@ -80,13 +80,20 @@ def parse_sampling(text: str) -> FrameSampling:
     )
 
 
-def sampling_for(sampling: FrameSampling, level: Literal["video", "frame"], max_frames: int) -> FrameSampling:
+def sampling_for(
+    sampling: FrameSampling,
+    level: Literal["video", "frame"],
+    max_frames: int,
+    setting: str = "the frame sampling",
+) -> FrameSampling:
     """`sampling` made ready for records of `level` and for a model that takes at most `max_frames` frames of a video.
+
+    `setting` is the user's name for it.
 
     Raises `InputError` if the records have no frames to sample, or if `count` exceeds `max_frames`.
     """
     if sampling.mode != "all" and level == "video":
-        raise InputError("video-level records have no frames to sample; set the frame sampling to 'all'")
+        raise InputError(f"video-level records have no frames to sample; {setting} must be all, not {sampling.mode}")
     if sampling.count > max_frames:
         raise InputError(
             f"frame sampling '{sampling.mode}:{sampling.count}' takes more frames than the model looks at "

@@ -30,7 +30,7 @@ class TrainingBatches(TorchDataset[LoadedBatch]):
         if batch_size < 1 or seed < 0:
             raise InputError(f"batch size {batch_size} or seed {seed} is too small; the least are 1 and 0")
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames)
+        self.sampling = sampling_for(sampling, dataset.spec.level, dataset.max_frames, "'training.frames'")
         self.rank, self.ranks = rank, ranks
         self.steps_per_epoch = -(-dataset.num_records // (batch_size * ranks))
         self._order: tuple[int, np.ndarray] | None = None
