@@ -1,5 +1,7 @@
 """A model file may ask for more memory than its own size says; that is estimated before the first batch."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,23 @@ def test_the_check_is_made_once_and_changes_nothing(tmp_path, monkeypatch):
     assert len(asked) == 1
     model.predict(videos(20))
     assert len(asked) == 2
+
+
+def test_the_check_changes_nothing_in_a_model_that_other_threads_use(tmp_path):
+    path = model_file(tmp_path / "m.safetensors", {**PADDED, "max_frames": 50})
+    expected = topgb.load(path).predict(videos(4))
+    model, seen = topgb.load(path), []
+    (frontend,) = activations._padding(model)
+    frontend.register_forward_hook(lambda module, given, made: seen.append((module.max_frames, made[0].shape[1])))
+    np.testing.assert_array_equal(model.predict(videos(4)), expected)
+    assert {most for most, _ in seen} == {50}
+    # A video is tried with fewer frames, which take less memory, before all are padded to as many as there may be.
+    assert seen[0][1] < seen[-1][1] == 50
+    for _ in range(5):
+        shared = topgb.load(path)
+        with ThreadPoolExecutor(6) as threads:
+            for found in threads.map(shared.predict, [videos(4)] * 6):
+                np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")

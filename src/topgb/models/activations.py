@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from topgb.batch import Batch
 from topgb.errors import InputError
-from topgb.models.frontend import Frontend
+from topgb.models.frontend import Frontend, padding_no_further
 from topgb.models.readlinear import keeping_nothing
 
 # Factor for memory that is not counted: inside single operations, and the allocator's own.
@@ -117,16 +117,10 @@ def _peak(model: nn.Module, predict: Callable[[Batch], torch.Tensor], batch: Bat
         labels=None,
         teacher=None,
     )
-    padding = {one: one.max_frames for one in _padding(model)}
-    try:
-        for one, most in padding.items():
-            one.max_frames = min(frames, most)
-        known = [*model.parameters(), *model.buffers(), part.features, part.num_frames]
-        with keeping_nothing(), Living(known) as living:
-            predict(part)
-    finally:
-        for one, most in padding.items():
-            one.max_frames = most
+    known = [*model.parameters(), *model.buffers(), part.features, part.num_frames]
+    # Other threads may predict with the model meanwhile, so that nothing in it may change.
+    with keeping_nothing(), padding_no_further(frames), Living(known) as living:
+        predict(part)
     return living.most
 
 

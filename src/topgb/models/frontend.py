@@ -1,5 +1,9 @@
 """Turn stored features into the frames a model sees: dequantise, set padding to 0, normalise."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,6 +17,18 @@ from topgb.models.precision import computing_dtype
 L2_EPSILON = 1e-12
 # Frames dequantised and normalised at once on a CPU: a few hundred KB, which stay in the cache.
 BLOCK = 128
+
+_most_padded = ContextVar[int | None]("most_padded", default=None)
+
+
+@contextmanager
+def padding_no_further(frames: int) -> Iterator[None]:
+    """A block in which this thread pads videos to so many frames at most; they must have no more themselves."""
+    token = _most_padded.set(frames)
+    try:
+        yield
+    finally:
+        _most_padded.reset(token)
 
 
 def l2_normalize(values: torch.Tensor, dim: int) -> torch.Tensor:
@@ -76,9 +92,14 @@ class Frontend(nn.Module):
         if valid is not None:
             frames.masked_fill_(~valid[:, :, None], 0.0)
         if self.pads_to_max_frames:
-            missing = self.max_frames if exporting else self.max_frames - frames.shape[1]
-            frames = F.pad(frames, (0, 0, 0, missing))[:, : self.max_frames]
+            most = self._frames_to_pad_to()
+            missing = most if exporting else most - frames.shape[1]
+            frames = F.pad(frames, (0, 0, 0, missing))[:, :most]
         return frames, num_frames
+
+    def _frames_to_pad_to(self) -> int:
+        bound = None if torch.compiler.is_compiling() else _most_padded.get()
+        return self.max_frames if bound is None else min(bound, self.max_frames)
 
     def _dequantized(self, features: torch.Tensor) -> torch.Tensor:
         """Dequantised frames [B, T, D'], each scaled to length 1 if the model normalises.
