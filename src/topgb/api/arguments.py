@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
+from topgb.api.tensor_defaults import own_defaults
 from topgb.errors import InputError, option, wording
 from topgb.progress import SILENT, Progress, TerminalProgress
 from topgb.unpacked_size import max_unpacked, parse_size, set_max_unpacked
@@ -32,7 +33,10 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 
 
 def unpacking(call: Call) -> Call:
-    """A public call that lets compressed files unpack to `max_unpacked` (see `topgb.unpacked_size`) while it runs."""
+    """A public call that lets compressed files unpack to `max_unpacked` (see `topgb.unpacked_size`) while it runs.
+
+    The caller's defaults for tensors are not those of the call (`own_defaults`).
+    """
 
     @functools.wraps(call)
     def bounded(*arguments: Any, **options: Any) -> Any:
@@ -40,7 +44,8 @@ def unpacking(call: Call) -> Call:
         if size is not None:
             set_max_unpacked(parse_size(str(size)))
         try:
-            return call(*arguments, **options)
+            with own_defaults():
+                return call(*arguments, **options)
         finally:
             set_max_unpacked(earlier)
 

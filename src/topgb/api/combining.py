@@ -19,6 +19,7 @@ from topgb.api.arguments import (
     unpacking,
 )
 from topgb.api.results import ModelFile, model_file
+from topgb.api.tensor_defaults import own_defaults
 from topgb.errors import DamagedRecordError, InputError, option
 from topgb.results import Result, Table
 
@@ -43,7 +44,8 @@ def average(models: Sequence[PathLike], out: PathLike, *, force: bool = False) -
     from topgb.training.opened import open_stored
 
     path = to_path(out)
-    return model_file(path, average_files([open_stored(model) for model in to_paths(models)], path, force))
+    with own_defaults():
+        return model_file(path, average_files([open_stored(model) for model in to_paths(models)], path, force))
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from topgb.api.arguments import PathLike, check_choices, to_path
+from topgb.api.tensor_defaults import own_defaults
 from topgb.results import Result
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def export(
     source = to_path(model)
     stored = open_stored(source)
     path = beside(source).with_suffix(f".{to}") if out is None else to_path(out)
-    files = export_model(stored, path, to, force, input)
+    with own_defaults():
+        files = export_model(stored, path, to, force, input)
     return Exported(path, files, [file.stat().st_size for file in files], stored.file_bytes)
 
 
@@ -115,7 +117,8 @@ def import_tf(
 
     path = to_path(out)
     shares = None if weights is None else list(weights)
-    found = import_checkpoint(to_path(prefix), path, use_ema, parse_overrides(set), force, shares)
+    with own_defaults():
+        found = import_checkpoint(to_path(prefix), path, use_ema, parse_overrides(set), force, shares)
     header = found.header
     size = path.stat().st_size
     return ImportedFile(path, size, header.classes, header.members, found.unknown, found.without_averages)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
+from topgb.api.tensor_defaults import own_defaults
 from topgb.devices import Resident
 from topgb.errors import InputError
 from topgb.features import FeatureSpec
@@ -91,10 +92,11 @@ class Model:
     def _predict(self, videos: Any, num_frames: Any) -> np.ndarray:
         given = to_stored(videos, self.features, self.loaded.max_frames, num_frames)
         self._warn(given)
-        found = [
-            self.loaded.predict(*padded(given.stored[first : first + BATCH]))
-            for first in range(0, len(given.stored), BATCH)
-        ]
+        with own_defaults():
+            found = [
+                self.loaded.predict(*padded(given.stored[first : first + BATCH]))
+                for first in range(0, len(given.stored), BATCH)
+            ]
         # Most calls are one batch, which need not be copied.
         empty = np.zeros((0, self.classes), np.float32)
         probabilities = found[0] if len(found) == 1 else np.concatenate([empty, *found])
@@ -135,7 +137,8 @@ class Model:
         # Imported here, because most users bring arrays.
         from topgb.tagging.tag import TagOptions, VideoTagger
 
-        return VideoTagger(self.loaded, TagOptions(top, threshold, timeline)).tag(os.fspath(path))
+        with own_defaults():
+            return VideoTagger(self.loaded, TagOptions(top, threshold, timeline)).tag(os.fspath(path))
 
     def _tags(self, probabilities: np.ndarray, top: int | None, least: np.ndarray | None) -> Tags:
         best = best_classes(probabilities, top, least)
@@ -170,6 +173,7 @@ def load(
     >>> topgb.load("model.safetensors").classes
     12
     """
-    if torch.device(device).type == "cpu":
-        prefer_faster()
-    return Model(open_model(Path(path), torch.device(device), use_ema, resident))
+    with own_defaults():
+        if torch.device(device).type == "cpu":
+            prefer_faster()
+        return Model(open_model(Path(path), torch.device(device), use_ema, resident))

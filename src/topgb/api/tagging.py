@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from topgb.api.arguments import Opening, PathLike, open_given, to_path, to_progress
+from topgb.api.tensor_defaults import own_defaults
 from topgb.errors import InputError, TopgbWarning
 from topgb.results import Table
 
@@ -71,15 +72,16 @@ def tag(
     from topgb.tagging.tag import TaggedVideo, TagOptions, VideoTagger, tag_each
 
     files = files_of(_to_names(videos))
-    tagger = VideoTagger(open_given(model, Opening()).here, TagOptions(top, threshold, timeline))
     found: list[TaggedVideo] = []
     unreadable: list[Unreadable] = []
-    for each in tag_each(tagger, files, to_progress(progress)):
-        if isinstance(each, TaggedVideo):
-            found.append(each)
-        else:
-            unreadable.append(each)
-            warnings.warn(each.reason, TopgbWarning, stacklevel=2)
+    with own_defaults():
+        tagger = VideoTagger(open_given(model, Opening()).here, TagOptions(top, threshold, timeline))
+        for each in tag_each(tagger, files, to_progress(progress)):
+            if isinstance(each, TaggedVideo):
+                found.append(each)
+            else:
+                unreadable.append(each)
+                warnings.warn(each.reason, TopgbWarning, stacklevel=2)
     return Tagged(found, unreadable)
 
 

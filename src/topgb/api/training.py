@@ -17,6 +17,7 @@ from topgb.api.arguments import (
     unpacking,
 )
 from topgb.api.results import ModelFile, model_file
+from topgb.api.tensor_defaults import own_defaults
 from topgb.errors import InputError, InterruptError, option
 from topgb.progress import SILENT, Progress
 
@@ -204,4 +205,5 @@ def build(
     folder = to_path(run)
     own = {None: MODEL_FILE, True: "ema.safetensors", False: "raw.safetensors"}
     path = folder / own[use_ema] if out is None else to_path(out)
-    return model_file(path, build_model_file(folder, path, use_ema, force, _class_names(vocabulary, None)))
+    with own_defaults():
+        return model_file(path, build_model_file(folder, path, use_ema, force, _class_names(vocabulary, None)))
