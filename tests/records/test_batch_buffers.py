@@ -5,6 +5,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from topgb.features import Feature, FeatureSpec
 from topgb.records.batch_buffers import empty_features
+from topgb.records.reader_processes import prepare_reader, reading_ahead
 
 BYTES = FeatureSpec("frame", (Feature("rgb", 3), Feature("audio", 2)))
 FLOATS = FeatureSpec("frame", (Feature("rgb", 3, "float32"), Feature("audio", 2)))
@@ -28,7 +29,9 @@ class _Filled(Dataset):
 @pytest.mark.parametrize("spec", [BYTES, FLOATS])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_array_and_tensor_are_the_same_memory_shared_in_a_worker(spec, workers):
-    [(tensor, shared)] = DataLoader(_Filled(spec), batch_size=None, num_workers=workers)
+    start = prepare_reader if workers else None
+    with reading_ahead(DataLoader(_Filled(spec), batch_size=None, num_workers=workers, worker_init_fn=start)) as items:
+        [(tensor, shared)] = items
     assert shared == bool(workers)
     expected = torch.arange(40).view(2, 4, 5).to(torch.uint8 if spec.all_bytes else torch.float32)
     assert torch.equal(tensor, expected)

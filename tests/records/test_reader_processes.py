@@ -4,11 +4,14 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
+from faults.programs import ENVIRONMENT, PATIENCE
 from topgb.records.reader_processes import prepare_reader, reading_ahead
 
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -140,3 +143,23 @@ print(next(kept.__enter__()))
     )
     ended = zygote.start([], script=script).wait()
     assert (ended.code, ended.out, ended.err) == (0, "0\n", "")
+
+
+def test_the_path_of_temporary_files_may_be_long(tmp_path):
+    """The system bounds the path of a socket, over which a reader hands a tensor on; its parent would wait for ever."""
+    folder, script = tmp_path / ("long" * 40), tmp_path / "reading.py"
+    folder.mkdir()
+    script.write_text(
+        """
+import tempfile
+import torch
+from torch.utils.data import DataLoader
+from topgb.records.reader_processes import prepare_reader, reading_ahead
+with reading_ahead(DataLoader(torch.arange(9), batch_size=3, num_workers=2, worker_init_fn=prepare_reader)) as items:
+    print(sum(int(batch.sum()) for batch in items), tempfile.gettempdir())
+"""
+    )
+    environment = {**ENVIRONMENT, "TMPDIR": str(folder)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"36 {folder}\n", "")
+    assert list(folder.glob("pymp-*")) == []

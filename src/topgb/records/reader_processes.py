@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import get_temp_dir
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -24,6 +26,8 @@ Item = TypeVar("Item")
 _TO_GROUPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Linux: the kernel sends a signal to this process when the thread that forked it ends.
 _PR_SET_PDEATHSIG = 1
+# A socket's path may take 103 bytes on macOS, of which `/pymp-xxxxxxxx/listener-xxxxxxxx` takes 32.
+_LONGEST_FOLDER = 71
 # Iterators whose blocks have not ended, each with its processes.
 _open: list[tuple[Any, set[BaseProcess]]] = []
 os.register_at_fork(after_in_child=_open.clear)
@@ -35,6 +39,7 @@ def reading_ahead(loader: "DataLoader[Item]") -> Iterator[Iterator[Item]]:
 
     The loader's `worker_init_fn` must be `prepare_reader`. Signals wait until all processes have been started.
     """
+    _make_folder_of_sockets()
     items: Any = None
     readers, process = set[BaseProcess](), os.getpid()
     earlier = set(multiprocessing.active_children())
@@ -51,6 +56,21 @@ def reading_ahead(loader: "DataLoader[Item]") -> Iterator[Iterator[Item]]:
         if os.getpid() == process:
             _end(items, readers)
             _open[:] = [opened for opened in _open if opened[1] is not readers]
+
+
+def _make_folder_of_sockets() -> None:
+    """Make the folder of the sockets over which readers hand tensors on: it ends with this process, not with theirs.
+
+    Readers are killed at their end and would leave theirs. Where a socket's path would be too long a reader could hand
+    nothing on, and its parent would wait for ever.
+    """
+    before = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"
+    try:
+        get_temp_dir()
+    finally:
+        tempfile.tempdir = before
 
 
 def prepare_reader(number: int) -> None:
