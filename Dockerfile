@@ -22,6 +22,6 @@ WORKDIR /home/topgb
 EXPOSE 8000
 # Uploads are kept in /tmp while they are worked with.
 HEALTHCHECK --interval=10s --start-period=60s --timeout=5s \
-    CMD python -c "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"
+    CMD python -c "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/healthz', timeout=4)"
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["topgb", "serve", "--host", "0.0.0.0", "--port", "8000"]

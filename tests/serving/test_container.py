@@ -49,7 +49,7 @@ def test_the_server_is_not_root_and_asks_for_a_token():
     assert set(extras.split(",")) == {"serve", "video"}
 
 
-def test_the_check_of_health_is_true(tmp_path):
+def test_the_check_of_health_is_true(tmp_path, monkeypatch):
     """As the image runs it, against a server that is there and one that is not."""
     (line,) = [line for line in LINES if line.startswith("HEALTHCHECK")]
     words = shlex.split(line.partition(" CMD ")[2])
@@ -57,6 +57,8 @@ def test_the_check_of_health_is_true(tmp_path):
     entry = next(line for line in LINES if line.startswith("ENTRYPOINT"))
     port = re.findall(r'"--port", "(\d+)"', entry)[0]
     assert f"127.0.0.1:{port}/healthz" in words[2]
+    # Docker gives containers the proxies of its own settings.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with serving([model_file(tmp_path / "m.safetensors")], Settings(token="correct-horse")) as client:
         check = [sys.executable, "-c", words[2].replace(f":{port}/", f":{client.port}/")]
         assert subprocess.run(check, stderr=subprocess.DEVNULL).returncode == 0
