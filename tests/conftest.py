@@ -3,9 +3,7 @@
 import gc
 import multiprocessing
 import os
-import shutil
 import signal
-import tempfile
 
 # Tests compare bits, and with several threads one run in fourteen rounds a sum in another order. `make test-portable`
 # sets its own number of threads. PyTorch reads it when it is imported.
@@ -13,24 +11,18 @@ if "TOPGB_PORTABLE" not in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 # Nothing is timed: a choice would differ between machines, and stay for the tests that follow.
 os.environ.setdefault("TOPGB_MATMUL", "mkl")
-# Nothing is kept in the user's cache folder, except by matplotlib, which would otherwise look through all fonts.
-os.environ.setdefault(
-    "MPLCONFIGDIR", os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "matplotlib")
-)
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="topgb-tests-cache-")
-
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+import surroundings
 from faults import figures
 from faults.programs import Zygote
 from topgb.features import Feature, FeatureSpec
 from topgb.records.synth import SynthOptions, write_synthetic
 
-CACHE = Path(os.environ["XDG_CACHE_HOME"])
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SMALL_SPEC = FeatureSpec("frame", (Feature("rgb", 32), Feature("audio", 8)))
 SMALL_CLASSES = 12
@@ -87,7 +79,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(CACHE, ignore_errors=True)
+    surroundings.remove()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -92,7 +92,7 @@ def test_what_a_file_holds_is_not_destroyed(made, tmp_path, name, held):
         source = made.model if held == "a model" else next(made.scores.glob("*.safetensors"))
         out.write_bytes(source.read_bytes())
     before = out.read_bytes()
-    words = COMMANDS[name].format(**made._asdict(), out=out, folder=tmp_path / "folder").split()
+    words = [part.format(**made._asdict(), out=out, folder=tmp_path / "folder") for part in COMMANDS[name].split()]
     done = topgb(*name.split(), *words, "--force")
     kind = held if held in ("a model", "tensors") else "records"
     assert done.returncode == 2, done.stdout
@@ -103,7 +103,8 @@ def test_what_a_file_holds_is_not_destroyed(made, tmp_path, name, held):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_dash_is_no_file(made, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    done = topgb(*name.split(), *COMMANDS[name].format(**made._asdict(), out="-", folder="folder").split(), "--force")
+    words = [part.format(**made._asdict(), out="-", folder="folder") for part in COMMANDS[name].split()]
+    done = topgb(*name.split(), *words, "--force")
     assert done.returncode == 2
     assert "give the file a name in place of '-'" in done.stderr
     assert not (tmp_path / "-").exists()
@@ -125,7 +126,7 @@ def test_the_size_before_is_that_of_the_model_which_is_replaced(made, tmp_path):
 def test_a_model_may_take_the_place_of_a_model_even_of_its_own(made, tmp_path, name):
     model = tmp_path / "m.safetensors"
     model.write_bytes(made.model.read_bytes())
-    words = COMMANDS[name].format(**{**made._asdict(), "model": model}, out=model).split()
+    words = [part.format(**{**made._asdict(), "model": model}, out=model) for part in COMMANDS[name].split()]
     done = topgb(*name.split(), *words, "--force")
     assert done.returncode == 0, done.stderr
     assert topgb("model", "show", model).returncode == 0

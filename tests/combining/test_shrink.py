@@ -149,7 +149,9 @@ def test_bits_that_cannot_be_reached_are_left_out(tmp_path, narrow):
 
 def test_what_cannot_be_done_is_refused(tmp_path, models, records):
     out = tmp_path / "out.safetensors"
-    with pytest.raises(InputError, match=r"nothing fits 1,000 bytes; the smallest member takes [\d,]+; .*\.work is kept$"):
+    with pytest.raises(
+        InputError, match=r"nothing fits 1,000 bytes; the smallest member takes [\d,]+; .*\.work is kept$"
+    ):
         shrink(models, 1000, records, out)
     assert not out.exists()
     out.write_text("mine")

@@ -11,6 +11,7 @@ import topgb
 from cli.program import topgb as program
 from combining.small_models import model_file
 from conftest import SMALL_CLASSES
+from surroundings import for_browsers
 from topgb.evaluation.bootstrap import Bootstrap
 from topgb.evaluation.intervals import ResampledMetrics
 from topgb.evaluation.report import LEAST_POSITIVES, Report, write_report
@@ -148,7 +149,7 @@ def test_the_page_in_a_browser(report, tmp_path):
     said: list[str] = []
     fetched: list[str] = []
     with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], env=for_browsers())
         page = browser.new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))

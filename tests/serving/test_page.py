@@ -11,6 +11,7 @@ import pytest
 from combining.small_models import AUDIO, model_file, videos
 from conftest import SMALL_CLASSES
 from serving.running import Client, npy, serving
+from surroundings import for_browsers
 from tagging.tagged_clips import NAMES as CLIP_NAMES
 from tagging.tagged_clips import make_clips
 from topgb.features import Feature, FeatureSpec
@@ -45,7 +46,7 @@ def browser():
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not there; apt-get install chromium")
     with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS, env=for_browsers())
         yield browser
         browser.close()
 

@@ -116,6 +116,7 @@ def test_the_answer_says_what_was_clipped_and_cut(client: Client):
 
 
 def test_the_figures_count(client: Client):
+    client.predict(videos())
     before = client.get("/metrics").body.decode()
     client.predict(videos())
     client.get("/no/such/path")
