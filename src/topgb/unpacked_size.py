@@ -1,9 +1,13 @@
 """The most bytes that a compressed file may unpack to: gzip, .npz and Parquet files of a kilobyte can hold gigabytes.
 
-The bound is the process's, as the wording of messages is; shards and sources carry it to other processes.
+The bound is the process's, as the wording of messages is, or that of a block; shards and sources carry it to other
+processes.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from topgb.errors import InputError, option
@@ -14,6 +18,7 @@ LEAST_BYTES = 1 << 30
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 _chosen: int | None = None
+_in_block = ContextVar[int | None]("max_unpacked", default=None)
 
 
 def set_max_unpacked(max_unpacked: int | str | None) -> None:
@@ -26,8 +31,19 @@ def set_max_unpacked(max_unpacked: int | str | None) -> None:
 
 
 def max_unpacked() -> int | None:
-    """The number of bytes that `set_max_unpacked` was given last."""
-    return _chosen
+    """The number of bytes of the innermost `unpacking_to`, or else that `set_max_unpacked` was given last."""
+    found = _in_block.get()
+    return _chosen if found is None else found
+
+
+@contextmanager
+def unpacking_to(most: int) -> Iterator[None]:
+    """A block in which this thread, or task, lets files unpack to `most` bytes; others keep their own bound."""
+    token = _in_block.set(most)
+    try:
+        yield
+    finally:
+        _in_block.reset(token)
 
 
 def parse_size(text: str) -> int:

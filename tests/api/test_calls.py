@@ -23,6 +23,7 @@ from combining.small_models import model_file
 from topgb.modelfile import read_model_file
 from topgb.progress import TerminalProgress
 from topgb.training.stopping import Asked
+from topgb.unpacked_size import max_unpacked
 
 FIGURES = ["videos", "gap", "hit_at_1", "perr", "map", "map_present", "loss", "threshold"]
 DECIDED = ["threshold", "precision", "recall", "f1"]
@@ -393,3 +394,26 @@ def test_the_callers_defaults_for_tensors_are_its_own(place, tmp_path, monkeypat
         assert torch.get_default_dtype() == chosen
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_the_bound_of_a_call_is_not_that_of_another_thread(place, monkeypatch):
+    """Two calls that ended in the order in which they began left the first one's bound behind."""
+    both, first_ended, seen = threading.Barrier(2), threading.Event(), []
+
+    def waiting(*arguments: object) -> None:
+        seen.append(max_unpacked())
+        both.wait()
+        if threading.current_thread() is second:
+            first_ended.wait()
+
+    monkeypatch.setattr("topgb.records.inspect.inspect_shards", waiting)
+    first, second = (
+        threading.Thread(target=topgb.inspect, args=["records"], kwargs={"max_unpacked": size}) for size in ("1G", "2G")
+    )
+    first.start()
+    second.start()
+    first.join()
+    first_ended.set()
+    second.join()
+    assert sorted(seen) == [1 << 30, 2 << 30]
+    assert max_unpacked() is None

@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 from topgb.api.tensor_defaults import own_defaults
 from topgb.errors import InputError, option, wording
 from topgb.progress import SILENT, Progress, TerminalProgress
-from topgb.unpacked_size import max_unpacked, parse_size, set_max_unpacked
+from topgb.unpacked_size import parse_size, unpacking_to
 
 if TYPE_CHECKING:
     from topgb.api.model import Model
@@ -40,14 +41,9 @@ def unpacking(call: Call) -> Call:
 
     @functools.wraps(call)
     def bounded(*arguments: Any, **options: Any) -> Any:
-        size, earlier = options.get("max_unpacked"), max_unpacked()
-        if size is not None:
-            set_max_unpacked(parse_size(str(size)))
-        try:
-            with own_defaults():
-                return call(*arguments, **options)
-        finally:
-            set_max_unpacked(earlier)
+        size = options.get("max_unpacked")
+        with own_defaults(), nullcontext() if size is None else unpacking_to(parse_size(str(size))):
+            return call(*arguments, **options)
 
     return cast(Call, bounded)
 

@@ -1,10 +1,12 @@
 """The call `serve`: models behind HTTP, with a page to try them on."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from topgb.api.arguments import PathLike, Size, check_choices, check_least, to_optional_path, to_paths, unpacking
 from topgb.errors import InputError, install_extra, option
+from topgb.unpacked_size import unpacking_to
 
 if TYPE_CHECKING:
     from topgb.devices import Resident
@@ -54,7 +56,6 @@ def serve(
     from topgb import terminal
     from topgb.devices import Resident
     from topgb.serving.settings import Settings, check_exposure
-    from topgb.unpacked_size import set_max_unpacked
 
     check_least(port=(port, 0), window=(window, 0), max_seconds=(max_seconds, 1))
     if resident is not None:
@@ -79,10 +80,11 @@ def serve(
     except BaseException:
         listening.close()
         raise
-    if max_unpacked is None:
-        set_max_unpacked(_UNPACKED)
     terminal.tell(*(f"{model.name}: {model.header.classes:,} classes, {model.bytes:,} bytes" for model in opened))
-    cut = run(Service(opened, settings), listening, lambda server: terminal.say(f"listening at {url_of(listening)}"))
+    with nullcontext() if max_unpacked is not None else unpacking_to(_UNPACKED):
+        cut = run(
+            Service(opened, settings), listening, lambda server: terminal.say(f"listening at {url_of(listening)}")
+        )
     terminal.tell(
         f"stopped; {cut:,} request{'s' if cut > 1 else ''} that had begun got no answer"
         if cut
