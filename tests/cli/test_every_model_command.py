@@ -166,13 +166,12 @@ def test_one_line_says_where_only_the_model_or_the_records_have_an_extractor(fol
 
 @pytest.mark.parametrize("name", ["average", "ensemble"])
 def test_models_of_two_extractors_are_not_put_together(folder, tmp_path, name):
-    command = "model {} {} {} --out {}"
     ours, others, out = (folder / f"{n}.safetensors" for n in ("ours", "others", "made"))
-    done = topgb(*(part.format(name, ours, others, out) for part in command.split()))
+    done = topgb("model", name, ours, others, "--out", out)
     assert done.returncode == 2, done
     assert f"two extractors, {shown(OURS)} in {ours} and {shown(OTHERS)} in {others}: image.filter" in done.stderr
     assert not out.exists()
-    done = topgb(*(part.format(name, folder / "m.safetensors", ours, tmp_path / "made") for part in command.split()))
+    done = topgb("model", name, folder / "m.safetensors", ours, "--out", tmp_path / "made")
     assert done.returncode == 0, done
     assert "m.safetensors does not say which extractor made the features it was trained on" in done.stderr
     assert read_model_file(tmp_path / "made")[0].extractor == OURS
