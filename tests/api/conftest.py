@@ -76,3 +76,10 @@ def _many(folder: Path) -> None:
     write_synthetic(folder, SMALL_SPEC, MANY, 40, SynthOptions(frames=(4, 9)))
     model_file(folder / "model.safetensors", AVERAGE, classes=MANY)
     topgb.distill(folder / "model.safetensors", folder / "train*.tfrecord", folder / "scores", progress=False)
+
+
+@pytest.fixture
+def place(workplace, monkeypatch) -> SimpleNamespace:
+    """`workplace`, whose folder is the working directory."""
+    monkeypatch.chdir(workplace.folder)
+    return workplace

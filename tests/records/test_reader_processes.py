@@ -20,6 +20,8 @@ GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Starting:
     """A loader whose process gets all signals of a group before it has ignored any, as does the one who starts it."""
 
+    num_workers = 1
+
     def __init__(self, came=()):
         self.came = came
 

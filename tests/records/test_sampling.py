@@ -35,7 +35,7 @@ def test_rows_depend_on_seed_epoch_and_record_alone():
 
 
 def test_sample_all_takes_every_frame_and_then_others():
-    sampling = sampling_for(FrameSampling("sample_all"), "frame", 40)
+    sampling = sampling_for(FrameSampling("sample_all"), "frame", 40, "frames")
     rows = sampled_rows(sampling, 30, seed=1, epoch=2, record=3)
     assert len(rows) == 40
     np.testing.assert_array_equal(rows[:30], np.arange(30))
@@ -57,14 +57,14 @@ def test_of_equal_draws_the_earlier_frame_comes_first():
 
 
 def test_sampling_must_fit_the_records():
-    assert sampling_for(FrameSampling("random", 300), "frame", 300) == FrameSampling("random", 300)
-    assert sampling_for(FrameSampling("shuffle"), "frame", 300).count == 0
-    assert sampling_for(FrameSampling(), "video", 300) == FrameSampling()
+    assert sampling_for(FrameSampling("random", 300), "frame", 300, "frames") == FrameSampling("random", 300)
+    assert sampling_for(FrameSampling("shuffle"), "frame", 300, "frames").count == 0
+    assert sampling_for(FrameSampling(), "video", 300, "frames") == FrameSampling()
     with pytest.raises(InputError, match=r"'sequence:301' takes more frames .*'model\.max_frames' is 300"):
-        sampling_for(FrameSampling("sequence", 301), "frame", 300)
+        sampling_for(FrameSampling("sequence", 301), "frame", 300, "frames")
     for sampling in (FrameSampling("random", 3), FrameSampling("sample_all"), FrameSampling("shuffle")):
         with pytest.raises(InputError, match="no frames to sample"):
-            sampling_for(sampling, "video", 300)
+            sampling_for(sampling, "video", 300, "frames")
 
 
 def test_parse_sampling():

@@ -39,7 +39,8 @@ def reading_ahead(loader: "DataLoader[Item]") -> Iterator[Iterator[Item]]:
 
     The loader's `worker_init_fn` must be `prepare_reader`. Signals wait until all processes have been started.
     """
-    _make_folder_of_sockets()
+    if loader.num_workers:
+        _make_folder_of_sockets()
     items: Any = None
     readers, process = set[BaseProcess](), os.getpid()
     earlier = set(multiprocessing.active_children())

@@ -81,10 +81,7 @@ def parse_sampling(text: str) -> FrameSampling:
 
 
 def sampling_for(
-    sampling: FrameSampling,
-    level: Literal["video", "frame"],
-    max_frames: int,
-    setting: str = "the frame sampling",
+    sampling: FrameSampling, level: Literal["video", "frame"], max_frames: int, setting: str
 ) -> FrameSampling:
     """`sampling` made ready for records of `level` and for a model that takes at most `max_frames` frames of a video.
 
